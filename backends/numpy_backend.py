@@ -1,0 +1,180 @@
+"""The NumPy backend: an MLP with hand-written gradients. It needs no framework, and is the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import BackendError
+from harness.protocol import (
+    GRADIENT,
+    TRAIN,
+    WEIGHTS,
+    Architecture,
+    Array,
+    Bounds,
+    FloatArray,
+    IntArray,
+    Model,
+    Objective,
+    Weights,
+)
+
+
+class NumpyModel:
+    """The network in inference mode."""
+
+    xp = np
+    capabilities = frozenset({GRADIENT, TRAIN, WEIGHTS})
+
+    def __init__(
+        self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str
+    ) -> None:
+        self.bounds = bounds
+        self.dtype = np.dtype(dtype)
+        self.matrices: list[FloatArray] = []
+        self.biases: list[FloatArray] = []
+        for name in architecture.weight_shapes():
+            group = self.matrices if name.endswith("weight") else self.biases
+            group.append(np.array(weights[name], dtype=self.dtype))
+
+    def asarray(self, values: npt.NDArray[Any]) -> Array:
+        """See ``protocol.Model``."""
+        return np.asarray(values, dtype=np.int64 if values.dtype.kind in "iu" else self.dtype)
+
+    def numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See ``protocol.Model``."""
+        return np.asarray(array)
+
+    def logits(self, x: Array) -> Array:
+        """See ``protocol.Model``."""
+        return self.layers(x)[-1]
+
+    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
+        """See ``protocol.Model``; the chain rule, layer by layer."""
+        layers = self.layers(x)
+        flow = objective.logit_gradient(np, layers[-1], one_hot(y, layers[-1].shape[1]))
+        for index in reversed(range(len(self.matrices))):
+            flow = flow @ self.matrices[index]
+            if index > 0:
+                flow = flow * (layers[index] > 0)
+        return layers[-1], flow.reshape(x.shape)
+
+    def weights(self) -> dict[str, FloatArray]:
+        """See ``protocol.Model``."""
+        named: dict[str, FloatArray] = {}
+        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            named[f"layers.{index}.weight"] = matrix.copy()
+            named[f"layers.{index}.bias"] = bias.copy()
+        return named
+
+    def layers(self, x: Array, masks: list[FloatArray] | None = None) -> list[FloatArray]:
+        """The flat input, each hidden activation (times its dropout mask), and the logits."""
+        values = [np.asarray(x).reshape(len(x), -1)]
+        last = len(self.matrices) - 1
+        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            value = values[-1] @ matrix.T + bias
+            if index < last:
+                value = np.maximum(value, 0)
+                if masks is not None:
+                    value = value * masks[index]
+            values.append(value)
+        return values
+
+
+class NumpyTrainer:
+    """Adam (Kingma & Ba 2015, algorithm 1) with inverted dropout, by hand."""
+
+    decay = (0.9, 0.999)
+    stabiliser = 1e-8
+
+    def __init__(self, model: NumpyModel, architecture: Architecture, l2: float, seed: int) -> None:
+        self.model = model
+        self.architecture = architecture
+        self.l2 = l2
+        self.random = np.random.default_rng(seed)
+        self.steps = 0
+        self.parameters = [*model.matrices, *model.biases]
+        self.means = [np.zeros_like(p) for p in self.parameters]
+        self.squares = [np.zeros_like(p) for p in self.parameters]
+
+    def step(self, x: FloatArray, y: IntArray, learning_rate: float) -> tuple[float, int]:
+        """See ``protocol.Trainer``."""
+        masks = [self._mask(len(x), width) for width in self.architecture.hidden]
+        layers = self.model.layers(self.model.asarray(x), masks)
+        logits, true = layers[-1], one_hot(y, self.architecture.classes)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = odds / odds.sum(axis=1, keepdims=True)
+        tiny = np.finfo(logits.dtype).tiny
+        loss = -np.log(np.maximum(probabilities[true], tiny)).mean()
+        loss += self.l2 * sum(float(np.sum(m * m)) for m in self.model.matrices)
+        self._adam(self._gradients(layers, masks, (probabilities - true) / len(x)), learning_rate)
+        return float(loss), int((logits.argmax(axis=1) == y).sum())
+
+    def _mask(self, rows: int, width: int) -> FloatArray:
+        """Zero for dropped units, 1 / (1 - dropout) for kept ones."""
+        keep = 1 - self.architecture.dropout
+        kept = self.random.random((rows, width)) < keep
+        return kept.astype(self.model.dtype) / self.model.dtype.type(keep)
+
+    def _gradients(
+        self, layers: list[FloatArray], masks: list[FloatArray], flow: FloatArray
+    ) -> list[FloatArray]:
+        """Gradients of the loss for the matrices, then for the biases."""
+        matrices: list[FloatArray] = []
+        biases: list[FloatArray] = []
+        for index in reversed(range(len(self.model.matrices))):
+            matrix = self.model.matrices[index]
+            matrices.insert(0, flow.T @ layers[index] + 2 * self.l2 * matrix)
+            biases.insert(0, flow.sum(axis=0))
+            if index > 0:
+                flow = (flow @ matrix) * masks[index - 1] * (layers[index] > 0)
+        return [*matrices, *biases]
+
+    def _adam(self, gradients: list[FloatArray], learning_rate: float) -> None:
+        self.steps += 1
+        first, second = self.decay
+        scale = learning_rate * np.sqrt(1 - second**self.steps) / (1 - first**self.steps)
+        moments = zip(self.parameters, gradients, self.means, self.squares, strict=True)
+        for parameter, gradient, mean, square in moments:
+            mean += (1 - first) * (gradient - mean)
+            square += (1 - second) * (gradient * gradient - square)
+            parameter -= (scale * mean / (np.sqrt(square) + self.stabiliser)).astype(parameter.dtype)
+
+
+class NumpyBackend:
+    """See ``protocol.Backend``."""
+
+    name = "numpy"
+
+    def versions(self) -> dict[str, str]:
+        """See ``protocol.Backend``."""
+        return {"numpy": np.__version__}
+
+    def build(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        bounds: Bounds = (0.0, 1.0),
+        dtype: str = "float32",
+    ) -> NumpyModel:
+        """See ``protocol.Backend``."""
+        return NumpyModel(architecture, weights, bounds, dtype)
+
+    def trainer(
+        self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
+    ) -> NumpyTrainer:
+        """See ``protocol.Backend``."""
+        return NumpyTrainer(self.build(architecture, weights, bounds=bounds), architecture, l2, seed)
+
+    def wrap(self, net: Any, *, bounds: Bounds) -> Model:
+        """NumPy has no networks of its own: a ``Model`` is passed as it is, not wrapped."""
+        raise BackendError(f"{type(net).__name__}: the numpy backend has no networks to wrap")
+
+
+def one_hot(y: IntArray, classes: int) -> npt.NDArray[np.bool_]:
+    """Boolean mask (n, classes), true at each label."""
+    return np.arange(classes) == np.asarray(y)[:, None]

@@ -1,0 +1,20 @@
+"""Measure and judge the adversarial robustness of image classifiers, in any framework."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.library import evaluate, wrap
+
+__all__ = ["evaluate", "wrap"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load the library on first use, so that ``harness --help`` need not wait for NumPy."""
+    if name in __all__:
+        from harness import library
+
+        return getattr(library, name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -1,0 +1,125 @@
+"""One spec at work: its data and its models, each made once, and the run they are measured in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+
+import numpy as np
+
+from harness import registry
+from harness.conformance import Case
+from harness.data import load_dataset
+from harness.data.dataset import Dataset
+from harness.model_store import ModelKey, load_or_train
+from harness.protocol import Architecture, Model
+from harness.provenance import new_run
+from harness.records import ModelInfo, Record
+from harness.spec import Spec
+from harness.subject import Subject
+from harness.training import Trained, initial_weights, train
+
+
+class Bench:
+    """Everything a spec speaks of, made when first needed.
+
+    Args:
+        spec: The benchmark.
+        retrain: Train models even if they are stored.
+        while_training: Entered around each training; a host that captures output lets the
+            progress bar through here.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        retrain: bool = False,
+        while_training: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.spec = spec
+        self.retrain = retrain
+        self.while_training = while_training
+        self.run = new_run(spec.model_dump(mode="json"))
+        self._subjects: dict[tuple[str, str], Subject] = {}
+        self._cases: dict[tuple[str, str], Case] = {}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data of the spec."""
+        dataset = load_dataset(self.spec.data)
+        self.run.data_sha256 = dataset.sha256
+        self.run.classes = dataset.classes
+        self.run.arrays["labels"] = dataset.test.y.astype(np.int16)
+        return dataset
+
+    def subject(self, backend: str, target: str) -> Subject:
+        """A target in a backend, on the test images; its model is loaded, or trained now."""
+        key = (backend, target)
+        if key not in self._subjects:
+            test = self.dataset.test
+            model = self._model(backend, target)
+            self._subjects[key] = Subject(self.run, backend, target, model, test.x, test.y)
+        return self._subjects[key]
+
+    def conformance(self, backend: str, target: str, rule: str) -> Record:
+        """One conformance check of a target's model, on a few test images."""
+        subject = self.subject(backend, target)
+        key = (backend, target)
+        if key not in self._cases:
+            self._cases[key] = self._case(subject)
+        return subject.conformance(rule, self._cases[key])
+
+    def architecture(self, target: str) -> Architecture:
+        """The network of a target, sized for the data."""
+        part = self.spec.targets[target].model
+        data = self.dataset
+        return Architecture(data.input_shape, part.hidden, len(data.classes), part.dropout)
+
+    def _model(self, backend: str, target: str) -> Model:
+        made = registry.backend(backend)
+        recipe = self.spec.targets[target].training
+        architecture = self.architecture(target)
+        key = ModelKey(self.dataset.sha256, architecture, recipe, self.spec.seed, made)
+        trained, cached = load_or_train(
+            key, lambda: self._train(backend, target), retrain=self.retrain
+        )
+        self.run.versions |= made.versions()
+        self.run.put_model(
+            ModelInfo(
+                target=target,
+                backend=backend,
+                fingerprint=key.fingerprint,
+                cached=cached,
+                best_epoch=trained.best_epoch,
+                history=trained.history,
+            )
+        )
+        return made.build(architecture, trained.weights, bounds=self.dataset.bounds)
+
+    def _train(self, backend: str, target: str) -> Trained:
+        data, seed = self.dataset, self.spec.seed
+        recipe = self.spec.targets[target].training
+        architecture = self.architecture(target)
+        trainer = registry.backend(backend).trainer(
+            architecture,
+            initial_weights(architecture, seed),
+            bounds=data.bounds,
+            l2=recipe.l2,
+            seed=seed,
+        )
+        title = f"training {target} in {backend}"
+        with self.while_training():
+            return train(trainer, data.train, data.validation, recipe, seed=seed, title=title)
+
+    def _case(self, subject: Subject) -> Case:
+        architecture = self.architecture(subject.target)
+        weights = subject.model.weights()
+        exact, oracle = (
+            registry.backend(name).build(
+                architecture, weights, bounds=self.dataset.bounds, dtype="float64"
+            )
+            for name in (subject.backend, "numpy")
+        )
+        return Case(subject.model, subject.x[:16], subject.y[:16], exact, oracle)

@@ -1,0 +1,187 @@
+"""What every backend's model must do, as plain functions; usable without pytest.
+
+Each ``check_...`` takes a ``Case`` and raises ``NonConformance`` with one line on what is wrong, or
+``NotApplicable`` where the case lacks what the check compares with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.objectives import ClassLogit, CrossEntropy
+from harness.protocol import FloatArray, IntArray, Model, Objective
+
+OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), ClassLogit())
+RELATIVE = 1e-4
+"""Agreement asked of float32 logits and gradients, relative to the largest of them."""
+
+
+class NonConformance(Exception):
+    """The model breaks the protocol."""
+
+
+class NotApplicable(Exception):
+    """The check cannot be made of this model; the message says why."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to check, and what to compare it with.
+
+    Attributes:
+        model: The model as it will be measured.
+        x: A few images, (n, *shape) float32, n ≥ 3.
+        y: Their labels, (n,) int64.
+        exact: The same network with the same weights in float64, where it can be built.
+        oracle: The NumPy backend's network with the same weights in float64, likewise.
+    """
+
+    model: Model
+    x: FloatArray
+    y: IntArray
+    exact: Model | None = None
+    oracle: Model | None = None
+
+
+def check_shapes(case: Case) -> None:
+    """Logits are (n, k) with every label below k; the gradient has the shape of the images."""
+    logits, gradient = _outputs(case.model, case.x, case.y)
+    if logits.ndim != 2 or logits.shape[0] != len(case.x):
+        raise NonConformance(f"logits have shape {logits.shape} for {len(case.x)} images")
+    if case.y.max() >= logits.shape[1]:
+        raise NonConformance(f"label {case.y.max()} has no logit among {logits.shape[1]}")
+    if gradient.shape != case.x.shape:
+        raise NonConformance(f"the gradient has shape {gradient.shape}, not {case.x.shape}")
+
+
+def check_dtypes(case: Case) -> None:
+    """float32 images give float32 logits and gradients; labels stay int64."""
+    logits, gradient = _outputs(case.model, case.x, case.y)
+    for name, values in (("logits", logits), ("the gradient", gradient)):
+        if values.dtype != np.float32:
+            raise NonConformance(f"{name} have dtype {values.dtype}, not float32")
+    labels = case.model.numpy(case.model.asarray(case.y))
+    if labels.dtype != np.int64:
+        raise NonConformance(f"labels became {labels.dtype}, not int64")
+
+
+def check_batch_split(case: Case) -> None:
+    """An image's logits and gradient do not depend on the batch it comes in."""
+    whole = _outputs(case.model, case.x, case.y)
+    parts = [
+        _outputs(case.model, case.x[part], case.y[part])
+        for part in (slice(0, 1), slice(1, 3), slice(3, None))
+        if len(case.x[part])
+    ]
+    for name, together, apart in zip(
+        ("logits", "gradients"), whole, map(np.concatenate, zip(*parts, strict=True)), strict=True
+    ):
+        _require_close(apart, together, f"{name} depend on how the images are batched")
+
+
+def check_inference_mode(case: Case) -> None:
+    """Two calls give the same logits: dropout is off, and nothing is updated by being asked."""
+    images = case.model.asarray(case.x)
+    first = case.model.numpy(case.model.logits(images))
+    second = case.model.numpy(case.model.logits(images))
+    _require_close(
+        second, first, "logits change from call to call; is the network in training mode?"
+    )
+
+
+def check_logits_not_probabilities(case: Case) -> None:
+    """The outputs come before softmax; after it gradients saturate, and attacks look weak."""
+    logits, _ = _outputs(case.model, case.x, case.y)
+    if looks_like_probabilities(logits):
+        raise NonConformance("outputs look like probabilities; give the network without its softmax")
+
+
+def check_gradient(case: Case) -> None:
+    """In float64, input gradients match central differences at random pixels."""
+    if case.exact is None:
+        raise NotApplicable("the network cannot be rebuilt in float64")
+    model, step = case.exact, 1e-6
+    x, y = case.x[:3].astype(np.float64), case.y[:3]
+    pixels = np.random.default_rng(0).integers(0, x[0].size, size=(40, len(x)))
+    for objective in OBJECTIVES:
+        _, gradient = _outputs(model, x, y, objective)
+        scale = max(float(np.abs(gradient).max()), 1e-12)
+        for chosen in pixels:
+            nudge = np.zeros((len(x), x[0].size))
+            nudge[np.arange(len(x)), chosen] = step
+            nudge = nudge.reshape(x.shape)
+            ahead, behind = (_value(model, x + sign * nudge, y, objective) for sign in (1, -1))
+            expected = (ahead - behind) / (2 * step)
+            found = gradient.reshape(len(x), -1)[np.arange(len(x)), chosen]
+            error = float(np.abs(found - expected).max()) / scale
+            if error > RELATIVE:
+                raise NonConformance(
+                    f"the gradient of {objective.name} is off finite differences by {error:.1e} "
+                    "of its largest entry"
+                )
+
+
+def check_input_unchanged(case: Case) -> None:
+    """Neither logits nor gradients change the images they are given."""
+    given = case.x.copy()
+    native = case.model.asarray(given)
+    labels = case.model.asarray(case.y)
+    case.model.logits(native)
+    case.model.logits_and_gradient(native, labels, CrossEntropy())
+    if not np.array_equal(given, case.x) or not np.array_equal(case.model.numpy(native), case.x):
+        raise NonConformance("the images were changed by being classified")
+
+
+def check_oracle(case: Case) -> None:
+    """Logits and gradients agree with the NumPy network of the same weights."""
+    if case.oracle is None:
+        raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
+    for objective in OBJECTIVES:
+        found = _outputs(case.model, case.x, case.y, objective)
+        expected = _outputs(case.oracle, case.x.astype(np.float64), case.y, objective)
+        for name, ours, theirs in zip(("logits", "gradients"), found, expected, strict=True):
+            _require_close(ours, theirs, f"{name} of {objective.name} differ from NumPy's")
+
+
+CHECKS: dict[str, Callable[[Case], None]] = {
+    "shapes": check_shapes,
+    "dtypes": check_dtypes,
+    "batch-split": check_batch_split,
+    "inference-mode": check_inference_mode,
+    "logits": check_logits_not_probabilities,
+    "gradient": check_gradient,
+    "input-unchanged": check_input_unchanged,
+    "oracle": check_oracle,
+}
+
+
+def looks_like_probabilities(logits: FloatArray) -> bool:
+    """Whether every row of (n, k) outputs is non-negative and sums to one."""
+    sums = logits.sum(axis=1)
+    return bool((logits >= 0).all() and np.allclose(sums, 1.0, atol=1e-4))
+
+
+def _outputs(
+    model: Model, x: FloatArray, y: IntArray, objective: Objective = OBJECTIVES[0]
+) -> tuple[FloatArray, FloatArray]:
+    """Logits and input gradient as NumPy arrays; the logits are those of ``model.logits``."""
+    images, labels = model.asarray(x), model.asarray(y)
+    logits = model.numpy(model.logits(images))
+    with_gradient, gradient = model.logits_and_gradient(images, labels, objective)
+    _require_close(model.numpy(with_gradient), logits, "logits beside the gradient are others")
+    return logits, model.numpy(gradient)
+
+
+def _value(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> FloatArray:
+    logits = model.numpy(model.logits(model.asarray(x)))
+    return np.asarray(objective.value(np, logits, np.arange(logits.shape[1]) == y[:, None]))
+
+
+def _require_close(found: FloatArray, expected: FloatArray, complaint: str) -> None:
+    scale = max(float(np.abs(expected).max()), 1e-12)
+    error = float(np.abs(found - expected).max()) / scale
+    if not error <= RELATIVE:
+        raise NonConformance(f"{complaint} (by {error:.1e} of the largest)")

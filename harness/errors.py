@@ -1,0 +1,21 @@
+"""The one family of errors whose message is meant for the person at the keyboard."""
+
+
+class HarnessError(Exception):
+    """A wrong request: one line that names the file, key or value and says what to do (exit code 2)."""
+
+
+class SpecError(HarnessError):
+    """A spec file that is missing, not TOML, or says something that cannot be."""
+
+
+class DataError(HarnessError):
+    """A dataset that is missing, damaged, or cannot be downloaded."""
+
+
+class BackendError(HarnessError):
+    """A backend that is unknown, not installed, or cannot do what was asked of it."""
+
+
+class RunError(HarnessError):
+    """A stored run or baseline that is missing, truncated, or of another schema."""

@@ -1,0 +1,82 @@
+"""Judging: a record against what the spec expects of its target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.records import Record, Run
+from harness.spec import ExpectSpec
+
+CLEAN = "clean"
+
+
+def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
+    """The record with status ``passed`` or ``failed``, a threshold and a reason.
+
+    A record that could not be measured keeps its status, and one without a threshold in the spec
+    stays ``measured``.
+
+    Args:
+        record: The measurement.
+        expect: Thresholds of its target.
+        run: The run it belongs to; some checks are judged beside others of it.
+    """
+    if record.status != "measured" or record.accuracy is None:
+        return record
+    if record.epsilon == 0 and (moved := _moved_at_zero(record, run)):
+        return record.judged(
+            "failed", f"{moved} predictions at epsilon 0 differ from the clean ones: "
+            "the attack changes images it may not change"
+        )  # fmt: skip
+    threshold = _threshold(record, expect, run)
+    if threshold is None:
+        return record
+    low, high = threshold
+    if low is not None and record.accuracy < low:
+        return record.judged("failed", _below(record, low), threshold)
+    if high is not None and record.accuracy > high:
+        return record.judged("failed", _above(record, high), threshold)
+    return record.judged("passed", threshold=threshold)
+
+
+def _threshold(
+    record: Record, expect: ExpectSpec, run: Run
+) -> tuple[float | None, float | None] | None:
+    if record.check == CLEAN:
+        return expect.clean
+    if record.epsilon is not None:
+        return expect.attacks.get(record.check, {}).get(record.epsilon)
+    random = run.find((record.target, record.backend, "saliency/random", None))
+    if random is None or random.accuracy is None:
+        return None
+    if record.check == "saliency/top":
+        return (None, random.accuracy - expect.saliency_margin)
+    if record.check == "saliency/least":
+        return (random.accuracy, None)
+    return None
+
+
+def _moved_at_zero(record: Record, run: Run) -> int:
+    """Predictions at epsilon 0 that are not the clean ones."""
+    prefix = f"{record.backend}/{record.target}"
+    clean = run.arrays.get(f"{prefix}/{CLEAN}/predictions")
+    attacked = run.arrays.get(f"{prefix}/{record.check}@0/predictions")
+    if clean is None or attacked is None:
+        return 0
+    return int(np.sum(clean != attacked))
+
+
+def _below(record: Record, low: float) -> str:
+    text = f"accuracy {record.accuracy:.4f} is below {low:.4f}"
+    if record.check == "saliency/least":
+        return f"{text}, the accuracy with random pixels occluded: the map misses what matters"
+    return text
+
+
+def _above(record: Record, high: float) -> str:
+    text = f"accuracy {record.accuracy:.4f} is above {high:.4f}"
+    if record.check == "saliency/top":
+        return f"{text}: occluding the most salient pixels hurts too little more than random ones"
+    if record.epsilon:
+        return f"{text}: the model looks too robust; is the attack broken?"
+    return text

@@ -1,0 +1,139 @@
+"""For people who only want the library: wrap a network, evaluate it, read a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.attacks import make_attack
+from harness.conformance import looks_like_probabilities
+from harness.errors import HarnessError
+from harness.measure import TOLERANCE, MeasurementError, logits_of
+from harness.protocol import Bounds, FloatArray, IntArray, Model
+from harness.provenance import new_run
+from harness.records import Run
+from harness.registry import backend_of
+from harness.subject import Subject
+
+EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+
+
+def wrap(net: Any, bounds: Bounds = (0.0, 1.0)) -> Model:
+    """A user's own network as a model to evaluate; the network is not changed.
+
+    Args:
+        net: A ``torch.nn.Module`` or a ``keras.Model`` that returns logits, (n, k).
+        bounds: Lowest and highest pixel value that the network takes.
+
+    Raises:
+        HarnessError: The bounds are not an interval.
+        BackendError: The object is not a network of a known framework.
+    """
+    low, high = bounds
+    if not low < high:
+        raise HarnessError(f"bounds: {low} is not below {high}")
+    return backend_of(net).wrap(net, bounds=(float(low), float(high)))
+
+
+def evaluate(
+    model: Model,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    attacks: Sequence[str] = ("fgsm",),
+    epsilons: Sequence[float] = EPSILONS,
+    *,
+    name: str = "model",
+) -> Run:
+    """Clean accuracy, and accuracy under each attack at each epsilon.
+
+    Args:
+        model: A wrapped network, or any other ``protocol.Model``.
+        x: Images, (n, *shape), floats within ``model.bounds``.
+        y: True labels, (n,) integers from 0.
+        attacks: Names of attacks.
+        epsilons: L∞ radii in pixel units, each ≥ 0.
+        name: What the records call the model.
+
+    Returns:
+        A run whose records are ``measured`` (or ``error``, with the reason), not judged:
+        ``run.frame()`` is the table.
+
+    Raises:
+        HarnessError: The model, the images, the labels, or the epsilons are not what they should
+            be; or the model returns probabilities instead of logits.
+        SpecError: There is no attack of that name.
+    """
+    if not isinstance(model, Model):
+        raise HarnessError(f"{type(model).__name__}: not a model; pass harness.wrap(net)")
+    images, labels = _images(x, model.bounds), _labels(y)
+    if len(images) != len(labels):
+        raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
+    for attack in attacks:
+        make_attack(attack)
+    radii = _radii(epsilons)
+    _check_outputs(model, images, labels)
+
+    kind = type(model).__module__.rpartition(".")[2].removesuffix("_backend")
+    run = new_run({"name": name, "attacks": {a: {"epsilons": radii} for a in attacks}})
+    run.arrays["labels"] = labels.astype(np.int16)
+    subject = Subject(run, kind, name, model, images, labels)
+    subject.clean()
+    for attack in attacks:
+        subject.attacked(attack, radii)
+    run.finished = True
+    return run
+
+
+def _images(x: npt.ArrayLike, bounds: Bounds) -> FloatArray:
+    images = np.asarray(x)
+    if images.dtype.kind != "f":
+        raise HarnessError(
+            f"x: pixels are {images.dtype}; pass floats within {list(bounds)}, for bytes x / 255"
+        )
+    if images.ndim < 2 or len(images) == 0:
+        raise HarnessError(f"x: the shape {images.shape} is not (n, *image_shape) with n ≥ 1")
+    lowest, highest = float(images.min()), float(images.max())
+    slack = TOLERANCE * max(1.0, *map(abs, bounds))
+    if not (bounds[0] - slack <= lowest and highest <= bounds[1] + slack):
+        raise HarnessError(
+            f"x: pixels span [{lowest:g}, {highest:g}], outside the model's bounds {list(bounds)}; "
+            "scale the images, or wrap the network with its own bounds"
+        )
+    return images
+
+
+def _labels(y: npt.ArrayLike) -> IntArray:
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise HarnessError(
+            f"y: {labels.dtype} of shape {labels.shape} is not (n,) integer labels; "
+            "for one-hot labels pass y.argmax(axis=1)"
+        )
+    return labels.astype(np.int64)
+
+
+def _radii(epsilons: Sequence[float]) -> list[float]:
+    radii = [float(epsilon) for epsilon in epsilons]
+    if not radii or not all(np.isfinite(radius) and radius >= 0 for radius in radii):
+        raise HarnessError(f"epsilons: {radii} must be one or more finite numbers ≥ 0")
+    return radii
+
+
+def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> None:
+    """Catch early what would make every later number wrong."""
+    try:
+        logits = logits_of(model, images[:64])
+    except MeasurementError as error:
+        raise HarnessError(f"the model cannot be evaluated: {error}") from error
+    if looks_like_probabilities(logits):
+        raise HarnessError(
+            "the model returns probabilities; attacks need logits: leave its softmax out"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise HarnessError(
+            f"y: labels span [{low}, {high}], but the model has {logits.shape[1]} classes from 0"
+        )

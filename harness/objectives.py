@@ -1,0 +1,53 @@
+"""What attacks and saliency maps differentiate: numbers per example, on logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.protocol import Array, ArrayNamespace
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the softmax with the true class, in nats: logsumexp(z) - z_y.
+
+    Its gradient softmax(z) - onehot(y) is computed with the entry of the true class as minus the
+    sum of the others. The usual p_y - 1 rounds to zero once p_y is within 6e-8 of 1 (float32), and
+    is mostly rounding error well before that; attacks that use it return confident images
+    unchanged, or push them in a poor direction.
+    """
+
+    name: str = "cross-entropy"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """Loss (n,) ≥ 0 from logits (n, k) and a boolean one-hot mask (n, k)."""
+        top = xp.max(logits, axis=1, keepdims=True)
+        shifted = logits - top
+        return xp.log(xp.sum(xp.exp(shifted), axis=1)) - _pick(xp, shifted, true)
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """d value / d logits, (n, k); each row sums to zero."""
+        odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+        others = xp.where(true, 0.0 * odds, odds / xp.sum(odds, axis=1, keepdims=True))
+        return xp.where(true, -xp.sum(others, axis=1, keepdims=True), others)
+
+
+@dataclass(frozen=True)
+class ClassLogit:
+    """The logit of the given class: what a saliency map explains (Simonyan et al. 2014, eq. 3)."""
+
+    name: str = "class-logit"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The class's logit, (n,)."""
+        return _pick(xp, logits, true)
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """One for the class, zero elsewhere: (n, k)."""
+        zero = 0.0 * logits
+        return xp.where(true, zero + 1.0, zero)
+
+
+def _pick(xp: ArrayNamespace, values: Array, mask: Array) -> Array:
+    """The masked entry of each row: (n,)."""
+    return xp.sum(xp.where(mask, values, 0.0 * values), axis=1)

@@ -1,0 +1,366 @@
+"""The pytest plugin: options, parametrisation, fixtures and recording; thin glue over the bench.
+
+A test of a suite is marked ``@pytest.mark.check(NAME)`` and asks for the fixture ``target``; it
+then runs once per backend and target of the spec. If it asks for ``epsilon`` too, NAME is an attack
+and the test runs once per epsilon of the attack's sweep. The fixture ``judge`` holds a record
+against the spec.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.records import Record, Run
+from harness.registry import BACKENDS, import_together, missing
+from harness.spec import Spec, load_spec, one_line, suites_folder
+
+PARTS = ".parts"
+"""Folder inside the results where the processes of a parallel session leave their runs."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the suites."""
+    group = parser.getgroup("robustness", "robustness-harness")
+    group.addoption(
+        "--spec",
+        metavar="SPEC",
+        help="name of a spec of the suites, or path of a .toml file (default: digits)",
+    )
+    group.addoption(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="measure this backend (may be repeated); by default those of the spec that are "
+        "installed",
+    )
+    group.addoption(
+        "--results",
+        metavar="DIR",
+        default="results",
+        help="where run.json and arrays.npz are written (default: results)",
+    )
+    group.addoption(
+        "--retrain", action="store_true", help="train the models even if they are stored"
+    )
+
+
+@dataclass
+class Session:
+    """What the plugin knows in one pytest session."""
+
+    spec: Spec
+    backends: tuple[str, ...]
+    absent: dict[str, str]
+    results: Path
+    retrain: bool
+    worker: str
+    uncaptured: Callable[[], AbstractContextManager[None]]
+    bench: Any = None
+    epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    selected: set[str] = field(default_factory=set)
+
+    @property
+    def folder(self) -> Path:
+        """Where this process writes its run."""
+        return self.results / PARTS / self.worker if self.worker else self.results
+
+    def open_bench(self) -> Any:
+        """The bench, made when the first test needs it, with its frameworks imported in order."""
+        from harness.bench import Bench
+
+        if self.bench is None:
+            import_together(self.selected)
+            self.bench = Bench(
+                self.spec, retrain=self.retrain, while_training=self.uncaptured
+            )
+        return self.bench
+
+
+SESSION = pytest.StashKey[Session]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the spec, and refuse what cannot be measured, before anything is collected."""
+    config.addinivalue_line(
+        "markers", "check(name): what a suite's test measures, as it is called in the records"
+    )
+    if not _concerned(config):
+        return
+    try:
+        spec = load_spec(config.getoption("--spec") or "digits")
+        named = config.getoption("--backend")
+        backends = tuple(dict.fromkeys(named or spec.backends))
+        absent = {name: reason for name in backends if (reason := missing(name))}
+        if named and absent:
+            raise HarnessError(next(iter(absent.values())))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    results = config.invocation_params.dir / config.getoption("--results")
+    workerinput = getattr(config, "workerinput", {})
+    config.stash[SESSION] = Session(
+        spec, backends, absent, results,
+        config.getoption("--retrain"), workerinput.get("workerid", ""), _uncaptured(config),
+    )  # fmt: skip
+    if not workerinput:
+        shutil.rmtree(results / PARTS, ignore_errors=True)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is measured, and what is missing."""
+    if SESSION not in config.stash:
+        return []
+    session = config.stash[SESSION]
+    names = ", ".join(_with_version(name) for name in session.backends if name not in session.absent)
+    lines = [
+        f"robustness: spec {session.spec.name} ({session.spec.sha256[:12]}), "
+        f"data {session.spec.data.name} {session.spec.data.split}, backends {names or 'none'}"
+    ]
+    return lines + [f"robustness: skipped: {reason}" for reason in session.absent.values()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per backend and target, and per epsilon of the attack."""
+    if "target" not in metafunc.fixturenames or SESSION not in metafunc.config.stash:
+        return
+    session = metafunc.config.stash[SESSION]
+    pairs = [(backend, name) for backend in session.backends for name in session.spec.targets]
+    metafunc.parametrize(
+        "target", pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
+    )
+    if "epsilon" in metafunc.fixturenames:
+        attack = _check_name(metafunc.definition)
+        sweep = session.spec.attacks.get(attack)
+        epsilons = sweep.epsilons if sweep else ()
+        metafunc.parametrize("epsilon", epsilons, ids=[f"eps={e:g}" for e in epsilons])
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which backends and epsilons were selected, so that nothing else is measured."""
+    if SESSION not in session.config.stash:
+        return
+    state = session.config.stash[SESSION]
+    for item in session.items:
+        backend, target, check, epsilon = _subject_of(item)
+        if backend:
+            state.selected.add(backend)
+        if epsilon is not None:
+            state.epsilons.setdefault((backend, target, check), []).append(epsilon)
+
+
+class Target:
+    """The fixture ``target``: one target in one backend, measured when asked."""
+
+    def __init__(self, session: Session, backend: str, name: str) -> None:
+        self._session = session
+        self._bench = session.open_bench()
+        self._subject = self._bench.subject(backend, name)
+        self._sweeps: dict[str, dict[float, Record]] = {}
+        self.backend = backend
+        self.name = name
+        self.spec = session.spec.targets[name]
+
+    def clean(self) -> Record:
+        """Accuracy on the test images as they are."""
+        return self._kept(self._subject.clean())
+
+    def attacked(self, attack: str, epsilon: float) -> Record:
+        """Accuracy under an attack; the first call measures all selected epsilons at once."""
+        if attack not in self._sweeps:
+            epsilons = self._session.epsilons[self.backend, self.name, attack]
+            records = self._subject.attacked(attack, sorted(set(epsilons)))
+            self._sweeps[attack] = {record.epsilon: record for record in records}
+            self._session.bench.run.save(self._session.folder)
+        return self._sweeps[attack][epsilon]
+
+    def occluded(self, choice: str) -> Record:
+        """Accuracy with the ``top``, ``random`` or ``least`` salient pixels covered.
+
+        The random pixels are always measured too: the others are judged beside them.
+        """
+        spec = self._session.spec
+        if choice != "random":
+            self._subject.occluded("random", spec.saliency, spec.seed)
+        return self._kept(self._subject.occluded(choice, spec.saliency, spec.seed))
+
+    def conformance(self, rule: str) -> Record:
+        """One check of the protocol."""
+        return self._kept(self._bench.conformance(self.backend, self.name, rule))
+
+    def _kept(self, record: Record) -> Record:
+        """The record, safe on disk: it is stored before it is judged."""
+        self._session.bench.run.save(self._session.folder)
+        return record
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Target:
+    """One target of the spec in one backend; its model is loaded, or trained now."""
+    session = request.config.stash[SESSION]
+    backend, name = request.param
+    if backend in session.absent:
+        pytest.skip(session.absent[backend])
+    try:
+        return Target(session, backend, name)
+    except HarnessError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest) -> Callable[[Record], None]:
+    """Holds a record against the spec, stores the judgement, and fails the test if it failed."""
+    from harness.judge import judge as judge_record
+
+    session = request.config.stash[SESSION]
+
+    def judged(record: Record) -> None:
+        run = session.bench.run
+        verdict = judge_record(record, session.spec.targets[record.target].expect, run)
+        run.put(verdict)
+        if verdict.status in ("failed", "error"):
+            pytest.fail(f"{verdict.label}: {verdict.reason}", pytrace=False)
+        if verdict.status == "skipped":
+            pytest.skip(verdict.reason)
+
+    return judged
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:
+    """Record tests that were skipped, or broke before they could be judged."""
+    report = yield
+    backend, target, check, epsilon = _subject_of(item)
+    if backend and report.outcome != "passed":
+        session = item.config.stash[SESSION]
+        run = session.open_bench().run
+        record = Record(target=target, backend=backend, check=check, epsilon=epsilon)
+        if run.find(record.key) is None:
+            status = "skipped" if report.skipped else "error"
+            run.put(record.judged(status, _reason(call)))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the run; the main process of a parallel session joins what its workers wrote."""
+    if SESSION not in session.config.stash:
+        return
+    state = session.config.stash[SESSION]
+    parts = sorted((state.results / PARTS).glob("*/run.json")) if not state.worker else []
+    if state.bench is None and not parts:
+        return
+    run: Run = state.open_bench().run
+    for part in parts:
+        run.absorb(Run.load(part.parent))
+    shutil.rmtree(state.results / PARTS, ignore_errors=True) if not state.worker else None
+    run.finished = exitstatus in (0, 1) and not session.shouldstop and not session.shouldfail
+    run.save(state.folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Accuracies at a glance, and where the run is."""
+    config = terminalreporter.config
+    state = config.stash.get(SESSION, None)
+    if state is None or state.bench is None or state.worker:
+        return
+    terminalreporter.section(f"robustness: {state.spec.name}")
+    for line in accuracy_lines(state.bench.run):
+        terminalreporter.line(line)
+    terminalreporter.line(f"run: {state.results / 'run.json'}")
+
+
+def accuracy_lines(run: Run) -> list[str]:
+    """A plain table: a row per backend, target and attack; clean accuracy, then each epsilon."""
+    lines = []
+    clean = {(r.backend, r.target): r for r in run.records if r.check == "clean"}
+    sweeps: dict[tuple[str, str, str], list[Record]] = {}
+    for record in run.records:
+        if record.epsilon is not None:
+            sweeps.setdefault((record.backend, record.target, record.check), []).append(record)
+    for (backend, target, attack), records in sweeps.items():
+        cells = [f"{r.epsilon:g}: {_percent(r)}" for r in sorted(records, key=lambda r: r.epsilon or 0)]
+        at_rest = clean.pop((backend, target), None)
+        start = f"clean {_percent(at_rest)}, " if at_rest else ""
+        lines.append(f"{backend} {target}: {start}{attack} at ε {', '.join(cells)}")
+    rest = [f"{b} {t}: clean {_percent(record)}" for (b, t), record in clean.items()]
+    return lines + rest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of one target in one process, so that no sweep is measured twice."""
+    if SESSION not in config.stash:
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByTarget(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            parameters = nodeid.partition("[")[2]
+            for backend in BACKENDS:
+                for name in config.stash[SESSION].spec.targets:
+                    if parameters.startswith(f"{backend}-{name}"):
+                        return f"{backend}-{name}"
+            return super()._split_scope(nodeid)
+
+    return ByTarget(config, log)
+
+
+def _concerned(config: pytest.Config) -> bool:
+    """Whether this session runs suites: it was told a spec, or given their folder."""
+    if config.getoption("--spec") or config.getoption("--backend"):
+        return True
+    try:
+        suites = suites_folder().resolve()
+    except HarnessError:
+        return False
+    start = config.invocation_params.dir
+    paths = [(start / argument.partition("::")[0]).resolve() for argument in config.args]
+    return any(path == suites or suites in path.parents for path in paths)
+
+
+def _uncaptured(config: pytest.Config) -> Callable[[], AbstractContextManager[None]]:
+    """Lets output through pytest's capture for a while, as a progress bar needs."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    return capture.global_and_fixture_disabled if capture else nullcontext
+
+
+def _check_name(node: pytest.Item | Any) -> str:
+    marker = node.get_closest_marker("check")
+    return marker.args[0] if marker and marker.args else ""
+
+
+def _subject_of(item: pytest.Item) -> tuple[str, str, str, float | None]:
+    """Backend, target, check and epsilon of a suite's test; empty names for other tests."""
+    parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
+    backend, target = parameters.pop("target", ("", ""))
+    epsilon = parameters.pop("epsilon", None)
+    check = "/".join([_check_name(item), *map(str, parameters.values())])
+    return backend, target, check, epsilon
+
+
+def _reason(call: pytest.CallInfo[None]) -> str:
+    if call.excinfo is None:
+        return "no reason given"
+    error = call.excinfo.value
+    message = getattr(error, "msg", None) or error
+    own = isinstance(error, (pytest.skip.Exception, pytest.fail.Exception))
+    return one_line(message if own else f"{type(error).__name__}: {message}")
+
+
+def _percent(record: Record) -> str:
+    return record.status if record.accuracy is None else f"{record.accuracy:.2%}"
+
+
+def _with_version(name: str) -> str:
+    from harness.provenance import installed_version
+
+    packages = BACKENDS[name].needs or (name,)
+    return f"{name} {installed_version(packages[0])}".strip()

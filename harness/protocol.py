@@ -1,0 +1,178 @@
+"""The one protocol between the harness and a backend: models, trainers, objectives, attacks.
+
+Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leaves the device between
+the steps of an attack. ``xp`` is a namespace over them with the names of the Python array API
+standard (https://data-apis.org/array-api), as far as they are used here: ``abs``, ``all``,
+``clip``, ``exp``, ``isfinite``, ``log``, ``max``, ``min``, ``sign``, ``sum``, ``where``, with
+``axis`` and ``keepdims``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = Any
+ArrayNamespace: TypeAlias = Any
+Bounds: TypeAlias = tuple[float, float]
+FloatArray: TypeAlias = npt.NDArray[np.floating]
+IntArray: TypeAlias = npt.NDArray[np.integer]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+Weights: TypeAlias = Mapping[str, FloatArray]
+
+GRADIENT = "gradient"
+"""Capability: the model answers ``logits_and_gradient``. A black box does not."""
+WEIGHTS = "weights"
+"""Capability: the model's weights have neutral names, so every backend can load them."""
+TRAIN = "train"
+"""Capability: the backend can train the model (it has a ``Trainer``)."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A fully connected ReLU network: flatten, hidden layers with dropout, linear logits.
+
+    Attributes:
+        input_shape: Shape of one image, such as ``(28, 28)``.
+        hidden: Width of each hidden layer, such as ``(512, 256, 128)``.
+        classes: Number of classes, the length of a row of logits.
+        dropout: Share in [0, 1) of hidden units dropped while training, after each ReLU.
+    """
+
+    input_shape: tuple[int, ...]
+    hidden: tuple[int, ...]
+    classes: int
+    dropout: float = 0.0
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Width of every layer from the flat input to the logits."""
+        return (math.prod(self.input_shape), *self.hidden, self.classes)
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Neutral weight names and shapes: ``layers.I.weight`` (out, in), ``layers.I.bias`` (out,)."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for index, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            shapes[f"layers.{index}.weight"] = (fan_out, fan_in)
+            shapes[f"layers.{index}.bias"] = (fan_out,)
+        return shapes
+
+
+class Objective(Protocol):
+    """What an attack or a map differentiates: a number per example, on logits.
+
+    Each objective states its gradient with respect to the logits itself, so a backend only carries
+    that back to the input. It is the same arithmetic in every framework, and the cancellation that
+    autodiff of a softmax suffers on confident examples can be avoided.
+    """
+
+    name: str
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The objective per example, (n,), from logits (n, k) and a boolean one-hot mask (n, k)."""
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """Its gradient with respect to the logits: (n, k)."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A classifier in inference mode. It never changes its input, nor itself."""
+
+    xp: ArrayNamespace
+    bounds: Bounds
+    capabilities: frozenset[str]
+
+    def asarray(self, values: npt.NDArray[Any]) -> Array:
+        """NumPy values on the model's device: floats in the model's dtype, integers as int64."""
+
+    def numpy(self, array: Array) -> npt.NDArray[Any]:
+        """A backend's array as a NumPy array, detached and on the host."""
+
+    def logits(self, x: Array) -> Array:
+        """Scores before softmax, (n, k), of images (n, *input_shape) within ``bounds``."""
+
+    def logits_and_gradient(
+        self, x: Array, y: Array, objective: Objective
+    ) -> tuple[Array, Array]:
+        """Logits (n, k), and d(sum over the batch of the objective)/dx in the shape of x.
+
+        The logits are those of the pass that the gradient needed anyway. Gradients are taken for
+        the input alone, never for the weights. Needs the capability ``gradient``.
+        """
+
+    def weights(self) -> dict[str, FloatArray]:
+        """Copies of the weights under neutral names. Needs the capability ``weights``."""
+
+
+class Trainer(Protocol):
+    """A model in training and its optimizer; the loop around it lives in ``harness.training``."""
+
+    model: Model
+
+    def step(self, x: FloatArray, y: IntArray, learning_rate: float) -> tuple[float, int]:
+        """One optimizer step on a batch, with dropout.
+
+        Returns:
+            The mean loss of the batch (cross-entropy plus L2 penalty) before the step, and how many
+            of its images the training-mode forward pass classified correctly.
+        """
+
+
+class Backend(Protocol):
+    """A framework. One object, made when the backend is first asked for."""
+
+    name: str
+
+    def versions(self) -> dict[str, str]:
+        """Packages and versions that the numbers depend on."""
+
+    def build(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        bounds: Bounds = (0.0, 1.0),
+        dtype: str = "float32",
+    ) -> Model:
+        """A model of that architecture with these weights, in ``float32`` or ``float64``."""
+
+    def trainer(
+        self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
+    ) -> Trainer:
+        """An Adam trainer (Kingma & Ba 2015) starting from these weights.
+
+        Args:
+            architecture: The network, with its dropout.
+            weights: Initial weights under neutral names.
+            bounds: Pixel range of the data.
+            l2: The loss gains ``l2`` times the sum of squared weights (not biases).
+            seed: Seed of the dropout masks.
+        """
+
+    def wrap(self, net: Any, *, bounds: Bounds) -> Model:
+        """A user's own network of this framework as a ``Model``; the network is not changed."""
+
+
+class Attack(Protocol):
+    """Written once, for all backends, over ``model.xp``."""
+
+    name: str
+    requires: frozenset[str]
+
+    def perturb(
+        self, model: Model, x: Array, y: Array, epsilons: Sequence[float]
+    ) -> Iterator[Array]:
+        """One adversarial batch in the shape of x per epsilon, in that order.
+
+        Args:
+            model: The classifier under attack.
+            x: Clean images within ``model.bounds``.
+            y: Their true labels, (n,) int64.
+            epsilons: L∞ radii in pixel units, each ≥ 0.
+        """

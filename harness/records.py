@@ -1,0 +1,290 @@
+"""Records and runs: what was measured and how it was judged, as run.json and arrays.npz."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from harness.errors import RunError
+from harness.spec import first_problem, one_line
+from harness.statistics import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+Status: TypeAlias = Literal["measured", "passed", "failed", "skipped", "error"]
+Key: TypeAlias = tuple[str, str, str, float | None]
+COLUMNS = (
+    "target", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
+    "threshold", "status", "reason",
+)  # fmt: skip
+
+
+class Record(BaseModel):
+    """One measurement, and the judgement of it.
+
+    Attributes:
+        target: Name of the target in the spec.
+        backend: Name of the backend.
+        check: ``clean``, an attack's name, ``saliency/...`` or ``conformance/...``.
+        epsilon: L∞ radius in pixel units, or None where the check has none.
+        correct: Images classified correctly, or None for checks that count no images.
+        total: Images measured, or None likewise.
+        accuracy: ``correct / total``.
+        ci_low: Lower end of the 95 % Wilson interval of the accuracy.
+        ci_high: Upper end of it.
+        threshold: Lowest and highest accuracy that passes; None for an open end or no threshold.
+        status: ``measured`` (not judged), ``passed``, ``failed``, ``skipped`` or ``error``.
+        reason: Why it failed, was skipped, or broke; one line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    backend: str
+    check: str
+    epsilon: float | None = None
+    correct: int | None = None
+    total: int | None = None
+    accuracy: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    threshold: tuple[float | None, float | None] | None = None
+    status: Status = "measured"
+    reason: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What identifies a measurement within a run, and across runs."""
+        return (self.target, self.backend, self.check, self.epsilon)
+
+    @property
+    def label(self) -> str:
+        """The key for people: ``torch mlp fgsm eps=0.1``."""
+        at = "" if self.epsilon is None else f" eps={self.epsilon:g}"
+        return f"{self.backend} {self.target} {self.check}{at}"
+
+    def judged(
+        self,
+        status: Status,
+        reason: str = "",
+        threshold: tuple[float | None, float | None] | None = None,
+    ) -> Record:
+        """The same measurement with a judgement."""
+        return self.model_copy(
+            update={"status": status, "reason": one_line(reason) if reason else "",
+                    "threshold": threshold}
+        )  # fmt: skip
+
+
+def counted(
+    target: str, backend: str, check: str, correct: int, total: int, epsilon: float | None = None
+) -> Record:
+    """A record of a counted accuracy, with its 95 % Wilson interval."""
+    low, high = wilson(correct, total)
+    return Record(
+        target=target, backend=backend, check=check, epsilon=epsilon,
+        correct=correct, total=total, accuracy=correct / total, ci_low=low, ci_high=high,
+    )  # fmt: skip
+
+
+class Epoch(BaseModel):
+    """One epoch of a training: losses are means per image, in nats; accuracies in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+class ModelInfo(BaseModel):
+    """Where a target's model came from.
+
+    Attributes:
+        fingerprint: SHA-256 over data, architecture, recipe, seed, backend and versions.
+        cached: Whether this run loaded it instead of training it.
+        history: Its training, epoch by epoch (also when it was loaded).
+        best_epoch: The epoch whose weights were kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    backend: str
+    fingerprint: str
+    cached: bool
+    best_epoch: int
+    history: tuple[Epoch, ...]
+
+
+class Run(BaseModel):
+    """Everything that was measured in one go; the only thing that report and gate read.
+
+    ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/TARGET/``:
+
+    - ``CHECK@EPSILON/predictions``: predicted labels (n,) int16, the per-example outcomes
+      (``CHECK/predictions`` where there is no epsilon);
+    - ``examples/index``: which test images are kept as examples, (m,) int64;
+    - ``examples/clean``: those images, (m, *shape) float32;
+    - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
+    - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;
+    - ``examples/saliency``: the maps, |d true-class logit / dx|, (m, *shape) float32;
+    - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
+
+    and, for the whole run, ``labels``: true labels of the test images (n,) int16.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    spec: dict[str, Any]
+    spec_sha256: str
+    data_sha256: str
+    classes: tuple[str, ...] = ()
+    commit: str | None = None
+    dirty: bool | None = None
+    created: str
+    finished: bool = False
+    versions: dict[str, str] = {}
+    machine: dict[str, str | int] = {}
+    models: list[ModelInfo] = []
+    records: list[Record] = []
+
+    _arrays: dict[str, npt.NDArray[Any]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays beside the records, by key."""
+        return self._arrays
+
+    def put(self, record: Record) -> None:
+        """Add a record, or replace the one of the same key."""
+        for index, old in enumerate(self.records):
+            if old.key == record.key:
+                self.records[index] = record
+                return
+        self.records.append(record)
+
+    def find(self, key: Key) -> Record | None:
+        """The record of that key, if there is one."""
+        return next((record for record in self.records if record.key == key), None)
+
+    def put_model(self, info: ModelInfo) -> None:
+        """Add a model's origin, once per target and backend."""
+        kept = [m for m in self.models if (m.target, m.backend) != (info.target, info.backend)]
+        self.models = [*kept, info]
+
+    def absorb(self, other: Run) -> None:
+        """Take over what another process measured for the same run."""
+        for record in other.records:
+            self.put(record)
+        for info in other.models:
+            self.put_model(info)
+        self.versions |= other.versions
+        self.arrays.update(other.arrays)
+        self.data_sha256 = self.data_sha256 or other.data_sha256
+        self.classes = self.classes or other.classes
+
+    @property
+    def verdict(self) -> Literal["passed", "failed"]:
+        """Passed if the run finished, holds a passed check, and none that failed or broke.
+
+        A run without a judged record has failed: it says nothing.
+        """
+        statuses = {record.status for record in self.records}
+        bad = statuses & {"failed", "error"}
+        return "passed" if self.finished and "passed" in statuses and not bad else "failed"
+
+    def frame(self) -> pd.DataFrame:
+        """The records as a table, a row each, with the columns ``COLUMNS``."""
+        import pandas as pd
+
+        rows = [record.model_dump() for record in self.records]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` and ``arrays.npz`` into a folder, each complete or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "arrays.npz") as stream:
+            # Names with slashes are not keyword arguments' business, but a mapping's.
+            np.savez_compressed(stream, **self.arrays)
+        with replacing(folder / "run.json") as stream:
+            text = self.model_dump_json(by_alias=True, indent=1)
+            stream.write(text.encode() + b"\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read a run that was saved into a folder.
+
+        Raises:
+            RunError: A file is missing, damaged, or of another schema.
+        """
+        document = read_document(folder / "run.json", SCHEMA, "run `harness run` first")
+        try:
+            run = cls.model_validate(document)
+        except ValidationError as error:
+            raise RunError(f"{folder / 'run.json'}: {first_problem(error)}") from error
+        path = folder / "arrays.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                run.arrays.update({key: stored[key] for key in stored.files})
+        except FileNotFoundError as error:
+            raise RunError(f"{path}: missing; run `harness run` again") from error
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: damaged ({one_line(error)}); run `harness run` again") from error
+        return run
+
+
+def read_document(path: Path, schema: int, remedy: str) -> dict[str, Any]:
+    """A JSON object from a file that carries a schema number.
+
+    Raises:
+        RunError: The file is missing, not a JSON object, or of another schema.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: missing; {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not readable as JSON ({one_line(error)}); {remedy}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        raise RunError(f"{path}: has no schema number; {remedy}")
+    if document["schema"] != schema:
+        newer = document["schema"] > schema
+        hint = "upgrade robustness-harness" if newer else remedy
+        raise RunError(f"{path}: schema {document['schema']}, but {schema} is expected; {hint}")
+    return document
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        # mkstemp makes private files; results are as readable as any other file of the user.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,93 @@
+"""The backends by name, imported when first asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from harness.errors import BackendError
+from harness.protocol import Backend
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a backend is, and the packages it cannot do without."""
+
+    module: str
+    factory: str
+    needs: tuple[str, ...] = ()
+
+
+# The order matters: where both live in one process, torch is imported before tensorflow.
+BACKENDS = {
+    "torch": Entry("backends.torch_backend", "TorchBackend", ("torch", "array_api_compat")),
+    "keras": Entry("backends.keras_backend", "KerasBackend", ("tensorflow", "keras")),
+    "numpy": Entry("backends.numpy_backend", "NumpyBackend"),
+}
+
+
+def missing(name: str) -> str:
+    """Why a backend cannot be used here, in one line; empty if it can. Imports nothing.
+
+    Raises:
+        BackendError: There is no backend of that name.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"{name}: no such backend; the backends are {', '.join(BACKENDS)}")
+    absent = [package for package in BACKENDS[name].needs if not _installed(package)]
+    if not absent:
+        return ""
+    return (
+        f"backend {name}: {' and '.join(absent)} not installed; "
+        f"pip install 'robustness-harness[{name}]'"
+    )
+
+
+@cache
+def backend(name: str) -> Backend:
+    """The backend of that name; its framework is imported on the first call.
+
+    Raises:
+        BackendError: It is unknown, not installed, or its framework does not import.
+    """
+    reason = missing(name)
+    if reason:
+        raise BackendError(reason)
+    entry = BACKENDS[name]
+    try:
+        factory = getattr(importlib.import_module(entry.module), entry.factory)
+    except ImportError as error:
+        raise BackendError(f"backend {name}: its framework does not import: {error}") from error
+    made: Backend = factory()
+    return made
+
+
+def import_together(names: set[str]) -> None:
+    """Import several backends in the order that their frameworks tolerate."""
+    for name in BACKENDS:
+        if name in names and not missing(name):
+            backend(name)
+
+
+def backend_of(net: Any) -> Backend:
+    """The backend whose framework a network object comes from.
+
+    Raises:
+        BackendError: No backend knows this kind of object.
+    """
+    packages = {kind.__module__.partition(".")[0] for kind in type(net).__mro__}
+    for name in BACKENDS:
+        if name in packages and name in sys.modules:
+            return backend(name)
+    raise BackendError(
+        f"{type(net).__module__}.{type(net).__name__}: not a network of a known framework; "
+        "pass a torch.nn.Module or a keras.Model"
+    )
+
+
+def _installed(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None

@@ -1,0 +1,1 @@
+"""Saliency maps, and whether the pixels they name matter."""

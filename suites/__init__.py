@@ -1,0 +1,1 @@
+"""The benchmark: three-line tests over the fixtures of ``harness.plugin``, and their specs."""

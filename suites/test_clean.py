@@ -1,0 +1,8 @@
+"""Clean accuracy: the share of unperturbed test images that are classified correctly."""
+
+import pytest
+
+
+@pytest.mark.check("clean")
+def test_clean_accuracy(target, judge):
+    judge(target.clean())

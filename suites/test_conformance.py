@@ -1,0 +1,11 @@
+"""Does each model keep the protocol? The checks are those of ``harness.conformance``."""
+
+import pytest
+
+from harness.conformance import CHECKS
+
+
+@pytest.mark.check("conformance")
+@pytest.mark.parametrize("rule", CHECKS)
+def test_conformance(target, rule, judge):
+    judge(target.conformance(rule))
