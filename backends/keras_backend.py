@@ -159,17 +159,19 @@ class KerasBackend:
     def _build(
         self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str, seed: int
     ) -> KerasMLP:
+        dropout = architecture.dropout
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape, dtype=dtype),
             keras.layers.Flatten(dtype=dtype),
         ]
         for index, width in enumerate(architecture.hidden):
             layers.append(keras.layers.Dense(width, activation="relu", dtype=dtype))
-            layers.append(keras.layers.Dropout(architecture.dropout, seed=seed + index, dtype=dtype))
+            layers.append(keras.layers.Dropout(dropout, seed=seed + index, dtype=dtype))
         layers.append(keras.layers.Dense(architecture.classes, dtype=dtype))
         net = keras.Sequential(layers)
         for index, layer in enumerate(dense_layers(net)):
-            layer.set_weights([weights[f"layers.{index}.weight"].T, weights[f"layers.{index}.bias"]])
+            kernel, bias = weights[f"layers.{index}.weight"].T, weights[f"layers.{index}.bias"]
+            layer.set_weights([kernel, bias])
         return KerasMLP(net, bounds)
 
     def trainer(

@@ -1,4 +1,4 @@
-"""The NumPy backend: an MLP with hand-written gradients. It needs no framework, and is the oracle."""
+"""The NumPy backend, the oracle: an MLP with hand-written gradients, in need of no framework."""
 
 from __future__ import annotations
 
@@ -136,12 +136,14 @@ class NumpyTrainer:
     def _adam(self, gradients: list[FloatArray], learning_rate: float) -> None:
         self.steps += 1
         first, second = self.decay
-        scale = learning_rate * np.sqrt(1 - second**self.steps) / (1 - first**self.steps)
-        moments = zip(self.parameters, gradients, self.means, self.squares, strict=True)
-        for parameter, gradient, mean, square in moments:
-            mean += (1 - first) * (gradient - mean)
-            square += (1 - second) * (gradient * gradient - square)
-            parameter -= (scale * mean / (np.sqrt(square) + self.stabiliser)).astype(parameter.dtype)
+        first_unbias, second_unbias = 1 - first**self.steps, 1 - second**self.steps
+        for index, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
+            mean = first * self.means[index] + (1 - first) * gradient
+            self.means[index] = mean
+            square = second * self.squares[index] + (1 - second) * gradient * gradient
+            self.squares[index] = square
+            step = mean / first_unbias / (np.sqrt(square / second_unbias) + self.stabiliser)
+            parameter[...] = parameter - learning_rate * step
 
 
 class NumpyBackend:
@@ -168,7 +170,9 @@ class NumpyBackend:
         self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
     ) -> NumpyTrainer:
         """See ``protocol.Backend``."""
-        return NumpyTrainer(self.build(architecture, weights, bounds=bounds), architecture, l2, seed)
+        return NumpyTrainer(
+            self.build(architecture, weights, bounds=bounds), architecture, l2, seed
+        )
 
     def wrap(self, net: Any, *, bounds: Bounds) -> Model:
         """NumPy has no networks of its own: a ``Model`` is passed as it is, not wrapped."""

@@ -57,7 +57,7 @@ class TorchModel:
             return self.net(x)
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``; autograd leaves the weights' gradients out, as none is asked for."""
+        """See ``protocol.Model``; autograd computes only the gradient that is asked for."""
         with inference_mode(self.net), torch.enable_grad():
             watched = x.detach().requires_grad_(True)
             logits = self.net(watched)
@@ -131,10 +131,12 @@ class TorchBackend:
     ) -> TorchMLP:
         """See ``protocol.Backend``."""
         layers: list[nn.Module] = [nn.Flatten()]
-        sizes = architecture.sizes
-        for fan_in, fan_out in zip(sizes[:-2], sizes[1:-1], strict=True):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(architecture.dropout)]
-        net = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1])).to(getattr(torch, dtype))
+        width = architecture.sizes[0]
+        for hidden in architecture.hidden:
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(architecture.dropout)]
+            width = hidden
+        net = nn.Sequential(*layers, nn.Linear(width, architecture.classes))
+        net = net.to(getattr(torch, dtype))
         with torch.no_grad():
             for index, layer in enumerate(linear_layers(net)):
                 layer.weight.copy_(torch.tensor(weights[f"layers.{index}.weight"]))

@@ -122,4 +122,5 @@ class Bench:
             )
             for name in (subject.backend, "numpy")
         )
-        return Case(subject.model, subject.x[:16], subject.y[:16], exact, oracle)
+        x, y = subject.x, subject.y
+        return Case(subject.model, x[:16], y[:16], exact, oracle, test_x=x, test_y=y)

@@ -1,29 +1,34 @@
 """What every backend's model must do, as plain functions; usable without pytest.
 
-Each ``check_...`` takes a ``Case`` and raises ``NonConformance`` with one line on what is wrong, or
-``NotApplicable`` where the case lacks what the check compares with.
+Each ``check_...`` takes a ``Case`` and raises ``ConformanceError`` with one line on what is wrong,
+or ``NotApplicableError`` where the case lacks what the check compares with.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from harness.attacks.fgsm import FGSM
+from harness.measure import correct_count, sweep
 from harness.objectives import ClassLogit, CrossEntropy
 from harness.protocol import FloatArray, IntArray, Model, Objective
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), ClassLogit())
+EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+"""The sweep whose counts are compared."""
 RELATIVE = 1e-4
 """Agreement asked of float32 logits and gradients, relative to the largest of them."""
 
 
-class NonConformance(Exception):
+class ConformanceError(Exception):
     """The model breaks the protocol."""
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """The check cannot be made of this model; the message says why."""
 
 
@@ -37,6 +42,8 @@ class Case:
         y: Their labels, (n,) int64.
         exact: The same network with the same weights in float64, where it can be built.
         oracle: The NumPy backend's network with the same weights in float64, likewise.
+        test_x: Many images, (m, *shape) float32, for counting; the few if there are no more.
+        test_y: Their labels, (m,) int64.
     """
 
     model: Model
@@ -44,17 +51,19 @@ class Case:
     y: IntArray
     exact: Model | None = None
     oracle: Model | None = None
+    test_x: FloatArray | None = None
+    test_y: IntArray | None = None
 
 
 def check_shapes(case: Case) -> None:
     """Logits are (n, k) with every label below k; the gradient has the shape of the images."""
     logits, gradient = _outputs(case.model, case.x, case.y)
     if logits.ndim != 2 or logits.shape[0] != len(case.x):
-        raise NonConformance(f"logits have shape {logits.shape} for {len(case.x)} images")
+        raise ConformanceError(f"logits have shape {logits.shape} for {len(case.x)} images")
     if case.y.max() >= logits.shape[1]:
-        raise NonConformance(f"label {case.y.max()} has no logit among {logits.shape[1]}")
+        raise ConformanceError(f"label {case.y.max()} has no logit among {logits.shape[1]}")
     if gradient.shape != case.x.shape:
-        raise NonConformance(f"the gradient has shape {gradient.shape}, not {case.x.shape}")
+        raise ConformanceError(f"the gradient has shape {gradient.shape}, not {case.x.shape}")
 
 
 def check_dtypes(case: Case) -> None:
@@ -62,10 +71,10 @@ def check_dtypes(case: Case) -> None:
     logits, gradient = _outputs(case.model, case.x, case.y)
     for name, values in (("logits", logits), ("the gradient", gradient)):
         if values.dtype != np.float32:
-            raise NonConformance(f"{name} have dtype {values.dtype}, not float32")
+            raise ConformanceError(f"{name} have dtype {values.dtype}, not float32")
     labels = case.model.numpy(case.model.asarray(case.y))
     if labels.dtype != np.int64:
-        raise NonConformance(f"labels became {labels.dtype}, not int64")
+        raise ConformanceError(f"labels became {labels.dtype}, not int64")
 
 
 def check_batch_split(case: Case) -> None:
@@ -96,13 +105,13 @@ def check_logits_not_probabilities(case: Case) -> None:
     """The outputs come before softmax; after it gradients saturate, and attacks look weak."""
     logits, _ = _outputs(case.model, case.x, case.y)
     if looks_like_probabilities(logits):
-        raise NonConformance("outputs look like probabilities; give the network without its softmax")
+        raise ConformanceError("outputs look like probabilities; leave the softmax out")
 
 
 def check_gradient(case: Case) -> None:
     """In float64, input gradients match central differences at random pixels."""
     if case.exact is None:
-        raise NotApplicable("the network cannot be rebuilt in float64")
+        raise NotApplicableError("the network cannot be rebuilt in float64")
     model, step = case.exact, 1e-6
     x, y = case.x[:3].astype(np.float64), case.y[:3]
     pixels = np.random.default_rng(0).integers(0, x[0].size, size=(40, len(x)))
@@ -118,7 +127,7 @@ def check_gradient(case: Case) -> None:
             found = gradient.reshape(len(x), -1)[np.arange(len(x)), chosen]
             error = float(np.abs(found - expected).max()) / scale
             if error > RELATIVE:
-                raise NonConformance(
+                raise ConformanceError(
                     f"the gradient of {objective.name} is off finite differences by {error:.1e} "
                     "of its largest entry"
                 )
@@ -132,18 +141,35 @@ def check_input_unchanged(case: Case) -> None:
     case.model.logits(native)
     case.model.logits_and_gradient(native, labels, CrossEntropy())
     if not np.array_equal(given, case.x) or not np.array_equal(case.model.numpy(native), case.x):
-        raise NonConformance("the images were changed by being classified")
+        raise ConformanceError("the images were changed by being classified")
 
 
 def check_oracle(case: Case) -> None:
     """Logits and gradients agree with the NumPy network of the same weights."""
     if case.oracle is None:
-        raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
+        raise NotApplicableError("the weights have no neutral names, so NumPy cannot load them")
     for objective in OBJECTIVES:
         found = _outputs(case.model, case.x, case.y, objective)
         expected = _outputs(case.oracle, case.x.astype(np.float64), case.y, objective)
         for name, ours, theirs in zip(("logits", "gradients"), found, expected, strict=True):
             _require_close(ours, theirs, f"{name} of {objective.name} differ from NumPy's")
+
+
+def check_parity(case: Case) -> None:
+    """Accuracy under FGSM, counted at each epsilon, is NumPy's: at most 2 images in 7,000 differ."""
+    if case.oracle is None:
+        raise NotApplicableError("the weights have no neutral names, so NumPy cannot load them")
+    x = case.x if case.test_x is None else case.test_x
+    y = case.y if case.test_y is None else case.test_y
+    allowed = math.ceil(len(y) * 2 / 7000)
+    ours, theirs = (sweep(model, FGSM(), x, y, EPSILONS) for model in (case.model, case.oracle))
+    for mine, other in zip(ours, theirs, strict=True):
+        counts = correct_count(mine.answers, y), correct_count(other.answers, y)
+        if abs(counts[0] - counts[1]) > allowed:
+            raise ConformanceError(
+                f"at epsilon {mine.epsilon:g} {counts[0]} of {len(y)} images are right, "
+                f"but {counts[1]} with the same weights in NumPy"
+            )
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
@@ -155,6 +181,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "gradient": check_gradient,
     "input-unchanged": check_input_unchanged,
     "oracle": check_oracle,
+    "parity": check_parity,
 }
 
 
@@ -184,4 +211,4 @@ def _require_close(found: FloatArray, expected: FloatArray, complaint: str) -> N
     scale = max(float(np.abs(expected).max()), 1e-12)
     error = float(np.abs(found - expected).max()) / scale
     if not error <= RELATIVE:
-        raise NonConformance(f"{complaint} (by {error:.1e} of the largest)")
+        raise ConformanceError(f"{complaint} (by {error:.1e} of the largest)")

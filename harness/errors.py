@@ -2,7 +2,7 @@
 
 
 class HarnessError(Exception):
-    """A wrong request: one line that names the file, key or value and says what to do (exit code 2)."""
+    """A wrong request: one line that names the file, key or value, and what to do (exit code 2)."""
 
 
 class SpecError(HarnessError):

@@ -58,9 +58,7 @@ def logits_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> FloatArra
     Raises:
         MeasurementError: A logit is NaN or infinite.
     """
-    parts = [
-        _finite_logits(model, model.asarray(x[part])) for part in batches(len(x), batch_size)
-    ]
+    parts = [_finite_logits(model, model.asarray(x[part])) for part in batches(len(x), batch_size)]
     return np.concatenate(parts)
 
 

@@ -33,7 +33,7 @@ class ModelKey:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over data, architecture, recipe, seed, backend, and the versions of both sides."""
+        """SHA-256 over data, architecture, recipe, seed, backend, and all versions."""
         return fingerprint(
             {
                 "data": self.data_sha256,

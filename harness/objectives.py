@@ -26,7 +26,7 @@ class CrossEntropy:
         return xp.log(xp.sum(xp.exp(shifted), axis=1)) - _pick(xp, shifted, true)
 
     def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
-        """d value / d logits, (n, k); each row sums to zero."""
+        """The derivative of the value by each logit, (n, k); each row sums to zero."""
         odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
         others = xp.where(true, 0.0 * odds, odds / xp.sum(odds, axis=1, keepdims=True))
         return xp.where(true, -xp.sum(others, axis=1, keepdims=True), others)

@@ -9,7 +9,7 @@ against the spec.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,9 +78,7 @@ class Session:
 
         if self.bench is None:
             import_together(self.selected)
-            self.bench = Bench(
-                self.spec, retrain=self.retrain, while_training=self.uncaptured
-            )
+            self.bench = Bench(self.spec, retrain=self.retrain, while_training=self.uncaptured)
         return self.bench
 
 
@@ -118,7 +116,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if SESSION not in config.stash:
         return []
     session = config.stash[SESSION]
-    names = ", ".join(_with_version(name) for name in session.backends if name not in session.absent)
+    names = ", ".join(
+        _with_version(name) for name in session.backends if name not in session.absent
+    )
     lines = [
         f"robustness: spec {session.spec.name} ({session.spec.sha256[:12]}), "
         f"data {session.spec.data.name} {session.spec.data.split}, backends {names or 'none'}"
@@ -162,7 +162,8 @@ class Target:
         self._session = session
         self._bench = session.open_bench()
         self._subject = self._bench.subject(backend, name)
-        self._sweeps: dict[str, dict[float, Record]] = {}
+        self._sweeps: dict[str, dict[float | None, Record]] = {}
+        self._occluded: dict[str, Record] = {}
         self.backend = backend
         self.name = name
         self.spec = session.spec.targets[name]
@@ -186,9 +187,11 @@ class Target:
         The random pixels are always measured too: the others are judged beside them.
         """
         spec = self._session.spec
-        if choice != "random":
-            self._subject.occluded("random", spec.saliency, spec.seed)
-        return self._kept(self._subject.occluded(choice, spec.saliency, spec.seed))
+        for needed in ("random", choice):
+            if needed not in self._occluded:
+                record = self._subject.occluded(needed, spec.saliency, spec.seed)
+                self._occluded[needed] = self._kept(record)
+        return self._occluded[choice]
 
     def conformance(self, rule: str) -> Record:
         """One check of the protocol."""
@@ -235,7 +238,7 @@ def judge(request: pytest.FixtureRequest) -> Callable[[Record], None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Record tests that were skipped, or broke before they could be judged."""
     report = yield
     backend, target, check, epsilon = _subject_of(item)
@@ -244,8 +247,7 @@ def pytest_runtest_makereport(
         run = session.open_bench().run
         record = Record(target=target, backend=backend, check=check, epsilon=epsilon)
         if run.find(record.key) is None:
-            status = "skipped" if report.skipped else "error"
-            run.put(record.judged(status, _reason(call)))
+            run.put(record.judged("skipped" if report.skipped else "error", _reason(call)))
     return report
 
 
@@ -268,30 +270,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Accuracies at a glance, and where the run is."""
     config = terminalreporter.config
+    from rich.console import Console
+
+    from harness.summary import accuracy_table
+
     state = config.stash.get(SESSION, None)
     if state is None or state.bench is None or state.worker:
         return
     terminalreporter.section(f"robustness: {state.spec.name}")
-    for line in accuracy_lines(state.bench.run):
-        terminalreporter.line(line)
+    table = accuracy_table(state.bench.run)
+    if table.row_count:
+        console = Console(width=max(100, Console().width), color_system=None)
+        with console.capture() as captured:
+            console.print(table)
+        terminalreporter.write(captured.get())
     terminalreporter.line(f"run: {state.results / 'run.json'}")
-
-
-def accuracy_lines(run: Run) -> list[str]:
-    """A plain table: a row per backend, target and attack; clean accuracy, then each epsilon."""
-    lines = []
-    clean = {(r.backend, r.target): r for r in run.records if r.check == "clean"}
-    sweeps: dict[tuple[str, str, str], list[Record]] = {}
-    for record in run.records:
-        if record.epsilon is not None:
-            sweeps.setdefault((record.backend, record.target, record.check), []).append(record)
-    for (backend, target, attack), records in sweeps.items():
-        cells = [f"{r.epsilon:g}: {_percent(r)}" for r in sorted(records, key=lambda r: r.epsilon or 0)]
-        at_rest = clean.pop((backend, target), None)
-        start = f"clean {_percent(at_rest)}, " if at_rest else ""
-        lines.append(f"{backend} {target}: {start}{attack} at ε {', '.join(cells)}")
-    rest = [f"{b} {t}: clean {_percent(record)}" for (b, t), record in clean.items()]
-    return lines + rest
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -301,14 +294,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByTarget(LoadScopeScheduling):
+    session = config.stash[SESSION]
+    scopes = [f"{backend}-{name}" for backend in session.backends for name in session.spec.targets]
+    # The longest first, so that no name is mistaken for another that begins with it.
+    scopes.sort(key=len, reverse=True)
+
+    class ByTarget(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             parameters = nodeid.partition("[")[2]
-            for backend in BACKENDS:
-                for name in config.stash[SESSION].spec.targets:
-                    if parameters.startswith(f"{backend}-{name}"):
-                        return f"{backend}-{name}"
-            return super()._split_scope(nodeid)
+            return next((s for s in scopes if parameters.startswith(s)), nodeid)
 
     return ByTarget(config, log)
 
@@ -353,10 +347,6 @@ def _reason(call: pytest.CallInfo[None]) -> str:
     message = getattr(error, "msg", None) or error
     own = isinstance(error, (pytest.skip.Exception, pytest.fail.Exception))
     return one_line(message if own else f"{type(error).__name__}: {message}")
-
-
-def _percent(record: Record) -> str:
-    return record.status if record.accuracy is None else f"{record.accuracy:.2%}"
 
 
 def _with_version(name: str) -> str:

@@ -55,7 +55,7 @@ class Architecture:
         return (math.prod(self.input_shape), *self.hidden, self.classes)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Neutral weight names and shapes: ``layers.I.weight`` (out, in), ``layers.I.bias`` (out,)."""
+        """Neutral names and shapes: ``layers.I.weight`` (out, in) and ``layers.I.bias`` (out,)."""
         shapes: dict[str, tuple[int, ...]] = {}
         for index, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             shapes[f"layers.{index}.weight"] = (fan_out, fan_in)
@@ -71,7 +71,9 @@ class Objective(Protocol):
     autodiff of a softmax suffers on confident examples can be avoided.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
 
     def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
         """The objective per example, (n,), from logits (n, k) and a boolean one-hot mask (n, k)."""
@@ -97,9 +99,7 @@ class Model(Protocol):
     def logits(self, x: Array) -> Array:
         """Scores before softmax, (n, k), of images (n, *input_shape) within ``bounds``."""
 
-    def logits_and_gradient(
-        self, x: Array, y: Array, objective: Objective
-    ) -> tuple[Array, Array]:
+    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """Logits (n, k), and d(sum over the batch of the objective)/dx in the shape of x.
 
         The logits are those of the pass that the gradient needed anyway. Gradients are taken for

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -216,14 +216,14 @@ class Run(BaseModel):
         import pandas as pd
 
         rows = [record.model_dump() for record in self.records]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
+        return table
 
     def save(self, folder: Path) -> None:
         """Write ``run.json`` and ``arrays.npz`` into a folder, each complete or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "arrays.npz") as stream:
-            # Names with slashes are not keyword arguments' business, but a mapping's.
-            np.savez_compressed(stream, **self.arrays)
+            np.savez_compressed(stream, **cast(dict[str, Any], self.arrays))
         with replacing(folder / "run.json") as stream:
             text = self.model_dump_json(by_alias=True, indent=1)
             stream.write(text.encode() + b"\n")
@@ -240,14 +240,14 @@ class Run(BaseModel):
             run = cls.model_validate(document)
         except ValidationError as error:
             raise RunError(f"{folder / 'run.json'}: {first_problem(error)}") from error
-        path = folder / "arrays.npz"
+        path, remedy = folder / "arrays.npz", "run `harness run` again"
         try:
             with np.load(path, allow_pickle=False) as stored:
                 run.arrays.update({key: stored[key] for key in stored.files})
         except FileNotFoundError as error:
-            raise RunError(f"{path}: missing; run `harness run` again") from error
+            raise RunError(f"{path}: missing; {remedy}") from error
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise RunError(f"{path}: damaged ({one_line(error)}); run `harness run` again") from error
+            raise RunError(f"{path}: damaged ({one_line(error)}); {remedy}") from error
         return run
 
 

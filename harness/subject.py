@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.attacks import make_attack
-from harness.conformance import CHECKS, Case, NonConformance, NotApplicable
+from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.judge import CLEAN
 from harness.measure import Answers, MeasurementError, answers_to, correct_count, sweep
 from harness.protocol import FloatArray, IntArray, Model
@@ -57,7 +57,12 @@ class Subject:
         try:
             _ = self._clean  # epsilon 0 is judged beside it
             results = sweep(
-                self.model, make_attack(attack), self.x, self.y, epsilons, keep=self._examples
+                self.model,
+                make_attack(attack),
+                self.x,
+                self.y,
+                epsilons,
+                keep=self._examples.tolist(),
             )
         except Exception as error:
             return [self._broken(attack, error, epsilon) for epsilon in epsilons]
@@ -89,9 +94,9 @@ class Subject:
         record = Record(target=self.target, backend=self.backend, check=f"conformance/{rule}")
         try:
             CHECKS[rule](case)
-        except NonConformance as error:
+        except ConformanceError as error:
             return self._put(record.judged("failed", str(error)))
-        except NotApplicable as error:
+        except NotApplicableError as error:
             return self._put(record.judged("skipped", str(error)))
         return self._put(record.judged("passed"))
 

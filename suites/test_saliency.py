@@ -1,4 +1,4 @@
-"""Do the most salient pixels matter? Accuracy with them covered, beside random and least salient."""
+"""Do the most salient pixels matter? Accuracy with them, random or the least ones covered."""
 
 import pytest
 

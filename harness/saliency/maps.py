@@ -9,9 +9,7 @@ from harness.objectives import ClassLogit
 from harness.protocol import GRADIENT, BoolArray, FloatArray, IntArray, Model
 
 
-def gradient_maps(
-    model: Model, x: FloatArray, y: IntArray, batch_size: int = BATCH
-) -> FloatArray:
+def gradient_maps(model: Model, x: FloatArray, y: IntArray, batch_size: int = BATCH) -> FloatArray:
     """|∂ z_y / ∂x|, the absolute gradient of a class's logit (Simonyan et al. 2014, section 3).
 
     Args:

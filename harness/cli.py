@@ -1,0 +1,188 @@
+"""The command ``harness``; the only file that knows everything.
+
+Each command imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import BackendError, HarnessError
+
+
+def _exit(code: int) -> None:
+    """What a command returns is the exit code."""
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="harness",
+    result_callback=_exit,
+    help="Measure and judge the adversarial robustness of image classifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpecName = Annotated[
+    str, typer.Argument(metavar="[SPEC]", help="Name of a spec of the suites, or path of a .toml.")
+]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option("--backend", metavar="NAME", help="Only this backend; may be repeated."),
+]
+Retrain = Annotated[bool, typer.Option(help="Train the models even if they are stored.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A results folder, with run.json in it.")
+]
+
+
+@app.command()
+def run(
+    spec: SpecName = "digits",
+    out: Annotated[Path, typer.Option(help="Where the run and its report go.")] = Path("results"),
+    backend: Backends = None,
+    select: Annotated[
+        str, typer.Option("-k", metavar="EXPRESSION", help="Only tests that match, as in pytest.")
+    ] = "",
+    jobs: Annotated[
+        int, typer.Option("-n", metavar="N", min=1, help="Processes (needs pytest-xdist).")
+    ] = 1,
+    retrain: Retrain = False,
+) -> int:
+    """Train or load the models, run the suites, and write run.json and report.html."""
+    import pytest
+
+    from harness.spec import load_spec, suites_folder
+
+    load_spec(spec)
+    suites = suites_folder()
+    arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
+    # An installed suite has no place for a cache of its own.
+    arguments += ["-p", "no:cacheprovider", "--spec", spec, "--results", str(out)]
+    arguments += [f"--backend={name}" for name in _checked(backend)]
+    arguments += ["-k", select] if select else []
+    arguments += ["-n", str(jobs)] if jobs > 1 else []
+    arguments += ["--retrain"] if retrain else []
+    code = pytest.main(arguments)
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise HarnessError(f"-k {select}: no test of the suites matches")
+    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+        return 2
+    if code == pytest.ExitCode.INTERRUPTED:
+        return 130
+    return _report_of(out, out / "report.html")
+
+
+@app.command()
+def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain = False) -> int:
+    """Train the models of a spec, or find them stored, and say how well they do in validation."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.bench import Bench
+    from harness.registry import import_together, missing
+    from harness.spec import load_spec
+
+    bench = Bench(load_spec(spec), retrain=retrain)
+    names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
+    if not names:
+        raise BackendError("; ".join(missing(name) for name in bench.spec.backends))
+    import_together(set(names))
+    for name in names:
+        for target in bench.spec.targets:
+            bench.subject(name, target)
+    table = Table("backend", "target", "model", "epochs", "best", "validation accuracy", "seconds")
+    for info in bench.run.models:
+        best = info.history[info.best_epoch - 1]
+        table.add_row(
+            info.backend, info.target, "stored" if info.cached else "trained",
+            str(len(info.history)), str(info.best_epoch), f"{best.validation_accuracy:.2%}",
+            f"{sum(epoch.seconds for epoch in info.history):.1f}",
+        )  # fmt: skip
+    Console().print(table)
+    return 0
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="Name of a dataset.")] = "mnist",
+) -> int:
+    """Find a dataset's files or download them, verify them, and say where they are."""
+    from harness.data import prepare
+
+    paths = prepare(name)
+    for path in paths:
+        typer.echo(path)
+    if not paths:
+        typer.echo(f"{name}: comes with the installed packages; there is nothing to download")
+    return 0
+
+
+@app.command()
+def report(
+    run_folder: RunFolder = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write (default: report.html in the folder).")
+    ] = None,
+) -> int:
+    """Draw the report of a stored run; nothing is rerun."""
+    return _report_of(run_folder, out or run_folder / "report.html", judge=False)
+
+
+@app.command()
+def gate(
+    run_folder: RunFolder,
+    baseline: Annotated[Path, typer.Option(metavar="FILE", help="The accepted baseline.")],
+    tolerance: Annotated[
+        float, typer.Option(help="Accuracy that may be lost, as a fraction.")
+    ] = 0.005,
+    update: Annotated[bool, typer.Option(help="Accept this run as the new baseline.")] = False,
+) -> int:
+    """Compare a stored run with a baseline; exit code 1 if something got worse or vanished."""
+    from harness.gate import gate as compare_with
+    from harness.gate_table import print_comparison
+
+    comparison = compare_with(run_folder, baseline, tolerance=tolerance, update=update)
+    print_comparison(comparison)
+    return 0 if comparison.passed else 1
+
+
+def main() -> None:
+    """Run the command; a wrong request is one line on standard error, and exit code 2."""
+    try:
+        app()
+    except HarnessError as error:
+        typer.echo(f"harness: {error}", err=True)
+        sys.exit(2)
+
+
+def _report_of(folder: Path, page: Path, *, judge: bool = True) -> int:
+    """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
+    from harness.records import Run
+    from reports import render
+
+    stored = Run.load(folder)
+    typer.echo(f"report: {render(stored, page).resolve()}")
+    if not judge:
+        return 0
+    typer.echo(f"verdict: {stored.verdict}")
+    return 0 if stored.verdict == "passed" else 1
+
+
+def _checked(backends: list[str] | None) -> list[str]:
+    """The named backends, all of them installed.
+
+    Raises:
+        BackendError: One is unknown or not installed.
+    """
+    from harness.registry import missing
+
+    for name in backends or []:
+        if reason := missing(name):
+            raise BackendError(reason)
+    return backends or []

@@ -1,0 +1,57 @@
+"""The datasets by name, made ready for a spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from harness.data import digits, mnist
+from harness.data.dataset import Dataset, Part, Source, one_hot, split
+from harness.errors import DataError
+from harness.spec import DataSpec
+
+__all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare"]
+
+
+class Loader(Protocol):
+    """What the file of a dataset offers."""
+
+    def prepare(self) -> list[Path]:
+        """Make sure that the files are there and intact, and say where each is."""
+
+    def load(self) -> Source:
+        """All images and labels, not yet split."""
+
+
+DATASETS: dict[str, Loader] = {
+    "digits": digits,
+    "mnist": mnist,
+}
+
+
+def load_dataset(spec: DataSpec) -> Dataset:
+    """The dataset that a spec names, split as it says.
+
+    Raises:
+        DataError: The name is unknown, the split does not exist for this dataset, or its files
+            are damaged or cannot be downloaded.
+    """
+    return split(_loader(spec.name).load(), spec)
+
+
+def prepare(name: str) -> list[Path]:
+    """Download a dataset's files if they are missing, and verify them.
+
+    Returns:
+        The path of each file; none for a dataset that comes with a Python package.
+
+    Raises:
+        DataError: The name is unknown, or a file is damaged or cannot be downloaded.
+    """
+    return _loader(name).prepare()
+
+
+def _loader(name: str) -> Loader:
+    if name not in DATASETS:
+        raise DataError(f"{name}: no such dataset; use one of {', '.join(DATASETS)}")
+    return DATASETS[name]

@@ -1,0 +1,214 @@
+"""Charts as inline SVG that follows the page's theme, drawn by Matplotlib without pyplot."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from harness.records import Epoch
+from reports.stored import Pair
+
+# Matplotlib knows no CSS variables, so each stands in as a colour that nothing else uses.
+MUTED, RULE, SURFACE = "#010204", "#010205", "#010206"
+SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x16))
+CSS_COLOURS = {MUTED: "var(--muted)", RULE: "var(--rule)", SURFACE: "var(--surface)"}
+CSS_COLOURS |= {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)}
+
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: readable aloud, selectable, in the page's font
+    "svg.hashsalt": "report",  # the same run gives the same ids
+    "text.parse_math": False,
+    "font.size": 8.5,
+    "text.color": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": MUTED,
+    "grid.color": RULE,
+    "xtick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.0,
+    "lines.markeredgewidth": 0.8,
+}
+MARKERS = {
+    "o": "M21 7a4 4 0 1 0-8 0a4 4 0 1 0 8 0z",
+    "s": "M13.5 3.5h7v7h-7z",
+    "^": "M17 2.5l4.5 8h-9z",
+    "D": "M17 2l5 5l-5 5l-5-5z",
+}
+"""Matplotlib's markers, and their outlines in the 34 × 14 key of a legend."""
+DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")
+
+
+@dataclass(frozen=True)
+class Series:
+    """How a pair looks in a chart and its legend: by colour, and by marker and dashes as well."""
+
+    pair: Pair
+    number: int
+    marker: str
+    dashes: str
+
+    @property
+    def colour(self) -> str:
+        """The stand-in of its colour."""
+        return SERIES[self.number - 1]
+
+    @property
+    def outline(self) -> str:
+        """Its marker as the path of a legend key."""
+        return MARKERS[self.marker]
+
+    @property
+    def linestyle(self) -> Any:
+        """Its dashes as Matplotlib takes them."""
+        return (0, tuple(float(length) for length in self.dashes.split())) if self.dashes else "-"
+
+
+def series_of(order: Sequence[Pair]) -> dict[Pair, Series]:
+    """A look for each pair; a backend keeps its dashes, so equal curves do not hide each other."""
+    backends = list(dict.fromkeys(pair.backend for pair in order))
+    markers = list(MARKERS)
+    return {
+        pair: Series(
+            pair=pair,
+            number=place % len(SERIES) + 1,
+            marker=markers[place % len(markers)],
+            dashes=DASHES[backends.index(pair.backend) % len(DASHES)],
+        )
+        for place, pair in enumerate(order)
+    }
+
+
+@style.context(["default", STYLE])
+def accuracy_chart(
+    sweep: pd.DataFrame, series: dict[Pair, Series], chance: float | None, name: str, label: str
+) -> Markup:
+    """Accuracy against epsilon with interval bands, a line per pair.
+
+    Args:
+        sweep: The measurements of one attack, by rising epsilon.
+        series: How each pair looks.
+        chance: Accuracy of guessing, or None where the number of classes is not known.
+        name: Prefix of the ids within the figure, unique on the page.
+        label: What a reader who cannot see the chart is told.
+    """
+    figure = Figure(figsize=(5.4, 3.0))
+    axes = figure.add_axes((0.1, 0.17, 0.88, 0.73))
+    for pair, look in series.items():
+        rows = sweep[(sweep["backend"] == pair.backend) & (sweep["target"] == pair.target)]
+        if rows.empty:
+            continue
+        axes.fill_between(
+            rows["epsilon"], rows["ci_low"], rows["ci_high"], color=look.colour, alpha=0.16, lw=0
+        )
+        axes.plot(
+            rows["epsilon"], rows["accuracy"], color=look.colour, linestyle=look.linestyle,
+            marker=look.marker, markeredgecolor=SURFACE,
+        )  # fmt: skip
+    if chance is not None:
+        axes.axhline(chance, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)))
+        axes.annotate(
+            f"chance, {100 * chance:.2g}\u202f%",
+            (0.0, chance), (3, 4), xycoords=("axes fraction", "data"), textcoords="offset points",
+        )  # fmt: skip
+    _share_axis(axes)
+    axes.set_title("Accuracy", pad=10)
+    axes.set_xlabel("ε, the largest change of a pixel", labelpad=6)
+    axes.margins(x=0.02)
+    return _inline(figure, name, label)
+
+
+@style.context(["default", STYLE])
+def training_chart(
+    history: Sequence[Epoch], quantity: str, best_epoch: int, name: str, label: str
+) -> Markup:
+    """A quantity of the training, ``loss`` or ``accuracy``, on training and validation images."""
+    figure = Figure(figsize=(4.0, 2.5))
+    axes = figure.add_axes((0.125, 0.2, 0.85, 0.66))
+    epochs = [epoch.epoch for epoch in history]
+    lines = ((quantity, "o", "-"), (f"validation_{quantity}", "s", (0, (5, 2))))
+    for (field, marker, dashes), colour in zip(lines, SERIES, strict=False):
+        values = [getattr(epoch, field) for epoch in history]
+        finite = [value if math.isfinite(value) else math.nan for value in values]
+        axes.plot(
+            epochs, finite, color=colour, linestyle=dashes, marker=marker, markersize=3.8,
+            markeredgecolor=SURFACE, markeredgewidth=0.6,
+        )  # fmt: skip
+    if best_epoch in epochs:
+        axes.axvline(best_epoch, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if quantity == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u202f%"))
+    axes.set_title(quantity.capitalize(), pad=9)
+    axes.set_xlabel("epoch", labelpad=5)
+    return _inline(figure, name, label)
+
+
+def _share_axis(axes: Axes) -> None:
+    """Let the vertical axis run from 0 to 100 %, with room for markers at its ends."""
+    axes.set_ylim(-0.02, 1.03)
+    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u202f%"))
+
+
+def _inline(figure: Figure, name: str, label: str) -> Markup:
+    """A figure as an SVG element that can stand beside others in an HTML page."""
+    figure.patch.set_alpha(0.0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0.0)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314  (made on the line above)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A <style> within an inline SVG would style the whole page.
+            if _local(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.attrib = {
+            _local(key): _adapted(_local(key), value, name) for key, value in element.items()
+        }
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.attrib |= {"role": "img", "aria-label": label}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704  (escaped above)
+
+
+def _local(name: str) -> str:
+    """A name without its namespace, which inline SVG does without."""
+    return name.rpartition("}")[2]
+
+
+def _adapted(key: str, value: str, name: str) -> str:
+    """An attribute with theme colours, and with ids that are unique on the page."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href":
+        return value.replace("#", f"#{name}-", 1)
+    value = re.sub(r"url\(#", f"url(#{name}-", value)
+    return re.sub(r"#0102[0-9a-f]{2}", lambda found: CSS_COLOURS[found[0]], value)

@@ -1,0 +1,222 @@
+"""Assemble the page of a run and write it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from harness.records import ModelInfo, Run, replacing
+from reports import figures, images, stored, tables
+from reports.figures import Series
+from reports.stored import Pair
+
+NOTHING = "—"
+SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
+SPACE = "\u202f"
+"""Between a number and its percent sign, where no line may break."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its anchor, its heading, and whether the run holds anything for it."""
+
+    id: str
+    title: str
+    present: bool
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """An attack's accuracies as a chart and a table."""
+
+    attack: str
+    chart: Markup
+    series: list[Series]
+    accuracies: tables.Grid
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one model."""
+
+    pair: Pair
+    info: ModelInfo
+    charts: list[Markup]
+
+
+def write(run: Run, out: Path) -> Path:
+    """Write the page of a run; an older file is replaced only once the new one is complete."""
+    text = page(run)
+    with replacing(out) as stream:
+        # A run may hold text that is no Unicode, such as half a surrogate pair.
+        stream.write(text.encode("utf-8", "replace"))
+    return out
+
+
+def page(run: Run) -> str:
+    """The page of a run, as HTML."""
+    return _environment().get_template("report.html.jinja").render(_content(run))
+
+
+def _environment() -> jinja2.Environment:
+    """Templates that escape whatever they print, and break on a name that is not there."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        # Jinja's own default is to escape nothing, whatever the file is called.
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent, "interval": interval, "threshold": threshold, "number": number,
+    }  # fmt: skip
+    environment.globals |= {"symbols": SYMBOLS, "nothing": NOTHING}
+    return environment
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Everything that the templates print."""
+    frame, order = tables.measurements(run), stored.pairs(run)
+    series, sweeps = figures.series_of(order), tables.sweeps(frame)
+    attack = next(iter(sweeps), None)
+    epsilons = sweeps[attack]["epsilon"].unique().tolist() if attack else []
+    middle = tables.middle_epsilon(epsilons)
+    accuracy_checks, other_checks = tables.judged(frame)
+    matrices = [(pair, _confusions(run, pair, attack, middle)) for pair in order]
+    grids = [images.examples_of(run, pair, attack or "", epsilons) for pair in order]
+    content: dict[str, Any] = {
+        "run": run,
+        "title": str(stored.spec_value(run, "name") or "unnamed spec"),
+        "description": str(stored.spec_value(run, "description") or ""),
+        "seeds": _seeds(run),
+        "counts": tables.status_counts(frame),
+        "reasons": tables.verdict_reasons(run, frame),
+        "concerns": tables.concerns(frame),
+        "attack": attack,
+        "middle": middle,
+        "key_figures": tables.key_figures(frame, order, attack, middle),
+        "sweeps": _sweeps(run, sweeps, series),
+        "accuracy_checks": tables.per_pair(accuracy_checks, order),
+        "other_checks": tables.grid(other_checks, order, "check"),
+        "confusions": [(pair, shown) for pair, shown in matrices if shown],
+        "examples": [grid for grid in grids if grid],
+        "saliency": [maps for pair in order if (maps := images.saliency_of(run, pair))],
+        "occlusion": tables.grid(tables.occlusion(frame), order, "check"),
+        "occlusion_names": tables.OCCLUSIONS,
+        "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
+        "top": _fraction(stored.spec_value(run, "saliency", "top")),
+        "trainings": [
+            _training(info, place) for place, info in enumerate(run.models) if info.history
+        ],
+        "origins": tables.origins(run),
+    }
+    return content | {"sections": _sections(content)}
+
+
+def _sections(content: dict[str, Any]) -> list[Section]:
+    """The parts of the page, in order."""
+    occlusion: tables.Grid = content["occlusion"]
+    return [
+        Section("accuracy", "Accuracy under attack", bool(content["sweeps"])),
+        Section("thresholds", "Thresholds", bool(content["accuracy_checks"])),
+        Section("conformance", "Conformance", bool(content["other_checks"].rows)),
+        Section("confusion", "Confusion matrices", bool(content["confusions"])),
+        Section("examples", "Example images", bool(content["examples"])),
+        Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
+        Section("training", "Training", bool(content["trainings"])),
+        Section("provenance", "Provenance", True),
+    ]
+
+
+def _sweeps(run: Run, sweeps: dict[str, pd.DataFrame], series: dict[Pair, Series]) -> list[Sweep]:
+    """A chart and a table for each attack."""
+    names = stored.class_names(run)
+    chance = 1 / len(names) if names else None
+    found = []
+    for place, (attack, frame) in enumerate(sweeps.items()):
+        accuracies = tables.grid(frame, list(series), "epsilon")
+        shown = [series[pair] for pair in accuracies.pairs]
+        label = f"Line chart: accuracy under {attack} against epsilon, for " + ", ".join(
+            look.pair.label for look in shown
+        )
+        chart = figures.accuracy_chart(frame, series, chance, f"sweep{place}", label)
+        found.append(Sweep(attack, chart, shown, accuracies))
+    return found
+
+
+def _confusions(
+    run: Run, pair: Pair, attack: str | None, epsilon: float | None
+) -> list[tables.Confusion]:
+    """The confusion matrix of the clean images, and of those under attack, as far as stored."""
+    confusion = partial(tables.confusion, run, pair)
+    shown = [confusion("clean", "Clean images")]
+    if attack is not None and epsilon is not None:
+        shown.append(confusion(stored.stem(attack, epsilon), f"{attack} at ε = {epsilon:g}"))
+    return [matrix for matrix in shown if matrix]
+
+
+def _training(info: ModelInfo, place: int) -> Training:
+    """The training curves of one model."""
+    pair = Pair(info.backend, info.target)
+    charts = [
+        figures.training_chart(
+            info.history, quantity, info.best_epoch, f"training{place}-{quantity}",
+            f"Line chart: {quantity} of {pair.label} by epoch, in training and validation",
+        )
+        for quantity in ("loss", "accuracy")
+    ]  # fmt: skip
+    return Training(pair, info, charts)
+
+
+def _seeds(run: Run) -> list[tuple[str, str]]:
+    """The seeds that the spec sets, with what they are for."""
+    found = {
+        "seed": stored.spec_value(run, "seed"),
+        "seed of the split": stored.spec_value(run, "data", "seed"),
+    }
+    return [(name, str(value)) for name, value in found.items() if value is not None]
+
+
+def _fraction(value: object) -> float | None:
+    """A number that can be a share of the pixels."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """An accuracy for people: ``93.1 %``."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{100 * value:.{digits}f}{SPACE}%"
+
+
+def interval(row: Any) -> str:
+    """The interval of a measurement, in percent: ``92.6–93.6``."""
+    ends = (row.ci_low, row.ci_high)
+    return (
+        "–".join(f"{100 * end:.1f}" for end in ends) if all(map(math.isfinite, ends)) else NOTHING
+    )
+
+
+def threshold(bounds: tuple[float | None, float | None] | None) -> str:
+    """What passes, in percent: ``95–100 %``, ``≥ 90 %`` or ``≤ 30 %``."""
+    low, high = bounds if isinstance(bounds, tuple) else (None, None)
+    if low is None and high is None:
+        return NOTHING
+    if low is None:
+        return f"≤ {number(high, 100)}{SPACE}%"
+    if high is None:
+        return f"≥ {number(low, 100)}{SPACE}%"
+    return f"{number(low, 100)}–{number(high, 100)}{SPACE}%"
+
+
+def number(value: float | None, factor: int = 1) -> str:
+    """A number without needless digits."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:.6g}"

@@ -1,0 +1,109 @@
+"""Look things up in a stored run, where any array may be absent or not fit the others."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.records import Run
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+class Pair(NamedTuple):
+    """A target in a backend: what has accuracies of its own."""
+
+    backend: str
+    target: str
+
+    @property
+    def label(self) -> str:
+        """The pair for people: ``torch · mlp``."""
+        return " · ".join(part for part in self if part)
+
+
+def pairs(run: Run) -> list[Pair]:
+    """Every backend × target of the run, in the order of the records."""
+    recorded = [Pair(record.backend, record.target) for record in run.records]
+    trained = [Pair(model.backend, model.target) for model in run.models]
+    return list(dict.fromkeys(recorded + trained))
+
+
+def stem(check: str, epsilon: float | None = None) -> str:
+    """How a check is named in the keys of arrays: ``clean``, ``fgsm@0.1``."""
+    return check if epsilon is None else f"{check}@{epsilon:g}"
+
+
+def spec_value(run: Run, *path: str) -> Any:
+    """A value from deep in the run's spec, or None where the spec does not go that far."""
+    value: Any = run.spec
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def class_names(run: Run) -> list[str]:
+    """The names of the classes; their numbers where the run does not name them."""
+    if run.classes:
+        return list(run.classes)
+    labels = _integers(run, "labels")
+    return [] if labels is None else [str(label) for label in range(int(labels.max()) + 1)]
+
+
+def labels_of(run: Run) -> IntArray | None:
+    """The true labels of the test images, if each is a known class."""
+    return _known_classes(run, _integers(run, "labels"))
+
+
+def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
+    """The predictions of a check, if there is one for each true label."""
+    labels = labels_of(run)
+    found = _known_classes(run, _integers(run, f"{pair.backend}/{pair.target}/{check}/predictions"))
+    return found if labels is not None and found is not None and found.size == labels.size else None
+
+
+def example_index(run: Run, pair: Pair) -> IntArray | None:
+    """Which test images a pair keeps as examples, if all of them are test images."""
+    labels = labels_of(run)
+    index = _integers(run, f"{pair.backend}/{pair.target}/examples/index")
+    if labels is None or index is None or index.min() < 0 or index.max() >= labels.size:
+        return None
+    return index
+
+
+def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
+    """Example images (m, height, width) under a name, if they are grey and one per index."""
+    index = example_index(run, pair)
+    stack = run.arrays.get(f"{pair.backend}/{pair.target}/examples/{name}")
+    if index is None or stack is None or stack.shape[:1] != index.shape:
+        return None
+    sides = [side for side in stack.shape[1:] if side != 1]
+    if len(sides) != 2 or stack.dtype.kind not in "fiub":
+        return None
+    return np.nan_to_num(stack.reshape(index.size, *sides).astype(np.float64))
+
+
+def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
+    """The confidence in the prediction for each example, if there is one per index."""
+    index = example_index(run, pair)
+    found = run.arrays.get(f"{pair.backend}/{pair.target}/examples/{name}/confidence")
+    if index is None or found is None or found.shape != index.shape or found.dtype.kind != "f":
+        return None
+    return found.astype(np.float64)
+
+
+def _integers(run: Run, key: str) -> IntArray | None:
+    """A non-empty vector of integers by its key."""
+    found = run.arrays.get(key)
+    if found is None or found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
+        return None
+    return found.astype(np.int64)
+
+
+def _known_classes(run: Run, values: IntArray | None) -> IntArray | None:
+    """The values, if all are indices of classes."""
+    known = values is not None and values.min() >= 0 and values.max() < len(class_names(run))
+    return values if known else None

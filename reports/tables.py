@@ -1,0 +1,215 @@
+"""What a run says, as tables: pandas frames, and a few small rows made of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.records import Run
+from reports import stored
+from reports.stored import Pair
+
+STATUSES = ("failed", "error", "skipped", "passed", "measured")
+"""Statuses in the order in which a reader wants to hear of them."""
+CONCERNS = ("failed", "error", "skipped")
+OCCLUSIONS = {"saliency/least": "Least salient", "saliency/random": "Random",
+              "saliency/top": "Most salient"}  # fmt: skip
+NUMBERS = ("epsilon", "accuracy", "ci_low", "ci_high")
+KEY = ["target", "backend", "check", "epsilon"]
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Checks that did not pass, for one and the same reason."""
+
+    status: str
+    reason: str
+    checks: list[str]
+
+
+@dataclass(frozen=True)
+class KeyFigures:
+    """A pair's two headline measurements, as rows of the table of measurements."""
+
+    pair: Pair
+    clean: Any | None
+    attacked: Any | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Measurements by row and pair: ``cells[row, pair]`` where there is one."""
+
+    rows: list[Any]
+    pairs: list[Pair]
+    cells: dict[tuple[Any, Pair], Any]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix, a row per true class and a column per predicted one."""
+
+    title: str
+    accuracy: float
+    counts: pd.DataFrame
+    shares: pd.DataFrame
+
+
+def measurements(run: Run) -> pd.DataFrame:
+    """The records as a table with their labels; of records that share a key, the last."""
+    frame: pd.DataFrame = run.frame().astype(dict.fromkeys(NUMBERS, float))
+    frame["label"] = [record.label for record in run.records]
+    latest: pd.DataFrame = frame[~frame.duplicated(KEY, keep="last")]
+    return latest
+
+
+def status_counts(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """How many checks have each status that occurs."""
+    counts = frame["status"].value_counts()
+    return [(status, int(counts[status])) for status in STATUSES if status in counts]
+
+
+def verdict_reasons(run: Run, frame: pd.DataFrame) -> list[str]:
+    """Sentences that say why the verdict is what it is."""
+    counts = dict(status_counts(frame))
+    if run.verdict == "passed":
+        passed = counts["passed"]
+        return ["The only check passed." if passed == 1 else f"All {passed} judged checks passed."]
+    reasons = []
+    if not run.finished:
+        reasons.append("The run did not finish, so checks may be missing.")
+    if not counts:
+        reasons.append("No check was recorded.")
+    elif "passed" not in counts:
+        reasons.append("No check passed.")
+    if bad := counts.get("failed", 0):
+        reasons.append(f"{bad} check{'s' if bad > 1 else ''} failed.")
+    if broken := counts.get("error", 0):
+        reasons.append(f"{broken} check{'s' if broken > 1 else ''} broke with an error.")
+    return reasons
+
+
+def concerns(frame: pd.DataFrame) -> list[Concern]:
+    """Checks that failed, broke or were skipped, those of one reason together."""
+    return [
+        Concern(status, str(reason), part["label"].tolist())
+        for status in CONCERNS
+        for reason, part in frame[frame["status"] == status].groupby("reason", sort=False)
+    ]
+
+
+def sweeps(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The measured accuracies of each attack, by rising epsilon; ``fgsm`` first."""
+    measured = frame.dropna(subset=["epsilon", "accuracy"])
+    found = {
+        str(check): part.sort_values("epsilon", kind="stable")
+        for check, part in measured.groupby("check", sort=False)
+    }
+    return dict(sorted(found.items(), key=lambda item: item[0] != "fgsm"))
+
+
+def middle_epsilon(epsilons: Iterable[float]) -> float | None:
+    """The median of the epsilons above zero, of two middle ones the smaller."""
+    positive = {float(epsilon) for epsilon in epsilons if epsilon > 0}
+    return statistics.median_low(positive) if positive else None
+
+
+def key_figures(
+    frame: pd.DataFrame, order: Sequence[Pair], attack: str | None, epsilon: float | None
+) -> list[KeyFigures]:
+    """Clean accuracy, and accuracy under the attack at an epsilon, of each pair that has any."""
+    measured = frame.dropna(subset=["accuracy"])
+    clean = by_pair(measured[measured["check"] == "clean"])
+    attacked = by_pair(measured[(measured["check"] == attack) & (measured["epsilon"] == epsilon)])
+    return [
+        KeyFigures(pair, clean.get(pair), attacked.get(pair))
+        for pair in order
+        if pair in clean or pair in attacked
+    ]
+
+
+def by_pair(frame: pd.DataFrame) -> dict[Pair, Any]:
+    """The rows of a table of measurements that holds one per pair."""
+    return {Pair(row.backend, row.target): row for row in _rows(frame)}
+
+
+def grid(frame: pd.DataFrame, order: Sequence[Pair], rows: str) -> Grid:
+    """Measurements arranged by a column and by pair."""
+    cells = {(getattr(row, rows), Pair(row.backend, row.target)): row for row in _rows(frame)}
+    found = {pair for _, pair in cells}
+    return Grid(
+        rows=list(dict.fromkeys(key for key, _ in cells)),
+        pairs=[pair for pair in order if pair in found],
+        cells=cells,
+    )
+
+
+def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judged measurements that are about an accuracy, and those that are not (conformance).
+
+    A check that was skipped or broke before it had an accuracy is in neither: it is a concern.
+    """
+    rows = frame[frame["status"] != "measured"]
+    about_accuracy = rows["accuracy"].notna() | rows["threshold"].notna()
+    conformance = rows["check"].astype(str).str.startswith("conformance/")
+    decided = rows["status"].isin(["passed", "failed"])
+    return rows[about_accuracy], rows[~about_accuracy & (conformance | decided)]
+
+
+def occlusion(frame: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies after occluding pixels, from least to most salient."""
+    measured = frame[frame["accuracy"].notna()]
+    rows: pd.DataFrame = pd.concat([measured[measured["check"] == check] for check in OCCLUSIONS])
+    return rows
+
+
+def confusion(run: Run, pair: Pair, check: str, title: str) -> Confusion | None:
+    """The confusion matrix of a check's predictions, if they are stored."""
+    labels, predictions = stored.labels_of(run), stored.predictions_of(run, pair, check)
+    if labels is None or predictions is None:
+        return None
+    from sklearn.metrics import confusion_matrix
+
+    names = stored.class_names(run)
+    counts = confusion_matrix(labels, predictions, labels=range(len(names)))
+    # Classes without an image have a row of zeros, not of 0 / 0.
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    return Confusion(
+        title=title,
+        accuracy=float((labels == predictions).mean()),
+        counts=pd.DataFrame(counts, index=names, columns=names),
+        shares=pd.DataFrame(shares, index=names, columns=names),
+    )
+
+
+def origins(run: Run) -> pd.DataFrame:
+    """Where each model came from, a row each."""
+    rows = (
+        {
+            "label": Pair(model.backend, model.target).label,
+            "origin": "loaded from the cache" if model.cached else "trained in this run",
+            "epochs": len(model.history),
+            "best_epoch": model.best_epoch,
+            "seconds": sum(epoch.seconds for epoch in model.history),
+            "fingerprint": model.fingerprint,
+        }
+        for model in run.models
+    )
+    frame: pd.DataFrame = pd.DataFrame(rows)
+    return frame
+
+
+def per_pair(frame: pd.DataFrame, order: Sequence[Pair]) -> list[tuple[Pair, list[Any]]]:
+    """The rows of a table of measurements, those of a pair together."""
+    rows = _rows(frame)
+    together = ((p, [row for row in rows if (row.backend, row.target) == p]) for p in order)
+    return [(pair, found) for pair, found in together if found]
+
+
+def _rows(frame: pd.DataFrame) -> list[Any]:
+    """The rows of a table, with its columns as attributes."""
+    return list(frame.itertuples())
