@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import BackendError, HarnessError
 from harness.records import Record, Run
 from harness.registry import BACKENDS, import_together, missing
-from harness.spec import Spec, load_spec, one_line, suites_folder
+from harness.spec import Spec, load_spec, one_line
 
 PARTS = ".parts"
 """Folder inside the results where the processes of a parallel session leave their runs."""
@@ -90,25 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "check(name): what a suite's test measures, as it is called in the records"
     )
-    if not _concerned(config):
-        return
-    try:
-        spec = load_spec(config.getoption("--spec") or "digits")
-        named = config.getoption("--backend")
-        backends = tuple(dict.fromkeys(named or spec.backends))
-        absent = {name: reason for name in backends if (reason := missing(name))}
-        if named and absent:
-            raise HarnessError(next(iter(absent.values())))
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from error
-    results = config.invocation_params.dir / config.getoption("--results")
-    workerinput = getattr(config, "workerinput", {})
-    config.stash[SESSION] = Session(
-        spec, backends, absent, results,
-        config.getoption("--retrain"), workerinput.get("workerid", ""), _uncaptured(config),
-    )  # fmt: skip
-    if not workerinput:
-        shutil.rmtree(results / PARTS, ignore_errors=True)
+    if _announced(config):
+        _session(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -128,15 +111,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per backend and target, and per epsilon of the attack."""
-    if "target" not in metafunc.fixturenames or SESSION not in metafunc.config.stash:
+    attack = _check_name(metafunc.definition)
+    if not attack or "target" not in metafunc.fixturenames:
         return
-    session = metafunc.config.stash[SESSION]
+    session = _session(metafunc.config)
     pairs = [(backend, name) for backend in session.backends for name in session.spec.targets]
     metafunc.parametrize(
         "target", pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
     )
     if "epsilon" in metafunc.fixturenames:
-        attack = _check_name(metafunc.definition)
         sweep = session.spec.attacks.get(attack)
         epsilons = sweep.epsilons if sweep else ()
         metafunc.parametrize("epsilon", epsilons, ids=[f"eps={e:g}" for e in epsilons])
@@ -307,17 +290,44 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByTarget(config, log)
 
 
-def _concerned(config: pytest.Config) -> bool:
-    """Whether this session runs suites: it was told a spec, or given their folder."""
+def _announced(config: pytest.Config) -> bool:
+    """Whether the command line says that suites are run; others are found when collected."""
     if config.getoption("--spec") or config.getoption("--backend"):
         return True
-    try:
-        suites = suites_folder().resolve()
-    except HarnessError:
-        return False
     start = config.invocation_params.dir
     paths = [(start / argument.partition("::")[0]).resolve() for argument in config.args]
-    return any(path == suites or suites in path.parents for path in paths)
+    return any("suites" in (path.name, path.parent.name) for path in paths)
+
+
+def _session(config: pytest.Config) -> Session:
+    """The session's state, made from the options when first asked for."""
+    if SESSION in config.stash:
+        return config.stash[SESSION]
+    try:
+        spec = load_spec(config.getoption("--spec") or "digits")
+        named = config.getoption("--backend")
+        backends = tuple(dict.fromkeys(named or spec.backends))
+        absent = {name: reason for name in backends if (reason := missing(name))}
+        if named and absent:
+            raise BackendError(next(iter(absent.values())))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    results = config.invocation_params.dir / config.getoption("--results")
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
+    if worker and not _announced(config):
+        raise pytest.UsageError("name the spec: in a parallel session --spec is needed")
+    if not worker:
+        shutil.rmtree(results / PARTS, ignore_errors=True)
+    session = config.stash[SESSION] = Session(
+        spec=spec,
+        backends=backends,
+        absent=absent,
+        results=results,
+        retrain=config.getoption("--retrain"),
+        worker=worker,
+        uncaptured=_uncaptured(config),
+    )
+    return session
 
 
 def _uncaptured(config: pytest.Config) -> Callable[[], AbstractContextManager[None]]:

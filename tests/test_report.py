@@ -1,0 +1,393 @@
+"""The report: what is on the page, what is not, and that it stands alone."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import synthetic_run
+
+import reports
+from harness.records import Epoch, ModelInfo, Record, Run, counted
+from reports import images, tables
+from reports.page import page, threshold
+from reports.stored import Pair
+
+HOSTILE = "<script>alert('x')</script>\"$\\frac{\x1b & ]]>"
+VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: tags with their attributes, text, headings, and tables as rows."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.headings: list[tuple[int, str]] = []
+        self.tables: list[list[list[str]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append((int(tag[1]), ""))
+        elif tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.text += data
+        if {"h1", "h2", "h3"} & set(self.open):
+            level, text = self.headings[-1]
+            self.headings[-1] = (level, text + data)
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def sections(self) -> set[str | None]:
+        return {attributes["id"] for attributes in self.all("section")}
+
+
+def seen(run: Run) -> Page:
+    return Page(page(run))
+
+
+def without(run: Run, part: str) -> Run:
+    for key in [key for key in run.arrays if part in key]:
+        del run.arrays[key]
+    return run
+
+
+@pytest.fixture(scope="module")
+def full() -> str:
+    """The page of a run that has everything; not to be changed."""
+    return page(synthetic_run())
+
+
+EVERYTHING = {
+    "accuracy", "thresholds", "conformance", "confusion", "examples", "saliency", "training",
+    "provenance",
+}  # fmt: skip
+
+
+def test_a_full_run_has_every_section_and_a_passed_verdict(tmp_path: Path) -> None:
+    run = synthetic_run()
+    out = reports.render(run, tmp_path / "new" / "report.html")
+    shown = Page(out.read_text(encoding="utf-8"))
+    assert shown.sections == EVERYTHING
+    assert "PASSED" in shown.text
+    assert "FAILED" not in shown.text
+    assert not shown.open
+
+
+def test_rendering_twice_works_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    # The run is made anew, so that no order of a dictionary or counter of ids carries over.
+    first = reports.render(synthetic_run(), tmp_path / "a.html").read_bytes()
+    assert reports.render(synthetic_run(), tmp_path / "b.html").read_bytes() == first
+
+
+def test_a_stored_run_gives_the_same_page(tmp_path: Path) -> None:
+    run = synthetic_run()
+    run.save(tmp_path)
+    assert page(Run.load(tmp_path)) == page(run)
+
+
+def test_hostile_names_are_shown_as_text() -> None:
+    run = synthetic_run(backends=[HOSTILE], targets=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
+    run.versions = {HOSTILE: HOSTILE}
+    run.put(Record(target=HOSTILE, backend=HOSTILE, check=HOSTILE, status="error", reason=HOSTILE))
+    run.put(counted(HOSTILE, HOSTILE, HOSTILE, 1, 2, epsilon=0.1))
+    html = page(run)
+    shown = Page(html)
+    assert "<script" not in html
+    assert not shown.all("script")
+    assert HOSTILE in shown.text
+    assert any(HOSTILE in (image["alt"] or "") for image in shown.all("img"))
+    charts = [svg["aria-label"] or "" for svg in shown.all("svg") if svg.get("role") == "img"]
+    assert len(charts) == 4
+    assert all(HOSTILE in label for label in charts)
+
+
+def test_nothing_is_loaded_from_elsewhere(full: str) -> None:
+    # Images may hold any letters in their base64.
+    assert not re.search(r"https?:|//[a-z]|@import", re.sub(r"data:[^\"]*", "", full))
+    shown = Page(full)
+    for _, attributes in shown.tags:
+        for name in ("src", "href", "action", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+        for target in re.findall(r"url\((.*?)\)", " ".join(v or "" for v in attributes.values())):
+            assert target.startswith("#")
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in shown.tags}
+
+
+def test_ids_are_unique_and_every_reference_finds_its_id(full: str) -> None:
+    shown = Page(full)
+    ids = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {a["href"] for _, a in shown.tags if (a.get("href") or "").startswith("#")}
+    clips = set(re.findall(r"url\((#[^)]+)\)", full))
+    assert clips, "the charts are clipped to their axes"
+    assert {reference.removeprefix("#") for reference in links | clips} <= set(ids)
+
+
+def test_headings_rise_by_one_level_and_begin_with_one_title(full: str) -> None:
+    levels = [level for level, _ in Page(full).headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+def test_images_charts_and_tables_are_accessible(full: str) -> None:
+    shown = Page(full)
+    assert len(shown.all("img")) == 2 * (4 * 7 + 4 * 3)
+    assert all(image["alt"] for image in shown.all("img"))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in shown.all("svg"))
+    assert all(th["scope"] for th in shown.all("th"))
+    assert len(shown.all("caption")) == len(shown.all("table"))
+
+
+def test_charts_take_their_colours_from_the_theme(full: str) -> None:
+    charts = re.findall(r"<svg(?![^>]*aria-hidden).*?</svg>", full, flags=re.S)
+    assert charts
+    assert not [colour for chart in charts for colour in re.findall(r"#[0-9a-f]{6}\b", chart)]
+    assert not any("<style" in chart for chart in charts)
+
+
+def test_failed_broken_and_skipped_checks_come_with_their_reasons() -> None:
+    run = synthetic_run(backends=["torch"])
+    clean = run.find(("mlp", "torch", "clean", None))
+    assert clean is not None
+    run.put(clean.judged("failed", "too low", (0.99, None)))
+    run.put(Record(target="mlp", backend="torch", check="pgd", epsilon=0.1, status="error",
+                   reason="it broke"))  # fmt: skip
+    for check in ("clean", "fgsm", "pgd", "saliency/top"):
+        run.put(Record(target="mlp", backend="jax", check=check, status="skipped",
+                       reason="not installed"))  # fmt: skip
+    text = seen(run).text
+    top = text[text.index("What needs attention") : text.index("Accuracy under attack", 500)]
+    places = [top.index(reason) for reason in ("too low", "it broke", "not installed")]
+    assert places == sorted(places)
+    assert top.count("not installed") == 1, "one reason is told once"
+    assert "torch mlp pgd eps=0.1" in top
+    assert "4 checks" in top
+    assert "1 check failed. 1 check broke with an error." in text
+    assert "≥ 99" in text
+
+
+def test_a_run_that_did_not_finish_says_so() -> None:
+    run = synthetic_run()
+    run.finished = False
+    text = seen(run).text
+    assert "FAILED" in text
+    assert "did not finish" in text
+
+
+def test_an_empty_run_is_a_page_with_a_failed_verdict() -> None:
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="now")
+    shown = seen(run)
+    assert shown.sections == {"provenance"}
+    assert "No check was recorded." in shown.text
+    assert "This run holds nothing for: accuracy under attack, thresholds," in shown.text
+
+
+@pytest.mark.parametrize(
+    ("part", "lost"),
+    [
+        ("labels", {"confusion", "examples"}),
+        ("predictions", {"confusion"}),
+        ("examples/index", {"examples"}),
+        ("examples/clean", {"examples"}),
+        ("examples/fgsm", set()),
+        ("examples/saliency", set()),
+        ("saliency/top", set()),
+        ("confidence", set()),
+        ("", {"confusion", "examples"}),
+    ],
+)
+def test_absent_arrays_cost_only_what_needs_them(part: str, lost: set[str]) -> None:
+    run = synthetic_run(backends=["torch"])
+    assert seen(without(run, part)).sections == EVERYTHING - lost
+
+
+def test_a_backend_without_arrays_leaves_the_other_its_sections() -> None:
+    assert seen(without(synthetic_run(), "torch/")).sections == EVERYTHING
+
+
+def test_sections_without_records_are_left_out() -> None:
+    run = synthetic_run()
+    run.records = [record for record in run.records if record.check == "fgsm"]
+    run.models = []
+    shown = seen(without(run, "examples"))
+    assert shown.sections == {"accuracy", "thresholds", "confusion", "provenance"}
+    assert all(heading for _, heading in shown.headings)
+
+
+def test_an_attack_that_only_broke_leaves_the_page_whole() -> None:
+    run = synthetic_run(backends=["torch"])
+    run.records = [
+        Record(target=r.target, backend=r.backend, check=r.check, epsilon=r.epsilon, status="error")
+        if r.check == "fgsm" else r
+        for r in run.records
+    ]  # fmt: skip
+    shown = seen(run)
+    assert "accuracy" not in shown.sections
+    assert "No reason was recorded." in shown.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", np.array([0.5, 1.5])),
+        ("labels", np.array([], dtype=np.int16)),
+        ("labels", np.array([99, -1], dtype=np.int16)),
+        ("torch/mlp/clean/predictions", np.zeros(3, dtype=np.int16)),
+        ("torch/mlp/clean/predictions", np.full(60, 99, dtype=np.int16)),
+        ("torch/mlp/examples/index", np.array([1, 2, 3, 10**6])),
+        ("torch/mlp/examples/clean", np.zeros((4, 6, 6, 3))),
+        ("torch/mlp/examples/clean", np.full((4, 6, 6), np.nan)),
+        ("torch/mlp/examples/clean", np.zeros(())),
+        ("torch/mlp/examples/fgsm@0.1", np.zeros((4, 2, 2))),
+        ("torch/mlp/examples/saliency", np.zeros((4, 6, 6))),
+        ("torch/mlp/examples/saliency/top", np.array(["text"] * 4)),
+        ("torch/mlp/examples/clean/confidence", np.zeros(9)),
+    ],
+)
+def test_arrays_that_do_not_fit_break_nothing(key: str, value: np.ndarray[Any, Any]) -> None:
+    run = synthetic_run(backends=["torch"])
+    run.arrays[key] = value
+    assert "provenance" in seen(run).sections
+
+
+@pytest.mark.parametrize("spec", [{"name": None}, {"saliency": 3}, {"saliency": {"top": "x"}}])
+def test_a_spec_of_another_shape_breaks_nothing(spec: dict[str, Any]) -> None:
+    run = synthetic_run(backends=["torch"])
+    run.spec = spec
+    assert seen(run).sections == EVERYTHING
+
+
+def test_a_training_that_diverged_is_still_drawn() -> None:
+    run = synthetic_run(backends=["torch"])
+    lost = Epoch(epoch=1, loss=float("inf"), accuracy=0.1, validation_loss=float("nan"),
+                 validation_accuracy=0.1, learning_rate=1.0, seconds=1.0)  # fmt: skip
+    run.models = [ModelInfo(target="mlp", backend="torch", fingerprint="f", cached=True,
+                            best_epoch=0, history=(lost,))]  # fmt: skip
+    shown = seen(run)
+    assert "training" in shown.sections
+    assert "loaded from the cache" in shown.text
+    assert "1 epoch;" in shown.text
+
+
+def test_confusion_matrix_counts_true_classes_by_row() -> None:
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="now", classes=("a", "b", "c"))
+    run.arrays["labels"] = np.array([0, 0, 0, 1], dtype=np.int16)
+    run.arrays["t/m/fgsm@0.1/predictions"] = np.array([0, 1, 1, 2], dtype=np.int16)
+    matrix = tables.confusion(run, Pair("t", "m"), "fgsm@0.1", "FGSM")
+    assert matrix is not None
+    assert matrix.counts.to_numpy().tolist() == [[1, 2, 0], [0, 0, 1], [0, 0, 0]]
+    assert matrix.shares.loc["a"].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
+    assert matrix.shares.loc["c"].tolist() == [0, 0, 0]
+    assert matrix.accuracy == 0.25
+
+
+def test_the_page_shows_clean_and_attacked_matrices_side_by_side() -> None:
+    run = synthetic_run(backends=["torch"])
+    labels = run.arrays["labels"]
+    run.arrays["torch/mlp/clean/predictions"] = labels
+    run.arrays["torch/mlp/fgsm@0.1/predictions"] = np.zeros_like(labels)
+    counts = np.bincount(labels, minlength=3).tolist()
+    clean, attacked = (t for t in seen(run).tables if t[0] == ["True class", "0", "1", "2"])
+    assert [row[1:] for row in clean[1:]] == [
+        [str(counts[0]), "0", "0"], ["0", str(counts[1]), "0"], ["0", "0", str(counts[2])],
+    ]  # fmt: skip
+    assert [row[1:] for row in attacked[1:]] == [[str(count), "0", "0"] for count in counts]
+
+
+def test_wrong_predictions_are_marked_in_words_and_signs() -> None:
+    run = synthetic_run(backends=["torch"])
+    labels = run.arrays["labels"]
+    run.arrays["torch/mlp/clean/predictions"] = labels
+    run.arrays["torch/mlp/fgsm@0.3/predictions"] = ((labels + 1) % 3).astype(np.int16)
+    grid = images.examples_of(run, Pair("torch", "mlp"), "fgsm", [0.0, 0.05, 0.1, 0.2, 0.3])
+    assert grid is not None
+    assert grid.epsilons == [0.05, 0.2, 0.3]
+    assert [row.index for row in grid.rows] == [3, 5, 8, 13]
+    for row in grid.rows:
+        assert not row.clean.wrong
+        assert row.clean.alt.endswith(f"predicted {row.truth}, right")
+        change, attacked = row.attacked[-1]
+        assert change.predicted is None
+        assert attacked.wrong
+        assert attacked.alt.endswith("wrong")
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "middle"),
+    [([0.0, 0.1, 0.2, 0.3], 0.2), ([0.1, 0.2, 0.3, 0.4], 0.2), ([0.3], 0.3), ([0.0], None)],
+)
+def test_middle_epsilon(epsilons: list[float], middle: float | None) -> None:
+    assert tables.middle_epsilon(epsilons) == middle
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [((0.95, 1.0), "95–100"), ((None, 0.3), "≤ 30"), ((0.9, None), "≥ 90"), (None, "—")],
+)
+def test_thresholds_in_words(bounds: tuple[float | None, float | None], text: str) -> None:
+    assert threshold(bounds).removesuffix("\u202f%") == text
+
+
+def test_a_failure_while_rendering_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    run = synthetic_run()
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("reports.page.page", lambda run: 1 / 0)
+        reports.render(run, out)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Path, "replace", lambda self, target: 1 / 0)
+        reports.render(run, out)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_rendering_imports_no_framework_and_no_pyplot(tmp_path: Path) -> None:
+    synthetic_run(backends=["torch"]).save(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; import reports; from harness.records import Run\n"
+        "early = {'matplotlib', 'jinja2', 'sklearn'} & set(sys.modules)\n"
+        "reports.render(Run.load(Path(sys.argv[1])), Path(sys.argv[1]) / 'report.html')\n"
+        "names = {'torch', 'tensorflow', 'keras', 'jax', 'matplotlib.pyplot', 'backends'}\n"
+        "sys.exit(str(early or names & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.stderr.strip() == ""
+    assert (tmp_path / "report.html").stat().st_size > 10_000
