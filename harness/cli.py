@@ -57,9 +57,11 @@ def run(
     """Train or load the models, run the suites, and write run.json and report.html."""
     import pytest
 
+    from harness.data import prepare
     from harness.spec import load_spec, suites_folder
 
-    load_spec(spec)
+    # What is wrong with the request is said once and at once, not by every test.
+    prepare(load_spec(spec).data.name)
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.

@@ -109,27 +109,34 @@ def check_logits_not_probabilities(case: Case) -> None:
 
 
 def check_gradient(case: Case) -> None:
-    """In float64, input gradients match central differences at random pixels."""
+    """In float64, input gradients match central differences at random pixels.
+
+    The class asked about is not the true one: there the loss is steep, while on an image that is
+    classified well it is so flat that differences are mostly rounding.
+    """
     if case.exact is None:
         raise NotApplicableError("the network cannot be rebuilt in float64")
     model, step = case.exact, 1e-6
-    x, y = case.x[:3].astype(np.float64), case.y[:3]
+    x = case.x[:3].astype(np.float64)
+    logits = model.numpy(model.logits(model.asarray(x)))
+    other = (case.y[:3] + 1) % logits.shape[1]
+    noise = 10 * np.finfo(np.float64).eps * float(np.abs(logits).max()) / step
     pixels = np.random.default_rng(0).integers(0, x[0].size, size=(40, len(x)))
+    rows = np.arange(len(x))
     for objective in OBJECTIVES:
-        _, gradient = _outputs(model, x, y, objective)
-        scale = max(float(np.abs(gradient).max()), 1e-12)
+        _, gradient = _outputs(model, x, other, objective)
+        allowed = RELATIVE * float(np.abs(gradient).max()) + noise
         for chosen in pixels:
             nudge = np.zeros((len(x), x[0].size))
-            nudge[np.arange(len(x)), chosen] = step
+            nudge[rows, chosen] = step
             nudge = nudge.reshape(x.shape)
-            ahead, behind = (_value(model, x + sign * nudge, y, objective) for sign in (1, -1))
+            ahead, behind = (_value(model, x + sign * nudge, other, objective) for sign in (1, -1))
             expected = (ahead - behind) / (2 * step)
-            found = gradient.reshape(len(x), -1)[np.arange(len(x)), chosen]
-            error = float(np.abs(found - expected).max()) / scale
-            if error > RELATIVE:
+            error = float(np.abs(gradient.reshape(len(x), -1)[rows, chosen] - expected).max())
+            if not error <= allowed:
                 raise ConformanceError(
-                    f"the gradient of {objective.name} is off finite differences by {error:.1e} "
-                    "of its largest entry"
+                    f"the gradient of {objective.name} is off finite differences by {error:.1e}, "
+                    f"where {allowed:.1e} is allowed"
                 )
 
 

@@ -34,7 +34,7 @@ def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
     low, high = threshold
     if low is not None and record.accuracy < low:
         return record.judged("failed", _below(record, low), threshold)
-    if high is not None and record.accuracy > high:
+    if high is not None and record.accuracy > high + 1e-9:  # 0.3 - 0.1 < 0.2
         return record.judged("failed", _above(record, high), threshold)
     return record.judged("passed", threshold=threshold)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -109,14 +110,20 @@ def sweep(
     for part in batches(len(x), batch_size):
         images, labels = model.asarray(x[part]), model.asarray(y[part])
         inside = kept_here[(kept_here >= part.start) & (kept_here < part.stop)] - part.start
-        perturbed = attack.perturb(model, images, labels, epsilons)
-        for index, (epsilon, adversarial) in enumerate(zip(epsilons, perturbed, strict=True)):
+        # A copy, so that an attack that works in place does not move what it is checked against.
+        perturbed = attack.perturb(model, model.asarray(x[part].copy()), labels, epsilons)
+        for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
+            if epsilon is None or adversarial is None:
+                raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
             check_perturbation(model, images, adversarial, epsilon)
             logits[index].append(_finite_logits(model, adversarial))
             if len(inside):
                 kept[index].append(model.numpy(adversarial)[inside])
+    as_asked = np.argsort(np.argsort(kept_here // batch_size, kind="stable"))  # not by batch
     return [
-        Attacked(epsilon, _read(np.concatenate(logits[i])), np.concatenate([x[:0], *kept[i]]))
+        Attacked(
+            epsilon, _read(np.concatenate(logits[i])), np.concatenate([x[:0], *kept[i]])[as_asked]
+        )
         for i, epsilon in enumerate(epsilons)
     ]
 

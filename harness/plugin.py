@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import BackendError, HarnessError
+from harness.errors import BackendError, DataError, HarnessError
 from harness.records import Record, Run
 from harness.registry import BACKENDS, import_together, missing
 from harness.spec import Spec, load_spec, one_line
@@ -195,6 +195,8 @@ def target(request: pytest.FixtureRequest) -> Target:
         pytest.skip(session.absent[backend])
     try:
         return Target(session, backend, name)
+    except DataError as error:
+        pytest.exit(str(error), returncode=2)
     except HarnessError as error:
         pytest.fail(str(error), pytrace=False)
 
@@ -343,6 +345,8 @@ def _check_name(node: pytest.Item | Any) -> str:
 
 def _subject_of(item: pytest.Item) -> tuple[str, str, str, float | None]:
     """Backend, target, check and epsilon of a suite's test; empty names for other tests."""
+    if SESSION not in item.config.stash or not _check_name(item):
+        return "", "", "", None
     parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
     backend, target = parameters.pop("target", ("", ""))
     epsilon = parameters.pop("epsilon", None)

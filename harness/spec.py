@@ -195,11 +195,13 @@ def parse_spec(text: str, source: str) -> Spec:
         SpecError: The text is not TOML or not a spec.
     """
     try:
-        return Spec.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{source}: not valid TOML: {error}") from error
+        # Strict: true and "2" are no numbers. As JSON: lists become tuples, and keys numbers.
+        document = json.dumps(tomllib.loads(text), default=str)
+        return Spec.model_validate_json(document, strict=True)
     except ValidationError as error:
         raise SpecError(f"{source}: {first_problem(error)}") from error
+    except ValueError as error:  # besides TOMLDecodeError that of an integer of 5,000 digits
+        raise SpecError(f"{source}: not valid TOML: {one_line(error)}") from error
 
 
 def first_problem(error: ValidationError) -> str:

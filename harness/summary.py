@@ -13,7 +13,7 @@ def accuracy_table(run: Run) -> Table:
     """A row per backend, target and attack: clean accuracy, then the accuracy at each epsilon."""
     epsilons = sorted({r.epsilon for r in run.records if r.epsilon is not None})
     table = Table("backend", "target", "attack", title=f"accuracy ({run.spec.get('name', '')})")
-    for heading in ("clean", *(f"ε = {epsilon:g}" for epsilon in epsilons)):
+    for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")
     for backend, target, attack in _rows(run.records):
         clean = run.find((target, backend, "clean", None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def page(run: Run) -> str:
     return _environment().get_template("report.html.jinja").render(_content(run))
 
 
+@cache
 def _environment() -> jinja2.Environment:
     """Templates that escape whatever they print, and break on a name that is not there."""
     environment = jinja2.Environment(

@@ -78,7 +78,8 @@ def verdict_reasons(run: Run, frame: pd.DataFrame) -> list[str]:
     counts = dict(status_counts(frame))
     if run.verdict == "passed":
         passed = counts["passed"]
-        return ["The only check passed." if passed == 1 else f"All {passed} judged checks passed."]
+        left_out = f" {counts['skipped']} skipped." if "skipped" in counts else ""
+        return [f"All judged checks passed: {passed}.{left_out}"]
     reasons = []
     if not run.finished:
         reasons.append("The run did not finish, so checks may be missing.")

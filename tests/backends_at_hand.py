@@ -1,0 +1,38 @@
+"""The backends that the tests run over. One that is not installed is skipped, and says why."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from harness import registry
+from harness.protocol import Backend
+
+NAMES = tuple(registry.BACKENDS)
+REQUIRED = "HARNESS_TEST_BACKENDS"
+"""Environment variable: the backends, with commas between them, that must be there."""
+
+
+def at_hand(name: str) -> Backend:
+    """The backend; where it is missing the test is skipped, or failed if it had to be there."""
+    wanted, reason = required(), registry.missing(name)
+    if reason and name in wanted:
+        pytest.fail(f"{REQUIRED} names {name}, but {reason}", pytrace=False)
+    if reason:
+        pytest.skip(reason)
+    # torch goes first wherever tensorflow will follow in the same process.
+    registry.import_together({"torch", name} if name == "keras" else {name})
+    return registry.backend(name)
+
+
+def required() -> set[str]:
+    """The names in the environment variable.
+
+    Raises:
+        ValueError: One is not a backend.
+    """
+    given = {name.strip() for name in os.environ.get(REQUIRED, "").split(",")} - {""}
+    if unknown := given - set(NAMES):
+        raise ValueError(f"{REQUIRED}: {', '.join(sorted(unknown))}: no such backend")
+    return given

@@ -1,0 +1,266 @@
+"""Measuring: sweeps counted by hand, batches that do not matter, attacks that cheat or break."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.numpy_backend import NumpyBackend
+from harness.attacks.fgsm import FGSM
+from harness.measure import (
+    Answers,
+    MeasurementError,
+    answers_to,
+    batches,
+    check_perturbation,
+    correct_count,
+    logits_of,
+    sweep,
+)
+from harness.protocol import GRADIENT, Architecture
+
+
+def threshold_model(bounds=(0.0, 1.0)):
+    """Of one pixel p; its logits are (1/2 - p, p - 1/2), so it says class 1 above one half."""
+    weights = {"layers.0.weight": np.array([[-1], [1]]), "layers.0.bias": np.array([0.5, -0.5])}
+    return NumpyBackend().build(Architecture((1,), (), 2), weights, bounds=bounds)
+
+
+X = np.array([[0.1], [0.3], [0.6], [0.9]], np.float32)
+Y = np.array([0, 0, 1, 1])
+
+
+class BlackBox:
+    """Logits and nothing else."""
+
+    xp = np
+    bounds = (0.0, 1.0)
+    capabilities = frozenset()
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    def asarray(self, values):
+        return np.asarray(values)
+
+    def numpy(self, array):
+        return np.asarray(array)
+
+
+class Attack:
+    """What a function makes of images and an epsilon; sees the images only."""
+
+    name = "made-up"
+    requires = frozenset()
+
+    def __init__(self, step, count=None):
+        self.step = step
+        self.count = count
+
+    def perturb(self, model, x, y, epsilons):
+        given = list(epsilons) if self.count is None else [0.0] * self.count
+        return (self.step(x, epsilon) for epsilon in given)
+
+
+def up(x, epsilon):
+    """Every pixel higher, and wrapped around to the lower half rather than clipped."""
+    return np.where(x + epsilon > 1, x - epsilon, x + epsilon).astype(np.float32)
+
+
+# Answers
+
+
+def test_answers_are_the_highest_logit_and_its_softmax():
+    answers = answers_to(threshold_model(), X)
+    assert answers.labels.tolist() == [0, 0, 1, 1]
+    assert (answers.labels.dtype, answers.confidence.dtype) == (np.int16, np.float32)
+    margins = [0.8, 0.4, 0.2, 0.8]
+    np.testing.assert_allclose(
+        answers.confidence, [1 / (1 + math.exp(-m)) for m in margins], rtol=1e-6
+    )
+
+
+def test_confidence_of_extreme_logits_is_finite():
+    answers = answers_to(BlackBox(lambda x: np.array([[1e4, -1e4], [-1e4, 1e4]])), X[:2])
+    assert answers.labels.tolist() == [0, 1]
+    assert answers.confidence.tolist() == [1, 1]
+
+
+def test_correct_answers_are_counted():
+    labels = np.array([3, 1, 2, 2], np.int16)
+    assert correct_count(Answers(labels, np.ones(4, np.float32)), np.array([3, 2, 2, 1])) == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_not_finite_is_an_error(bad):
+    def logits(x):
+        return np.where(x > 0.8, bad, np.hstack([x, -x]))
+
+    assert len(logits_of(BlackBox(logits), X[:3])) == 3
+    for ask in (logits_of, answers_to):
+        with pytest.raises(MeasurementError, match=r"^a logit is NaN or infinite$"):
+            ask(BlackBox(logits), X)
+    with pytest.raises(MeasurementError, match=r"^a logit is NaN or infinite$"):
+        sweep(BlackBox(logits), Attack(up), X[:3], Y[:3], [0.0, 0.3])
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 2), (4, 1, 2)])
+def test_logits_of_another_shape_are_an_error(shape):
+    with pytest.raises(MeasurementError, match=r"^logits have shape \([^\n]*\) for 4 images$"):
+        logits_of(BlackBox(lambda x: np.zeros(shape)), X)
+
+
+def test_batches_cover_everything_in_order():
+    assert list(batches(7, 3)) == [slice(0, 3), slice(3, 6), slice(6, 7)]
+    assert list(batches(6, 3)) == [slice(0, 3), slice(3, 6)]
+    assert list(batches(0, 3)) == []
+
+
+# Sweeps
+
+
+def test_a_sweep_of_fgsm_counted_by_hand():
+    # 0.1 and 0.3 move up, 0.6 and 0.9 down; those that cross one half are lost.
+    epsilons = [0.0, 0.05, 0.15, 0.25, 0.45]
+    results = sweep(threshold_model(), FGSM(), X, Y, epsilons)
+    assert [correct_count(r.answers, Y) for r in results] == [4, 4, 3, 2, 0]
+    assert results[3].answers.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_sweep_keeps_the_order_of_the_epsilons():
+    epsilons = [0.25, 0.0, 0.45]
+    results = sweep(threshold_model(), FGSM(), X, Y, epsilons, keep=[0])
+    assert [r.epsilon for r in results] == epsilons
+    assert [correct_count(r.answers, Y) for r in results] == [2, 4, 0]
+    np.testing.assert_allclose([r.kept.item() for r in results], [0.35, 0.1, 0.55], rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=60, database=None)
+@given(
+    n=st.integers(1, 12),
+    batch_size=st.integers(1, 14),
+    data=st.data(),
+    epsilons=st.lists(st.sampled_from([0.0, 0.1, 0.25]), min_size=1, max_size=3),
+)
+def test_batches_change_nothing_and_what_is_kept_comes_as_asked(n, batch_size, data, epsilons):
+    x = ((np.arange(n * 4) * 7 % 40) / 40).astype(np.float32).reshape(n, 2, 2)
+    model = BlackBox(lambda a: a.reshape(len(a), -1)[:, :3])
+    keep = data.draw(st.lists(st.integers(0, n - 1), max_size=5))
+    y = np.arange(n) % 3
+    results = sweep(model, Attack(up), x, y, epsilons, keep=keep, batch_size=batch_size)
+    assert [r.epsilon for r in results] == epsilons
+    for result in results:
+        whole = up(x, result.epsilon)
+        expected = answers_to(model, whole)
+        np.testing.assert_array_equal(result.answers.labels, expected.labels)
+        np.testing.assert_array_equal(result.answers.confidence, expected.confidence)
+        assert result.kept.shape == (len(keep), 2, 2)
+        np.testing.assert_array_equal(result.kept, whole[keep])
+
+
+def test_the_attack_sees_the_true_labels_of_its_batch():
+    seen = []
+
+    class Spy(Attack):
+        def perturb(self, model, x, y, epsilons):
+            seen.append((x[:, 0].tolist(), y.tolist()))
+            return super().perturb(model, x, y, epsilons)
+
+    sweep(threshold_model(), Spy(up), X, Y, [0.0], batch_size=3)
+    assert seen == [(X[:3, 0].tolist(), [0, 0, 1]), (X[3:, 0].tolist(), [1])]
+
+
+def test_an_attack_on_a_black_box_names_what_the_model_lacks():
+    with pytest.raises(MeasurementError, match=r"^fgsm needs gradient, which the model lacks$"):
+        sweep(BlackBox(lambda x: x), FGSM(), X, Y, [0.1])
+    needy = Attack(up)
+    needy.requires = frozenset({GRADIENT, "weights"})
+    with pytest.raises(MeasurementError, match=r"^made-up needs gradient, weights, which "):
+        sweep(BlackBox(lambda x: x), needy, X, Y, [0.1])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_an_attack_yields_one_batch_per_epsilon(count):
+    attack = Attack(lambda x, epsilon: x.copy(), count)
+    with pytest.raises(MeasurementError, match=r"^made-up [^\n]*one batch per epsilon[^\n]*$"):
+        sweep(threshold_model(), attack, X, Y, [0.0, 0.1])
+
+
+def test_a_bad_image_in_the_last_batch_is_found():
+    def step(x, epsilon):
+        return x + np.where(x > 0.8, 3 * epsilon, epsilon)
+
+    sweep(threshold_model((0, 2)), Attack(step), X[:3], Y[:3], [0.1], batch_size=1)
+    with pytest.raises(MeasurementError, match=r"outside the L∞ ball of radius 0\.1$"):
+        sweep(threshold_model((0, 2)), Attack(step), X, Y, [0.1], batch_size=1)
+
+
+def test_an_attack_that_works_in_place_is_checked_against_the_images_as_they_were():
+    def step(x, epsilon):
+        x += 2 * epsilon
+        return x
+
+    x = X[:2].copy()
+    with pytest.raises(MeasurementError, match=r"^an adversarial image is 0\.2 from its original"):
+        sweep(threshold_model(), Attack(step), x, Y[:2], [0.1])
+    np.testing.assert_array_equal(x, X[:2])
+
+
+# Ball, box, finiteness
+
+
+def check(adversarial, epsilon=0.1, x=(0.5, 0.5), bounds=(0.0, 1.0)):
+    given = np.array([x, x], np.float32)
+    check_perturbation(threshold_model(bounds), given, np.array(adversarial, np.float32), epsilon)
+
+
+def test_perturbations_on_the_border_of_ball_and_box_pass():
+    check([[0.4, 0.6], [0.5, 0.6]])
+    check([[0.5, 0.5], [0.5, 0.5]], epsilon=0.0)
+    check([[0.0, 1.0], [1.0, 0.0]], epsilon=0.5)
+    check([[-1.0, 2.0], [0.5, 0.5]], epsilon=1.5, bounds=(-1.0, 2.0))
+
+
+def test_rounding_of_float32_is_tolerated():
+    check([[-2.98e-8, 1 + 1.2e-7], [0.5, 0.5]], epsilon=0.5)
+    check([[0.6 + 6e-8, 0.4 - 6e-8], [0.5, 0.5]])
+    # A range of 255 has 255 times the rounding.
+    check([[255 + 1e-4, 0], [0, 0]], 255.0, x=(0, 0), bounds=(0.0, 255.0))
+
+
+@pytest.mark.parametrize(
+    ("adversarial", "complaint"),
+    [
+        ([[0.5, np.nan], [0.5, 0.5]], "an adversarial image holds NaN or infinity"),
+        ([[0.5, 0.5], [np.inf, 0.5]], "an adversarial image holds NaN or infinity"),
+        ([[0.5, 0.5], [-np.inf, 0.5]], "an adversarial image holds NaN or infinity"),
+        ([[np.nan, np.nan], [np.nan, np.nan]], "an adversarial image holds NaN or infinity"),
+        ([[0.5, 0.5], [0.5, 0.601]], r"is 0\.101 from its original, .* ball of radius 0\.1"),
+        ([[0.399, 0.5], [0.5, 0.5]], r"is 0\.101 from its original, .* ball of radius 0\.1"),
+        ([[0.5, 0.5]], r"the attack returned shape \(1, 2\) for \(2, 2\)"),
+        ([[0.5], [0.5]], r"the attack returned shape \(2, 1\) for \(2, 2\)"),
+    ],
+)
+def test_what_is_not_finite_or_leaves_the_ball_or_has_another_shape_is_an_error(
+    adversarial, complaint
+):
+    with pytest.raises(MeasurementError, match=rf"^[^\n]*{complaint}[^\n]*$"):
+        check(adversarial)
+
+
+@pytest.mark.parametrize(
+    ("adversarial", "span"),
+    [([[-0.01, 0.5], [0.5, 0.5]], r"\[-0\.01, 0\.5\]"), ([[1, 1.01], [1, 1]], r"\[1, 1\.01\]")],
+)
+def test_what_leaves_the_box_is_an_error(adversarial, span):
+    with pytest.raises(
+        MeasurementError, match=rf"^adversarial pixels span {span}, outside the box \[0, 1\]$"
+    ):
+        check(adversarial, epsilon=0.6)
+
+
+def test_epsilon_zero_tolerates_no_more_than_rounding():
+    with pytest.raises(MeasurementError, match="outside the L∞ ball of radius 0"):
+        check([[0.5, 0.50001], [0.5, 0.5]], epsilon=0.0)

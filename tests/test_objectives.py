@@ -1,0 +1,131 @@
+"""Objectives: values and logit gradients computed by hand, finite differences, confident logits."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from harness.objectives import ClassLogit, CrossEntropy
+
+OBJECTIVES = (CrossEntropy(), ClassLogit())
+
+
+def mask(labels, classes):
+    return np.arange(classes) == np.asarray(labels)[:, None]
+
+
+def value(objective, logits, labels):
+    logits = np.asarray(logits)
+    return objective.value(np, logits, mask(labels, logits.shape[1]))
+
+
+def gradient(objective, logits, labels):
+    logits = np.asarray(logits)
+    return objective.logit_gradient(np, logits, mask(labels, logits.shape[1]))
+
+
+# Softmax of these logits is (1/6, 2/6, 3/6).
+SIXTHS = np.log([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "loss", "slope"),
+    [
+        ([0.0, 0.0], 0, math.log(2), [-1 / 2, 1 / 2]),
+        (SIXTHS, 0, math.log(6), [-5 / 6, 2 / 6, 3 / 6]),
+        (SIXTHS, 1, math.log(3), [1 / 6, -4 / 6, 3 / 6]),
+        (SIXTHS, 2, math.log(2), [1 / 6, 2 / 6, -3 / 6]),
+        (SIXTHS + 100, 1, math.log(3), [1 / 6, -4 / 6, 3 / 6]),
+    ],
+)
+def test_cross_entropy_of_small_examples(logits, label, loss, slope):
+    np.testing.assert_allclose(value(CrossEntropy(), [logits], [label]), [loss], rtol=1e-12)
+    np.testing.assert_allclose(gradient(CrossEntropy(), [logits], [label]), [slope], rtol=1e-12)
+
+
+def test_the_class_logit_is_that_logit_and_its_gradient_one_hot():
+    logits = [[1.5, -2.5, 4.0], [7.0, 8.0, 9.0]]
+    assert value(ClassLogit(), logits, [1, 2]).tolist() == [-2.5, 9.0]
+    assert gradient(ClassLogit(), logits, [1, 2]).tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+def test_examples_of_a_batch_do_not_touch_each_other(objective):
+    logits, labels = np.array([[1.0, 2.0, -1.0], [30.0, 0.0, 3.0], [-5.0, 5.0, 0.0]]), [2, 1, 0]
+    for row in range(3):
+        alone = logits[[row]], labels[row : row + 1]
+        assert value(objective, *alone)[0] == value(objective, logits, labels)[row]
+        np.testing.assert_array_equal(
+            gradient(objective, *alone)[0], gradient(objective, logits, labels)[row]
+        )
+
+
+@st.composite
+def batches(draw):
+    n, k = draw(st.integers(1, 4)), draw(st.integers(2, 5))
+    logits = draw(arrays(np.float64, (n, k), elements=st.floats(-5, 5, width=16)))
+    return logits, draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=batches())
+def test_gradients_are_those_of_finite_differences(objective, batch):
+    logits, labels = batch
+    step = 1e-6
+    expected = np.empty_like(logits)
+    for column in range(logits.shape[1]):
+        nudge = step * (np.arange(logits.shape[1]) == column)
+        ahead, behind = (value(objective, logits + s * nudge, labels) for s in (1, -1))
+        expected[:, column] = (ahead - behind) / (2 * step)
+    np.testing.assert_allclose(gradient(objective, logits, labels), expected, atol=1e-8)
+
+
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=batches(), scale=st.sampled_from([1, 10, 1000]))
+def test_rows_of_the_cross_entropy_gradient_sum_to_zero_and_only_the_true_class_falls(batch, scale):
+    logits, labels = batch
+    slope = gradient(CrossEntropy(), (scale * logits).astype(np.float32), labels)
+    true = mask(labels, logits.shape[1])
+    np.testing.assert_allclose(slope.sum(axis=1), 0, atol=1e-6)
+    assert np.all(slope[true] <= 0)
+    assert np.all(slope[~true] >= 0)
+
+
+@pytest.mark.parametrize("margin", [1, 10, 17, 40, 80])
+def test_a_confident_example_keeps_an_accurate_gradient_in_float32(margin):
+    # Beyond a margin of about 17, one minus the probability of the true class is exactly zero.
+    slope = gradient(CrossEntropy(), np.array([[margin, 0, 0]], np.float32), [0])
+    other = math.exp(-margin) / (1 + 2 * math.exp(-margin))
+    assert slope.dtype == np.float32
+    np.testing.assert_allclose(slope.astype(float), [[-2 * other, other, other]], rtol=1e-6)
+
+
+def test_a_confidently_wrong_example_has_the_full_gradient_and_the_margin_as_loss():
+    logits = np.array([[0, 40, 0]], np.float32)
+    np.testing.assert_allclose(value(CrossEntropy(), logits, [0]), [40])
+    np.testing.assert_allclose(gradient(CrossEntropy(), logits, [0]), [[-1, 1, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_logits_overflow_nothing(objective, dtype):
+    logits = np.array([[1e4, -1e4, 0], [-1e4, 1e4, 0], [1e4, 1e4, 1e4], [-1e4, -1e4, -1e4]], dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        values, slope = value(objective, logits, [0] * 4), gradient(objective, logits, [0] * 4)
+    assert np.isfinite(values).all()
+    assert np.isfinite(slope).all()
+    assert values.dtype == slope.dtype == dtype
+    if objective == CrossEntropy():
+        np.testing.assert_allclose(values, [0, 2e4, math.log(3), math.log(3)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+def test_logits_are_not_changed(objective):
+    logits = np.array([[1.0, 2.0, 3.0]])
+    logits.flags.writeable = False
+    value(objective, logits, [0])
+    gradient(objective, logits, [0])

@@ -1,0 +1,275 @@
+"""Specs: what ships loads, what is wrong is said in one line, and the hash is of the content."""
+
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from harness.errors import SpecError
+from harness.spec import fingerprint, load_spec, one_line, parse_spec, spec_names
+
+SPEC = """\
+name = "toy"
+seed = 3
+backends = ["numpy", "torch"]
+
+[data]
+name = "digits"
+
+[attacks.fgsm]
+epsilons = [0.0, 0.1, 0.3]
+
+[saliency]
+top = 0.2
+
+[targets.mlp.model]
+hidden = [16, 8]
+dropout = 0.25
+
+[targets.mlp.training]
+epochs = 2
+learning_rate = 1e-2
+
+[targets.mlp.expect]
+clean = [0.5, 1.0]
+saliency_margin = 0.05
+
+[targets.mlp.expect.attacks.fgsm]
+"0.1" = [0.0, 0.6]
+"""
+REORDERED = """
+# The same, said in another order and spelling.
+backends = [ "numpy", 'torch' ]   # the oracle first
+seed = 0x3
+data = { name = "digits" }
+name = "toy"
+saliency.top = 0.20
+attacks.fgsm.epsilons = [0, 1e-1, 0.30]
+[targets.mlp]
+expect = { saliency_margin = 5e-2, attacks = { fgsm = { "1e-1" = [0, 0.6] } }, clean = [0.5, 1] }
+training = { learning_rate = 0.01, epochs = 2 }
+model = { dropout = 0.25, hidden = [16, 8] }
+"""
+
+
+def edited(old, new):
+    assert SPEC.count(old) == 1
+    return SPEC.replace(old, new)
+
+
+def test_the_specs_that_ship_load_by_name_and_by_path(tmp_path):
+    assert {"digits", "mnist"} <= set(spec_names())
+    for name in spec_names():
+        spec = load_spec(name)
+        assert spec.name == name
+        assert 0.0 in spec.attacks["fgsm"].epsilons
+        assert all(0.0 in t.expect.attacks["fgsm"] for t in spec.targets.values())
+
+
+def test_a_spec_is_read_as_it_is_written(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SPEC, encoding="utf-8")
+    spec = load_spec(str(path))
+    assert (spec.name, spec.seed, spec.backends) == ("toy", 3, ("numpy", "torch"))
+    assert (spec.data.name, spec.data.split, spec.data.seed) == ("digits", "70-20-10", 0)
+    assert spec.attacks["fgsm"].epsilons == (0.0, 0.1, 0.3)
+    assert (spec.saliency.top, spec.saliency.random_draws) == (0.2, 5)
+    target = spec.targets["mlp"]
+    assert (target.model.hidden, target.model.dropout) == ((16, 8), 0.25)
+    assert (target.training.epochs, target.training.learning_rate) == (2, 0.01)
+    assert target.expect.clean == (0.5, 1.0)
+    assert target.expect.saliency_margin == 0.05
+    assert target.expect.attacks == {"fgsm": {0.1: (0.0, 0.6)}}
+
+
+# Files
+
+
+def complaint(name_or_path):
+    with pytest.raises(SpecError) as caught:
+        load_spec(str(name_or_path))
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_an_unknown_name_lists_the_names():
+    text = complaint("digts")
+    assert text.startswith("digts: no such spec; use one of ")
+    assert all(name in text for name in spec_names())
+    assert complaint("../specs/digits").startswith("../specs/digits: no such spec")
+
+
+def test_a_missing_file_a_folder_and_bytes_that_are_no_text_are_named(tmp_path):
+    absent, folder, binary = (tmp_path / f"{n}.toml" for n in ("absent", "folder", "binary"))
+    folder.mkdir()
+    binary.write_bytes(b"name = '\xff'")
+    for path in (absent, folder, binary):
+        assert complaint(path).startswith(f"{path}: cannot be read (")
+
+
+def test_a_spec_that_is_wrong_names_its_file(tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_text(edited("seed = 3", "sead = 3"), encoding="utf-8")
+    assert complaint(path) == f"{path}: sead: unknown key; check the spelling or remove it"
+
+
+# Content
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name = ",
+        "name = 'a'\nname = 'b'",
+        edited("[data]", "[data"),
+        edited("seed = 3", "seed = 03"),
+        edited("seed = 3", f"seed = {'9' * 5000}"),
+    ],
+)
+def test_text_that_is_not_toml_is_refused(text):
+    with pytest.raises(SpecError, match=r"^f\.toml: not valid TOML: [^\n]+$"):
+        parse_spec(text, "f.toml")
+
+
+EPSILONS = "epsilons = [0.0, 0.1, 0.3]"
+WRONG = [
+    # Unknown and missing keys
+    ("seed = 3", "seeed = 3", "seeed: unknown key"),
+    ("top = 0.2", "tpo = 0.2", "saliency.tpo: unknown key"),
+    ("dropout = 0.25", "droput = 0.25", "targets.mlp.model.droput: unknown key"),
+    (EPSILONS, f"{EPSILONS}\nsteps = 4", "attacks.fgsm.steps: unknown key"),
+    ('name = "toy"', "", "name: Field required"),
+    ("epochs = 2", "", "targets.mlp.training.epochs: Field required"),
+    ("clean = [0.5, 1.0]", "", "targets.mlp.expect.clean: Field required"),
+    # Wrong types: nothing is converted
+    ('name = "toy"', "name = 3", "name: * (got 3)"),
+    ("seed = 3", 'seed = "3"', "seed: * (got '3')"),
+    ("seed = 3", "seed = true", "seed: * (got True)"),
+    ("seed = 3", "seed = 3.5", "seed: * (got 3.5)"),
+    ("seed = 3", "seed = 2024-01-01", "seed: * (got '2024-01-01')"),
+    ("epochs = 2", "epochs = true", "targets.mlp.training.epochs: * (got True)"),
+    ("1e-2", "true", "targets.mlp.training.learning_rate: * (got True)"),
+    ("1e-2", '"1e-2"', "targets.mlp.training.learning_rate: * (got '1e-2')"),
+    ("[16, 8]", "16", "targets.mlp.model.hidden: * (got 16)"),
+    ("[16, 8]", "[true]", "targets.mlp.model.hidden.0: * (got True)"),
+    ("[0.5, 1.0]", "[true, true]", "targets.mlp.expect.clean.0: * (got True)"),
+    ("[0.5, 1.0]", "0.5", "targets.mlp.expect.clean: * (got 0.5)"),
+    ("[0.5, 1.0]", "[0.5]", "targets.mlp.expect.clean.1: Field required"),
+    (EPSILONS, "epsilons = 0.1", "attacks.fgsm.epsilons: * (got 0.1)"),
+    (EPSILONS, "epsilons = [false, 0.1]", "attacks.fgsm.epsilons.0: * (got False)"),
+    (EPSILONS, 'epsilons = ["0.1"]', "attacks.fgsm.epsilons.0: * (got '0.1')"),
+    # Values out of range
+    ("seed = 3", "seed = -1", "seed: * (got -1)"),
+    ('["numpy", "torch"]', "[]", "backends: * (got [])"),
+    ("[16, 8]", "[]", "targets.mlp.model.hidden: * (got [])"),
+    ("[16, 8]", "[16, 0]", "targets.mlp.model.hidden.1: * (got 0)"),
+    ("dropout = 0.25", "dropout = 1.0", "targets.mlp.model.dropout: * (got 1.0)"),
+    ("dropout = 0.25", "dropout = nan", "targets.mlp.model.dropout: * (got nan)"),
+    ("epochs = 2", "epochs = 0", "targets.mlp.training.epochs: * (got 0)"),
+    ("1e-2", "0.0", "targets.mlp.training.learning_rate: * (got 0.0)"),
+    ("1e-2", "nan", "targets.mlp.training.learning_rate: * (got nan)"),
+    ("1e-2", "inf", "targets.mlp.training.learning_rate: * (got inf)"),
+    ("top = 0.2", "top = 0.0", "saliency.top: * (got 0.0)"),
+    ("top = 0.2", "top = nan", "saliency.top: * (got nan)"),
+    ("[0.5, 1.0]", "[0.5, 1.1]", "targets.mlp.expect.clean.1: * (got 1.1)"),
+    ("[0.5, 1.0]", "[-0.1, 1.0]", "targets.mlp.expect.clean.0: * (got -0.1)"),
+    ("[0.5, 1.0]", "[nan, 1.0]", "targets.mlp.expect.clean.0: * (got nan)"),
+    ("= 0.05", "= nan", "targets.mlp.expect.saliency_margin: * (got nan)"),
+    (EPSILONS, "epsilons = []", "attacks.fgsm.epsilons: * (got [])"),
+    (EPSILONS, "epsilons = [-0.1, 0.1]", "attacks.fgsm.epsilons.0: * (got -0.1)"),
+    (EPSILONS, "epsilons = [0.1, nan]", "attacks.fgsm.epsilons.1: * (got nan)"),
+    (EPSILONS, "epsilons = [0.1, inf]", "attacks.fgsm.epsilons.1: * (got inf)"),
+    # What contradicts itself
+    (EPSILONS, "epsilons = [0.1, 0.1]", "attacks.fgsm: epsilons must increase*"),
+    (EPSILONS, "epsilons = [0.3, 0.1]", "attacks.fgsm: epsilons must increase*"),
+    ("[0.5, 1.0]", "[1.0, 0.5]", "targets.mlp.expect: clean: the range [1, 0.5] is empty"),
+    ("[0.0, 0.6]", "[0.7, 0.6]", "targets.mlp.expect: attacks.fgsm.0.1: * [0.7, 0.6] is empty"),
+    ('"0.1" =', '"0.2" =', "targets.mlp.expect.attacks.fgsm: epsilon 0.2 is not in the sweep"),
+    ('"0.1" =', '"low" =', "targets.mlp.expect.attacks.fgsm.low: * (got 'low')"),
+    ('"0.1" =', '"nan" =', "targets.mlp.expect.attacks.fgsm.nan: * (got 'nan')"),
+    ("expect.attacks.fgsm]", "expect.attacks.pgd]",
+     "targets.mlp.expect.attacks.pgd: there is no [attacks.pgd]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"), WRONG, ids=[f"{new or 'no ' + old}" for old, new, _ in WRONG]
+)
+def test_a_wrong_spec_is_refused_in_one_line_with_its_file_and_key(old, new, finding):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(edited(old, new), "f.toml")
+    pattern = re.escape(f"f.toml: {finding}").replace(r"\*", r"[^\n]*")
+    assert re.match(pattern, str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_ranges_of_one_point_and_an_epsilon_of_zero_are_allowed():
+    spec = parse_spec(edited("[0.5, 1.0]", "[1, 1]"), "f.toml")
+    assert spec.targets["mlp"].expect.clean == (1.0, 1.0)
+
+
+def test_of_several_findings_the_first_is_told_and_the_others_are_counted():
+    text = edited("seed = 3", "seed = -1").replace("epochs = 2", "epochs = 0")
+    with pytest.raises(SpecError, match=r"^f\.toml: seed: [^\n]* \(and 1 more\)$"):
+        parse_spec(text, "f.toml")
+
+
+# Hash and immutability
+
+
+def test_the_hash_depends_on_what_is_said_and_not_on_how():
+    spec, again = parse_spec(SPEC, "a.toml"), parse_spec(REORDERED, "b.toml")
+    assert spec == again
+    assert spec.sha256 == again.sha256
+    assert re.fullmatch(r"[0-9a-f]{64}", spec.sha256)
+    # A default that is spelled out says nothing new.
+    explicit = edited("[data]\n", '[data]\nsplit = "70-20-10"\n')
+    assert parse_spec(explicit, "c.toml").sha256 == spec.sha256
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("seed = 3", "seed = 4"),
+        ('["numpy", "torch"]', '["torch", "numpy"]'),
+        ('name = "digits"', 'name = "mnist"'),
+        ("0.1, 0.3]", "0.1, 0.31]"),
+        ("top = 0.2", "top = 0.21"),
+        ("[16, 8]", "[8, 16]"),
+        ("epochs = 2", "epochs = 3"),
+        ("[0.0, 0.6]", "[0.0, 0.61]"),
+        ("saliency_margin = 0.05", ""),
+    ],
+)
+def test_every_value_changes_the_hash(old, new):
+    changed = parse_spec(edited(old, new), "f.toml")
+    assert changed.sha256 != parse_spec(SPEC, "f.toml").sha256
+
+
+def test_the_hash_of_a_run_is_that_of_its_spec():
+    spec = parse_spec(SPEC, "f.toml")
+    stored = spec.model_dump(mode="json")
+    assert fingerprint(dict(reversed(stored.items()))) == spec.sha256
+
+
+def test_a_spec_cannot_be_changed():
+    spec = parse_spec(SPEC, "f.toml")
+    for part, key in (
+        (spec, "seed"),
+        (spec.data, "seed"),
+        (spec.attacks["fgsm"], "epsilons"),
+        (spec.saliency, "top"),
+        (spec.targets["mlp"].training, "epochs"),
+        (spec.targets["mlp"].expect, "clean"),
+    ):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(part, key, getattr(part, key))
+
+
+def test_messages_are_squeezed_onto_one_line_of_bounded_length():
+    assert one_line("a\n  b\tc ") == "a b c"
+    assert one_line(ValueError()) == "ValueError"
+    long = one_line("x " * 1000)
+    assert len(long) == 500
+    assert long.endswith("…")

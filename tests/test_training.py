@@ -1,0 +1,246 @@
+"""The training loop, with a trainer that plays a script instead of learning."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from backends.numpy_backend import NumpyBackend
+from harness.data import Part
+from harness.model_store import ModelKey, load_or_train
+from harness.protocol import Architecture
+from harness.spec import TrainingSpec
+from harness.training import TrainingError, initial_weights, learning_rates, train
+
+COUNT = 10
+
+
+class Scripted:
+    """After epoch e it is right on as many of 10 images, and as surely, as the script says.
+
+    ``weights`` answers the number of the epoch, so that it shows which epoch's were kept. Its own
+    model: the loop asks it for no more than logits and weights.
+    """
+
+    def __init__(self, script=((5, 1.0),), losses=(1.0,), steps=1):
+        self.script = [item if isinstance(item, tuple) else (item, 1.0) for item in script]
+        self.losses = losses
+        self.steps_an_epoch = steps
+        self.model = self
+        self.batches, self.rates = [], []
+
+    @property
+    def epoch(self):
+        return math.ceil(len(self.batches) / self.steps_an_epoch)
+
+    def step(self, x, y, learning_rate):
+        loss = self.losses[len(self.batches) % len(self.losses)]
+        self.batches.append(x[:, 0].astype(int).tolist())
+        self.rates.append(learning_rate)
+        return loss, 1
+
+    def asarray(self, values):
+        return values
+
+    numpy = asarray
+
+    def logits(self, x):
+        right, margin = self.script[min(self.epoch, len(self.script)) - 1]
+        of_true = np.where(x[:, 0] < right, margin, -margin)
+        return np.stack([of_true, np.zeros(len(x))], axis=1)
+
+    def weights(self):
+        return {"epoch": np.array([self.epoch])}
+
+
+@pytest.fixture(scope="module")
+def part():
+    """Images that show their own number, all of class 0."""
+    x = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
+    return Part(x, np.zeros(COUNT, np.int64), np.arange(COUNT))
+
+
+def recipe(epochs, batch_size=COUNT, **fields):
+    return TrainingSpec(epochs=epochs, batch_size=batch_size, **fields)
+
+
+def run(trainer, part, recipe, seed=0, title="training mlp in toy"):
+    return train(trainer, part, part, recipe, seed=seed, title=title)
+
+
+# Which weights are kept
+
+
+@pytest.mark.parametrize(
+    ("script", "best"),
+    [
+        ([3, 7, 5], 2),
+        ([3, 5, 7], 3),
+        ([7, 5, 3], 1),
+        ([3, 7, 7], 2),  # of equals the first
+        ([3, (7, 1.0), (7, 0.5)], 3),  # as accurate, but the three mistakes cost less
+        ([3, (7, 1.0), (7, 2.0)], 2),  # and here they cost more
+        ([3, (7, 1.0), (8, 9.0)], 3),  # accuracy first, whatever the loss
+        ([0, 0], 1),
+    ],
+)
+def test_the_weights_of_the_best_epoch_are_returned(part, script, best):
+    trained = run(Scripted(script), part, recipe(len(script), patience=9))
+    assert trained.best_epoch == best
+    assert trained.weights["epoch"] == [best]
+    assert [epoch.epoch for epoch in trained.history] == list(range(1, len(script) + 1))
+
+
+@pytest.mark.parametrize(
+    ("script", "patience", "epochs"),
+    [
+        ([5, 4, 4, 9], 2, 3),  # epoch 3 is two after the best
+        ([5, 4, 6, 5, 5, 9], 2, 5),  # epoch 3 came in time
+        ([5, 4, 9], 1, 2),
+        ([5, 4, 4, 9], 3, 4),  # epoch 4 is in time, and the best
+        ([1, 2, 3, 4], 1, 4),
+    ],
+)
+def test_training_stops_when_patience_is_over(part, script, patience, epochs):
+    trainer = Scripted(script)
+    trained = run(trainer, part, recipe(len(script), patience=patience))
+    assert len(trained.history) == len(trainer.batches) == epochs
+
+
+# What is said of each epoch
+
+
+def test_an_epochs_loss_is_the_mean_over_images_not_batches(part):
+    """Batches of 4, 4 and 2 images with losses 1, 2 and 6: (4·1 + 4·2 + 2·6) / 10."""
+    trainer = Scripted([(7, math.log(3))], losses=[1.0, 2.0, 6.0], steps=3)
+    (epoch,) = run(trainer, part, recipe(1, batch_size=4)).history
+    assert epoch.loss == pytest.approx(2.4)
+    assert epoch.accuracy == pytest.approx(0.3)  # one hit a step
+    assert epoch.validation_accuracy == pytest.approx(0.7)
+    # Margin log 3: 7 images have p = 3/4, and 3 have p = 1/4.
+    expected = -0.7 * math.log(3 / 4) - 0.3 * math.log(1 / 4)
+    assert epoch.validation_loss == pytest.approx(expected)
+    assert epoch.seconds >= 0
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_is_one_line_and_nothing_is_stored(
+    part, loss, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path))
+    spec = recipe(3, learning_rate=0.25)
+    key = ModelKey("data", Architecture((1,), (2,), 2), spec, 0, NumpyBackend())
+    trainer = Scripted([5, 5], losses=[1.0, loss])
+    with pytest.raises(TrainingError) as error:
+        load_or_train(key, lambda: run(trainer, part, spec), retrain=False)
+    assert str(error.value).startswith("training mlp in toy: ")
+    for words in (str(loss), "epoch 2", "learning_rate", "0.25"):
+        assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_weights_that_explode_in_an_epochs_last_step_are_one_line_too(part):
+    """The loss of the only step is taken before it, so it is finite: the weights no more are."""
+    net = Architecture((1,), (4,), 2)
+    weights = initial_weights(net, 0)
+    trainer = NumpyBackend().trainer(net, weights, bounds=(0.0, 10.0), l2=0.0, seed=0)
+    with pytest.raises(TrainingError, match="training mlp in toy: ") as error:
+        run(trainer, part, recipe(1, learning_rate=1e38))
+    assert "learning_rate" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# Learning rates
+
+
+def test_a_constant_rate_is_constant():
+    rate = learning_rates(recipe(2, learning_rate=0.3, schedule="constant"), steps=2)
+    assert [rate(step) for step in range(4)] == [0.3] * 4
+
+
+def test_a_cosine_falls_from_the_rate_to_zero():
+    """Two epochs of two steps: (1 + cos(kπ/4)) / 2 of the rate at step k."""
+    rate = learning_rates(recipe(2, learning_rate=2.0, schedule="cosine"), steps=2)
+    half = 1 / math.sqrt(2)
+    assert [rate(step) for step in range(5)] == pytest.approx([2, 1 + half, 1, 1 - half, 0])
+
+
+def test_every_step_gets_its_own_rate(part):
+    trainer = Scripted([1, 2], steps=2)
+    trained = run(trainer, part, recipe(2, batch_size=5, learning_rate=2.0, schedule="cosine"))
+    half = 1 / math.sqrt(2)
+    assert trainer.rates == pytest.approx([2, 1 + half, 1, 1 - half])
+    assert [epoch.learning_rate for epoch in trained.history] == pytest.approx([2, 1])
+
+
+# The order of the images
+
+
+def orders(part, seed):
+    trainer = Scripted([1, 2, 3], steps=3)
+    run(trainer, part, recipe(3, batch_size=4), seed=seed)
+    assert [len(batch) for batch in trainer.batches] == [4, 4, 2] * 3
+    return [sum(trainer.batches[first : first + 3], []) for first in (0, 3, 6)]
+
+
+def test_each_epoch_visits_each_image_once_in_an_order_of_its_own(part):
+    epochs = orders(part, seed=0)
+    assert all(sorted(order) == list(range(COUNT)) for order in epochs)
+    assert len(set(map(tuple, epochs))) == 3
+    assert list(range(COUNT)) not in epochs
+
+
+def test_the_order_is_that_of_the_seed(part):
+    assert orders(part, seed=4) == orders(part, seed=4)
+    assert orders(part, seed=4) != orders(part, seed=5)
+
+
+def test_images_and_labels_stay_together():
+    class Checking(Scripted):
+        def step(self, x, y, learning_rate):
+            assert (x[:, 0] % 3 == y).all()
+            return super().step(x, y, learning_rate)
+
+    x = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
+    part = Part(x, np.arange(COUNT) % 3, np.arange(COUNT))
+    validation = Part(x, np.zeros(COUNT, np.int64), np.arange(COUNT))
+    trainer = Checking([1])
+    train(trainer, part, validation, recipe(1, batch_size=3), seed=1, title="")
+    assert len(trainer.batches) == 4
+
+
+# Initial weights
+
+
+def test_initial_weights_have_the_shapes_of_the_network_and_biases_of_zero():
+    net = Architecture((2, 3), (5, 4), 3)
+    weights = initial_weights(net, seed=0)
+    assert {name: value.shape for name, value in weights.items()} == {
+        "layers.0.weight": (5, 6), "layers.0.bias": (5,),
+        "layers.1.weight": (4, 5), "layers.1.bias": (4,),
+        "layers.2.weight": (3, 4), "layers.2.bias": (3,),
+    }  # fmt: skip
+    assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
+    for name, value in weights.items():
+        assert value.any() == name.endswith("weight")
+
+
+def test_initial_weights_are_he_normal():
+    """Variance 2 / fan-in; with 80,000 values its estimate is within 2 % (four sigma)."""
+    weights = initial_weights(Architecture((20, 20), (200, 400), 10), seed=0)
+    for name, fan_in in (("layers.0.weight", 400), ("layers.1.weight", 200)):
+        values = weights[name].astype(np.float64)
+        assert values.var() == pytest.approx(2 / fan_in, rel=0.02)
+        assert abs(values.mean()) < 4 * math.sqrt(2 / fan_in / values.size)
+        assert abs(values).max() > 3.5 * math.sqrt(2 / fan_in)  # normal, not uniform
+
+
+def test_initial_weights_are_those_of_the_seed():
+    net = Architecture((4,), (3,), 2)
+    first, again, other = (initial_weights(net, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["layers.0.weight"], other["layers.0.weight"])
