@@ -14,10 +14,10 @@ import numpy as np
 
 from harness.attacks.fgsm import FGSM
 from harness.measure import correct_count, sweep
-from harness.objectives import ClassLogit, CrossEntropy
+from harness.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.protocol import FloatArray, IntArray, Model, Objective
 
-OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), ClassLogit())
+OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """The sweep whose counts are compared."""
 RELATIVE = 1e-4

@@ -8,6 +8,8 @@ from harness.records import Record, Run
 from harness.spec import ExpectSpec
 
 CLEAN = "clean"
+ROUNDING = 1e-9
+"""Far below one image; in floats 0.3 - 0.1 is less than 0.2."""
 
 
 def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
@@ -34,7 +36,7 @@ def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
     low, high = threshold
     if low is not None and record.accuracy < low:
         return record.judged("failed", _below(record, low), threshold)
-    if high is not None and record.accuracy > high + 1e-9:  # 0.3 - 0.1 < 0.2
+    if high is not None and record.accuracy > high + ROUNDING:
         return record.judged("failed", _above(record, high), threshold)
     return record.judged("passed", threshold=threshold)
 

@@ -116,7 +116,7 @@ def _labels(y: npt.ArrayLike) -> IntArray:
 
 
 def _radii(epsilons: Sequence[float]) -> list[float]:
-    radii = [float(epsilon) for epsilon in epsilons]
+    radii = [float(epsilon) + 0.0 for epsilon in epsilons]  # no -0.0
     if not radii or not all(np.isfinite(radius) and radius >= 0 for radius in radii):
         raise HarnessError(f"epsilons: {radii} must be one or more finite numbers ≥ 0")
     return radii

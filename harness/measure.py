@@ -104,12 +104,11 @@ def sweep(
     lacking = sorted(attack.requires - model.capabilities)
     if lacking:
         raise MeasurementError(f"{attack.name} needs {', '.join(lacking)}, which the model lacks")
-    kept_here = np.asarray(keep, dtype=np.int64)
     logits: list[list[FloatArray]] = [[] for _ in epsilons]
-    kept: list[list[FloatArray]] = [[] for _ in epsilons]
+    kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
     for part in batches(len(x), batch_size):
         images, labels = model.asarray(x[part]), model.asarray(y[part])
-        inside = kept_here[(kept_here >= part.start) & (kept_here < part.stop)] - part.start
+        inside = [position for position in keep if part.start <= position < part.stop]
         # A copy, so that an attack that works in place does not move what it is checked against.
         perturbed = attack.perturb(model, model.asarray(x[part].copy()), labels, epsilons)
         for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
@@ -117,14 +116,16 @@ def sweep(
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
             check_perturbation(model, images, adversarial, epsilon)
             logits[index].append(_finite_logits(model, adversarial))
-            if len(inside):
-                kept[index].append(model.numpy(adversarial)[inside])
-    as_asked = np.argsort(np.argsort(kept_here // batch_size, kind="stable"))  # not by batch
+            if inside:
+                values = model.numpy(adversarial)
+                kept[index] |= {position: values[position - part.start] for position in inside}
     return [
         Attacked(
-            epsilon, _read(np.concatenate(logits[i])), np.concatenate([x[:0], *kept[i]])[as_asked]
+            epsilon,
+            _read(np.concatenate(logits[index])),
+            np.array([kept[index][position] for position in keep]).reshape(-1, *x.shape[1:]),
         )
-        for i, epsilon in enumerate(epsilons)
+        for index, epsilon in enumerate(epsilons)
     ]
 
 

@@ -33,6 +33,29 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class LogOdds:
+    """Log-odds against the true class: logsumexp of the other logits - z_y.
+
+    The cross-entropy is log(1 + exp(this)), which rises with it, so both have input gradients of
+    the same direction. But where the cross-entropy of a confident image is flat, and in the end
+    rounds to zero, this one stays as steep as ever. Attacks that use the sign alone follow it.
+    """
+
+    name: str = "log-odds"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """Log-odds (n,) in nats from logits (n, k ≥ 2) and a boolean one-hot mask (n, k)."""
+        top, odds = _others(xp, logits, true)
+        return top + xp.log(xp.sum(odds, axis=1)) - _pick(xp, logits, true)
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The derivative of the value by each logit, (n, k): softmax over the others, -1."""
+        _, odds = _others(xp, logits, true)
+        share = odds / xp.sum(odds, axis=1, keepdims=True)
+        return xp.where(true, 0.0 * share - 1.0, share)
+
+
+@dataclass(frozen=True)
 class ClassLogit:
     """The logit of the given class: what a saliency map explains (Simonyan et al. 2014, eq. 3)."""
 
@@ -46,6 +69,14 @@ class ClassLogit:
         """One for the class, zero elsewhere: (n, k)."""
         zero = 0.0 * logits
         return xp.where(true, zero + 1.0, zero)
+
+
+def _others(xp: ArrayNamespace, logits: Array, true: Array) -> tuple[Array, Array]:
+    """The largest logit of another class, (n,), and exp(z - it) with zero for the true one."""
+    lowest = xp.min(logits, axis=1, keepdims=True)
+    top = xp.max(xp.where(true, lowest + 0.0 * logits, logits), axis=1, keepdims=True)
+    odds = xp.exp(xp.where(true, 0.0 * logits, logits - top))
+    return xp.max(top, axis=1), xp.where(true, 0.0 * odds, odds)
 
 
 def _pick(xp: ArrayNamespace, values: Array, mask: Array) -> Array:

@@ -241,7 +241,7 @@ class Run(BaseModel):
             raise RunError(f"{folder / 'run.json'}: {first_problem(error)}") from error
         path, remedy = folder / "arrays.npz", "run `harness run` again"
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 run.arrays.update({key: stored[key] for key in stored.files})
         except FileNotFoundError as error:
             raise RunError(f"{path}: missing; {remedy}") from error

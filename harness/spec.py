@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness.attacks import ATTACKS
 from harness.errors import SpecError
 
 if sys.version_info >= (3, 11):
@@ -20,7 +21,10 @@ else:
     import tomli as tomllib
 
 Fraction: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
-Epsilon: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+# Adding zero turns -0.0 into 0.0, which would otherwise be another key.
+Epsilon: TypeAlias = Annotated[
+    float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda epsilon: epsilon + 0.0)
+]
 Width: TypeAlias = Annotated[int, Field(ge=1)]
 AccuracyRange: TypeAlias = tuple[Fraction, Fraction]
 """Lowest and highest accuracy that passes, both included."""
@@ -129,6 +133,14 @@ class Spec(Part):
     attacks: dict[str, AttackSpec]
     saliency: SaliencySpec = SaliencySpec()
     targets: Annotated[dict[str, TargetSpec], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _attacks_exist(self) -> Spec:
+        for name in self.attacks:
+            if name not in ATTACKS:
+                known = ", ".join(sorted(ATTACKS))
+                raise ValueError(f"attacks.{name}: no such attack; the attacks are {known}")
+        return self
 
     @model_validator(mode="after")
     def _expectations_are_measured(self) -> Spec:

@@ -23,6 +23,9 @@ from harness.spec import SaliencySpec, one_line
 class Subject:
     """A model under test. Every measurement is put into the run, also when it broke.
 
+    Whatever a model or an attack raises becomes a record with status ``error`` and the reason, so
+    that the other measurements of the run are kept.
+
     Args:
         run: Takes the records and arrays.
         backend: Name of the backend, for the records.
@@ -46,14 +49,11 @@ class Subject:
         """Accuracy on the images as they are."""
         try:
             return self._counted(CLEAN, self._clean)
-        except MeasurementError as error:
+        except Exception as error:
             return self._broken(CLEAN, error)
 
     def attacked(self, attack: str, epsilons: Sequence[float]) -> list[Record]:
-        """Accuracy under an attack, a record per epsilon.
-
-        An attack that raises gives records with status ``error``, never a robust-looking number.
-        """
+        """Accuracy under an attack, a record per epsilon."""
         try:
             _ = self._clean  # epsilon 0 is judged beside it
             results = sweep(
@@ -70,7 +70,7 @@ class Subject:
         for result in results:
             key = f"{attack}@{result.epsilon:g}"
             self._keep(f"{key}/predictions", result.answers.labels)
-            self._keep(f"examples/{key}", result.kept)
+            self._keep(f"examples/{key}", result.kept.astype(np.float32))
             self._keep(f"examples/{key}/confidence", result.answers.confidence[self._examples])
             records.append(self._counted(attack, result.answers, result.epsilon))
         return records
@@ -83,7 +83,7 @@ class Subject:
                 self.model, self.x, self.y, self._maps, choice,
                 fraction=settings.top, draws=settings.random_draws, seed=seed,
             )  # fmt: skip
-        except MeasurementError as error:
+        except Exception as error:
             return self._broken(check, error)
         top = top_pixels(self._maps[self._examples], settings.top)
         self._keep("examples/saliency/top", top)
@@ -91,13 +91,16 @@ class Subject:
 
     def conformance(self, rule: str, case: Case) -> Record:
         """One check of the protocol; a record that counts no images."""
-        record = Record(target=self.target, backend=self.backend, check=f"conformance/{rule}")
+        check = f"conformance/{rule}"
+        record = Record(target=self.target, backend=self.backend, check=check)
         try:
             CHECKS[rule](case)
         except ConformanceError as error:
             return self._put(record.judged("failed", str(error)))
         except NotApplicableError as error:
             return self._put(record.judged("skipped", str(error)))
+        except Exception as error:
+            return self._broken(check, error)
         return self._put(record.judged("passed"))
 
     @cached_property
@@ -110,7 +113,7 @@ class Subject:
     @cached_property
     def _maps(self) -> FloatArray:
         maps = gradient_maps(self.model, self.x, self.y)
-        self._keep("examples/saliency", maps[self._examples])
+        self._keep("examples/saliency", maps[self._examples].astype(np.float32))
         return maps
 
     @cached_property
@@ -119,7 +122,7 @@ class Subject:
         _, firsts = np.unique(self.y, return_index=True)
         examples = np.sort(firsts).astype(np.int64)
         self._keep("examples/index", examples)
-        self._keep("examples/clean", self.x[examples])
+        self._keep("examples/clean", self.x[examples].astype(np.float32))
         return examples
 
     def _counted(self, check: str, answers: Answers, epsilon: float | None = None) -> Record:

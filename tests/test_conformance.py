@@ -175,6 +175,15 @@ class ClearsItsCopy(NumpyModel):
         return answer
 
 
+class NegatesTheCallers(NumpyModel):
+    """Works on a copy, after it has changed the original."""
+
+    def asarray(self, values):
+        copy = super().asarray(values).copy()
+        np.negative(values, out=values)
+        return copy
+
+
 class ReadsColumns(NumpyModel):
     """Flattens images column by column: the same as transposed weights."""
 
@@ -207,6 +216,7 @@ DEFECTS = [
     ("gradient", NaNGradient, "off finite differences"),
     ("input-unchanged", CentresInPlace, "images were changed"),
     ("input-unchanged", ClearsItsCopy, "images were changed"),
+    ("input-unchanged", NegatesTheCallers, "images were changed"),
     ("oracle", ReadsColumns, "logits of cross-entropy differ from NumPy's"),
     ("oracle", WrongSign, "gradients of cross-entropy differ from NumPy's"),
     ("oracle", NaNGradient, "gradients of cross-entropy differ from NumPy's"),

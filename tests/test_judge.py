@@ -180,5 +180,7 @@ def test_without_random_pixels_of_the_same_model_saliency_stays_measured(check):
     assert verdict(measured).status == "measured"
     for names in ({"backend": "torch"}, {"target": "cnn"}):
         assert verdict(measured, record("saliency/random", 90, **names)).status == "measured"
+        other = record(check, 0, **names)
+        assert verdict(other, record("saliency/random", 90)).status == "measured"
     broken = Record(target="mlp", backend="numpy", check="saliency/random", status="error")
     assert verdict(measured, broken).status == "measured"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.objectives import ClassLogit, CrossEntropy
+from harness.objectives import ClassLogit, CrossEntropy, LogOdds
 
-OBJECTIVES = (CrossEntropy(), ClassLogit())
+OBJECTIVES = (CrossEntropy(), LogOdds(), ClassLogit())
 
 
 def mask(labels, classes):
@@ -25,6 +25,13 @@ def value(objective, logits, labels):
 def gradient(objective, logits, labels):
     logits = np.asarray(logits)
     return objective.logit_gradient(np, logits, mask(labels, logits.shape[1]))
+
+
+@st.composite
+def batches(draw):
+    n, k = draw(st.integers(1, 4)), draw(st.integers(2, 5))
+    logits = draw(arrays(np.float64, (n, k), elements=st.floats(-5, 5, width=16)))
+    return logits, draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
 
 
 # Softmax of these logits is (1/6, 2/6, 3/6).
@@ -46,6 +53,37 @@ def test_cross_entropy_of_small_examples(logits, label, loss, slope):
     np.testing.assert_allclose(gradient(CrossEntropy(), [logits], [label]), [slope], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("logits", "label", "loss", "slope"),
+    [
+        ([0.0, 3.0], 0, 3.0, [-1, 1]),
+        ([0.0, 3.0], 1, -3.0, [1, -1]),
+        (SIXTHS, 0, math.log(5), [-1, 2 / 5, 3 / 5]),
+        (SIXTHS, 2, math.log(3 / 3), [1 / 3, 2 / 3, -1]),
+    ],
+)
+def test_log_odds_of_small_examples(logits, label, loss, slope):
+    np.testing.assert_allclose(value(LogOdds(), [logits], [label]), [loss], atol=1e-12)
+    np.testing.assert_allclose(gradient(LogOdds(), [logits], [label]), [slope], rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=batches())
+def test_log_odds_rise_in_the_direction_of_the_cross_entropy(batch):
+    odds, loss = value(LogOdds(), *batch), value(CrossEntropy(), *batch)
+    np.testing.assert_allclose(loss, np.log1p(np.exp(odds)), rtol=1e-9)
+    slope = 1 / (1 + np.exp(-odds))
+    np.testing.assert_allclose(
+        gradient(CrossEntropy(), *batch), slope[:, None] * gradient(LogOdds(), *batch), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("margin", [1, 100, 1e4, 1e30])
+def test_log_odds_stay_steep_however_confident_the_model_is(margin):
+    logits = np.array([[margin, 0.0, math.log(3)]], dtype=np.float32)
+    np.testing.assert_allclose(gradient(LogOdds(), logits, [0]), [[-1, 1 / 4, 3 / 4]], rtol=1e-6)
+
+
 def test_the_class_logit_is_that_logit_and_its_gradient_one_hot():
     logits = [[1.5, -2.5, 4.0], [7.0, 8.0, 9.0]]
     assert value(ClassLogit(), logits, [1, 2]).tolist() == [-2.5, 9.0]
@@ -61,13 +99,6 @@ def test_examples_of_a_batch_do_not_touch_each_other(objective):
         np.testing.assert_array_equal(
             gradient(objective, *alone)[0], gradient(objective, logits, labels)[row]
         )
-
-
-@st.composite
-def batches(draw):
-    n, k = draw(st.integers(1, 4)), draw(st.integers(2, 5))
-    logits = draw(arrays(np.float64, (n, k), elements=st.floats(-5, 5, width=16)))
-    return logits, draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)

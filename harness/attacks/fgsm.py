@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.objectives import CrossEntropy
+from harness.objectives import LogOdds
 from harness.protocol import GRADIENT, Array, Model
 
 
 class FGSM:
     """One step of size epsilon along the sign of the loss gradient: x + ε·sign(∇ₓ loss(x, y)).
 
-    The loss is the cross-entropy with the *true* label (predicted labels would leak less loss on
-    wrong images). The gradient does not depend on epsilon, so one serves the whole sweep.
+    The loss is the cross-entropy with the *true* label; the sign of its gradient is taken from
+    ``LogOdds``, which has the same direction and does not vanish on confident images. It does not
+    depend on epsilon, so one gradient serves the whole sweep.
     """
 
     name = "fgsm"
@@ -22,7 +23,7 @@ class FGSM:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float]
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
-        _, gradient = model.logits_and_gradient(x, y, CrossEntropy())
+        _, gradient = model.logits_and_gradient(x, y, LogOdds())
         direction = model.xp.sign(gradient)
         low, high = model.bounds
         for epsilon in epsilons:

@@ -1,0 +1,277 @@
+"""Subjects: what a model under test leaves in the run, also when something breaks."""
+
+import numpy as np
+import pytest
+
+from backends.numpy_backend import NumpyBackend
+from harness.attacks import ATTACKS
+from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.protocol import GRADIENT, Architecture
+from harness.records import Run
+from harness.spec import SaliencySpec
+from harness.subject import Subject
+from harness.training import initial_weights
+
+SHAPE, CLASSES, N = (3, 4), 3, 50
+LABELS = np.array([2, 0, 2, 2, 1] * (N // 5))
+EPSILONS = [0.0, 0.05, 0.25]
+SALIENCY = SaliencySpec(top=0.25, random_draws=3)
+
+
+def make_model(dtype="float32"):
+    architecture = Architecture(SHAPE, (8,), CLASSES)
+    return NumpyBackend().build(architecture, initial_weights(architecture, seed=0), dtype=dtype)
+
+
+def make_subject(model=None, y=LABELS):
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="now")
+    x = np.random.default_rng(0).random((len(y), *SHAPE), dtype=np.float32)
+    x.flags.writeable = False
+    return Subject(run, "numpy", "mlp", model or make_model(), x, y)
+
+
+def by_hand(model, x):
+    """Logits of the network of one hidden layer, and the softmax of the highest."""
+    w = {name: value.astype(float) for name, value in model.weights().items()}
+    hidden = np.maximum(x.reshape(len(x), -1) @ w["layers.0.weight"].T + w["layers.0.bias"], 0)
+    logits = hidden @ w["layers.1.weight"].T + w["layers.1.bias"]
+    odds = np.exp(logits)
+    return logits.argmax(axis=1), odds.max(axis=1) / odds.sum(axis=1), hidden
+
+
+class Raising:
+    """An attack that breaks at its second epsilon."""
+
+    name = "raising"
+    requires = frozenset()
+
+    def perturb(self, model, x, y, epsilons):
+        yield x
+        raise ZeroDivisionError("division\nby zero")
+
+
+class Leaving(Raising):
+    """An attack that leaves the ball."""
+
+    name = "leaving"
+
+    def perturb(self, model, x, y, epsilons):
+        return (np.full_like(x, 0.5) for _ in epsilons)
+
+
+@pytest.fixture(autouse=True)
+def _two_bad_attacks(monkeypatch):
+    monkeypatch.setitem(ATTACKS, "raising", Raising)
+    monkeypatch.setitem(ATTACKS, "leaving", Leaving)
+
+
+# Clean accuracy
+
+
+def test_clean_accuracy_is_recorded_with_its_predictions():
+    subject = make_subject()
+    record = subject.clean()
+    labels, _, _ = by_hand(subject.model, subject.x)
+    assert subject.run.records == [record]
+    assert record.key == ("mlp", "numpy", "clean", None)
+    assert (record.correct, record.total) == (int((labels == LABELS).sum()), N)
+    assert record.accuracy == record.correct / N
+    assert record.ci_low < record.accuracy < record.ci_high
+    assert record.status == "measured"
+    np.testing.assert_array_equal(subject.run.arrays["numpy/mlp/clean/predictions"], labels)
+
+
+def test_the_examples_are_the_first_image_of_each_class_in_their_order():
+    subject = make_subject()
+    subject.clean()
+    arrays = subject.run.arrays
+    assert arrays["numpy/mlp/examples/index"].tolist() == [0, 1, 4]  # of classes 2, 0 and 1
+    np.testing.assert_array_equal(arrays["numpy/mlp/examples/clean"], subject.x[[0, 1, 4]])
+
+
+def test_a_class_without_images_has_no_example():
+    subject = make_subject(y=np.array([2, 2, 0, 2]))
+    subject.clean()
+    assert subject.run.arrays["numpy/mlp/examples/index"].tolist() == [0, 2]
+
+
+# Everything
+
+
+def test_a_run_holds_exactly_the_arrays_that_it_documents():
+    subject = make_subject()
+    subject.clean()
+    subject.attacked("fgsm", EPSILONS)
+    for choice in ("top", "random", "least"):
+        subject.occluded(choice, SALIENCY, seed=0)
+    m = (CLASSES,)
+    expected = {
+        "clean/predictions": (np.int16, (N,)),
+        "examples/index": (np.int64, m),
+        "examples/clean": (np.float32, (*m, *SHAPE)),
+        "examples/clean/confidence": (np.float32, m),
+        "examples/saliency": (np.float32, (*m, *SHAPE)),
+        "examples/saliency/top": (np.bool_, (*m, *SHAPE)),
+    }
+    for at in ("0", "0.05", "0.25"):
+        expected |= {
+            f"fgsm@{at}/predictions": (np.int16, (N,)),
+            f"examples/fgsm@{at}": (np.float32, (*m, *SHAPE)),
+            f"examples/fgsm@{at}/confidence": (np.float32, m),
+        }
+    found = {key: (value.dtype, value.shape) for key, value in subject.run.arrays.items()}
+    assert found == {f"numpy/mlp/{key}": value for key, value in expected.items()}
+
+
+def test_what_is_kept_is_of_the_example_images():
+    subject = make_subject()
+    subject.clean()
+    subject.attacked("fgsm", EPSILONS)
+    subject.occluded("top", SALIENCY, seed=0)
+    arrays = {k.removeprefix("numpy/mlp/"): v for k, v in subject.run.arrays.items()}
+    chosen, model = [0, 1, 4], subject.model
+    _, confidence, hidden = by_hand(model, subject.x)
+    np.testing.assert_allclose(arrays["examples/clean/confidence"], confidence[chosen], rtol=1e-5)
+    for epsilon in EPSILONS:
+        images = arrays[f"examples/fgsm@{epsilon:g}"]
+        moved = np.abs(images - subject.x[chosen])
+        assert moved.max() == pytest.approx(epsilon, abs=1e-6)
+        labels, confidence, _ = by_hand(model, images)
+        predicted = arrays[f"fgsm@{epsilon:g}/predictions"]
+        np.testing.assert_array_equal(predicted[chosen], labels)
+        np.testing.assert_allclose(
+            arrays[f"examples/fgsm@{epsilon:g}/confidence"], confidence, rtol=1e-5
+        )
+        record = subject.run.find(("mlp", "numpy", "fgsm", epsilon))
+        assert record.correct == int((predicted == LABELS).sum())
+    w = model.weights()
+    active = (hidden[chosen] > 0) * w["layers.1.weight"][LABELS[chosen]]
+    maps = np.abs(active @ w["layers.0.weight"]).reshape(3, *SHAPE)
+    np.testing.assert_allclose(arrays["examples/saliency"], maps, rtol=1e-5)
+    top = arrays["examples/saliency/top"]
+    assert top.reshape(3, -1).sum(axis=1).tolist() == [3, 3, 3]  # a quarter of 12
+    for image, mask in zip(maps, top, strict=True):
+        assert image[mask].min() >= image[~mask].max()
+
+
+# Attacks
+
+
+def test_an_attack_has_a_record_per_epsilon_and_epsilon_zero_is_clean():
+    subject = make_subject()
+    records = subject.attacked("fgsm", EPSILONS)
+    assert [r.key for r in records] == [("mlp", "numpy", "fgsm", e) for e in EPSILONS]
+    assert subject.run.records == records
+    assert {r.status for r in records} == {"measured"}
+    assert records[0].correct == subject.clean().correct
+    assert records[2].correct < records[0].correct
+    arrays = subject.run.arrays
+    np.testing.assert_array_equal(
+        arrays["numpy/mlp/fgsm@0/predictions"], arrays["numpy/mlp/clean/predictions"]
+    )
+
+
+def test_an_attack_keeps_the_clean_predictions_that_epsilon_zero_is_judged_beside():
+    subject = make_subject()
+    subject.attacked("fgsm", [0.0])
+    assert "numpy/mlp/clean/predictions" in subject.run.arrays
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        ("raising", "ZeroDivisionError: division by zero"),
+        ("leaving", "an adversarial image is "),
+        ("unknown", "SpecError: unknown: no such attack"),
+    ],
+)
+def test_an_attack_that_breaks_is_an_error_at_each_epsilon_and_never_a_number(attack, reason):
+    subject = make_subject()
+    clean = subject.clean()
+    before = subject.attacked("fgsm", [0.1])
+    arrays = set(subject.run.arrays)
+    records = subject.attacked(attack, EPSILONS)
+    assert [(r.check, r.epsilon, r.status) for r in records] == [
+        (attack, epsilon, "error") for epsilon in EPSILONS
+    ]
+    for record in records:
+        assert (record.correct, record.total, record.accuracy) == (None, None, None)
+        assert record.reason.startswith(reason)
+        assert "\n" not in record.reason
+    assert subject.run.records == [clean, *before, *records]
+    assert set(subject.run.arrays) == arrays
+
+
+def test_a_black_box_is_measured_clean_and_the_rest_is_an_error():
+    model = make_model()
+    model.capabilities = model.capabilities - {GRADIENT}
+    subject = make_subject(model)
+    assert subject.clean().status == "measured"
+    (attacked,) = subject.attacked("fgsm", [0.1])
+    assert (attacked.status, attacked.reason) == (
+        "error", "fgsm needs gradient, which the model lacks",
+    )  # fmt: skip
+    occluded = subject.occluded("top", SALIENCY, seed=0)
+    assert (occluded.check, occluded.status) == ("saliency/top", "error")
+    assert occluded.reason == "saliency needs gradient, which the model lacks"
+
+
+def test_a_model_of_nans_has_no_accuracy():
+    model = make_model()
+    model.biases[-1][1] = np.nan
+    subject = make_subject(model)
+    clean = subject.clean()
+    assert (clean.status, clean.accuracy) == ("error", None)
+    assert clean.reason == "a logit is NaN or infinite"
+    assert [r.status for r in subject.attacked("fgsm", [0.0, 0.1])] == ["error", "error"]
+    assert len(subject.run.records) == 3
+
+
+# Saliency
+
+
+def test_occlusion_counts_an_answer_per_image_and_draw():
+    subject = make_subject()
+    records = {c: subject.occluded(c, SALIENCY, seed=0) for c in ("top", "random", "least")}
+    assert [r.check for r in subject.run.records] == [f"saliency/{c}" for c in records]
+    assert {c: r.total for c, r in records.items()} == {"top": N, "random": 3 * N, "least": N}
+    assert all(r.epsilon is None and r.status == "measured" for r in records.values())
+
+
+def test_random_occlusion_follows_the_seed():
+    first, again = (make_subject().occluded("random", SALIENCY, seed=5) for _ in range(2))
+    assert first == again
+    assert len({make_subject().occluded("random", SALIENCY, seed=s).correct for s in range(6)}) > 1
+
+
+# Conformance
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "reason"),
+    [
+        (None, "passed", ""),
+        (ConformanceError("logits are\nwrong"), "failed", "logits are wrong"),
+        (NotApplicableError("nothing to compare with"), "skipped", "nothing to compare with"),
+    ],
+)
+def test_a_conformance_check_becomes_a_record(monkeypatch, outcome, status, reason):
+    def rule(case):
+        if outcome:
+            raise outcome
+
+    monkeypatch.setitem(CHECKS, "made-up", rule)
+    subject = make_subject()
+    record = subject.conformance("made-up", Case(subject.model, subject.x[:4], LABELS[:4]))
+    assert subject.run.records == [record]
+    assert record.key == ("mlp", "numpy", "conformance/made-up", None)
+    assert (record.status, record.reason, record.accuracy) == (status, reason, None)
+
+
+def test_the_numpy_network_conforms():
+    subject = make_subject()
+    exact = make_model("float64")
+    case = Case(subject.model, subject.x[:6], LABELS[:6], exact, exact, subject.x, LABELS)
+    for rule in CHECKS:
+        record = subject.conformance(rule, case)
+        assert (record.status, record.reason) == ("passed", "")

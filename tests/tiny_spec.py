@@ -1,0 +1,34 @@
+"""A benchmark of a second: scikit-learn's digits, a net of one hidden layer, two epochs, NumPy."""
+
+from __future__ import annotations
+
+EPSILONS = (0.0, 0.1, 0.3)
+TARGETS = """
+[targets.{target}.model]
+hidden = [16]
+
+[targets.{target}.training]
+epochs = 2
+batch_size = 32
+learning_rate = 0.01
+
+[targets.{target}.expect]
+clean = {clean}
+
+[targets.{target}.expect.attacks.fgsm]
+"0.0" = [0.0, 1.0]
+"0.1" = {fgsm}
+"""
+
+
+def tiny_spec(
+    backends=("numpy",), clean=(0.5, 1.0), fgsm=(0.0, 0.6), targets=("mlp",), seed=0, attacks=""
+):
+    """The text of the spec; its ranges are wide, and the one of ε = 0.3 is missing."""
+    head = (
+        f'name = "tiny"\nseed = {seed}\nbackends = {list(backends)}\n'
+        f'[data]\nname = "digits"\n[attacks.fgsm]\nepsilons = {list(EPSILONS)}\n{attacks}\n'
+    )
+    return head + "".join(
+        TARGETS.format(target=target, clean=list(clean), fgsm=list(fgsm)) for target in targets
+    )
