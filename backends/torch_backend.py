@@ -87,11 +87,26 @@ class TorchMLP(TorchModel):
         return named
 
 
+class SeededDropout(nn.Module):
+    """Inverted dropout with a generator of its own, so that the global one is left alone."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        super().__init__()
+        self.share = share
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Zero a share of the units while training, and scale the others up."""
+        if not self.training or self.share == 0:
+            return x
+        kept = torch.rand(x.shape, generator=self.generator) >= self.share
+        return x * kept.to(x.device) / (1 - self.share)
+
+
 class TorchTrainer:
     """See ``protocol.Trainer``."""
 
-    def __init__(self, model: TorchMLP, l2: float, seed: int) -> None:
-        torch.manual_seed(seed)
+    def __init__(self, model: TorchMLP, l2: float) -> None:
         self.model = model
         self.l2 = l2
         self.optimizer = torch.optim.Adam(model.net.parameters(), betas=(0.9, 0.999), eps=1e-8)
@@ -130,12 +145,18 @@ class TorchBackend:
         dtype: str = "float32",
     ) -> TorchMLP:
         """See ``protocol.Backend``."""
+        return self._build(architecture, weights, bounds, dtype, seed=0)
+
+    def _build(
+        self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str, seed: int
+    ) -> TorchMLP:
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]
-        for hidden in architecture.hidden:
-            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(architecture.dropout)]
+        for index, hidden in enumerate(architecture.hidden):
+            dropout = SeededDropout(architecture.dropout, seed + index)
+            layers += [_linear(width, hidden), nn.ReLU(), dropout]
             width = hidden
-        net = nn.Sequential(*layers, nn.Linear(width, architecture.classes))
+        net = nn.Sequential(*layers, _linear(width, architecture.classes))
         net = net.to(getattr(torch, dtype))
         with torch.no_grad():
             for index, layer in enumerate(linear_layers(net)):
@@ -147,13 +168,18 @@ class TorchBackend:
         self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
     ) -> TorchTrainer:
         """See ``protocol.Backend``."""
-        return TorchTrainer(self.build(architecture, weights, bounds=bounds), l2, seed)
+        return TorchTrainer(self._build(architecture, weights, bounds, "float32", seed), l2)
 
     def wrap(self, net: Any, *, bounds: Bounds) -> TorchModel:
         """See ``protocol.Backend``."""
         if not isinstance(net, nn.Module):
             raise BackendError(f"{type(net).__name__}: not a torch.nn.Module")
         return TorchModel(net, bounds)
+
+
+def _linear(fan_in: int, fan_out: int) -> nn.Linear:
+    """A linear layer whose weights are still to be set; drawing them would use global state."""
+    return nn.utils.skip_init(nn.Linear, fan_in, fan_out)
 
 
 def linear_layers(net: nn.Sequential) -> list[nn.Linear]:

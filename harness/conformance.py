@@ -215,6 +215,8 @@ def _value(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> Fl
 
 
 def _require_close(found: FloatArray, expected: FloatArray, complaint: str) -> None:
+    if found.shape != expected.shape:
+        raise ConformanceError(f"{complaint} (shape {found.shape}, not {expected.shape})")
     scale = max(float(np.abs(expected).max()), 1e-12)
     error = float(np.abs(found - expected).max()) / scale
     if not error <= RELATIVE:

@@ -32,10 +32,13 @@ def wrap(net: Any, bounds: Bounds = (0.0, 1.0)) -> Model:
         HarnessError: The bounds are not an interval.
         BackendError: The object is not a network of a known framework.
     """
-    low, high = bounds
+    try:
+        low, high = (float(end) for end in bounds)
+    except (TypeError, ValueError) as error:
+        raise HarnessError(f"bounds: {bounds!r} is not a pair of numbers") from error
     if not low < high:
-        raise HarnessError(f"bounds: {low} is not below {high}")
-    return backend_of(net).wrap(net, bounds=(float(low), float(high)))
+        raise HarnessError(f"bounds: {low:g} is not below {high:g}")
+    return backend_of(net).wrap(net, bounds=(low, high))
 
 
 def evaluate(
@@ -116,9 +119,12 @@ def _labels(y: npt.ArrayLike) -> IntArray:
 
 
 def _radii(epsilons: Sequence[float]) -> list[float]:
-    radii = [float(epsilon) + 0.0 for epsilon in epsilons]  # no -0.0
+    try:
+        radii = [float(epsilon) + 0.0 for epsilon in epsilons]  # no -0.0
+    except (TypeError, ValueError):
+        radii = []
     if not radii or not all(np.isfinite(radius) and radius >= 0 for radius in radii):
-        raise HarnessError(f"epsilons: {radii} must be one or more finite numbers ≥ 0")
+        raise HarnessError(f"epsilons: {epsilons!r} is not one or more finite numbers ≥ 0")
     return radii
 
 

@@ -101,4 +101,6 @@ def read_model(path: Path, architecture: Architecture) -> Trained | None:
             notes = _Notes.model_validate(json.loads((stored.metadata() or {})["training"]))
     except (OSError, KeyError, ValueError, SafetensorError, ValidationError):
         return None
+    if not 1 <= notes.best_epoch <= len(notes.history):
+        return None
     return Trained(weights, notes.best_epoch, notes.history)

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.data.dataset import Part
 from harness.errors import HarnessError
-from harness.measure import logits_of
+from harness.measure import MeasurementError, logits_of
 from harness.objectives import CrossEntropy
 from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
@@ -122,7 +122,13 @@ def _epoch(
             )
         loss_sum += loss * len(chosen)
         correct += hits
-    validation_loss, validation_accuracy = _evaluate(trainer.model, validation.x, validation.y)
+    try:
+        validation_loss, validation_accuracy = _evaluate(trainer.model, validation.x, validation.y)
+    except MeasurementError as error:
+        raise TrainingError(
+            f"{title}: in validation after epoch {number}: {error}; lower the learning_rate "
+            f"({recipe.learning_rate:g}) in the spec"
+        ) from error
     return Epoch(
         epoch=number,
         loss=loss_sum / count,

@@ -14,14 +14,14 @@ from harness import registry
 from harness.attacks.fgsm import FGSM
 from harness.errors import BackendError
 from harness.model_store import read_model, write_model
-from harness.objectives import ClassLogit, CrossEntropy
+from harness.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.protocol import GRADIENT, TRAIN, WEIGHTS, Architecture, Model
 from harness.records import Epoch
 from harness.training import Trained, initial_weights
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
 STEADY = Architecture((4, 4), (8, 6), 3, dropout=0.0)
-OBJECTIVES = [CrossEntropy(), ClassLogit()]
+OBJECTIVES = [CrossEntropy(), LogOdds(), ClassLogit()]
 
 
 @pytest.fixture(params=NAMES)
@@ -466,3 +466,17 @@ def test_tests_of_a_missing_backend_are_skipped_unless_it_must_be_there(monkeypa
     monkeypatch.setenv(backends_at_hand.REQUIRED, "nunpy")
     with pytest.raises(ValueError, match="nunpy"):
         at_hand("numpy")
+
+
+def test_training_in_torch_leaves_the_global_generator_alone():
+    backend = at_hand("torch")
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    net = Architecture((4,), (8,), 3, dropout=0.5)
+    weights = initial_weights(net, 0)
+    trainer = backend.trainer(net, weights, bounds=(0.0, 1.0), l2=0.0, seed=0)
+    trainer.step(np.zeros((2, 4), dtype=np.float32), np.array([0, 1]), 0.1)
+    assert torch.equal(torch.rand(3), expected)
