@@ -57,8 +57,11 @@ def top_pixels(scores: FloatArray, fraction: float) -> BoolArray:
         (n, *shape) bool.
     """
     flat = scores.reshape(len(scores), -1)
-    order = np.argsort(-flat, axis=1, kind="stable")
-    mask = np.zeros(flat.shape, dtype=bool)
-    chosen = order[:, : pixel_count(scores.shape[1:], fraction)]
-    np.put_along_axis(mask, chosen, True, axis=1)
-    return mask.reshape(scores.shape)
+    wanted = pixel_count(scores.shape[1:], fraction)
+    last = np.partition(flat, flat.shape[1] - wanted, axis=1)[:, -wanted, None]
+    above, level = flat > last, flat == last
+    left = wanted - above.sum(axis=1, keepdims=True)
+    if (level.sum(axis=1, keepdims=True) > left).any():
+        level &= np.cumsum(level, axis=1) <= left
+    mask: BoolArray = (above | level).reshape(scores.shape)
+    return mask
