@@ -53,6 +53,7 @@ def train(
     *,
     seed: int,
     title: str,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Trained:
     """Train until the recipe's epochs are over, or validation accuracy has stopped rising.
 
@@ -66,6 +67,7 @@ def train(
         recipe: Epochs, batch size, learning rate and its schedule, patience.
         seed: Seed of the order of the images.
         title: What the progress bar says.
+        on_epoch: Called after each epoch; what it raises ends the training.
 
     Raises:
         TrainingError: The loss became NaN or infinite.
@@ -78,6 +80,8 @@ def train(
             epoch = _epoch(trainer, training, validation, recipe, rate, seed, number, title)
             history.append(epoch)
             advance(f"loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}")
+            if on_epoch is not None:
+                on_epoch(epoch)
             if best is None or _merit(epoch) > _merit(best):
                 best, best_weights = epoch, trainer.model.weights()
             elif number - best.epoch >= recipe.patience:
