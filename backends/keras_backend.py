@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from harness.errors import BackendError
 from harness.protocol import (
+    BN_EPSILON,
+    BN_MOMENTUM,
     GRADIENT,
     TRAIN,
     WEIGHTS,
@@ -24,9 +26,10 @@ from harness.protocol import (
     Array,
     Bounds,
     FloatArray,
-    IntArray,
     Objective,
+    Penalties,
     Weights,
+    fold_batch_norm,
 )
 
 
@@ -45,7 +48,9 @@ class KerasModel:
         self._logits = tf.function(
             lambda x: net(x, training=False), input_signature=[self.signature]
         )
-        self._gradients: dict[Objective, Callable[[Array, Array], tuple[Array, Array]]] = {}
+        self._gradients: dict[
+            tuple[Objective, int], Callable[[Array, Array], tuple[Array, Array]]
+        ] = {}
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""
@@ -62,19 +67,23 @@ class KerasModel:
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; one graph per objective."""
-        if objective not in self._gradients:
-            labels = tf.TensorSpec([None], tf.int64)
-            self._gradients[objective] = tf.function(
+        key = (objective, len(y.shape))
+        if key not in self._gradients:
+            soft = tf.TensorSpec([None, None], self.dtype)
+            labels = soft if len(y.shape) == 2 else tf.TensorSpec([None], tf.int64)
+            self._gradients[key] = tf.function(
                 lambda x, y: self._differentiate(x, y, objective),
                 input_signature=[self.signature, labels],
             )
-        return self._gradients[objective](x, y)
+        return self._gradients[key](x, y)
 
     def _differentiate(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             logits = self.net(x, training=False)
-        true = tf.one_hot(y, logits.shape[1], on_value=True, off_value=False, dtype=tf.bool)
+        true = y
+        if len(y.shape) == 1:
+            true = tf.one_hot(y, logits.shape[1], on_value=True, off_value=False, dtype=tf.bool)
         flow = objective.logit_gradient(self.xp, logits, true)
         return logits, tape.gradient(logits, x, output_gradients=flow)
 
@@ -91,41 +100,94 @@ class KerasMLP(KerasModel):
     def weights(self) -> dict[str, FloatArray]:
         """See ``protocol.Model``; Keras keeps kernels as (in, out)."""
         named: dict[str, FloatArray] = {}
+        norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
         for index, layer in enumerate(dense_layers(self.net)):
-            named[f"layers.{index}.weight"] = np.ascontiguousarray(layer.kernel.numpy().T)
-            named[f"layers.{index}.bias"] = layer.bias.numpy().copy()
+            weight, bias = np.ascontiguousarray(layer.kernel.numpy().T), layer.bias.numpy().copy()
+            if index < len(norms):
+                weight, bias = fold_batch_norm(weight, bias, *norms[index].get_weights())
+            named[f"layers.{index}.weight"], named[f"layers.{index}.bias"] = weight, bias
         return named
+
+    def set_weights(self, weights: Weights) -> None:
+        """See ``protocol.Model``."""
+        for index, layer in enumerate(dense_layers(self.net)):
+            kernel, bias = weights[f"layers.{index}.weight"].T, weights[f"layers.{index}.bias"]
+            layer.set_weights([kernel, bias])
 
 
 class KerasTrainer:
     """See ``protocol.Trainer``."""
 
-    def __init__(self, model: KerasMLP, l2: float) -> None:
+    def __init__(self, model: KerasMLP, plain: KerasMLP, penalties: Penalties) -> None:
         self.model = model
-        self.l2 = l2
-        self.optimizer = keras.optimizers.Adam(beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+        self.plain = plain
+        self.l2 = penalties.l2
+        self.optimizer = keras.optimizers.AdamW(
+            beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=penalties.decay
+        )
+        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.net.trainable_variables)
-        labels = tf.TensorSpec([None], tf.int64)
-        self._compiled = tf.function(self._step, input_signature=[model.signature, labels])
+        targets = tf.TensorSpec([None, *model.net.output_shape[1:]], model.dtype)
+        pull = tf.TensorSpec([], model.dtype)
+        self._plainly = tf.function(self._step, input_signature=[model.signature, targets])
+        self._with_twin = tf.function(
+            self._step, input_signature=[model.signature, targets, model.signature, pull]
+        )
 
-    def step(self, x: FloatArray, y: IntArray, learning_rate: float) -> tuple[float, int]:
+    def step(
+        self,
+        x: FloatArray,
+        targets: FloatArray,
+        learning_rate: float,
+        twin: FloatArray | None = None,
+        pull: float = 0.0,
+    ) -> tuple[float, int]:
         """See ``protocol.Trainer``."""
         self.optimizer.learning_rate.assign(learning_rate)
-        loss, correct = self._compiled(self.model.asarray(x), self.model.asarray(y))
+        images, wanted = self.model.asarray(x), self.model.asarray(targets)
+        if twin is None:
+            loss, correct = self._plainly(images, wanted)
+        else:
+            loss, correct = self._with_twin(images, wanted, self.model.asarray(twin), pull)
         return float(loss), int(correct)
 
-    def _step(self, x: Array, y: Array) -> tuple[Array, Array]:
+    def _step(
+        self, x: Array, targets: Array, twin: Array | None = None, pull: Array | float = 0.0
+    ) -> tuple[Array, Array]:
         net = self.model.net
         with tf.GradientTape() as tape:
             logits = net(x, training=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            if twin is not None:
+                ours = tf.nn.log_softmax(logits)
+                theirs = tf.nn.log_softmax(net(twin, training=True))
+                divergence = tf.reduce_sum(tf.exp(ours) * (ours - theirs), axis=1)
+                loss += pull * tf.reduce_mean(divergence)
             if self.l2:
                 squares = [tf.reduce_sum(tf.square(layer.kernel)) for layer in dense_layers(net)]
                 loss += self.l2 * tf.add_n(squares)
         variables = net.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-        hits = tf.equal(tf.argmax(logits, axis=1), y)
+        hits = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
         return loss, tf.reduce_sum(tf.cast(hits, tf.int64))
+
+    def inference(self, weights: Weights) -> KerasMLP:
+        """See ``protocol.Trainer``."""
+        self.plain.set_weights(weights)
+        return self.plain
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See ``protocol.Trainer``."""
+        return {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables())}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See ``protocol.Trainer``."""
+        for index, variable in enumerate(self._variables()):
+            variable.assign(state[str(index)])
+
+    def _variables(self) -> list[keras.Variable]:
+        """The network's variables, with those of its dropout generators, and the optimizer's."""
+        return [*self.model.net.variables, *self.optimizer.variables]
 
 
 class KerasBackend:
@@ -154,31 +216,44 @@ class KerasBackend:
         dtype: str = "float32",
     ) -> KerasMLP:
         """See ``protocol.Backend``."""
-        return self._build(architecture, weights, bounds, dtype, seed=0)
-
-    def _build(
-        self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str, seed: int
-    ) -> KerasMLP:
-        dropout = architecture.dropout
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape, dtype=dtype),
             keras.layers.Flatten(dtype=dtype),
         ]
-        for index, width in enumerate(architecture.hidden):
+        for width in architecture.hidden:
             layers.append(keras.layers.Dense(width, activation="relu", dtype=dtype))
-            layers.append(keras.layers.Dropout(dropout, seed=seed + index, dtype=dtype))
         layers.append(keras.layers.Dense(architecture.classes, dtype=dtype))
-        net = keras.Sequential(layers)
-        for index, layer in enumerate(dense_layers(net)):
-            kernel, bias = weights[f"layers.{index}.weight"].T, weights[f"layers.{index}.bias"]
-            layer.set_weights([kernel, bias])
-        return KerasMLP(net, bounds)
+        model = KerasMLP(keras.Sequential(layers), bounds)
+        model.set_weights(weights)
+        return model
 
     def trainer(
-        self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        bounds: Bounds,
+        penalties: Penalties,
+        seed: int,
     ) -> KerasTrainer:
         """See ``protocol.Backend``."""
-        return KerasTrainer(self._build(architecture, weights, bounds, "float32", seed), l2)
+        layers: list[keras.layers.Layer] = [
+            keras.layers.Input(architecture.input_shape),
+            keras.layers.Flatten(),
+        ]
+        for index, width in enumerate(architecture.hidden):
+            layers.append(keras.layers.Dense(width))
+            if architecture.batch_norm:
+                layers.append(
+                    keras.layers.BatchNormalization(epsilon=BN_EPSILON, momentum=BN_MOMENTUM)
+                )
+            layers.append(keras.layers.ReLU())
+            if architecture.dropout:
+                layers.append(keras.layers.Dropout(architecture.dropout, seed=seed + index))
+        layers.append(keras.layers.Dense(architecture.classes))
+        model = KerasMLP(keras.Sequential(layers), bounds)
+        model.set_weights(weights)
+        return KerasTrainer(model, self.build(architecture, weights, bounds=bounds), penalties)
 
     def wrap(self, net: Any, *, bounds: Bounds) -> KerasModel:
         """See ``protocol.Backend``."""

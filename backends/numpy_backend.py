@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from harness.protocol import (
     IntArray,
     Model,
     Objective,
+    Penalties,
     Weights,
 )
 
@@ -36,9 +38,10 @@ class NumpyModel:
         self.dtype = np.dtype(dtype)
         self.matrices: list[FloatArray] = []
         self.biases: list[FloatArray] = []
-        for name in architecture.weight_shapes():
+        for name, shape in architecture.weight_shapes().items():
             group = self.matrices if name.endswith("weight") else self.biases
-            group.append(np.array(weights[name], dtype=self.dtype))
+            group.append(np.empty(shape, dtype=self.dtype))
+        self.set_weights(weights)
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""
@@ -55,7 +58,8 @@ class NumpyModel:
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; the chain rule, layer by layer."""
         layers = self.layers(x)
-        flow = objective.logit_gradient(np, layers[-1], one_hot(y, layers[-1].shape[1]))
+        true = y if y.ndim == 2 else one_hot(y, layers[-1].shape[1])
+        flow = objective.logit_gradient(np, layers[-1], true)
         for index in reversed(range(len(self.matrices))):
             flow = flow @ self.matrices[index]
             if index > 0:
@@ -69,6 +73,12 @@ class NumpyModel:
             named[f"layers.{index}.weight"] = matrix.copy()
             named[f"layers.{index}.bias"] = bias.copy()
         return named
+
+    def set_weights(self, weights: Weights) -> None:
+        """See ``protocol.Model``."""
+        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            matrix[...] = weights[f"layers.{index}.weight"]
+            bias[...] = weights[f"layers.{index}.bias"]
 
     def layers(self, x: Array, masks: list[FloatArray] | None = None) -> list[FloatArray]:
         """The flat input, each hidden activation (times its dropout mask), and the logits."""
@@ -90,33 +100,69 @@ class NumpyTrainer:
     decay = (0.9, 0.999)
     stabiliser = 1e-8
 
-    def __init__(self, model: NumpyModel, architecture: Architecture, l2: float, seed: int) -> None:
+    def __init__(
+        self, model: NumpyModel, architecture: Architecture, penalties: Penalties, seed: int
+    ) -> None:
         self.model = model
         self.architecture = architecture
-        self.l2 = l2
-        self.random = np.random.default_rng(seed)
+        self.penalties = penalties
+        self.seed = seed
         self.steps = 0
         self.parameters = [*model.matrices, *model.biases]
         self.means = [np.zeros_like(p) for p in self.parameters]
         self.squares = [np.zeros_like(p) for p in self.parameters]
 
-    def step(self, x: FloatArray, y: IntArray, learning_rate: float) -> tuple[float, int]:
-        """See ``protocol.Trainer``."""
-        masks = [self._mask(len(x), width) for width in self.architecture.hidden]
-        layers = self.model.layers(self.model.asarray(x), masks)
-        logits, true = layers[-1], one_hot(y, self.architecture.classes)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = odds / odds.sum(axis=1, keepdims=True)
-        tiny = np.finfo(logits.dtype).tiny
-        loss = -np.log(np.maximum(probabilities[true], tiny)).mean()
-        loss += self.l2 * sum(float(np.sum(m * m)) for m in self.model.matrices)
-        self._adam(self._gradients(layers, masks, (probabilities - true) / len(x)), learning_rate)
-        return float(loss), int((logits.argmax(axis=1) == y).sum())
+    def step(
+        self,
+        x: FloatArray,
+        targets: FloatArray,
+        learning_rate: float,
+        twin: FloatArray | None = None,
+        pull: float = 0.0,
+    ) -> tuple[float, int]:
+        """See ``protocol.Trainer``; TRADES is left to the frameworks.
 
-    def _mask(self, rows: int, width: int) -> FloatArray:
+        Raises:
+            BackendError: A twin was given.
+        """
+        if twin is not None:
+            raise BackendError("the numpy backend has no TRADES training; use torch or keras")
+        # A generator per step, so that the step alone is what a restored trainer must know.
+        random = np.random.default_rng([self.seed, self.steps])
+        masks = [self._mask(random, len(x), width) for width in self.architecture.hidden]
+        layers = self.model.layers(self.model.asarray(x), masks)
+        logits = layers[-1]
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        loss = -(targets * logs).sum(axis=1).mean()
+        loss += self.penalties.l2 * sum(float(np.sum(m * m)) for m in self.model.matrices)
+        self._adam(self._gradients(layers, masks, (np.exp(logs) - targets) / len(x)), learning_rate)
+        return float(loss), int((logits.argmax(axis=1) == targets.argmax(axis=1)).sum())
+
+    def inference(self, weights: Weights) -> NumpyModel:
+        """See ``protocol.Trainer``."""
+        return NumpyModel(self.architecture, weights, self.model.bounds, self.model.dtype.name)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See ``protocol.Trainer``."""
+        return {key: value.copy() for key, value in self._slots().items()} | {
+            "steps": np.array(self.steps)
+        }
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See ``protocol.Trainer``."""
+        for key, value in self._slots().items():
+            value[...] = state[key]
+        self.steps = int(state["steps"])
+
+    def _slots(self) -> dict[str, FloatArray]:
+        groups = {"parameter": self.parameters, "mean": self.means, "square": self.squares}
+        return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
+
+    def _mask(self, random: np.random.Generator, rows: int, width: int) -> FloatArray:
         """Zero for dropped units, 1 / (1 - dropout) for kept ones."""
         keep = 1 - self.architecture.dropout
-        kept = self.random.random((rows, width)) < keep
+        kept = random.random((rows, width)) < keep
         return kept.astype(self.model.dtype) / self.model.dtype.type(keep)
 
     def _gradients(
@@ -127,7 +173,7 @@ class NumpyTrainer:
         biases: list[FloatArray] = []
         for index in reversed(range(len(self.model.matrices))):
             matrix = self.model.matrices[index]
-            matrices.insert(0, flow.T @ layers[index] + 2 * self.l2 * matrix)
+            matrices.insert(0, flow.T @ layers[index] + 2 * self.penalties.l2 * matrix)
             biases.insert(0, flow.sum(axis=0))
             if index > 0:
                 flow = (flow @ matrix) * masks[index - 1] * (layers[index] > 0)
@@ -143,7 +189,8 @@ class NumpyTrainer:
             square = second * self.squares[index] + (1 - second) * gradient * gradient
             self.squares[index] = square
             step = mean / first_unbias / (np.sqrt(square / second_unbias) + self.stabiliser)
-            parameter[...] = parameter - learning_rate * step
+            decay = self.penalties.decay if parameter.ndim == 2 else 0.0
+            parameter[...] = parameter * (1 - learning_rate * decay) - learning_rate * step
 
 
 class NumpyBackend:
@@ -167,12 +214,23 @@ class NumpyBackend:
         return NumpyModel(architecture, weights, bounds, dtype)
 
     def trainer(
-        self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        bounds: Bounds,
+        penalties: Penalties,
+        seed: int,
     ) -> NumpyTrainer:
-        """See ``protocol.Backend``."""
-        return NumpyTrainer(
-            self.build(architecture, weights, bounds=bounds), architecture, l2, seed
-        )
+        """See ``protocol.Backend``; batch normalisation is left to the frameworks.
+
+        Raises:
+            BackendError: The architecture asks for batch normalisation.
+        """
+        if architecture.batch_norm:
+            raise BackendError("the numpy backend trains no batch_norm; use torch or keras")
+        model = self.build(architecture, weights, bounds=bounds)
+        return NumpyTrainer(model, architecture, penalties, seed)
 
     def wrap(self, net: Any, *, bounds: Bounds) -> Model:
         """NumPy has no networks of its own: a ``Model`` is passed as it is, not wrapped."""

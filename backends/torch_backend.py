@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from harness.errors import BackendError
 from harness.protocol import (
+    BN_EPSILON,
+    BN_MOMENTUM,
     GRADIENT,
     TRAIN,
     WEIGHTS,
@@ -22,9 +24,10 @@ from harness.protocol import (
     Array,
     Bounds,
     FloatArray,
-    IntArray,
     Objective,
+    Penalties,
     Weights,
+    fold_batch_norm,
 )
 
 
@@ -54,15 +57,15 @@ class TorchModel:
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
         with inference_mode(self.net), torch.no_grad():
-            return self.net(x)
+            return self.net(x.clone())  # a network may work in place
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; autograd computes only the gradient that is asked for."""
         with inference_mode(self.net), torch.enable_grad():
             watched = x.detach().requires_grad_(True)
-            logits = self.net(watched)
+            logits = self.net(watched.clone())
             values = logits.detach()
-            true = functional.one_hot(y, values.shape[1]).bool()
+            true = y if y.ndim == 2 else functional.one_hot(y, values.shape[1]).bool()
             flow = objective.logit_gradient(self.xp, values, true)
             (gradient,) = torch.autograd.grad(logits, watched, grad_outputs=flow)
         return values, gradient
@@ -81,10 +84,22 @@ class TorchMLP(TorchModel):
     def weights(self) -> dict[str, FloatArray]:
         """See ``protocol.Model``."""
         named: dict[str, FloatArray] = {}
+        norms = [layer for layer in self.net if isinstance(layer, nn.BatchNorm1d)]
         for index, layer in enumerate(linear_layers(self.net)):
-            named[f"layers.{index}.weight"] = self.numpy(layer.weight).copy()
-            named[f"layers.{index}.bias"] = self.numpy(layer.bias).copy()
+            weight, bias = self.numpy(layer.weight).copy(), self.numpy(layer.bias).copy()
+            if index < len(norms):
+                norm = norms[index]
+                parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+                weight, bias = fold_batch_norm(weight, bias, *map(self.numpy, parts))
+            named[f"layers.{index}.weight"], named[f"layers.{index}.bias"] = weight, bias
         return named
+
+    def set_weights(self, weights: Weights) -> None:
+        """See ``protocol.Model``."""
+        with torch.no_grad():
+            for index, layer in enumerate(linear_layers(self.net)):
+                layer.weight.copy_(torch.tensor(weights[f"layers.{index}.weight"]))
+                layer.bias.copy_(torch.tensor(weights[f"layers.{index}.bias"]))
 
 
 class SeededDropout(nn.Module):
@@ -106,25 +121,76 @@ class SeededDropout(nn.Module):
 class TorchTrainer:
     """See ``protocol.Trainer``."""
 
-    def __init__(self, model: TorchMLP, l2: float) -> None:
+    def __init__(self, model: TorchMLP, plain: TorchMLP, penalties: Penalties) -> None:
         self.model = model
-        self.l2 = l2
-        self.optimizer = torch.optim.Adam(model.net.parameters(), betas=(0.9, 0.999), eps=1e-8)
+        self.plain = plain
+        self.l2 = penalties.l2
+        matrices = [layer.weight for layer in linear_layers(model.net)]
+        others = [p for p in model.net.parameters() if all(p is not m for m in matrices)]
+        groups = [
+            {"params": matrices, "weight_decay": penalties.decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
 
-    def step(self, x: FloatArray, y: IntArray, learning_rate: float) -> tuple[float, int]:
+    def step(
+        self,
+        x: FloatArray,
+        targets: FloatArray,
+        learning_rate: float,
+        twin: FloatArray | None = None,
+        pull: float = 0.0,
+    ) -> tuple[float, int]:
         """See ``protocol.Trainer``."""
         net = self.model.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        images, labels = self.model.asarray(x), self.model.asarray(y)
-        logits = net(images)
-        loss = functional.cross_entropy(logits, labels)
+        wanted = self.model.asarray(targets)
+        logits = net(self.model.asarray(x))
+        loss = functional.cross_entropy(logits, wanted)
+        if twin is not None:
+            theirs = functional.log_softmax(net(self.model.asarray(twin)), dim=1)
+            ours = functional.log_softmax(logits, dim=1)
+            loss = loss + pull * functional.kl_div(
+                theirs, ours, log_target=True, reduction="batchmean"
+            )
         if self.l2:
             loss = loss + self.l2 * sum(layer.weight.square().sum() for layer in linear_layers(net))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return float(loss.detach()), int((logits.detach().argmax(1) == labels).sum())
+        return float(loss.detach()), int((logits.detach().argmax(1) == wanted.argmax(1)).sum())
+
+    def inference(self, weights: Weights) -> TorchMLP:
+        """See ``protocol.Trainer``."""
+        self.plain.set_weights(weights)
+        return self.plain
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See ``protocol.Trainer``."""
+        named = {f"net/{key}": value for key, value in self.model.net.state_dict().items()}
+        for place, slots in self.optimizer.state_dict()["state"].items():
+            named |= {f"adam/{place}/{key}": value for key, value in slots.items()}
+        for index, dropout in enumerate(self._dropouts()):
+            named[f"dropout/{index}"] = dropout.generator.get_state()
+        return {key: value.cpu().numpy().copy() for key, value in named.items()}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See ``protocol.Trainer``."""
+        tensors = {key: torch.tensor(value) for key, value in state.items()}
+        net = {key[4:]: value for key, value in tensors.items() if key.startswith("net/")}
+        self.model.net.load_state_dict(net)
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("adam/"):
+                _, place, name = key.split("/")
+                moments.setdefault(int(place), {})[name] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for index, dropout in enumerate(self._dropouts()):
+            dropout.generator.set_state(tensors[f"dropout/{index}"])
+
+    def _dropouts(self) -> list[SeededDropout]:
+        return [layer for layer in self.model.net if isinstance(layer, SeededDropout)]
 
 
 class TorchBackend:
@@ -145,30 +211,37 @@ class TorchBackend:
         dtype: str = "float32",
     ) -> TorchMLP:
         """See ``protocol.Backend``."""
-        return self._build(architecture, weights, bounds, dtype, seed=0)
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = architecture.sizes[0]
+        for hidden in architecture.hidden:
+            layers += [_linear(width, hidden), nn.ReLU()]
+            width = hidden
+        net = nn.Sequential(*layers, _linear(width, architecture.classes))
+        model = TorchMLP(net.to(getattr(torch, dtype)).eval(), bounds)
+        model.set_weights(weights)
+        return model
 
-    def _build(
-        self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str, seed: int
-    ) -> TorchMLP:
+    def trainer(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        bounds: Bounds,
+        penalties: Penalties,
+        seed: int,
+    ) -> TorchTrainer:
+        """See ``protocol.Backend``."""
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]
         for index, hidden in enumerate(architecture.hidden):
-            dropout = SeededDropout(architecture.dropout, seed + index)
-            layers += [_linear(width, hidden), nn.ReLU(), dropout]
+            layers.append(_linear(width, hidden))
+            if architecture.batch_norm:
+                layers.append(nn.BatchNorm1d(hidden, eps=BN_EPSILON, momentum=1 - BN_MOMENTUM))
+            layers += [nn.ReLU(), SeededDropout(architecture.dropout, seed + index)]
             width = hidden
-        net = nn.Sequential(*layers, _linear(width, architecture.classes))
-        net = net.to(getattr(torch, dtype))
-        with torch.no_grad():
-            for index, layer in enumerate(linear_layers(net)):
-                layer.weight.copy_(torch.tensor(weights[f"layers.{index}.weight"]))
-                layer.bias.copy_(torch.tensor(weights[f"layers.{index}.bias"]))
-        return TorchMLP(net.eval(), bounds)
-
-    def trainer(
-        self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
-    ) -> TorchTrainer:
-        """See ``protocol.Backend``."""
-        return TorchTrainer(self._build(architecture, weights, bounds, "float32", seed), l2)
+        model = TorchMLP(nn.Sequential(*layers, _linear(width, architecture.classes)), bounds)
+        model.set_weights(weights)
+        return TorchTrainer(model, self.build(architecture, weights, bounds=bounds), penalties)
 
     def wrap(self, net: Any, *, bounds: Bounds) -> TorchModel:
         """See ``protocol.Backend``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from harness.conformance import Case
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.model_store import ModelKey, load_or_train
-from harness.protocol import Architecture, Model
+from harness.protocol import Architecture, Model, Penalties
 from harness.provenance import new_run
 from harness.records import ModelInfo, Record
 from harness.spec import Spec
@@ -71,11 +72,27 @@ class Bench:
             self._cases[key] = self._case(subject)
         return subject.conformance(rule, self._cases[key])
 
+    def collapse(self, backend: str, target: str) -> Record:
+        """Whether the model of an adversarially trained target fools FGSM but not PGD."""
+        self.subject(backend, target)
+        (info,) = (m for m in self.run.models if (m.backend, m.target) == (backend, target))
+        kept = info.history[info.best_epoch - 1]
+        record = Record(target=target, backend=backend, check="training/collapse")
+        reason = (
+            f"accuracy on validation images is {kept.fgsm_accuracy:.4f} under FGSM, but "
+            f"{kept.pgd_accuracy:.4f} under PGD: the defence has collapsed"
+        )
+        judged = record.judged("failed", reason) if kept.collapsed else record.judged("passed")
+        self.run.put(judged)
+        return judged
+
     def architecture(self, target: str) -> Architecture:
         """The network of a target, sized for the data."""
         part = self.spec.targets[target].model
         data = self.dataset
-        return Architecture(data.input_shape, part.hidden, len(data.classes), part.dropout)
+        return Architecture(
+            data.input_shape, part.hidden, len(data.classes), part.dropout, part.batch_norm
+        )
 
     def _model(self, backend: str, target: str) -> Model:
         made = registry.backend(backend)
@@ -83,7 +100,7 @@ class Bench:
         architecture = self.architecture(target)
         key = ModelKey(self.dataset.sha256, architecture, recipe, self.spec.seed, made)
         trained, cached = load_or_train(
-            key, lambda: self._train(backend, target), retrain=self.retrain
+            key, lambda path: self._train(backend, target, path), retrain=self.retrain
         )
         self.run.versions |= made.versions()
         self.run.put_model(
@@ -98,7 +115,7 @@ class Bench:
         )
         return made.build(architecture, trained.weights, bounds=self.dataset.bounds)
 
-    def _train(self, backend: str, target: str) -> Trained:
+    def _train(self, backend: str, target: str, checkpoint: Path) -> Trained:
         data, seed = self.dataset, self.spec.seed
         recipe = self.spec.targets[target].training
         architecture = self.architecture(target)
@@ -106,12 +123,15 @@ class Bench:
             architecture,
             initial_weights(architecture, seed),
             bounds=data.bounds,
-            l2=recipe.l2,
+            penalties=Penalties(recipe.l2, recipe.weight_decay),
             seed=seed,
         )
         title = f"training {target} in {backend}"
         with self.while_training():
-            return train(trainer, data.train, data.validation, recipe, seed=seed, title=title)
+            return train(
+                trainer, data.train, data.validation, recipe,
+                seed=seed, title=title, checkpoint=checkpoint,
+            )  # fmt: skip
 
     def _case(self, subject: Subject) -> Case:
         architecture = self.architecture(subject.target)

@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that ``--help`` answers at o
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -58,26 +59,32 @@ def run(
     import pytest
 
     from harness.data import prepare
+    from harness.plugin import REFUSED
     from harness.spec import load_spec, suites_folder
 
     # What is wrong with the request is said once and at once, not by every test.
+    backends = _checked(backend)
+    if jobs > 1 and importlib.util.find_spec("xdist") is None:
+        raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
     prepare(load_spec(spec).data.name)
+    if taken := next((path for path in (out, *out.parents) if path.is_file()), None):
+        raise HarnessError(f"--out: {taken} is a file; name a folder")
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.
     arguments += ["-p", "no:cacheprovider", "--spec", spec, "--results", str(out)]
-    arguments += [f"--backend={name}" for name in _checked(backend)]
+    arguments += [f"--backend={name}" for name in backends]
     arguments += ["-k", select] if select else []
     arguments += ["-n", str(jobs)] if jobs > 1 else []
     arguments += ["--retrain"] if retrain else []
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")
-    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+    if code in (REFUSED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         return 2
-    if code == pytest.ExitCode.INTERRUPTED:
-        return 130
-    return _report_of(out, out / "report.html")
+    # Also drawn when interrupted: an older report must not lie beside the new run.
+    verdict = _report_of(out, out / "report.html")
+    return 130 if code == pytest.ExitCode.INTERRUPTED else max(int(code), verdict)
 
 
 @app.command()
@@ -107,6 +114,38 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
             f"{sum(epoch.seconds for epoch in info.history):.1f}",
         )  # fmt: skip
     Console().print(table)
+    return 0
+
+
+@app.command()
+def search(
+    spec: SpecName = "digits",
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("results"),
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What trains (default: the spec's first).")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A database that several machines share, for Optuna."),
+    ] = None,
+) -> int:
+    """Try every point of the spec's grid, judged by validation images; started again, go on."""
+    from harness.search import first_backend
+    from harness.search import search as search_grid
+    from harness.search_result import BEST
+    from harness.search_table import print_search
+    from harness.spec import load_spec
+
+    parsed = load_spec(spec)
+    name = backend or first_backend(parsed)
+    try:
+        result = search_grid(parsed, name, out, storage=storage, jobs=jobs)
+    except KeyboardInterrupt:
+        typer.echo("harness: stopped; the same command goes on from here", err=True)
+        return 130
+    print_search(result)
+    typer.echo(f"best spec: {(out / BEST).resolve()}")
     return 0
 
 
@@ -161,15 +200,20 @@ def main() -> None:
     except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"harness: {where}{error.strerror or error}", err=True)
+        sys.exit(2)
 
 
 def _report_of(folder: Path, page: Path, *, judge: bool = True) -> int:
     """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
     from harness.records import Run
+    from harness.search_result import search_beside
     from reports import render
 
     stored = Run.load(folder)
-    typer.echo(f"report: {render(stored, page).resolve()}")
+    typer.echo(f"report: {render(stored, page, search_beside(stored, folder)).resolve()}")
     if not judge:
         return 0
     typer.echo(f"verdict: {stored.verdict}")

@@ -30,7 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import HarnessError, RunError
 from harness.records import Key, Record, Run, Status, read_document, replacing
-from harness.spec import first_problem, one_line
+from harness.spec import first_problem
+from harness.text import one_line
 
 SCHEMA = 1
 TOLERANCE = 0.005

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.attacks import make_attack
-from harness.conformance import looks_like_probabilities
+from harness.conformance import EPSILONS, looks_like_probabilities
 from harness.errors import HarnessError
-from harness.measure import TOLERANCE, MeasurementError, logits_of
+from harness.measure import TOLERANCE, logits_of
 from harness.protocol import Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
 from harness.records import Run
-from harness.registry import backend_of
+from harness.registry import backend_of, made_by
 from harness.subject import Subject
-
-EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+from harness.text import one_line
 
 
 def wrap(net: Any, bounds: Bounds = (0.0, 1.0)) -> Model:
@@ -36,8 +36,8 @@ def wrap(net: Any, bounds: Bounds = (0.0, 1.0)) -> Model:
         low, high = (float(end) for end in bounds)
     except (TypeError, ValueError) as error:
         raise HarnessError(f"bounds: {bounds!r} is not a pair of numbers") from error
-    if not low < high:
-        raise HarnessError(f"bounds: {low:g} is not below {high:g}")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise HarnessError(f"bounds: [{low:g}, {high:g}] is not a finite interval")
     return backend_of(net).wrap(net, bounds=(low, high))
 
 
@@ -79,8 +79,9 @@ def evaluate(
     radii = _radii(epsilons)
     _check_outputs(model, images, labels)
 
-    kind = type(model).__module__.rpartition(".")[2].removesuffix("_backend")
+    kind, versions = made_by(model)
     run = new_run({"name": name, "attacks": {a: {"epsilons": radii} for a in attacks}})
+    run.versions |= versions
     run.arrays["labels"] = labels.astype(np.int16)
     subject = Subject(run, kind, name, model, images, labels)
     subject.clean()
@@ -125,15 +126,24 @@ def _radii(epsilons: Sequence[float]) -> list[float]:
         radii = []
     if not radii or not all(np.isfinite(radius) and radius >= 0 for radius in radii):
         raise HarnessError(f"epsilons: {epsilons!r} is not one or more finite numbers ≥ 0")
+    if len({f"{radius:g}" for radius in radii}) < len(radii):
+        raise HarnessError(f"epsilons: {radii} must differ in their first six digits")
     return radii
 
 
 def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> None:
     """Catch early what would make every later number wrong."""
     try:
-        logits = logits_of(model, images[:64])
-    except MeasurementError as error:
-        raise HarnessError(f"the model cannot be evaluated: {error}") from error
+        logits, again = logits_of(model, images[:64]), logits_of(model, images[:64])
+    except Exception as error:
+        shape = images.shape[1:]
+        raise HarnessError(
+            one_line(f"the model cannot be evaluated on images of shape {shape}: {error}")
+        ) from error
+    if not np.allclose(logits, again, rtol=1e-4, atol=1e-4):
+        raise HarnessError(
+            "the model's outputs change from call to call; turn its dropout or noise off"
+        )
     if looks_like_probabilities(logits):
         raise HarnessError(
             "the model returns probabilities; attacks need logits: leave its softmax out"

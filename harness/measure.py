@@ -98,14 +98,15 @@ def sweep(
 
     Raises:
         MeasurementError: The model lacks what the attack requires, an adversarial image leaves the
-            ball or the box or is not finite, a logit is not finite, or the attack yields another
-            number of batches than there are epsilons.
+            ball or the box or is not finite, no image is changed at all, a logit is not finite, or
+            the attack yields another number of batches than there are epsilons.
     """
     lacking = sorted(attack.requires - model.capabilities)
     if lacking:
         raise MeasurementError(f"{attack.name} needs {', '.join(lacking)}, which the model lacks")
     logits: list[list[FloatArray]] = [[] for _ in epsilons]
     kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
+    moved = not any(epsilons)
     for part in batches(len(x), batch_size):
         images, labels = model.asarray(x[part]), model.asarray(y[part])
         inside = [position for position in keep if part.start <= position < part.stop]
@@ -114,11 +115,13 @@ def sweep(
         for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
             if epsilon is None or adversarial is None:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
-            check_perturbation(model, images, adversarial, epsilon)
+            moved |= check_perturbation(model, images, adversarial, epsilon) > 0
             logits[index].append(_finite_logits(model, adversarial))
             if inside:
                 values = model.numpy(adversarial)
                 kept[index] |= {position: values[position - part.start] for position in inside}
+    if not moved:
+        raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
     return [
         Attacked(
             epsilon,
@@ -129,10 +132,13 @@ def sweep(
     ]
 
 
-def check_perturbation(model: Model, x: Array, adversarial: Array, epsilon: float) -> None:
+def check_perturbation(model: Model, x: Array, adversarial: Array, epsilon: float) -> float:
     """Require adversarial images to be finite, in the L∞ ball around x, and in the box.
 
     This is the one place where that is asserted, for every attack and backend.
+
+    Returns:
+        The largest change of a pixel.
 
     Raises:
         MeasurementError: They are not; the message says by how much.
@@ -158,6 +164,7 @@ def check_perturbation(model: Model, x: Array, adversarial: Array, epsilon: floa
             f"adversarial pixels span [{lowest:.6g}, {highest:.6g}], outside the box "
             f"[{low:g}, {high:g}]"
         )
+    return distance
 
 
 def correct_count(answers: Answers, y: IntArray) -> int:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 import harness
 from harness.cache import cache_dir
-from harness.protocol import Architecture, Backend, FloatArray
-from harness.records import Epoch, replacing
+from harness.checkpoint import Notes, read_tensors, write_tensors
+from harness.protocol import Architecture, Backend
 from harness.spec import TrainingSpec, fingerprint
 from harness.training import Trained
 
@@ -52,19 +47,12 @@ class ModelKey:
         return cache_dir() / "models" / f"{self.fingerprint}.safetensors"
 
 
-class _Notes(BaseModel):
-    """What the weight file says of its training, in its metadata."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    best_epoch: int
-    history: tuple[Epoch, ...]
-
-
 def load_or_train(
-    key: ModelKey, train: Callable[[], Trained], *, retrain: bool
+    key: ModelKey, train: Callable[[Path], Trained], *, retrain: bool
 ) -> tuple[Trained, bool]:
     """The stored model, or a newly trained one, which is then stored.
+
+    ``train`` is given a file for its checkpoints, which is removed when it is done.
 
     Two processes that want the same model take turns: the second finds what the first trained.
 
@@ -76,31 +64,28 @@ def load_or_train(
         stored = None if retrain else read_model(key.path, key.architecture)
         if stored is not None:
             return stored, True
-        trained = train()
+        checkpoint = key.path.with_suffix(".checkpoint")
+        if retrain:
+            checkpoint.unlink(missing_ok=True)
+        trained = train(checkpoint)
         write_model(key.path, trained)
+        checkpoint.unlink(missing_ok=True)
         return trained, False
 
 
 def write_model(path: Path, trained: Trained) -> None:
     """Write weights, and the history as metadata, complete or not at all."""
-    notes = _Notes(best_epoch=trained.best_epoch, history=trained.history)
-    tensors = {name: np.ascontiguousarray(value) for name, value in trained.weights.items()}
-    with replacing(path) as stream:
-        stream.write(save(tensors, metadata={"training": notes.model_dump_json()}))
+    notes = Notes(best_epoch=trained.best_epoch, history=trained.history)
+    write_tensors(path, trained.weights, notes)
 
 
 def read_model(path: Path, architecture: Architecture) -> Trained | None:
     """The model in a file, or None if there is none that fits the architecture."""
-    weights: dict[str, FloatArray] = {}
-    try:
-        with safe_open(path, framework="numpy") as stored:
-            for name, shape in architecture.weight_shapes().items():
-                weights[name] = stored.get_tensor(name)
-                if weights[name].shape != shape:
-                    return None
-            notes = _Notes.model_validate(json.loads((stored.metadata() or {})["training"]))
-    except (OSError, KeyError, ValueError, SafetensorError, ValidationError):
+    found = read_tensors(path)
+    if found is None:
         return None
-    if not 1 <= notes.best_epoch <= len(notes.history):
+    weights, notes = found
+    shapes = {name: value.shape for name, value in weights.items()}
+    if shapes != architecture.weight_shapes():
         return None
     return Trained(weights, notes.best_epoch, notes.history)

@@ -71,6 +71,28 @@ class ClassLogit:
         return xp.where(true, zero + 1.0, zero)
 
 
+@dataclass(frozen=True)
+class Divergence:
+    """KL(p || softmax(z)), in nats, from a given distribution p: what TRADES' adversary raises.
+
+    Here ``true`` is p, (n, k), instead of a mask. (Zhang et al. 2019, equation 5.)
+    """
+
+    name: str = "divergence"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The divergence, (n,) ≥ 0."""
+        shifted = logits - xp.max(logits, axis=1, keepdims=True)
+        logs = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+        entropy = xp.where(true > 0, true * xp.log(xp.where(true > 0, true, 0.0 * true + 1)), true)
+        return xp.sum(entropy - true * logs, axis=1)
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The derivative of the value by each logit, (n, k): softmax(z) - p."""
+        odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+        return odds / xp.sum(odds, axis=1, keepdims=True) - true
+
+
 def _others(xp: ArrayNamespace, logits: Array, true: Array) -> tuple[Array, Array]:
     """The largest logit of another class, (n,), and exp(z - it) with zero for the true one."""
     lowest = xp.min(logits, axis=1, keepdims=True)

@@ -13,15 +13,23 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import BackendError, DataError, HarnessError
-from harness.records import Record, Run
+from harness.records import Record, Run, Status
 from harness.registry import BACKENDS, import_together, missing
-from harness.spec import Spec, load_spec, one_line
+from harness.spec import Spec, load_spec
+from harness.text import one_line
 
+if TYPE_CHECKING:
+    from harness.bench import Bench
+    from harness.target import Target
+
+REFUSED = 64
+"""Exit code of a session that cannot begin, because its data cannot be had."""
 PARTS = ".parts"
 """Folder inside the results where the processes of a parallel session leave their runs."""
 
@@ -31,11 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("robustness", "robustness-harness")
     group.addoption(
         "--spec",
+        dest="robustness_spec",
         metavar="SPEC",
         help="name of a spec of the suites, or path of a .toml file (default: digits)",
     )
     group.addoption(
         "--backend",
+        dest="robustness_backend",
         action="append",
         metavar="NAME",
         help="measure this backend (may be repeated); by default those of the spec that are "
@@ -43,12 +53,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--results",
+        dest="robustness_results",
         metavar="DIR",
         default="results",
         help="where run.json and arrays.npz are written (default: results)",
     )
     group.addoption(
-        "--retrain", action="store_true", help="train the models even if they are stored"
+        "--retrain",
+        dest="robustness_retrain",
+        action="store_true",
+        help="train the models even if they are stored",
     )
 
 
@@ -63,7 +77,8 @@ class Session:
     retrain: bool
     worker: str
     uncaptured: Callable[[], AbstractContextManager[None]]
-    bench: Any = None
+    bench: Bench | None = None
+    targets: dict[tuple[str, str], Target] = field(default_factory=dict)
     epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     selected: set[str] = field(default_factory=set)
 
@@ -72,7 +87,7 @@ class Session:
         """Where this process writes its run."""
         return self.results / PARTS / self.worker if self.worker else self.results
 
-    def open_bench(self) -> Any:
+    def open_bench(self) -> Bench:
         """The bench, made when the first test needs it, with its frameworks imported in order."""
         from harness.bench import Bench
 
@@ -80,6 +95,10 @@ class Session:
             import_together(self.selected)
             self.bench = Bench(self.spec, retrain=self.retrain, while_training=self.uncaptured)
         return self.bench
+
+    def save(self) -> None:
+        """Write the run, so that what was measured is kept whatever comes."""
+        self.open_bench().run.save(self.folder)
 
 
 SESSION = pytest.StashKey[Session]()
@@ -90,6 +109,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "check(name): what a suite's test measures, as it is called in the records"
     )
+    config.addinivalue_line("markers", "defended: only for adversarially trained targets")
+    config.addinivalue_line("markers", "speed: a benchmark, run with --benchmark-only alone")
     if _announced(config):
         _session(config)
 
@@ -115,7 +136,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not attack or "target" not in metafunc.fixturenames:
         return
     session = _session(metafunc.config)
-    pairs = [(backend, name) for backend in session.backends for name in session.spec.targets]
+    names = list(session.spec.targets)
+    if metafunc.definition.get_closest_marker("defended"):
+        names = [name for name in names if session.spec.targets[name].training.adversary]
+    pairs = [(backend, name) for backend in session.backends for name in names]
     metafunc.parametrize(
         "target", pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
     )
@@ -123,6 +147,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         sweep = session.spec.attacks.get(attack)
         epsilons = sweep.epsilons if sweep else ()
         metafunc.parametrize("epsilon", epsilons, ids=[f"eps={e:g}" for e in epsilons])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the spec has no use for, and benchmarks unless they alone are wanted."""
+    if SESSION not in config.stash:
+        return
+    timing = config.getoption("benchmark_only", False)
+    out = [
+        item
+        for item in items
+        if (_check_name(item) and not _subject_of(item)[0])
+        or (item.get_closest_marker("speed") and not timing)
+    ]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -138,65 +178,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             state.epsilons.setdefault((backend, target, check), []).append(epsilon)
 
 
-class Target:
-    """The fixture ``target``: one target in one backend, measured when asked."""
-
-    def __init__(self, session: Session, backend: str, name: str) -> None:
-        self._session = session
-        self._bench = session.open_bench()
-        self._subject = self._bench.subject(backend, name)
-        self._sweeps: dict[str, dict[float | None, Record]] = {}
-        self._occluded: dict[str, Record] = {}
-        self.backend = backend
-        self.name = name
-        self.spec = session.spec.targets[name]
-
-    def clean(self) -> Record:
-        """Accuracy on the test images as they are."""
-        return self._kept(self._subject.clean())
-
-    def attacked(self, attack: str, epsilon: float) -> Record:
-        """Accuracy under an attack; the first call measures all selected epsilons at once."""
-        if attack not in self._sweeps:
-            epsilons = self._session.epsilons[self.backend, self.name, attack]
-            records = self._subject.attacked(attack, sorted(set(epsilons)))
-            self._sweeps[attack] = {record.epsilon: record for record in records}
-            self._session.bench.run.save(self._session.folder)
-        return self._sweeps[attack][epsilon]
-
-    def occluded(self, choice: str) -> Record:
-        """Accuracy with the ``top``, ``random`` or ``least`` salient pixels covered.
-
-        The random pixels are always measured too: the others are judged beside them.
-        """
-        spec = self._session.spec
-        for needed in ("random", choice):
-            if needed not in self._occluded:
-                record = self._subject.occluded(needed, spec.saliency, spec.seed)
-                self._occluded[needed] = self._kept(record)
-        return self._occluded[choice]
-
-    def conformance(self, rule: str) -> Record:
-        """One check of the protocol."""
-        return self._kept(self._bench.conformance(self.backend, self.name, rule))
-
-    def _kept(self, record: Record) -> Record:
-        """The record, safe on disk: it is stored before it is judged."""
-        self._session.bench.run.save(self._session.folder)
-        return record
-
-
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest) -> Target:
     """One target of the spec in one backend; its model is loaded, or trained now."""
+    from harness.target import Target
+
     session = request.config.stash[SESSION]
     backend, name = request.param
     if backend in session.absent:
         pytest.skip(session.absent[backend])
     try:
-        return Target(session, backend, name)
+        # Kept by the session: pytest may make the fixture again when it reorders tests.
+        if (backend, name) not in session.targets:
+            session.targets[backend, name] = Target(
+                session.open_bench(), backend, name, session.epsilons, session.save
+            )
+        return session.targets[backend, name]
     except DataError as error:
-        pytest.exit(str(error), returncode=2)
+        pytest.exit(str(error), returncode=REFUSED)
     except HarnessError as error:
         pytest.fail(str(error), pytrace=False)
 
@@ -209,7 +208,7 @@ def judge(request: pytest.FixtureRequest) -> Callable[[Record], None]:
     session = request.config.stash[SESSION]
 
     def judged(record: Record) -> None:
-        run = session.bench.run
+        run = session.open_bench().run
         verdict = judge_record(record, session.spec.targets[record.target].expect, run)
         run.put(verdict)
         if verdict.status in ("failed", "error"):
@@ -231,8 +230,10 @@ def pytest_runtest_makereport(
         session = item.config.stash[SESSION]
         run = session.open_bench().run
         record = Record(target=target, backend=backend, check=check, epsilon=epsilon)
-        if run.find(record.key) is None:
-            run.put(record.judged("skipped" if report.skipped else "error", _reason(call)))
+        found = run.find(record.key)
+        if found is None or (report.failed and found.status not in ("failed", "error")):
+            status: Status = "skipped" if report.skipped else "error"
+            run.put((found or record).judged(status, _reason(call)))
     return report
 
 
@@ -247,9 +248,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run: Run = state.open_bench().run
     for part in parts:
         run.absorb(Run.load(part.parent))
-    shutil.rmtree(state.results / PARTS, ignore_errors=True) if not state.worker else None
-    run.finished = exitstatus in (0, 1) and not session.shouldstop and not session.shouldfail
-    run.save(state.folder)
+    if not state.worker:
+        shutil.rmtree(state.results / PARTS, ignore_errors=True)
+    stopped = bool(session.shouldstop or session.shouldfail)
+    # A failure that no record tells of (a crashed worker) leaves a run that is not whole.
+    told = exitstatus == 0 or any(r.status in ("failed", "error") for r in run.records)
+    run.finished = exitstatus in (0, 1) and told and not stopped
+    state.save()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -348,10 +353,13 @@ def _subject_of(item: pytest.Item) -> tuple[str, str, str, float | None]:
     if SESSION not in item.config.stash or not _check_name(item):
         return "", "", "", None
     parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
-    backend, target = parameters.pop("target", ("", ""))
+    pair = parameters.pop("target", None)
     epsilon = parameters.pop("epsilon", None)
+    # Where there is nothing to measure, pytest passes a placeholder.
+    if not isinstance(pair, tuple) or not isinstance(epsilon, (float, NoneType)):
+        return "", "", "", None
     check = "/".join([_check_name(item), *map(str, parameters.values())])
-    return backend, target, check, epsilon
+    return *pair, check, epsilon
 
 
 def _reason(call: pytest.CallInfo[None]) -> str:

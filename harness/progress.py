@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import (
@@ -14,10 +15,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_quiet = ContextVar("_quiet", default=False)
+
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar of ``total`` steps; the yielded function advances it by one and sets its note."""
+def quiet() -> Iterator[None]:
+    """Show no bars within: those of single trainings would write over that of a search."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+@contextmanager
+def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A bar of steps, some of them done; the function yielded advances it and sets its note."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -26,7 +39,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=_quiet.get() or not console.is_terminal,
     ) as progress:
-        task = progress.add_task(description, total=total, note="")
+        task = progress.add_task(description, total=total, completed=done, note="")
         yield lambda note: progress.update(task, advance=1, note=note)

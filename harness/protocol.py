@@ -3,8 +3,8 @@
 Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leaves the device between
 the steps of an attack. ``xp`` is a namespace over them with the names of the Python array API
 standard (https://data-apis.org/array-api), as far as they are used here: ``abs``, ``all``,
-``clip``, ``exp``, ``isfinite``, ``log``, ``max``, ``min``, ``sign``, ``sum``, ``where``, with
-``axis`` and ``keepdims``.
+``clip``, ``exp``, ``isfinite``, ``log``, ``max``, ``maximum``, ``min``, ``minimum``, ``sign``,
+``sum``, ``where``, with ``axis`` and ``keepdims``.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ class Architecture:
         hidden: Width of each hidden layer, such as ``(512, 256, 128)``.
         classes: Number of classes, the length of a row of logits.
         dropout: Share in [0, 1) of hidden units dropped while training, after each ReLU.
+        batch_norm: Whether training normalises before each ReLU (Ioffe & Szegedy 2015). In
+            inference that is an affine map, which is folded into the weights of built models.
     """
 
     input_shape: tuple[int, ...]
     hidden: tuple[int, ...]
     classes: int
     dropout: float = 0.0
+    batch_norm: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -103,7 +106,8 @@ class Model(Protocol):
         """Logits (n, k), and d(sum over the batch of the objective)/dx in the shape of x.
 
         The logits are those of the pass that the gradient needed anyway. Gradients are taken for
-        the input alone, never for the weights. Needs the capability ``gradient``.
+        the input alone, never for the weights. Labels y are (n,) int64, or a distribution over the
+        classes, (n, k), in the model's dtype. Needs the capability ``gradient``.
         """
 
     def weights(self) -> dict[str, FloatArray]:
@@ -113,15 +117,54 @@ class Model(Protocol):
 class Trainer(Protocol):
     """A model in training and its optimizer; the loop around it lives in ``harness.training``."""
 
-    model: Model
+    @property
+    def model(self) -> Model:
+        """The network in training, as a model in inference mode; its weights have BN folded in."""
 
-    def step(self, x: FloatArray, y: IntArray, learning_rate: float) -> tuple[float, int]:
+    def step(
+        self,
+        x: FloatArray,
+        targets: FloatArray,
+        learning_rate: float,
+        twin: FloatArray | None = None,
+        pull: float = 0.0,
+    ) -> tuple[float, int]:
         """One optimizer step on a batch, with dropout.
 
+        Args:
+            x: Images, (n, *shape).
+            targets: A distribution over the classes per image, (n, k) float32.
+            learning_rate: Of this step.
+            twin: Perturbed versions of the images, for TRADES (Zhang et al. 2019).
+            pull: Weight of KL(softmax f(x) || softmax f(twin)) in the loss.
+
         Returns:
-            The mean loss of the batch (cross-entropy plus L2 penalty) before the step, and how many
-            of its images the training-mode forward pass classified correctly.
+            The mean loss of the batch (cross-entropy, pull and L2 penalty) before the step, and for
+            how many of its images the training-mode forward pass was right.
         """
+
+    def inference(self, weights: Weights) -> Model:
+        """A model with other weights, such as averaged ones; the next call reuses it."""
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that changes in training: weights, statistics, optimizer, random generators."""
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on exactly where another trainer of the same recipe was."""
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What keeps weights (not biases) small.
+
+    Attributes:
+        l2: The loss gains ``l2`` times the sum of squared weights.
+        decay: Each step shrinks weights by the factor 1 - learning rate × decay, outside of the
+            gradient (Loshchilov & Hutter 2019, AdamW).
+    """
+
+    l2: float = 0.0
+    decay: float = 0.0
 
 
 class Backend(Protocol):
@@ -143,15 +186,21 @@ class Backend(Protocol):
         """A model of that architecture with these weights, in ``float32`` or ``float64``."""
 
     def trainer(
-        self, architecture: Architecture, weights: Weights, *, bounds: Bounds, l2: float, seed: int
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        bounds: Bounds,
+        penalties: Penalties,
+        seed: int,
     ) -> Trainer:
         """An Adam trainer (Kingma & Ba 2015) starting from these weights.
 
         Args:
-            architecture: The network, with its dropout.
+            architecture: The network, with its dropout and batch normalisation.
             weights: Initial weights under neutral names.
             bounds: Pixel range of the data.
-            l2: The loss gains ``l2`` times the sum of squared weights (not biases).
+            penalties: What keeps the weights small.
             seed: Seed of the dropout masks.
         """
 
@@ -176,3 +225,23 @@ class Attack(Protocol):
             y: Their true labels, (n,) int64.
             epsilons: L∞ radii in pixel units, each ≥ 0.
         """
+
+
+BN_EPSILON = 1e-5
+BN_MOMENTUM = 0.9
+
+
+def fold_batch_norm(
+    weight: FloatArray,
+    bias: FloatArray,
+    scale: FloatArray,
+    shift: FloatArray,
+    mean: FloatArray,
+    variance: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """The linear layer that does what a linear layer followed by batch normalisation does.
+
+    All but the weight (out, in) have shape (out,); mean and variance are the running statistics.
+    """
+    factor = scale / np.sqrt(variance + BN_EPSILON)
+    return weight * factor[:, None], (bias - mean) * factor + shift

@@ -15,13 +15,16 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from harness.errors import RunError
-from harness.spec import first_problem, one_line
+from harness.spec import first_problem
 from harness.statistics import wilson
+from harness.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+COLLAPSE = 0.2
+"""An accuracy under FGSM so far above that under PGD is no robustness (Wong et al. 2020)."""
 Status: TypeAlias = Literal["measured", "passed", "failed", "skipped", "error"]
 Key: TypeAlias = tuple[str, str, str, float | None]
 COLUMNS = (
@@ -88,10 +91,21 @@ class Record(BaseModel):
 
 
 def counted(
-    target: str, backend: str, check: str, correct: int, total: int, epsilon: float | None = None
+    target: str,
+    backend: str,
+    check: str,
+    correct: int,
+    total: int,
+    epsilon: float | None = None,
+    *,
+    draws: int = 1,
 ) -> Record:
-    """A record of a counted accuracy, with its 95 % Wilson interval."""
-    low, high = wilson(correct, total)
+    """A record of a counted accuracy, with its 95 % Wilson interval.
+
+    Where the same images were asked several times (``draws``), their answers hang together, so the
+    interval is that of one draw.
+    """
+    low, high = wilson(round(correct / draws), total // draws)
     return Record(
         target=target, backend=backend, check=check, epsilon=epsilon,
         correct=correct, total=total, accuracy=correct / total, ci_low=low, ci_high=high,
@@ -99,7 +113,11 @@ def counted(
 
 
 class Epoch(BaseModel):
-    """One epoch of a training: losses are means per image, in nats; accuracies in [0, 1]."""
+    """One epoch of a training: losses are means per image, in nats; accuracies in [0, 1].
+
+    Adversarial training also tells the accuracy of some validation images at the epsilon that is
+    trained for, under FGSM and under PGD.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,6 +128,15 @@ class Epoch(BaseModel):
     validation_accuracy: float
     learning_rate: float
     seconds: float
+    fgsm_accuracy: float | None = None
+    pgd_accuracy: float | None = None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the defence fools FGSM but not PGD (catastrophic overfitting)."""
+        if self.fgsm_accuracy is None or self.pgd_accuracy is None:
+            return False
+        return self.fgsm_accuracy - self.pgd_accuracy > COLLAPSE
 
 
 class ModelInfo(BaseModel):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from harness.errors import BackendError
-from harness.protocol import Backend
+from harness.protocol import Backend, Model
+from harness.text import one_line
 
 
 @dataclass(frozen=True)
-class Entry:
+class BackendEntry:
     """Where a backend is, and the packages it cannot do without."""
 
     module: str
@@ -24,9 +26,9 @@ class Entry:
 
 # The order matters: where both live in one process, torch is imported before tensorflow.
 BACKENDS = {
-    "torch": Entry("backends.torch_backend", "TorchBackend", ("torch", "array_api_compat")),
-    "keras": Entry("backends.keras_backend", "KerasBackend", ("tensorflow", "keras")),
-    "numpy": Entry("backends.numpy_backend", "NumpyBackend"),
+    "torch": BackendEntry("backends.torch_backend", "TorchBackend", ("torch", "array_api_compat")),
+    "keras": BackendEntry("backends.keras_backend", "KerasBackend", ("tensorflow", "keras")),
+    "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend"),
 }
 
 
@@ -60,17 +62,24 @@ def backend(name: str) -> Backend:
     entry = BACKENDS[name]
     try:
         factory = getattr(importlib.import_module(entry.module), entry.factory)
-    except ImportError as error:
-        raise BackendError(f"backend {name}: its framework does not import: {error}") from error
-    made: Backend = factory()
+        made: Backend = factory()
+    except BackendError:
+        raise
+    except Exception as error:  # a broken framework raises whatever it likes
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise BackendError(f"backend {name}: its framework does not import ({reason})") from error
     return made
 
 
 def import_together(names: set[str]) -> None:
-    """Import several backends in the order that their frameworks tolerate."""
+    """Import several backends in the order that their frameworks tolerate.
+
+    One that cannot be imported is passed over here, and an error when it is asked for.
+    """
     for name in BACKENDS:
-        if name in names and not missing(name):
-            backend(name)
+        if name in names:
+            with suppress(BackendError):
+                backend(name)
 
 
 def backend_of(net: Any) -> Backend:
@@ -80,13 +89,21 @@ def backend_of(net: Any) -> Backend:
         BackendError: No backend knows this kind of object.
     """
     packages = {kind.__module__.partition(".")[0] for kind in type(net).__mro__}
-    for name in BACKENDS:
-        if name in packages and name in sys.modules:
+    for name, entry in BACKENDS.items():
+        if packages & set(entry.needs):
             return backend(name)
     raise BackendError(
         f"{type(net).__module__}.{type(net).__name__}: not a network of a known framework; "
         "pass a torch.nn.Module or a keras.Model"
     )
+
+
+def made_by(model: Model) -> tuple[str, dict[str, str]]:
+    """Name and versions of the backend a model is of; its class's name for a user's own."""
+    for name, entry in BACKENDS.items():
+        if type(model).__module__ == entry.module:
+            return name, backend(name).versions()
+    return type(model).__name__, {}
 
 
 def _installed(package: str) -> bool:

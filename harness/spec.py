@@ -8,24 +8,34 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness import registry
 from harness.attacks import ATTACKS
 from harness.errors import SpecError
+from harness.recipes import RECIPES
+from harness.text import one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 # Adding zero turns -0.0 into 0.0, which would otherwise be another key.
 Epsilon: TypeAlias = Annotated[
     float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(lambda epsilon: epsilon + 0.0)
 ]
 Width: TypeAlias = Annotated[int, Field(ge=1)]
+Hidden: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1)]
+Dropout: TypeAlias = Annotated[float, Field(ge=0.0, lt=1.0)]
+Epochs: TypeAlias = Annotated[int, Field(ge=1)]
+BatchSize: TypeAlias = Annotated[int, Field(ge=1)]
+LearningRate: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+L2: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AccuracyRange: TypeAlias = tuple[Fraction, Fraction]
 """Lowest and highest accuracy that passes, both included."""
 
@@ -46,25 +56,78 @@ class DataSpec(Part):
 
     name: str
     split: Literal["70-20-10", "canonical"] = "70-20-10"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class ModelSpec(Part):
     """A fully connected ReLU network."""
 
-    hidden: Annotated[tuple[Width, ...], Field(min_length=1)]
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    hidden: Hidden
+    dropout: Dropout = 0.0
+    batch_norm: bool = False
+
+
+class AdversarySpec(Part):
+    """Who distorts the images in adversarial training.
+
+    Attributes:
+        epsilon: L∞ radius in pixel units.
+        steps: Gradient steps, from a random start in the ball.
+        reach: The steps' summed length, in epsilons.
+        pull: Weight of the divergence in TRADES; without it the loss is that of the distorted
+            images alone.
+        ramp: Share of the training in which epsilon grows from zero.
+    """
+
+    epsilon: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    steps: Annotated[int, Field(ge=1)]
+    reach: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    pull: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    ramp: Fraction = 0.2
 
 
 class TrainingSpec(Part):
-    """A recipe: Adam on cross-entropy, stopped early on validation accuracy."""
+    """How a model is trained; a named recipe fills in what is not said (see ``recipes.py``).
 
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
-    l2: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    Attributes:
+        recipe: Name of the recipe.
+        epochs: Passes over the training images, at most.
+        batch_size: Images a step.
+        learning_rate: The highest.
+        schedule: ``constant``, ``cosine`` (falling to zero), or ``one-cycle`` (rising first).
+        l2: The loss gains ``l2`` times the sum of squared weights.
+        weight_decay: Shrinks the weights outside of the gradient, as in AdamW.
+        label_smoothing: Share of the target that is spread over all classes.
+        averaging: Decay per step of the moving average of the weights; 0 for none.
+        augmentation: Random distortions of the training images.
+        patience: Epochs without a better one after which training stops.
+        adversary: Adversarial training, if there is one.
+    """
+
+    recipe: Literal["standard", "accurate", "fgsm-at", "pgd-at", "trades"] = "standard"
+    epochs: Epochs
+    batch_size: BatchSize = 128
+    learning_rate: LearningRate = 1e-3
+    schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    l2: L2 = 0.0
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    averaging: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    augmentation: Literal["none", "affine"] = "none"
     patience: Annotated[int, Field(ge=1)] = 5
+    adversary: AdversarySpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, said: Any) -> Any:
+        """What is said, over the defaults of the recipe."""
+        if not isinstance(said, dict):
+            return said
+        defaults = RECIPES.get(str(said.get("recipe", "standard")), {})
+        filled = defaults | said
+        if isinstance(said.get("adversary"), dict):
+            filled["adversary"] = defaults.get("adversary", {}) | said["adversary"]
+        return filled
 
 
 class AttackSpec(Part):
@@ -76,6 +139,8 @@ class AttackSpec(Part):
     def _increasing(self) -> AttackSpec:
         if any(a >= b for a, b in zip(self.epsilons, self.epsilons[1:], strict=False)):
             raise ValueError("epsilons must increase from each to the next")
+        if len({f"{epsilon:g}" for epsilon in self.epsilons}) < len(self.epsilons):
+            raise ValueError("epsilons must differ in their first six digits")
         return self
 
 
@@ -122,24 +187,84 @@ class TargetSpec(Part):
     expect: ExpectSpec
 
 
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value is there twice, and would be searched twice")
+    return values
+
+
+Value = TypeVar("Value")
+Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
+SEARCHED = ("hidden", "dropout", "l2", "learning_rate", "batch_size")
+"""Parameters that a grid can hold."""
+
+
+class GridSpec(Part):
+    """What ``harness search`` tries: every combination of the listed values.
+
+    Attributes:
+        target: Whose recipe is searched; the first target if None.
+        hidden: Widths of the hidden layers, a list of lists.
+        dropout: Shares of hidden units dropped.
+        l2: Factors of the L2 penalty.
+        learning_rate: Learning rates.
+        batch_size: Images a step.
+        epochs: Passes over the training images, at most; the target's own number if None.
+        images: So many training images are used; all if None.
+        fgsm_weight: Share of the score that is accuracy under FGSM; the rest is clean accuracy.
+        fgsm_epsilon: L∞ radius of that FGSM, in pixel units.
+    """
+
+    target: str | None = None
+    hidden: Values[Hidden] | None = None
+    dropout: Values[Dropout] | None = None
+    l2: Values[L2] | None = None
+    learning_rate: Values[LearningRate] | None = None
+    batch_size: Values[BatchSize] | None = None
+    epochs: Epochs | None = None
+    images: Annotated[int, Field(ge=1)] | None = None
+    fgsm_weight: Fraction = 0.0
+    fgsm_epsilon: Epsilon = 0.1
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> GridSpec:
+        if not self.values:
+            raise ValueError(f"there is nothing to search; list values of {', '.join(SEARCHED)}")
+        return self
+
+    @property
+    def values(self) -> dict[str, tuple[Any, ...]]:
+        """The values of each parameter that is searched."""
+        found = {key: getattr(self, key) for key in SEARCHED}
+        return {key: values for key, values in found.items() if values is not None}
+
+
 class Spec(Part):
-    """One benchmark: data, targets, attacks and expectations."""
+    """One benchmark: data, targets, attacks and expectations.
+
+    The grid changes no measurement, so it is in no dump of the spec and not in its hash.
+    """
 
     name: str
     description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     backends: Annotated[tuple[str, ...], Field(min_length=1)]
     data: DataSpec
     attacks: dict[str, AttackSpec]
     saliency: SaliencySpec = SaliencySpec()
     targets: Annotated[dict[str, TargetSpec], Field(min_length=1)]
+    grid: GridSpec | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
-    def _attacks_exist(self) -> Spec:
+    def _names_exist(self) -> Spec:
         for name in self.attacks:
             if name not in ATTACKS:
                 known = ", ".join(sorted(ATTACKS))
                 raise ValueError(f"attacks.{name}: no such attack; the attacks are {known}")
+        for name in self.backends:
+            if name not in registry.BACKENDS:
+                known = ", ".join(registry.BACKENDS)
+                raise ValueError(f"backends: there is no {name}; the backends are {known}")
         return self
 
     @model_validator(mode="after")
@@ -152,6 +277,14 @@ class Spec(Part):
                 for epsilon in ranges:
                     if epsilon not in self.attacks[attack].epsilons:
                         raise ValueError(f"{where}: epsilon {epsilon:g} is not in the sweep")
+        return self
+
+    @model_validator(mode="after")
+    def _searched_target_exists(self) -> Spec:
+        wanted = self.grid.target if self.grid else None
+        if wanted is not None and wanted not in self.targets:
+            known = ", ".join(self.targets)
+            raise ValueError(f"grid.target: {wanted}: no such target; the targets are {known}")
         return self
 
     @property
@@ -228,9 +361,3 @@ def first_problem(error: ValidationError) -> str:
         message = f"{message} (got {first['input']!r})"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return one_line(f"{key}: {message}{more}" if key else f"{message}{more}")
-
-
-def one_line(message: object) -> str:
-    """Any message or exception squeezed onto one line of bounded length."""
-    text = " ".join(str(message).split()) or type(message).__name__
-    return text if len(text) <= 500 else text[:499] + "…"

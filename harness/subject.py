@@ -17,7 +17,8 @@ from harness.protocol import FloatArray, IntArray, Model
 from harness.records import Record, Run, counted
 from harness.saliency.maps import gradient_maps, top_pixels
 from harness.saliency.occlusion import occluded_correct
-from harness.spec import SaliencySpec, one_line
+from harness.spec import SaliencySpec
+from harness.text import one_line
 
 
 class Subject:
@@ -87,7 +88,8 @@ class Subject:
             return self._broken(check, error)
         top = top_pixels(self._maps[self._examples], settings.top)
         self._keep("examples/saliency/top", top)
-        return self._put(counted(self.target, self.backend, check, correct, total))
+        draws = total // len(self.y)
+        return self._put(counted(self.target, self.backend, check, correct, total, draws=draws))
 
     def conformance(self, rule: str, case: Case) -> Record:
         """One check of the protocol; a record that counts no images."""

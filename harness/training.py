@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from harness.data.dataset import Part
+from harness.adversary import Adversary, probe
+from harness.augmentation import Affine
+from harness.checkpoint import Checkpoint
+from harness.data.dataset import Part, one_hot
 from harness.errors import HarnessError
 from harness.measure import MeasurementError, logits_of
 from harness.objectives import CrossEntropy
@@ -17,6 +21,9 @@ from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
 from harness.records import Epoch
 from harness.spec import TrainingSpec
+
+AVERAGE_EVERY = 16
+"""Steps between two updates of the averaged weights."""
 
 
 class TrainingError(HarnessError):
@@ -54,94 +61,196 @@ def train(
     seed: int,
     title: str,
     on_epoch: Callable[[Epoch], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Trained:
-    """Train until the recipe's epochs are over, or validation accuracy has stopped rising.
+    """Train until the recipe's epochs are over, or no better epoch has come for a while.
 
     The best epoch is the one of highest validation accuracy, and of lowest validation loss among
-    equals; its weights are returned. Every backend sees the same batches in the same order.
+    equals; in adversarial training the accuracy under PGD is added. Its weights are returned. Every
+    backend sees the same images, distorted in the same way, in the same order.
 
     Args:
         trainer: A backend's trainer, with initial weights.
         training: Images and labels to learn from.
         validation: Images and labels to stop by.
-        recipe: Epochs, batch size, learning rate and its schedule, patience.
-        seed: Seed of the order of the images.
+        recipe: How to train.
+        seed: Seed of the order of the images, and of their distortions.
         title: What the progress bar says.
         on_epoch: Called after each epoch; what it raises ends the training.
+        checkpoint: A file that each epoch is saved to. If it is there, training goes on from it,
+            and ends as if it had never been interrupted.
 
     Raises:
         TrainingError: The loss became NaN or infinite.
     """
-    history: list[Epoch] = []
-    best, best_weights = None, {}
-    rate = learning_rates(recipe, steps=math.ceil(len(training.y) / recipe.batch_size))
-    with progress_bar(title, recipe.epochs) as advance:
-        for number in range(1, recipe.epochs + 1):
-            epoch = _epoch(trainer, training, validation, recipe, rate, seed, number, title)
-            history.append(epoch)
+    loop = _Loop(trainer, training, validation, recipe, seed, title)
+    if checkpoint is not None:
+        loop.resume(checkpoint)
+    with progress_bar(title, recipe.epochs, done=len(loop.history)) as advance:
+        while not loop.finished():
+            epoch = loop.epoch()
             advance(f"loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}")
             if on_epoch is not None:
                 on_epoch(epoch)
-            if best is None or _merit(epoch) > _merit(best):
-                best, best_weights = epoch, trainer.model.weights()
-            elif number - best.epoch >= recipe.patience:
-                break
-    return Trained(best_weights, best.epoch if best else 0, tuple(history))
+            if checkpoint is not None:
+                loop.save(checkpoint)
+    return Trained(loop.best_weights, loop.best_epoch, tuple(loop.history))
 
 
 def learning_rates(recipe: TrainingSpec, steps: int) -> Callable[[int], float]:
     """The learning rate of each step (from 0), with ``steps`` steps an epoch.
 
     ``cosine`` falls from the recipe's rate to zero along half a cosine (Loshchilov & Hutter 2017,
-    eq. 5, without restarts).
+    eq. 5, without restarts); ``one-cycle`` first rises to it, in a fifth of the time (Smith 2018).
     """
-    if recipe.schedule == "constant":
-        return lambda step: recipe.learning_rate
     total = recipe.epochs * steps
-    return lambda step: recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+    rising = total / 5 if recipe.schedule == "one-cycle" else 0.0
+
+    def rate(step: int) -> float:
+        if recipe.schedule == "constant":
+            return recipe.learning_rate
+        if step < rising:
+            return recipe.learning_rate * (step + 1) / (rising + 1)
+        left = (step - rising) / (total - rising)
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * left))
+
+    return rate
 
 
-def _epoch(
-    trainer: Trainer,
-    training: Part,
-    validation: Part,
-    recipe: TrainingSpec,
-    rate: Callable[[int], float],
-    seed: int,
-    number: int,
-    title: str,
-) -> Epoch:
-    started = time.perf_counter()
-    count = len(training.y)
-    order = np.random.default_rng([seed, number]).permutation(count)
-    first = (number - 1) * math.ceil(count / recipe.batch_size)
-    loss_sum, correct = 0.0, 0
-    for index, start in enumerate(range(0, count, recipe.batch_size)):
-        chosen = order[start : start + recipe.batch_size]
-        loss, hits = trainer.step(training.x[chosen], training.y[chosen], rate(first + index))
-        if not math.isfinite(loss):
+@dataclass
+class _Loop:
+    """A training under way."""
+
+    trainer: Trainer
+    training: Part
+    validation: Part
+    recipe: TrainingSpec
+    seed: int
+    title: str
+    history: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: Weights = field(default_factory=dict)
+    averaged: dict[str, FloatArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.steps = math.ceil(len(self.training) / self.recipe.batch_size)
+        self.rate = learning_rates(self.recipe, self.steps)
+        self.classes = logits_of(self.trainer.model, self.training.x[:1]).shape[1]
+        self.adversary = Adversary(self.recipe.adversary) if self.recipe.adversary else None
+
+    def finished(self) -> bool:
+        """Whether the epochs are over, or the patience."""
+        done = len(self.history)
+        return done >= self.recipe.epochs or (
+            done > 0 and done - self.best_epoch >= self.recipe.patience
+        )
+
+    def epoch(self) -> Epoch:
+        """Train for one epoch, judge it, and keep its weights if it is the best so far."""
+        started = time.perf_counter()
+        number = len(self.history) + 1
+        first = (number - 1) * self.steps
+        loss, accuracy = self._pass(number, first)
+        weights = self.averaged or self.trainer.model.weights()
+        judged = self._judge(weights, number)
+        epoch = Epoch(
+            epoch=number,
+            loss=loss,
+            accuracy=accuracy,
+            learning_rate=self.rate(first),
+            seconds=time.perf_counter() - started,
+            **judged,
+        )
+        if not self.history or _merit(epoch) > _merit(self.history[self.best_epoch - 1]):
+            self.best_epoch, self.best_weights = number, dict(weights)
+        self.history.append(epoch)
+        return epoch
+
+    def save(self, path: Path) -> None:
+        """Write down all that is needed to go on."""
+        Checkpoint(
+            tuple(self.history), self.best_epoch, self.best_weights, self.averaged,
+            self.trainer.state(),
+        ).write(path)  # fmt: skip
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, if there is one that can be read."""
+        found = Checkpoint.read(path)
+        if found is not None:
+            self.history, self.best_epoch = list(found.history), found.best_epoch
+            self.best_weights, self.averaged = found.best_weights, found.averaged
+            self.trainer.restore(found.trainer)
+
+    def _pass(self, number: int, first: int) -> tuple[float, float]:
+        """Mean loss and accuracy over all training images, taken as they come by."""
+        loss_sum, correct = 0.0, 0
+        for index, (x, y) in enumerate(self._batches(number)):
+            step = first + index
+            loss, hits = self._step(x, y, step)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"{self.title}: the loss became {loss} in epoch {number}; {self._remedy()}"
+                )
+            loss_sum += loss * len(y)
+            correct += hits
+            if self.recipe.averaging and step % AVERAGE_EVERY == 0:
+                self._average(step // AVERAGE_EVERY)
+        return loss_sum / len(self.training), correct / len(self.training)
+
+    def _batches(self, number: int) -> Iterator[tuple[FloatArray, IntArray]]:
+        """The epoch's batches: each training image once, in a new order, distorted anew."""
+        random = np.random.default_rng([self.seed, number])
+        order = random.permutation(len(self.training))
+        distort = Affine() if self.recipe.augmentation == "affine" else None
+        for start in range(0, len(order), self.recipe.batch_size):
+            chosen = order[start : start + self.recipe.batch_size]
+            x = self.training.x[chosen]
+            yield (distort(x, random) if distort else x), self.training.y[chosen]
+
+    def _step(self, x: FloatArray, y: IntArray, step: int) -> tuple[float, int]:
+        targets = one_hot(y, self.classes)
+        if self.recipe.label_smoothing:
+            share = self.recipe.label_smoothing
+            targets = targets * np.float32(1 - share) + np.float32(share / self.classes)
+        rate = self.rate(step)
+        if self.adversary is None:
+            return self.trainer.step(x, targets, rate)
+        random = np.random.default_rng([self.seed, step, 1])
+        progress = step / (self.recipe.epochs * self.steps)
+        perturbed = self.adversary.perturb(self.trainer.model, x, y, progress, random)
+        if self.adversary.pull is None:
+            return self.trainer.step(perturbed, targets, rate)
+        return self.trainer.step(x, targets, rate, perturbed, self.adversary.pull)
+
+    def _average(self, updates: int) -> None:
+        """Move the averaged weights towards the present ones, quickly at first."""
+        weights = self.trainer.model.weights()
+        if not self.averaged:
+            self.averaged = weights
+            return
+        decay = min(self.recipe.averaging**AVERAGE_EVERY, (1 + updates) / (10 + updates))
+        self.averaged = {
+            name: value + np.float32(1 - decay) * (weights[name] - value)
+            for name, value in self.averaged.items()
+        }
+
+    def _judge(self, weights: Weights, number: int) -> dict[str, float]:
+        """Loss and accuracy on the validation images, under attack too if that is trained for."""
+        model = self.trainer.inference(weights)
+        x, y = self.validation.x, self.validation.y
+        try:
+            loss, accuracy = _evaluate(model, x, y)
+            judged = {"validation_loss": loss, "validation_accuracy": accuracy}
+            if self.adversary is not None:
+                judged |= probe(model, x, y, self.adversary.epsilon)
+        except MeasurementError as error:
             raise TrainingError(
-                f"{title}: the loss became {loss} in epoch {number}; lower the learning_rate "
-                f"({recipe.learning_rate:g}) in the spec"
-            )
-        loss_sum += loss * len(chosen)
-        correct += hits
-    try:
-        validation_loss, validation_accuracy = _evaluate(trainer.model, validation.x, validation.y)
-    except MeasurementError as error:
-        raise TrainingError(
-            f"{title}: in validation after epoch {number}: {error}; lower the learning_rate "
-            f"({recipe.learning_rate:g}) in the spec"
-        ) from error
-    return Epoch(
-        epoch=number,
-        loss=loss_sum / count,
-        accuracy=correct / count,
-        validation_loss=validation_loss,
-        validation_accuracy=validation_accuracy,
-        learning_rate=rate(first),
-        seconds=time.perf_counter() - started,
-    )
+                f"{self.title}: in validation after epoch {number}: {error}; {self._remedy()}"
+            ) from error
+        return judged
+
+    def _remedy(self) -> str:
+        return f"lower the learning_rate ({self.recipe.learning_rate:g}) in the spec"
 
 
 def _evaluate(model: Model, x: FloatArray, y: IntArray) -> tuple[float, float]:
@@ -153,4 +262,4 @@ def _evaluate(model: Model, x: FloatArray, y: IntArray) -> tuple[float, float]:
 
 
 def _merit(epoch: Epoch) -> tuple[float, float]:
-    return (epoch.validation_accuracy, -epoch.validation_loss)
+    return (epoch.validation_accuracy + (epoch.pgd_accuracy or 0.0), -epoch.validation_loss)

@@ -138,7 +138,7 @@ def accuracy_chart(
     axes.set_title("Accuracy", pad=10)
     axes.set_xlabel("ε, the largest change of a pixel", labelpad=6)
     axes.margins(x=0.02)
-    return _inline(figure, name, label)
+    return inline(figure, name, label)
 
 
 @style.context(["default", STYLE])
@@ -149,10 +149,13 @@ def training_chart(
     figure = Figure(figsize=(4.0, 2.5))
     axes = figure.add_axes((0.125, 0.2, 0.85, 0.66))
     epochs = [epoch.epoch for epoch in history]
-    lines = ((quantity, "o", "-"), (f"validation_{quantity}", "s", (0, (5, 2))))
+    lines = (
+        (quantity, "o", "-"), (f"validation_{quantity}", "s", (0, (5, 2))),
+        (f"fgsm_{quantity}", "^", (0, (1, 1.5))), (f"pgd_{quantity}", "D", (0, (5, 2, 1, 2))),
+    )  # fmt: skip
     for (field, marker, dashes), colour in zip(lines, SERIES, strict=False):
-        values = [getattr(epoch, field) for epoch in history]
-        finite = [value if math.isfinite(value) else math.nan for value in values]
+        values = [getattr(epoch, field, None) for epoch in history]
+        finite = [math.nan if v is None or not math.isfinite(v) else v for v in values]
         axes.plot(
             epochs, finite, color=colour, linestyle=dashes, marker=marker, markersize=3.8,
             markeredgecolor=SURFACE, markeredgewidth=0.6,
@@ -165,7 +168,7 @@ def training_chart(
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u202f%"))
     axes.set_title(quantity.capitalize(), pad=9)
     axes.set_xlabel("epoch", labelpad=5)
-    return _inline(figure, name, label)
+    return inline(figure, name, label)
 
 
 def _share_axis(axes: Axes) -> None:
@@ -175,7 +178,7 @@ def _share_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u202f%"))
 
 
-def _inline(figure: Figure, name: str, label: str) -> Markup:
+def inline(figure: Figure, name: str, label: str) -> Markup:
     """A figure as an SVG element that can stand beside others in an HTML page."""
     figure.patch.set_alpha(0.0)
     for axes in figure.axes:

@@ -13,8 +13,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.records import ModelInfo, Run, replacing
+from harness.search_result import SearchResult
 from reports import figures, images, stored, tables
 from reports.figures import Series
+from reports.search import section_of
 from reports.stored import Pair
 
 NOTHING = "—"
@@ -49,20 +51,21 @@ class Training:
     pair: Pair
     info: ModelInfo
     charts: list[Markup]
+    collapsed: list[int]
 
 
-def write(run: Run, out: Path) -> Path:
+def write(run: Run, out: Path, search: SearchResult | None = None) -> Path:
     """Write the page of a run; an older file is replaced only once the new one is complete."""
-    text = page(run)
+    text = page(run, search)
     with replacing(out) as stream:
         # A run may hold text that is no Unicode, such as half a surrogate pair.
         stream.write(text.encode("utf-8", "replace"))
     return out
 
 
-def page(run: Run) -> str:
-    """The page of a run, as HTML."""
-    return _environment().get_template("report.html.jinja").render(_content(run))
+def page(run: Run, search: SearchResult | None = None) -> str:
+    """The page of a run, as HTML, with a section on a search if there was one."""
+    return _environment().get_template("report.html.jinja").render(_content(run, search))
 
 
 @cache
@@ -83,7 +86,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _content(run: Run) -> dict[str, Any]:
+def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
     """Everything that the templates print."""
     frame, order = tables.measurements(run), stored.pairs(run)
     series, sweeps = figures.series_of(order), tables.sweeps(frame)
@@ -114,9 +117,11 @@ def _content(run: Run) -> dict[str, Any]:
         "occlusion_names": tables.OCCLUSIONS,
         "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
         "top": _fraction(stored.spec_value(run, "saliency", "top")),
+        "defended": any(e.pgd_accuracy is not None for m in run.models for e in m.history),
         "trainings": [
             _training(info, place) for place, info in enumerate(run.models) if info.history
         ],
+        "search": section_of(search) if search else None,
         "origins": tables.origins(run),
     }
     return content | {"sections": _sections(content)}
@@ -133,6 +138,8 @@ def _sections(content: dict[str, Any]) -> list[Section]:
         Section("examples", "Example images", bool(content["examples"])),
         Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
         Section("training", "Training", bool(content["trainings"])),
+        # Most runs have no search, and lack nothing.
+        *([Section("search", "Search", True)] if content["search"] else []),
         Section("provenance", "Provenance", True),
     ]
 
@@ -174,7 +181,8 @@ def _training(info: ModelInfo, place: int) -> Training:
         )
         for quantity in ("loss", "accuracy")
     ]  # fmt: skip
-    return Training(pair, info, charts)
+    collapsed = [epoch.epoch for epoch in info.history if epoch.collapsed]
+    return Training(pair, info, charts, collapsed)
 
 
 def _seeds(run: Run) -> list[tuple[str, str]]:

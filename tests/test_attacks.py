@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+import toy_training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.numpy_backend import NumpyBackend
 from harness.attacks import ATTACKS, make_attack
 from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD, same_start
 from harness.errors import SpecError
+from harness.measure import correct_count, sweep
 from harness.objectives import CrossEntropy
 from harness.protocol import GRADIENT, Architecture
+from harness.spec import TrainingSpec
 from harness.training import initial_weights
 
 
@@ -69,10 +73,11 @@ def test_fgsm_clips_to_the_box_of_the_model():
     assert fgsm(linear(DIAGONAL, bounds=(-1, 2)), x, [0], [0.125]) == [[[-0.0625, 1.0625]]]
 
 
-def test_epsilon_zero_returns_the_images_to_the_last_bit():
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_epsilon_zero_returns_the_images_to_the_last_bit(name):
     x = np.random.default_rng(0).random((20, 2), dtype=np.float32)
     x[0], x[1] = 0, 1
-    (found,) = FGSM().perturb(linear(DIAGONAL), x, np.arange(20) % 2, [0.0])
+    found, _ = make_attack(name).perturb(linear(DIAGONAL), x, np.arange(20) % 2, [0.0, 0.1])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, x)
 
@@ -99,10 +104,137 @@ def test_a_confident_image_moves_as_far_as_any_other(margin):
     assert fgsm(model, x, [0], [0.25]) == [[[0.75, 0.25]]]
 
 
-def test_the_images_are_not_changed():
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_the_images_are_not_changed(name):
     x = np.full((2, 2), 0.5, np.float32)
     x.flags.writeable = False
-    list(FGSM().perturb(linear(DIAGONAL), x, np.array([0, 1]), [0.1, 0.2]))
+    list(make_attack(name).perturb(linear(DIAGONAL), x, np.array([0, 1]), [0.1, 0.2]))
+
+
+# PGD
+
+
+def centre(shape):
+    """A start at the image itself."""
+    return np.zeros(shape, np.float32)
+
+
+def pgd(model, x, y, epsilons, **options):
+    return [a.tolist() for a in PGD(**options).perturb(model, np.array(x), np.array(y), epsilons)]
+
+
+def test_pgd_reaches_the_corner_of_the_ball_of_a_linear_model():
+    model = linear(DIAGONAL, dtype="float64")
+    found = pgd(model, [[0.5, 0.5], [0.5, 0.5]], [0, 1], [0.125, 0.25])
+    assert found == [[[0.375, 0.625], [0.625, 0.375]], [[0.25, 0.75], [0.75, 0.25]]]
+
+
+def test_pgd_projects_into_the_box_too():
+    x = [[0.0625, 0.9375]]
+    assert pgd(linear(DIAGONAL), x, [0], [0.125]) == [[[0.0, 1.0]]]
+    assert pgd(linear(DIAGONAL, bounds=(-1, 2)), x, [0], [0.125]) == [[[-0.0625, 1.0625]]]
+
+
+@pytest.mark.parametrize(
+    ("start", "steps", "reach", "expected"),
+    [
+        (0.0, 1, 0.5, [0.5 - 0.0625, 0.5 + 0.0625]),  # half of 1/8, from the image itself
+        (0.0, 4, 0.5, [0.5 - 0.0625, 0.5 + 0.0625]),  # in four steps as far as in one
+        (1.0, 1, 1.0, [0.5, 0.625]),  # from the upper corner, which cannot be left
+        (-0.5, 2, 1.0, [0.375, 0.5625]),
+        (1.0, 2, 1.5, [0.4375, 0.625]),
+    ],
+)
+def test_pgd_takes_steps_of_their_reach_from_its_start(start, steps, reach, expected):
+    model = linear(DIAGONAL, dtype="float64")
+    found = pgd(
+        model, [[0.5, 0.5]], [0], [0.125], steps=steps, reach=reach,
+        start=lambda shape: np.full(shape, start, np.float32),
+    )  # fmt: skip
+    np.testing.assert_allclose(found, [[expected]], atol=1e-9)
+
+
+def test_pgd_follows_the_slope_where_it_is():
+    """Where the pixel is dark the loss rises to the right, and beyond 0.55 to the left."""
+
+    class Ridge:
+        xp, bounds = np, (0.0, 1.0)
+
+        def __init__(self):
+            self.at = []
+
+        def asarray(self, values):
+            return np.asarray(values)
+
+        def logits_and_gradient(self, x, y, objective):
+            self.at.append(x.item())
+            return None, np.where(x < 0.55, 1.0, -1.0)
+
+    model = Ridge()
+    attack = PGD(steps=4, reach=2.0, start=centre)
+    (found,) = attack.perturb(model, np.array([[0.5]]), np.array([0]), [0.2])
+    assert model.at == pytest.approx([0.5, 0.6, 0.5, 0.6])
+    assert found.item() == pytest.approx(0.5)
+
+
+def test_pgd_begins_every_batch_with_the_same_image():
+    first, other = same_start((1, 2, 3)), same_start((7, 2, 3))
+    assert (first.shape, first.dtype) == ((1, 2, 3), np.float32)
+    np.testing.assert_array_equal(first, other)
+    assert abs(same_start((1, 30, 30))).max() <= 1
+    assert abs(same_start((1, 30, 30)).mean()) < 0.1
+    assert same_start((1, 30, 30)).std() == pytest.approx(1 / np.sqrt(3), rel=0.05)
+
+
+def test_pgd_takes_one_gradient_a_step_and_epsilon():
+    model = Counting(linear(DIAGONAL))
+    x, y = np.full((3, 2), 0.5, np.float32), np.array([0, 1, 0])
+    assert len(list(PGD(steps=7).perturb(model, x, y, [0.0, 0.1]))) == 2
+    assert model.gradients == 14
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """A network that was trained on the toy images, and such images."""
+    recipe = TrainingSpec(epochs=8, batch_size=12, learning_rate=0.01)
+    trained = toy_training.toy_train("numpy", recipe)
+    model = NumpyBackend().build(toy_training.toy_net("numpy"), trained.weights)
+    part = toy_training.toy_part(90, seed=9)
+    return model, part.x, part.y
+
+
+def test_pgd_is_at_least_as_strong_as_fgsm(toy):
+    model, x, y = toy
+    epsilons = [0.1, 0.15, 0.2, 0.25]
+    true = np.arange(3) == y[:, None]
+    lost = []
+    for attack in (FGSM(), PGD()):
+        results = sweep(model, attack, x, y, epsilons)
+        right = [correct_count(result.answers, y) for result in results]
+        images = attack.perturb(model, x, y, epsilons)
+        losses = [CrossEntropy().value(np, model.logits(a), true).mean() for a in images]
+        lost.append((right, losses))
+    (fgsm_right, fgsm_loss), (pgd_right, pgd_loss) = lost
+    assert 0 < sum(fgsm_right) < 4 * len(y)  # there is something to compare
+    assert sum(pgd_right) < sum(fgsm_right)
+    assert all(strong <= weak for strong, weak in zip(pgd_right, fgsm_right, strict=True))
+    assert all(strong > weak for strong, weak in zip(pgd_loss, fgsm_loss, strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_neither_the_batch_size_nor_the_call_matters(toy, name):
+    model, x, y = toy
+    keep = [0, 5, 89]
+    first, *others = (
+        sweep(model, make_attack(name), x, y, [0.1, 0.2], keep=keep, batch_size=size)
+        for size in (90, 90, 7, 1)
+    )
+    for other in others:
+        for ours, theirs in zip(first, other, strict=True):
+            np.testing.assert_array_equal(ours.answers.labels, theirs.answers.labels)
+            np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-6)
+    # Asked again, it is the same to the last bit.
+    np.testing.assert_array_equal(first[1].kept, others[0][1].kept)
 
 
 # Any attack

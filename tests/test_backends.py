@@ -12,15 +12,25 @@ from backends_at_hand import NAMES, at_hand
 from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.attacks.fgsm import FGSM
+from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.model_store import read_model, write_model
-from harness.objectives import ClassLogit, CrossEntropy, LogOdds
-from harness.protocol import GRADIENT, TRAIN, WEIGHTS, Architecture, Model
+from harness.objectives import ClassLogit, CrossEntropy, Divergence, LogOdds
+from harness.protocol import (
+    GRADIENT,
+    TRAIN,
+    WEIGHTS,
+    Architecture,
+    Model,
+    Penalties,
+    fold_batch_norm,
+)
 from harness.records import Epoch
 from harness.training import Trained, initial_weights
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
 STEADY = Architecture((4, 4), (8, 6), 3, dropout=0.0)
+NONE = Penalties()
 OBJECTIVES = [CrossEntropy(), LogOdds(), ClassLogit()]
 
 
@@ -58,10 +68,14 @@ def toy():
     return x, y
 
 
-def trained(backend, weights, toy, architecture=NET, steps=20, l2=0.0, seed=0, rate=1e-2):
-    trainer = backend.trainer(architecture, weights, bounds=(0.0, 1.0), l2=l2, seed=seed)
+def trainer_of(backend, weights, architecture=NET, penalties=NONE, seed=0):
+    return backend.trainer(architecture, weights, bounds=(0.0, 1.0), penalties=penalties, seed=seed)
+
+
+def trained(backend, weights, toy, architecture=NET, steps=20, penalties=NONE, seed=0, rate=1e-2):
+    trainer = trainer_of(backend, weights, architecture, penalties, seed)
     x, y = toy
-    outcomes = [trainer.step(x, y, rate) for _ in range(steps)]
+    outcomes = [trainer.step(x, one_hot(y, 3), rate) for _ in range(steps)]
     return trainer.model, outcomes
 
 
@@ -118,6 +132,28 @@ def test_logits_and_gradients_are_numpys(
         np.testing.assert_allclose(ours, theirs, atol=tolerance * abs(theirs).max(), rtol=0)
     alone = model.numpy(model.logits(model.asarray(images)))
     np.testing.assert_allclose(alone, expected[0], atol=tolerance * abs(expected[0]).max(), rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
+def test_labels_may_be_distributions(backend, weights, images, labels, dtype, tolerance):
+    given = np.random.default_rng(1).dirichlet(np.ones(3), len(images))
+    model = backend.build(NET, weights, dtype=dtype)
+    exact = NumpyBackend().build(NET, weights, dtype="float64")
+    x = images.astype(np.float64)
+    expected = exact.logits_and_gradient(x, given, Divergence())
+    # Labels before and after: one kind must not be taken for the other.
+    for y, objective in ((labels, LogOdds()), (given, Divergence()), (labels, LogOdds())):
+        found = model.logits_and_gradient(model.asarray(images), model.asarray(y), objective)
+        theirs = exact.logits_and_gradient(x, y, objective)
+        for ours, other in zip(map(model.numpy, found), theirs, strict=True):
+            assert ours.dtype == dtype
+            np.testing.assert_allclose(ours, other, atol=tolerance * abs(other).max(), rtol=0)
+    value = Divergence().value(
+        model.xp, model.asarray(expected[0].astype(dtype)), model.asarray(given)
+    )
+    np.testing.assert_allclose(
+        model.numpy(value), Divergence().value(np, expected[0], given), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("target", NAMES)
@@ -194,8 +230,8 @@ def test_a_step_answers_with_loss_and_hits_before_it(backend, weights, images, l
     cross_entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(12), labels]
     penalty = sum((value.astype(np.float64) ** 2).sum()
                   for name, value in weights.items() if name.endswith("weight"))  # fmt: skip
-    trainer = backend.trainer(STEADY, weights, bounds=(0.0, 1.0), l2=0.01, seed=0)
-    loss, correct = trainer.step(images, labels, 1e-3)
+    trainer = trainer_of(backend, weights, STEADY, Penalties(l2=0.01))
+    loss, correct = trainer.step(images, one_hot(labels, 3), 1e-3)
     assert (type(loss), type(correct)) == (float, int)
     assert loss == pytest.approx(cross_entropy.mean() + 0.01 * penalty, rel=1e-5)
     assert correct == (logits.argmax(axis=1) == labels).sum()
@@ -205,9 +241,9 @@ def test_the_first_step_of_adam_moves_each_weight_by_the_learning_rate(backend):
     """One image x = (1, 0.5), logits 0: the gradient of W is (p - onehot) ⊗ x = ±(0.5, 0.25)."""
     weights = {"layers.0.weight": np.zeros((2, 2), np.float32),
                "layers.0.bias": np.zeros(2, np.float32)}  # fmt: skip
-    x, y = np.array([[1.0, 0.5]], np.float32), np.array([0])
-    trainer = backend.trainer(Architecture((2,), (), 2), weights, bounds=(0, 1), l2=0.0, seed=0)
-    loss, _ = trainer.step(x, y, 0.125)
+    x, targets = np.array([[1.0, 0.5]], np.float32), one_hot(np.array([0]), 2)
+    trainer = trainer_of(backend, weights, Architecture((2,), (), 2))
+    loss, _ = trainer.step(x, targets, 0.125)
     assert loss == pytest.approx(math.log(2))
     found = trainer.model.weights()
     np.testing.assert_allclose(found["layers.0.weight"], [[0.125] * 2, [-0.125] * 2], rtol=1e-5)
@@ -215,20 +251,22 @@ def test_the_first_step_of_adam_moves_each_weight_by_the_learning_rate(backend):
 
 
 def test_without_dropout_every_backend_trains_alike(backend, weights, toy):
-    ours, outcomes = trained(backend, weights, toy, STEADY, steps=5, l2=1e-3)
-    theirs, expected = trained(NumpyBackend(), weights, toy, STEADY, steps=5, l2=1e-3)
+    ours, outcomes = trained(backend, weights, toy, STEADY, steps=5, penalties=Penalties(l2=1e-3))
+    theirs, expected = trained(
+        NumpyBackend(), weights, toy, STEADY, steps=5, penalties=Penalties(l2=1e-3)
+    )
     np.testing.assert_allclose(outcomes, expected, rtol=1e-4)
     for name, value in ours.weights().items():
         np.testing.assert_allclose(value, theirs.weights()[name], atol=1e-4)
 
 
 def test_the_learning_rate_is_that_of_the_step(backend, weights, toy):
-    trainer = backend.trainer(STEADY, weights, bounds=(0.0, 1.0), l2=0.0, seed=0)
-    trainer.step(*toy, 1e-2)
+    trainer, batch = trainer_of(backend, weights, STEADY), (toy[0], one_hot(toy[1], 3))
+    trainer.step(*batch, 1e-2)
     before = trainer.model.weights()
-    trainer.step(*toy, 0.0)
+    trainer.step(*batch, 0.0)
     assert same(trainer.model.weights(), before)
-    trainer.step(*toy, 1e-2)
+    trainer.step(*batch, 1e-2)
     assert not same(trainer.model.weights(), before)
 
 
@@ -259,16 +297,16 @@ def test_dropout_is_inverted(backend):
     weights = {name: np.zeros(shape, np.float32) for name, shape in net.weight_shapes().items()}
     weights["layers.0.bias"][:] = 1
     weights["layers.1.weight"][0] = 1 / width
-    trainer = backend.trainer(net, weights, bounds=(0.0, 1.0), l2=0.0, seed=0)
+    trainer = trainer_of(backend, weights, net)
     x, y = np.zeros((64, 1), np.float32), np.ones(64, np.int64)
-    loss, _ = trainer.step(x, y, 1e-6)
+    loss, _ = trainer.step(x, one_hot(y, 2), 1e-6)
     # Logits (m, 0) of class 1, with m = 1 ± 0.016: the loss is log(1 + eᵐ).
     assert loss == pytest.approx(math.log(1 + math.e), abs=0.01)
 
 
 def test_a_penalty_on_weights_makes_them_smaller(backend, weights, toy):
     def size(l2):
-        model, _ = trained(backend, weights, toy, STEADY, steps=50, l2=l2)
+        model, _ = trained(backend, weights, toy, STEADY, steps=50, penalties=Penalties(l2=l2))
         return sum((v**2).sum() for name, v in model.weights().items() if name.endswith("weight"))
 
     assert size(0.1) < size(0.01) < size(0.0)
@@ -289,7 +327,285 @@ def test_training_leaves_the_initial_weights_alone(backend, weights, toy):
     assert same(before, weights)
 
 
+def test_weight_decay_shrinks_the_weights_and_nothing_else(backend, weights):
+    """Dark images have no gradient for the first layer, and two equal targets next to none for
+    the biases: what is left is the factor 1 - 0.1 · 0.5 a step."""
+    trainer = trainer_of(backend, weights, STEADY, Penalties(decay=0.5))
+    targets = np.full((4, 3), 1 / 3, np.float32)
+    for _ in range(2):
+        trainer.step(np.zeros((4, 4, 4), np.float32), targets, 0.1)
+    found = trainer.model.weights()
+    np.testing.assert_allclose(
+        found["layers.0.weight"], weights["layers.0.weight"] * 0.95**2, rtol=1e-5
+    )
+    other = trainer_of(backend, weights, STEADY)
+    for _ in range(2):
+        other.step(np.zeros((4, 4, 4), np.float32), targets, 0.1)
+    assert same({"w": other.model.weights()["layers.0.weight"]}, {"w": weights["layers.0.weight"]})
+
+
+def test_biases_do_not_decay(backend):
+    """Dead units: neither their weights nor their biases have a gradient."""
+    net = Architecture((2,), (3,), 2)
+    weights = {name: np.full(shape, -1, np.float32) for name, shape in net.weight_shapes().items()}
+    trainer = trainer_of(backend, weights, net, Penalties(decay=0.5))
+    trainer.step(np.ones((2, 2), np.float32), one_hot(np.array([0, 1]), 2), 0.1)
+    found = trainer.model.weights()
+    np.testing.assert_allclose(found["layers.0.weight"], -0.95, rtol=1e-6)
+    np.testing.assert_allclose(found["layers.1.weight"], -0.95, rtol=1e-6)
+    np.testing.assert_array_equal(found["layers.0.bias"], -1)
+
+
+def test_decay_and_l2_are_different_things(backend, weights, toy):
+    first, second = (
+        trained(backend, weights, toy, STEADY, penalties=p)[0].weights()
+        for p in (Penalties(l2=0.1), Penalties(decay=0.1))
+    )
+    assert not same(first, second)
+
+
+def test_soft_targets_by_hand(backend):
+    """Logits 0, targets (0.75, 0.25): the loss is log 2, and the first class is the right one."""
+    weights = {"layers.0.weight": np.zeros((2, 1), np.float32),
+               "layers.0.bias": np.array([1.0, 0.0], np.float32)}  # fmt: skip
+    trainer = trainer_of(backend, weights, Architecture((1,), (), 2))
+    x, targets = np.zeros((2, 1), np.float32), np.array([[0.75, 0.25], [0.25, 0.75]], np.float32)
+    loss, hits = trainer.step(x, targets, 0.1)
+    assert loss == pytest.approx(math.log(1 + math.e) - 0.5, rel=1e-6)
+    assert hits == 1
+
+
+def test_a_model_for_inference_has_the_given_weights_and_leaves_the_trainer_alone(
+    backend, weights, toy, images
+):
+    trainer, batch = trainer_of(backend, weights), (toy[0], one_hot(toy[1], 3))
+    trainer.step(*batch, 1e-2)
+    before = trainer.model.weights()
+    other = {name: value + 1 for name, value in weights.items()}
+    for given in (other, weights):
+        model = trainer.inference(given)
+        expected = backend.build(NET, given)
+        np.testing.assert_allclose(
+            model.numpy(model.logits(model.asarray(images))),
+            expected.numpy(expected.logits(expected.asarray(images))), rtol=1e-5, atol=1e-5,
+        )  # fmt: skip
+        assert same(model.weights(), given)
+    assert same(trainer.model.weights(), before)
+
+
+# Batch normalisation
+
+
+NORMED = Architecture((4, 4), (8, 6), 3, dropout=0.5, batch_norm=True)
+
+
+@pytest.fixture(params=["torch", "keras"])
+def framework(request):
+    return at_hand(request.param)
+
+
+def test_folding_by_hand():
+    """Factor 3 / √(3.99999 + 1e-5) = 1.5: (2x + 1 - 4) · 1.5 + 0.5 = 3x - 4."""
+    weight, bias = fold_batch_norm(
+        np.array([[2.0, 4.0], [1.0, 0.0]]), np.array([1.0, 2.0]), np.array([3.0, 1.0]),
+        np.array([0.5, 0.0]), np.array([4.0, 2.0]), np.array([4 - 1e-5, 1 - 1e-5]),
+    )  # fmt: skip
+    np.testing.assert_allclose(weight, [[3, 6], [1, 0]], rtol=1e-12)
+    np.testing.assert_allclose(bias, [-4, 0], atol=1e-12)
+
+
+def test_folded_weights_answer_as_the_network_that_was_trained(framework, weights, toy, images):
+    model, _ = trained(framework, weights, toy, NORMED, steps=15)
+    expected = model.numpy(model.logits(model.asarray(images)))
+    folded = model.weights()
+    assert list(folded) == list(NORMED.weight_shapes())
+    assert {value.dtype for value in folded.values()} == {np.dtype(np.float32)}
+    for backend in (framework, NumpyBackend()):
+        plain = backend.build(NORMED, folded)
+        found = plain.numpy(plain.logits(plain.asarray(images)))
+        np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max(), rtol=0)
+    # Without the statistics it would be another network.
+    assert abs(expected).max() > 0.1
+    assert not np.allclose(folded["layers.0.weight"], weights["layers.0.weight"], rtol=0.01)
+
+
+def test_folded_weights_before_the_first_step(framework, weights):
+    """Mean 0 and variance 1, scale 1 and shift 0: divided by √(1 + 1e-5)."""
+    found = trainer_of(framework, weights, NORMED).model.weights()
+    for name, value in weights.items():
+        factor = 1 / math.sqrt(1 + 1e-5) if "layers.2" not in name else 1
+        np.testing.assert_allclose(found[name], value * factor, rtol=1e-6)
+
+
+def test_the_loss_of_a_step_is_that_of_the_normalised_batch(framework, weights, images, labels):
+    net = Architecture((4, 4), (8, 6), 3, batch_norm=True)
+    values = images.reshape(12, -1).astype(np.float64)
+    for layer in range(3):
+        values = values @ weights[f"layers.{layer}.weight"].T + weights[f"layers.{layer}.bias"]
+        if layer < 2:
+            values = (values - values.mean(axis=0)) / np.sqrt(values.var(axis=0) + 1e-5)
+            values = np.maximum(values, 0)
+    expected = (np.log(np.exp(values).sum(axis=1)) - values[np.arange(12), labels]).mean()
+    loss, hits = trainer_of(framework, weights, net).step(images, one_hot(labels, 3), 1e-3)
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert hits == (values.argmax(axis=1) == labels).sum()
+
+
+def test_scales_and_shifts_do_not_decay(framework, weights):
+    """Of dark images all are alike, so normalised they are zero, and the scale has no gradient.
+
+    The running variance is 0.9 · 1 + 0.1 · 0, and the running mean a tenth of the bias.
+    """
+    trainer = trainer_of(framework, weights, NORMED, Penalties(decay=0.5))
+    trainer.step(np.zeros((4, 4, 4), np.float32), np.full((4, 3), 1 / 3, np.float32), 0.1)
+    np.testing.assert_allclose(
+        trainer.model.weights()["layers.0.weight"],
+        weights["layers.0.weight"] * 0.95 / math.sqrt(0.9 + 1e-5), rtol=1e-5,
+    )  # fmt: skip
+
+
+def test_asking_a_model_in_training_updates_no_statistics(framework, weights, toy, images):
+    model, _ = trained(framework, weights, toy, NORMED, steps=2)
+    before = model.weights()
+    x = model.asarray(images)
+    first, again = (model.numpy(model.logits(x)) for _ in range(2))
+    model.logits_and_gradient(x, model.asarray(np.zeros(12, np.int64)), LogOdds())
+    np.testing.assert_array_equal(first, again)
+    assert same(model.weights(), before)
+
+
+def test_numpy_refuses_to_train_batch_normalisation_and_builds_it(weights, images):
+    with pytest.raises(BackendError) as error:
+        trainer_of(NumpyBackend(), weights, NORMED)
+    assert "batch_norm" in one_line(error)
+    assert "torch or keras" in str(error.value)
+    model = NumpyBackend().build(NORMED, weights)
+    np.testing.assert_array_equal(
+        model.logits(images), NumpyBackend().build(NET, weights).logits(images)
+    )
+
+
+# State
+
+
+@pytest.mark.parametrize("kind", ["plain", "normed"])
+def test_a_restored_trainer_takes_exactly_the_same_steps(backend, weights, toy, kind):
+    net = NORMED if kind == "normed" else NET
+    if backend.name == "numpy":
+        net = NET
+    x, targets = toy[0], one_hot(toy[1], 3)
+    trainer, other = (
+        trainer_of(backend, weights, net, Penalties(l2=1e-3, decay=0.1), seed=7) for _ in range(2)
+    )
+    twins = {} if backend.name == "numpy" else {"twin": x[::-1].copy(), "pull": 2.0}
+
+    def steps(one, first, count):
+        outcomes = []
+        for number in range(first, first + count):
+            some = slice(number % 4 * 32, number % 4 * 32 + 32)
+            extra = twins and {"twin": twins["twin"][some], "pull": 2.0}
+            outcomes.append(one.step(x[some], targets[some], 0.01 / (number + 1), **extra))
+        return outcomes
+
+    steps(trainer, 0, 3)
+    state = trainer.state()
+    assert all(isinstance(value, np.ndarray) for value in state.values())
+    kept = {key: value.copy() for key, value in state.items()}
+    steps(other, 5, 1)  # it has been elsewhere
+    other.restore(state)
+    assert same(other.model.weights(), trainer.model.weights())
+    assert same(other.state(), kept)
+    for number in range(3, 8):
+        assert steps(trainer, number, 1) == steps(other, number, 1)
+        assert same(other.model.weights(), trainer.model.weights())
+    assert same(other.state(), trainer.state())
+    # What was handed out is a copy.
+    assert same(state, kept)
+
+
+# TRADES
+
+PULLED = {"layers.0.weight": np.array([[1.0, -0.5], [0.25, 0.75], [-1.0, 0.5]], np.float32),
+          "layers.0.bias": np.array([0.1, -0.2, 0.3], np.float32)}  # fmt: skip
+
+
+def trades_loss(named, x, targets, twin, pull):
+    """Cross-entropy of x, and pull times KL(softmax f(x) || softmax f(twin)), from their sums."""
+
+    def log_softmax(images):
+        logits = images @ named["layers.0.weight"].T + named["layers.0.bias"]
+        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+    ours, theirs = log_softmax(x), log_softmax(twin)
+    cross_entropy = -(targets * ours).sum(axis=1)
+    divergence = (np.exp(ours) * (ours - theirs)).sum(axis=1)
+    return (cross_entropy + pull * divergence).mean()
+
+
+@pytest.mark.parametrize("pull", [3.0, 0.5])
+def test_a_step_of_trades_by_hand(framework, pull):
+    x = np.array([[0.5, 0.25], [1.0, 0.0]], np.float32)
+    twin = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    targets = one_hot(np.array([0, 2]), 3)
+    exact = {name: value.astype(np.float64) for name, value in PULLED.items()}
+    expected = trades_loss(exact, x, targets, twin, pull)
+    assert expected != pytest.approx(trades_loss(exact, twin, targets, x, pull), rel=0.01)
+    trainer = trainer_of(framework, PULLED, Architecture((2,), (), 3))
+    loss, hits = trainer.step(x, targets, 1e-3, twin, pull)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert hits == 1  # of the clean images
+    # Adam's first step goes by the learning rate against the sign of the gradient.
+    for name, value in exact.items():
+        for at in np.ndindex(value.shape):
+            sides = []
+            for step in (1e-6, -1e-6):
+                nudged = {key: other.copy() for key, other in exact.items()}
+                nudged[name][at] += step
+                sides.append(trades_loss(nudged, x, targets, twin, pull))
+            slope = (sides[0] - sides[1]) / 2e-6
+            assert abs(slope) > 1e-3
+            moved = trainer.model.weights()[name][at] - PULLED[name][at]
+            assert moved == pytest.approx(-1e-3 * np.sign(slope), rel=1e-3)
+
+
+def test_without_a_pull_or_a_difference_trades_is_plain_training(framework, weights, toy):
+    x, targets = toy[0], one_hot(toy[1], 3)
+    losses = []
+    for extra in ((), (x, 3.0), (x[::-1].copy(), 0.0)):
+        trainer = trainer_of(framework, weights, STEADY)
+        losses.append([trainer.step(x, targets, 0.01, *extra)[0] for _ in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
 # PyTorch
+
+
+def test_torch_networks_that_work_in_place_leave_their_input_alone(images, labels):
+    backend = at_hand("torch")
+    import torch
+
+    class Centres(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = torch.nn.Linear(16, 3)
+
+        def forward(self, x):
+            x -= 0.5
+            return self.last(x.mul_(2.0).flatten(1))
+
+    net = Centres()
+    model = backend.wrap(net, bounds=(0.0, 1.0))
+    x = model.asarray(images.copy())
+    first = model.logits(x)
+    beside, gradient = model.logits_and_gradient(x, model.asarray(labels), ClassLogit())
+    np.testing.assert_array_equal(model.numpy(x), images)
+    expected = net.last((torch.tensor(images) * 2 - 1).flatten(1))
+    assert torch.allclose(first, expected, atol=1e-6)
+    assert torch.equal(first, beside)
+    # The logit of a class rises by twice its weights.
+    of_class = 2 * net.last.weight[torch.tensor(labels)].detach().reshape(12, 4, 4)
+    assert torch.allclose(gradient, of_class)
 
 
 def test_torch_computes_no_gradients_of_weights(weights, images, labels):
@@ -429,7 +745,7 @@ def test_an_unknown_backend_is_refused_by_name():
 
 @pytest.fixture
 def ghost(monkeypatch):
-    entry = registry.Entry("backends.ghost", "Ghost", ("no_such_package", "numpy"))
+    entry = registry.BackendEntry("backends.ghost", "Ghost", ("no_such_package", "numpy"))
     monkeypatch.setitem(registry.BACKENDS, "ghost", entry)
     monkeypatch.setattr(backends_at_hand, "NAMES", tuple(registry.BACKENDS))
 
@@ -447,12 +763,33 @@ def test_a_backend_that_is_not_installed_says_what_to_install():
 
 
 def test_a_framework_that_does_not_import_is_one_line(monkeypatch):
-    entry = registry.Entry("backends.no_such_module", "Ghost")
+    entry = registry.BackendEntry("backends.no_such_module", "Ghost")
     monkeypatch.setitem(registry.BACKENDS, "ghost", entry)
     with pytest.raises(BackendError) as error:
         registry.backend("ghost")
     assert "ghost" in one_line(error)
     assert "does not import" in str(error.value)
+
+
+def test_one_that_does_not_import_is_passed_over_and_the_others_are_imported(monkeypatch):
+    imported = []
+
+    class Fine:
+        def __init__(self):
+            imported.append("fine")
+
+    entries = {"broken": registry.BackendEntry("backends.no_such_module", "Ghost"),
+               "fine": registry.BackendEntry("test_backends", "Fine")}  # fmt: skip
+    monkeypatch.setattr(registry, "BACKENDS", entries)
+    monkeypatch.setitem(globals(), "Fine", Fine)
+    registry.backend.cache_clear()
+    try:
+        registry.import_together({"fine", "broken"})
+        with pytest.raises(BackendError, match="broken: its framework does not import"):
+            registry.backend("broken")
+    finally:
+        registry.backend.cache_clear()
+    assert imported == ["fine"]
 
 
 @pytest.mark.usefixtures("ghost")
@@ -477,6 +814,6 @@ def test_training_in_torch_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     net = Architecture((4,), (8,), 3, dropout=0.5)
     weights = initial_weights(net, 0)
-    trainer = backend.trainer(net, weights, bounds=(0.0, 1.0), l2=0.0, seed=0)
-    trainer.step(np.zeros((2, 4), dtype=np.float32), np.array([0, 1]), 0.1)
+    trainer = trainer_of(backend, weights, net)
+    trainer.step(np.zeros((2, 4), dtype=np.float32), one_hot(np.array([0, 1]), 3), 0.1)
     assert torch.equal(torch.rand(3), expected)

@@ -245,7 +245,7 @@ def test_every_check_has_a_defect_that_it_catches():
 
 
 class Threshold:
-    """Sees class 1 where a one-pixel image is brighter than a threshold; no gradient moves it."""
+    """Sees class 1 where a one-pixel image is brighter than a threshold; its gradient is 1."""
 
     xp, bounds, capabilities = np, (0.0, 1.0), frozenset({GRADIENT})
 
@@ -262,7 +262,7 @@ class Threshold:
         return np.concatenate([np.zeros_like(x), x - self.threshold], axis=1)
 
     def logits_and_gradient(self, x, y, objective):
-        return self.logits(x), np.zeros_like(x)
+        return self.logits(x), np.ones_like(x)
 
 
 @pytest.mark.parametrize(

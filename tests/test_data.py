@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from harness.data import Part, load_dataset, mnist, one_hot, prepare
 from harness.data.dataset import Source, split, split_indices
@@ -98,8 +99,11 @@ def test_the_seed_and_nothing_else_decides_the_split(counts, seed):
 
 
 def test_a_seed_beyond_32_bits_is_refused_in_one_line():
+    with pytest.raises(ValidationError, match="less than 4294967296"):
+        DataSpec(name="toy", seed=2**32)
+    unchecked = DataSpec(name="toy").model_copy(update={"seed": 2**32})
     with pytest.raises(DataError, match=r"^data\.seed: 4294967296 is too large; [^\n]*$"):
-        indices([10, 10], seed=2**32)
+        split(source([10, 10]), unchecked)
 
 
 # Datasets

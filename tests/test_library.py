@@ -9,6 +9,7 @@ import pytest
 from backends_at_hand import at_hand
 
 import harness
+from harness import registry
 from harness.errors import HarnessError
 from harness.protocol import GRADIENT
 from harness.records import COLUMNS, Run
@@ -55,6 +56,24 @@ class Softmax(Tenfold):
 class NotANumber(Tenfold):
     def logits(self, x):
         return x * np.nan
+
+
+class Noisy(Tenfold):
+    calls = 0
+
+    def logits(self, x):
+        self.calls += 1
+        return 10 * x + 0.01 * (self.calls % 2)
+
+
+class Picky(Tenfold):
+    def logits(self, x):
+        raise ValueError("expected images of shape\n(3, 4)")
+
+
+class Flat(Tenfold):
+    def logits(self, x):
+        return x.reshape(-1)
 
 
 def torch_linear(factor=10.0):
@@ -208,6 +227,11 @@ WRONG = {
     "nan-epsilon": ({"epsilons": [float("nan")]}, ["epsilons", "nan"]),
     "infinite-epsilon": ({"epsilons": [float("inf")]}, ["epsilons", "inf"]),
     "no-epsilon": ({"epsilons": []}, ["epsilons", "[]"]),
+    "epsilons-too-close": ({"epsilons": [0.1, 0.1000001]}, ["epsilons", "six digits"]),
+    "an-epsilon-twice": ({"epsilons": [0.1, 0.2, 0.1]}, ["epsilons", "six digits"]),
+    "other-answers-each-time": ({"model": Noisy()}, ["change from call to call", "dropout"]),
+    "another-shape": ({"model": Picky()}, ["shape (2,)", "(3, 4)", "cannot be evaluated"]),
+    "logits-of-another-shape": ({"model": Flat()}, ["cannot be evaluated", "(8,)"]),
 }
 
 
@@ -238,11 +262,97 @@ def test_what_is_no_network_cannot_be_wrapped(net):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.5, 0.5), (float("nan"), 1.0)])
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (1.0, 0.0), (0.5, 0.5), (float("nan"), 1.0), (0.0, float("inf")), (-float("inf"), 1.0),
+        (0.0, 1.0, 2.0), 1.0, "ab", None,
+    ],
+)  # fmt: skip
 def test_bounds_that_are_no_interval_are_refused(bounds):
     with pytest.raises(HarnessError, match="bounds: ") as error:
         harness.wrap(object(), bounds=bounds)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [torch_linear, keras_linear], ids=["torch", "keras"])
+def test_images_of_another_shape_than_the_networks_are_one_line(make):
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(harness.wrap(make()), np.zeros((2, 3), np.float32), Y[:2])
+    assert "images of shape (3,)" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [torch_linear, keras_linear], ids=["torch", "keras"])
+def test_the_versions_of_the_framework_are_recorded(make):
+    model = harness.wrap(make())
+    framework = "torch" if make is torch_linear else "keras"
+    run = harness.evaluate(model, X, Y, epsilons=[0.1])
+    assert {record.backend for record in run.records} == {framework}
+    expected = registry.backend(framework).versions()
+    assert expected.items() <= run.versions.items()
+    assert framework in expected
+    assert {"python", "robustness-harness", "numpy"} <= run.versions.keys()
+
+
+def test_a_model_by_hand_is_recorded_under_its_name_and_no_framework():
+    run = harness.evaluate(Tenfold(), X, Y, epsilons=[0.1])
+    assert {record.backend for record in run.records} == {"Tenfold"}
+    assert not {"torch", "keras", "tensorflow"} & run.versions.keys()
+
+
+def test_torch_dropout_as_a_function_is_found_out():
+    """``eval`` does not turn it off, so the network answers differently each time."""
+    at_hand("torch")
+    import torch
+
+    class Forgetful(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch_linear()
+
+        def forward(self, x):
+            return torch.nn.functional.dropout(self.linear(x), 0.5, training=True)
+
+    with pytest.raises(HarnessError, match="change from call to call"):
+        harness.evaluate(harness.wrap(Forgetful()), np.repeat(X, 16, axis=0), np.repeat(Y, 16))
+
+
+def test_a_torch_network_that_works_in_place_is_measured_as_any_other():
+    at_hand("torch")
+    import torch
+
+    class InPlace(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch_linear()
+
+        def forward(self, x):
+            return self.linear(x.mul_(2.0)) / 2
+
+    x = X.copy()
+    run = harness.evaluate(harness.wrap(InPlace()), x, Y, epsilons=list(CORRECT))
+    assert [record.correct for record in run.records] == [3, *CORRECT.values()]
+    np.testing.assert_array_equal(x, X)
+
+
+def test_an_attack_that_moves_nothing_is_no_robustness():
+    class Steps(Tenfold):
+        def logits_and_gradient(self, x, y, objective):
+            return self.logits(x), np.zeros_like(x)
+
+    clean, *attacked = harness.evaluate(Steps(), X, Y, epsilons=[0.0, 0.1]).records
+    assert clean.status == "measured"
+    assert [(r.status, r.accuracy) for r in attacked] == [("error", None)] * 2
+    assert attacked[0].reason == "fgsm changed no image; are the gradients zero?"
+
+
+@pytest.mark.parametrize("make", [torch_linear, keras_linear], ids=["torch", "keras"])
+def test_pgd_does_as_well_as_fgsm_on_a_linear_network(make):
+    run = harness.evaluate(
+        harness.wrap(make()), X, Y, attacks=["fgsm", "pgd"], epsilons=list(CORRECT)
+    )
+    assert [r.correct for r in run.records] == [3, *CORRECT.values(), *CORRECT.values()]
 
 
 @pytest.mark.parametrize("make", [torch_linear, keras_linear], ids=["torch", "keras"])

@@ -208,6 +208,26 @@ def test_an_attack_that_works_in_place_is_checked_against_the_images_as_they_wer
     np.testing.assert_array_equal(x, X[:2])
 
 
+# Attacks that do nothing
+
+
+def test_an_attack_that_changes_no_image_at_any_epsilon_is_an_error():
+    with pytest.raises(MeasurementError, match=r"^made-up changed no image; [^\n]*$"):
+        sweep(threshold_model(), Attack(lambda x, epsilon: x.copy()), X, Y, [0.0, 0.1, 0.2])
+
+
+def test_one_changed_image_at_one_epsilon_will_do():
+    def step(x, epsilon):
+        return np.where((x == X[3]) & (epsilon > 0.1), x - 0.05, x).astype(np.float32)
+
+    assert len(sweep(threshold_model(), Attack(step), X, Y, [0.0, 0.1, 0.2], batch_size=1)) == 3
+
+
+def test_at_epsilon_zero_alone_nothing_need_change():
+    (result,) = sweep(threshold_model(), Attack(lambda x, epsilon: x.copy()), X, Y, [0.0])
+    assert correct_count(result.answers, Y) == 4
+
+
 # Ball, box, finiteness
 
 

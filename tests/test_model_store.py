@@ -54,7 +54,7 @@ class Training:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self):
+    def __call__(self, checkpoint):
         self.calls += 1
         return model(float(self.calls))
 
@@ -92,11 +92,14 @@ CHANGES = {
     "hidden": {"architecture": replace(NET, hidden=(4,))},
     "classes": {"architecture": replace(NET, classes=3)},
     "dropout": {"architecture": replace(NET, dropout=0.2)},
+    "batch_norm": {"architecture": replace(NET, batch_norm=True)},
     **{
         field: {"recipe": TrainingSpec(**{"epochs": 3, field: value})}
         for field, value in {
             "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "schedule": "constant",
-            "l2": 0.1, "patience": 2,
+            "l2": 0.1, "patience": 2, "recipe": "accurate", "weight_decay": 0.1,
+            "label_smoothing": 0.1, "averaging": 0.9, "augmentation": "affine",
+            "adversary": {"epsilon": 0.1, "steps": 1, "reach": 1.0},
         }.items()
     },
     "seed": {"seed": 1},
@@ -111,7 +114,7 @@ def test_all_that_makes_a_model_is_in_its_fingerprint(change):
     assert changed.fingerprint != KEY.fingerprint
     training = Training()
     load_or_train(KEY, training, retrain=False)
-    _, cached = load_or_train(changed, lambda: model(net=changed.architecture), retrain=False)
+    _, cached = load_or_train(changed, lambda _: model(net=changed.architecture), retrain=False)
     assert not cached
 
 
@@ -207,7 +210,7 @@ def test_a_damaged_file_counts_as_none_and_is_replaced(damage):
 
 @pytest.mark.parametrize("error", [TrainingError("diverged"), KeyboardInterrupt()])
 def test_a_training_that_fails_leaves_no_model(store, error):
-    def fails():
+    def fails(checkpoint):
         raise error
 
     with pytest.raises(type(error)):
@@ -220,7 +223,7 @@ def test_a_training_that_fails_leaves_no_model(store, error):
 def test_a_retraining_that_fails_leaves_the_old_model():
     load_or_train(KEY, Training(), retrain=False)
 
-    def fails():
+    def fails(checkpoint):
         raise TrainingError("diverged")
 
     with pytest.raises(TrainingError):
@@ -242,6 +245,61 @@ def test_a_model_that_cannot_be_written_leaves_no_part_of_it(store, monkeypatch)
     assert same(read_model(KEY.path, NET), model(1.0))
 
 
+# Checkpoints
+
+
+def test_the_checkpoint_is_removed_when_the_training_is_done(store):
+    def trains(checkpoint):
+        assert checkpoint.parent == store
+        checkpoint.write_bytes(b"half a training")
+        return model()
+
+    load_or_train(KEY, trains, retrain=False)
+    assert {path.suffix for path in store.iterdir()} <= {".safetensors", ".lock"}
+
+
+def test_a_training_that_was_interrupted_finds_its_checkpoint():
+    def interrupted(checkpoint):
+        checkpoint.write_bytes(b"half a training")
+        raise KeyboardInterrupt
+
+    def goes_on(checkpoint):
+        assert checkpoint.read_bytes() == b"half a training"
+        return model()
+
+    with pytest.raises(KeyboardInterrupt):
+        load_or_train(KEY, interrupted, retrain=False)
+    assert load_or_train(KEY, goes_on, retrain=False)[1] is False
+
+
+def test_retraining_begins_anew_whatever_checkpoint_there_is():
+    def interrupted(checkpoint):
+        checkpoint.write_bytes(b"half a training")
+        raise KeyboardInterrupt
+
+    def begins(checkpoint):
+        assert not checkpoint.exists()
+        return model()
+
+    with pytest.raises(KeyboardInterrupt):
+        load_or_train(KEY, interrupted, retrain=False)
+    load_or_train(KEY, begins, retrain=True)
+
+
+def test_trainings_of_different_models_have_different_checkpoints():
+    seen = []
+
+    def trains(checkpoint):
+        seen.append(checkpoint)
+        return model()
+
+    for key in (KEY, replace(KEY, seed=1)):
+        load_or_train(key, trains, retrain=False)
+    assert len(set(seen)) == 2
+
+
+# Several processes
+
 # A process says when it trains and when it has to wait, and goes on training when it is told to.
 PROCESS = """
 import sys
@@ -257,7 +315,7 @@ class TalkingLock(FileLock):
             print("waiting", flush=True)
             return super().acquire(**options)
 
-def train():
+def train(checkpoint):
     print("training", flush=True)
     sys.stdin.readline()
     return model()

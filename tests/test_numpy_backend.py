@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.numpy_backend import NumpyBackend, NumpyModel, NumpyTrainer, one_hot
+from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
 from harness.objectives import ClassLogit, CrossEntropy
-from harness.protocol import Architecture, Model
+from harness.protocol import Architecture, Model, Penalties
 from harness.training import initial_weights
 
 # Two pixels, two hidden units, two classes.
@@ -141,7 +142,7 @@ def test_the_backend_makes_models_of_the_protocol():
 def exact_trainer(architecture, weights, l2=0.0, seed=0):
     """A trainer in float64, so that it can be held against finite differences."""
     model = NumpyModel(architecture, weights, (0.0, 1.0), "float64")
-    return NumpyTrainer(model, architecture, l2, seed)
+    return NumpyTrainer(model, architecture, Penalties(l2), seed)
 
 
 def training_loss(model, x, y, l2):
@@ -156,7 +157,7 @@ def captured_gradients(trainer, x, y):
     """The gradients that a step hands to Adam, under the names of the weights."""
     found = []
     trainer._adam = lambda gradients, learning_rate: found.extend(gradients)
-    trainer.step(x, y, 1.0)
+    trainer.step(x, targets_of(y, len(trainer.model.biases[-1])), 1.0)
     layers = len(found) // 2
     named = {f"layers.{i}.weight": found[i] for i in range(layers)}
     return named | {f"layers.{i}.bias": found[layers + i] for i in range(layers)}
@@ -187,7 +188,7 @@ def test_training_gradients_are_those_of_finite_differences_of_the_loss(l2):
 @pytest.mark.parametrize("l2", [0.0, 0.5])
 def test_a_step_returns_the_loss_and_the_hits_from_before_it(l2):
     x, y = np.array([[0.5, 0.25], [0.0, 1.0], [0.0, 1.0]]), np.array([0, 0, 1])
-    loss, hits = exact_trainer(TINY, WEIGHTS, l2).step(x, y, 0.1)
+    loss, hits = exact_trainer(TINY, WEIGHTS, l2).step(x, targets_of(y, 2), 0.1)
     # Margins 5.5, 4.75 and -4.75; the squared weights sum to 15 and 22.
     expected = sum(math.log1p(math.exp(-m)) for m in (5.5, 4.75, -4.75)) / 3 + l2 * (15 + 22)
     assert loss == pytest.approx(expected, rel=1e-12)
@@ -198,7 +199,7 @@ def test_the_first_step_of_adam_is_the_learning_rate_against_the_sign_of_the_gra
     trainer = exact_trainer(TINY, WEIGHTS)
     x, y = np.array([[0.0, 1.0]]), np.array([1])
     gradients = captured_gradients(exact_trainer(TINY, WEIGHTS), x, y)
-    trainer.step(x, y, 0.01)
+    trainer.step(x, targets_of(y, 2), 0.01)
     for name, now in trainer.model.weights().items():
         gradient = gradients[name]
         step = 0.01 * gradient / (np.abs(gradient) + 1e-8)
@@ -229,11 +230,15 @@ def test_training_lowers_the_loss_and_the_model_sees_it():
     x = rng.random((64, 4), dtype=np.float32)
     y = (x[:, 0] > x[:, 1]).astype(np.int64)
     trainer = NumpyBackend().trainer(
-        architecture, initial_weights(architecture, 0), bounds=(0.0, 1.0), l2=0.0, seed=0
+        architecture,
+        initial_weights(architecture, 0),
+        bounds=(0.0, 1.0),
+        penalties=Penalties(),
+        seed=0,
     )
     before = training_loss(trainer.model, x, y, 0.0)
     for _ in range(150):
-        trainer.step(x, y, 0.01)
+        trainer.step(x, targets_of(y, 2), 0.01)
     assert training_loss(trainer.model, x, y, 0.0) < 0.5 * before
     assert (trainer.model.logits(x).argmax(axis=1) == y).mean() > 0.9
 
@@ -241,9 +246,9 @@ def test_training_lowers_the_loss_and_the_model_sees_it():
 def test_the_loss_of_a_hopeless_example_is_finite():
     weights = {"layers.0.weight": np.array([[1e4], [-1e4]]), "layers.0.bias": np.zeros(2)}
     trainer = NumpyBackend().trainer(
-        Architecture((1,), (), 2), weights, bounds=(0.0, 1.0), l2=0.0, seed=0
+        Architecture((1,), (), 2), weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0
     )
-    loss, hits = trainer.step(np.ones((1, 1), np.float32), np.array([1]), 0.1)
+    loss, hits = trainer.step(np.ones((1, 1), np.float32), np.array([[0.0, 1.0]]), 0.1)
     assert math.isfinite(loss)
     assert loss > 50
     assert hits == 0
@@ -253,8 +258,10 @@ def test_the_loss_of_a_hopeless_example_is_finite():
 def test_dropout_keeps_the_mean_and_drops_its_share(dropout):
     architecture = Architecture((2,), (500,), 2, dropout=dropout)
     weights = initial_weights(architecture, 0)
-    trainer = NumpyBackend().trainer(architecture, weights, bounds=(0.0, 1.0), l2=0.0, seed=0)
-    mask = trainer._mask(200, 500)
+    trainer = NumpyBackend().trainer(
+        architecture, weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0
+    )
+    mask = trainer._mask(np.random.default_rng(0), 200, 500)
     assert mask.dtype == np.float32
     assert mask.mean() == pytest.approx(1.0, abs=0.02)
     assert (mask == 0).mean() == pytest.approx(dropout, abs=0.01)
@@ -263,14 +270,16 @@ def test_dropout_keeps_the_mean_and_drops_its_share(dropout):
 
 def test_a_dropped_unit_neither_speaks_nor_learns():
     trainer = exact_trainer(TINY, WEIGHTS)
-    trainer._mask = lambda rows, width: np.array([[2.0, 0.0]])
+    trainer._mask = lambda random, rows, width: np.array([[2.0, 0.0]])
     x, y = np.array([[0.0, 1.0]]), np.array([0])
     # The first unit counts twice, 2 * 2.5, and the second not at all: logits (10, -6).
     gradients = captured_gradients(trainer, x, y)
     wrong = 1 / (1 + math.exp(16))
     np.testing.assert_allclose(gradients["layers.1.weight"], [[-5 * wrong, 0], [5 * wrong, 0]])
     np.testing.assert_allclose(gradients["layers.0.weight"], [[0, -6 * wrong], [0, 0]])
-    assert trainer.step(x, y, 0.0)[0] == pytest.approx(math.log1p(math.exp(-16)), rel=1e-9)
+    assert trainer.step(x, targets_of(y, 2), 0.0)[0] == pytest.approx(
+        math.log1p(math.exp(-16)), rel=1e-9
+    )
 
 
 def test_dropout_follows_the_seed_and_is_off_in_inference():
@@ -279,11 +288,15 @@ def test_dropout_follows_the_seed_and_is_off_in_inference():
 
     def losses(seed):
         trainer = NumpyBackend().trainer(
-            architecture, initial_weights(architecture, 0), bounds=(0.0, 1.0), l2=0.0, seed=seed
+            architecture,
+            initial_weights(architecture, 0),
+            bounds=(0.0, 1.0),
+            penalties=Penalties(),
+            seed=seed,
         )
         model = trainer.model
         np.testing.assert_array_equal(model.logits(x), model.logits(x))
-        return [trainer.step(x, y, 0.01)[0] for _ in range(4)]
+        return [trainer.step(x, targets_of(y, 2), 0.01)[0] for _ in range(4)]
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
@@ -293,8 +306,10 @@ def test_training_changes_neither_the_given_weights_nor_the_images():
     x = np.array([[0.5, 0.25]], np.float32)
     x.flags.writeable = False
     weights = {name: value.astype(np.float32) for name, value in WEIGHTS.items()}
-    trainer = NumpyBackend().trainer(TINY, weights, bounds=(0.0, 1.0), l2=0.1, seed=0)
-    trainer.step(x, np.array([1]), 0.1)
+    trainer = NumpyBackend().trainer(
+        TINY, weights, bounds=(0.0, 1.0), penalties=Penalties(l2=0.1), seed=0
+    )
+    trainer.step(x, np.array([[0.0, 1.0]]), 0.1)
     for name, value in weights.items():
         np.testing.assert_array_equal(value, WEIGHTS[name])
         assert not np.array_equal(trainer.model.weights()[name], value)

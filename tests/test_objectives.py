@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from harness.objectives import ClassLogit, CrossEntropy, LogOdds
+from harness.objectives import ClassLogit, CrossEntropy, Divergence, LogOdds
 
 OBJECTIVES = (CrossEntropy(), LogOdds(), ClassLogit())
 
@@ -160,3 +160,53 @@ def test_logits_are_not_changed(objective):
     logits.flags.writeable = False
     value(objective, logits, [0])
     gradient(objective, logits, [0])
+
+
+# Divergence, of which the given is a distribution instead of a mask
+
+
+THIRD = 1 / 3
+KL_OF_THIRDS = -math.log(3) - (math.log(1 / 6) + math.log(2 / 6) + math.log(3 / 6)) / 3
+
+
+@pytest.mark.parametrize(
+    ("logits", "given_", "divergence", "slope"),
+    [
+        (SIXTHS, [1 / 6, 2 / 6, 3 / 6], 0.0, [0, 0, 0]),
+        (SIXTHS, [THIRD] * 3, KL_OF_THIRDS, [-1 / 6, 0, 1 / 6]),
+        (SIXTHS, [1, 0, 0], math.log(6), [-5 / 6, 2 / 6, 3 / 6]),
+        (SIXTHS - 100, [0, 0.5, 0.5], math.log(1.5) / 2, [1 / 6, -1 / 6, 0]),
+    ],
+)
+def test_divergence_of_small_examples(logits, given_, divergence, slope):
+    logits, given_ = np.array([logits]), np.array([given_], float)
+    np.testing.assert_allclose(Divergence().value(np, logits, given_), [divergence], atol=1e-12)
+    np.testing.assert_allclose(Divergence().logit_gradient(np, logits, given_), [slope], atol=1e-12)
+
+
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=batches(), seed=st.integers(0, 2**32 - 1))
+def test_the_gradient_of_the_divergence_is_that_of_finite_differences(batch, seed):
+    logits, _ = batch
+    given_ = np.random.default_rng(seed).dirichlet(np.ones(logits.shape[1]), len(logits))
+    step = 1e-6
+    expected = np.empty_like(logits)
+    for column in range(logits.shape[1]):
+        nudge = step * (np.arange(logits.shape[1]) == column)
+        ahead, behind = (Divergence().value(np, logits + s * nudge, given_) for s in (1, -1))
+        expected[:, column] = (ahead - behind) / (2 * step)
+    found = Divergence().logit_gradient(np, logits, given_)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+    assert (Divergence().value(np, logits, given_) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_divergence_of_extreme_logits_overflows_nothing(dtype):
+    logits = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4]], dtype)
+    given_ = np.array([[0, 1, 0], [0.5, 0.5, 0]], dtype)
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        values = Divergence().value(np, logits, given_)
+        slope = Divergence().logit_gradient(np, logits, given_)
+    np.testing.assert_allclose(values, [2e4, math.log(1.5)], rtol=1e-6)
+    np.testing.assert_allclose(slope, [[1, -1, 0], [-1 / 6, -1 / 6, 1 / 3]], atol=1e-6)
+    assert values.dtype == slope.dtype == dtype

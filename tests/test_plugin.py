@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 
@@ -11,18 +12,24 @@ import sklearn.datasets  # noqa: F401  # an inner session forgets what it was fi
 from tiny_spec import EPSILONS, tiny_spec
 
 import harness.bench
-import harness.summary  # noqa: F401  # ... so that every one would import these anew
+import harness.summary  # ... so that every one would import these anew
 from backends.numpy_backend import NumpyTrainer
-from harness import registry
+from harness import plugin, registry
 from harness.attacks import ATTACKS
+from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS
+from harness.errors import DataError
+from harness.plugin import REFUSED
 from harness.records import Run
 from harness.spec import fingerprint, load_spec, suites_folder
 
 pytest_plugins = ["pytester"]
 
 SUITES = suites_folder()
-QUICK = ("-p", "no:hypothesispytest")  # which takes a second to sum up that there was nothing
+QUICK = (
+    "-p", "no:hypothesispytest",  # which takes a second to sum up that there was nothing
+    "--ignore-glob=*test_speed.py",  # which takes minutes, and measures no target
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def suites(pytester):
 @pytest.fixture
 def ghost(monkeypatch):
     """A backend of which the package is not installed."""
-    entry = registry.Entry("backends.ghost", "Ghost", ("no_such_package",))
+    entry = registry.BackendEntry("backends.ghost", "Ghost", ("no_such_package",))
     monkeypatch.setitem(registry.BACKENDS, "ghost", entry)
 
 
@@ -251,7 +258,163 @@ def test_a_training_that_fails_is_one_line_and_an_error_everywhere(suites, monke
     assert "Traceback" not in result.stdout.str()
 
 
+# A test that fails after its record was put, or that has none
+
+
+@pytest.mark.parametrize(
+    ("body", "before"),
+    [("judge(target.clean())", "passed"), ("target.clean()", "measured")],
+    ids=["judged", "measured"],
+)
+def test_a_test_that_fails_after_its_record_was_put_is_an_error(suites, pytester, body, before):
+    text = """
+        import pytest
+
+        @pytest.mark.check("clean")
+        def test_clean(target, judge):
+            {}
+            {}
+        """
+    for last, status in (("raise KeyError('oops')", "error"), ("pass", before)):
+        path = pytester.makepyfile(test_mine=text.format(body, last))
+        result, run = suites(suites=path)
+        (record,) = run.records
+        assert record.status == status
+        assert record.accuracy > 0.5
+        assert ("KeyError" in record.reason) is (status == "error")
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_the_reason_of_a_failed_record_is_not_replaced(suites, pytester):
+    path = pytester.makepyfile(
+        test_mine="""
+        import pytest
+
+        @pytest.mark.check("clean")
+        def test_clean(target, judge):
+            try:
+                judge(target.clean())
+            finally:
+                raise KeyError("oops")
+        """
+    )
+    _, run = suites(suites=path, clean=(0.99, 1.0))
+    (record,) = run.records
+    assert record.status == "failed"
+    assert "is below 0.9900" in record.reason
+
+
+def test_a_failure_that_no_record_tells_of_leaves_a_run_that_is_not_whole(suites, pytester):
+    path = pytester.makepyfile(test_mine="def test_fails():\n    assert False\n")
+    chosen = f"{SUITES / 'test_clean.py'}::test_clean_accuracy[numpy-mlp]"
+    result, run = suites(str(path), suites=chosen)
+    result.assert_outcomes(passed=1, failed=1)
+    assert outcomes(run, "check", "status") == [("clean", "passed")]
+    assert (run.finished, run.verdict) == (False, "failed")
+
+
+# Orders
+
+
+def test_failed_first_measures_once_and_keeps_the_verdict(suites, pytester, monkeypatch):
+    """``--ff`` goes from target to target and back, so that pytest makes the fixture anew."""
+    swept = []
+
+    class Counted(FGSM):
+        def perturb(self, model, x, y, epsilons):
+            swept.append(list(epsilons))
+            return super().perturb(model, x, y, epsilons)
+
+    monkeypatch.setitem(ATTACKS, "fgsm", Counted)
+    names = {"targets": ("mlp", "mlp-2"), "fgsm": (0.0, 0.001)}
+    cache = ("-p", "cacheprovider", "-o", f"cache_dir={pytester.path / 'cache'}", "-k",
+             "clean or fgsm")  # fmt: skip
+    results = []
+    for arguments in ((), ("--ff", "-v")):
+        swept.clear()
+        result, run = suites(*cache, *arguments, **names)
+        result.assert_outcomes(passed=6, failed=2)
+        assert swept == [list(EPSILONS)] * 2
+        results.append(comparable(run))
+    assert results[0] == results[1]
+    order = [line.partition("[")[2].partition("]")[0] for line in result.outlines
+             if re.search(r"(PASSED|FAILED) +\[", line)]  # fmt: skip
+    assert order[:2] == ["numpy-mlp-eps=0.1", "numpy-mlp-2-eps=0.1"]
+    assert {"numpy-mlp", "numpy-mlp-eps=0"} <= set(order[2:])
+
+
+# What goes wrong on disk
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_for_a_moment_leaves_no_passed_verdict(suites, monkeypatch):
+    save, calls = Run.save, []
+
+    def once(run, folder):
+        calls.append(folder)
+        return full_disk() if len(calls) == 1 else save(run, folder)
+
+    monkeypatch.setattr(Run, "save", once)
+    result, run = suites("-k", "clean or fgsm")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    clean = of(run, "clean")
+    assert (clean.status, clean.reason) == (
+        "error", "OSError: [Errno 28] No space left on device",
+    )  # fmt: skip
+    assert of(run, "fgsm", 0.1).status == "passed"
+    assert run.verdict == "failed"
+
+
+def test_a_disk_that_stays_full_leaves_no_passed_verdict(suites, monkeypatch):
+    save, calls = Run.save, []
+
+    def then_no_more(run, folder):
+        calls.append(folder)
+        return full_disk() if len(calls) > 2 else save(run, folder)
+
+    monkeypatch.setattr(Run, "save", then_no_more)
+    result, run = suites("-k", "clean or fgsm")
+    assert result.ret not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    assert "No space left" in result.stdout.str() + result.stderr.str()
+    assert (run.finished, run.verdict) == (False, "failed")
+
+
+def test_data_that_cannot_be_had_ends_the_session_with_a_code_of_its_own(suites, monkeypatch):
+    def refuses(spec):
+        raise DataError("digits: no data today")
+
+    monkeypatch.setattr(harness.bench, "load_dataset", refuses)
+    result, run = suites()
+    assert result.ret == REFUSED == 64
+    assert "digits: no data today" in result.stdout.str() + result.stderr.str()
+    assert "Traceback" not in result.stdout.str()
+    assert run is None or run.verdict == "failed"
+
+
 # Backends
+
+
+def test_a_framework_that_does_not_import_leaves_the_others_measured(suites, pytester, monkeypatch):
+    pytester.makepyfile(broken_framework="raise ImportError('wrong engine:\\njax')")
+    pytester.syspathinsert()
+    entry = registry.BackendEntry("broken_framework", "Broken")
+    monkeypatch.setattr(registry, "BACKENDS", {"broken": entry} | registry.BACKENDS)
+    monkeypatch.setattr(plugin, "BACKENDS", registry.BACKENDS)
+    result, run = suites("-k", "clean or fgsm", backends=("broken", "numpy"))
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=4, errors=4)
+    for check, epsilon in (("clean", None), *(("fgsm", epsilon) for epsilon in EPSILONS)):
+        record = of(run, check, epsilon, "broken")
+        assert record.status == "error"
+        assert record.reason == (
+            "backend broken: its framework does not import (ImportError: wrong engine: jax)"
+        )
+        assert of(run, check, epsilon).accuracy is not None
+    assert of(run, "clean").status == "passed"
+    assert (run.finished, run.verdict) == (True, "failed")
 
 
 @pytest.mark.usefixtures("ghost")
@@ -298,7 +461,9 @@ def test_a_backend_nobody_knows_is_a_usage_error(suites):
     for arguments, changes in ((("--backend", "theano"), {}), ((), {"backends": ["theano"]})):
         result, run = suites(*arguments, **changes)
         assert (result.ret, run) == (pytest.ExitCode.USAGE_ERROR, None)
-        assert "theano: no such backend" in one_error_line(result)
+        line = one_error_line(result)
+        assert "theano" in line
+        assert "the backends are torch, keras, numpy" in line
 
 
 # Specs
@@ -317,6 +482,60 @@ def test_a_spec_that_is_wrong_is_a_usage_error(suites):
     line = one_error_line(result)
     assert "tiny.toml" in line
     assert "clean" in line
+
+
+def test_a_spec_without_attacks_is_measured_without_them(suites, pytester):
+    text = re.sub(r"\[attacks\.fgsm\]\n[^\n]*\n", "[attacks]\n", tiny_spec())
+    text = text.partition("[targets.mlp.expect.attacks")[0]
+    result, run = suites(spec=pytester.makefile(".toml", bare=text))
+    result.assert_outcomes(passed=1 + len(CHECKS) + 3)
+    assert not [record for record in run.records if record.epsilon is not None]
+    assert run.verdict == "passed"
+
+
+def test_every_attack_of_the_spec_is_swept_and_only_defences_are_asked_for_a_collapse(suites):
+    attacks = "[attacks.pgd]\nepsilons = [0.0, 0.1]\n"
+    _, run = suites("-k", "clean or pgd or collapse or fgsm", attacks=attacks)
+    assert outcomes(run, "check", "epsilon") == [
+        ("clean", None), *(("fgsm", epsilon) for epsilon in EPSILONS), ("pgd", 0.0), ("pgd", 0.1),
+    ]  # fmt: skip
+    assert of(run, "pgd", 0.1).correct <= of(run, "fgsm", 0.1).correct
+    assert of(run, "pgd", 0.0).correct == of(run, "clean").correct
+
+
+DEFENCE = """
+[targets.mlp.training]
+recipe = "fgsm-at"
+epochs = 2
+batch_size = 32
+adversary = {epsilon = 0.1}
+"""
+
+
+def test_a_defence_is_asked_whether_it_collapsed(suites, pytester):
+    text = re.sub(r"\n\[targets\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(clean=(0.0, 1.0)))
+    spec = pytester.makefile(".toml", defence=text)
+    result, run = suites("-k", "collapse or clean", spec=spec)
+    result.assert_outcomes(passed=2)
+    assert outcomes(run, "check", "status") == [
+        ("clean", "passed"),
+        ("training/collapse", "passed"),
+    ]
+    (model,) = run.models
+    assert all(epoch.pgd_accuracy is not None for epoch in model.history)
+
+
+def test_a_defence_that_collapsed_fails(suites, pytester, monkeypatch):
+    monkeypatch.setattr(
+        "harness.training.probe", lambda *_: {"fgsm_accuracy": 0.9, "pgd_accuracy": 0.25}
+    )
+    text = re.sub(r"\n\[targets\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(seed=77))
+    spec = pytester.makefile(".toml", defence=text)
+    result, run = suites("-k", "collapse", spec=spec)
+    result.assert_outcomes(failed=1)
+    record = of(run, "training/collapse")
+    assert record.status == "failed"
+    assert "0.9000 under FGSM, but 0.2500 under PGD" in record.reason
 
 
 # Several processes

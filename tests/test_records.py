@@ -15,6 +15,7 @@ from harness.errors import RunError
 from harness.provenance import new_run
 from harness.records import SCHEMA, ModelInfo, Record, Run, counted, read_document, replacing
 from harness.spec import fingerprint
+from harness.statistics import wilson
 
 
 def record(check="clean", status="passed", epsilon=None, correct=90, backend="numpy"):
@@ -44,6 +45,12 @@ def complaint(folder):
 
 
 # Records
+
+
+def test_the_interval_of_several_draws_is_that_of_one():
+    record = counted("mlp", "toy", "saliency/random", 31, 60, draws=3)
+    assert (record.correct, record.total, record.accuracy) == (31, 60, 31 / 60)
+    assert (record.ci_low, record.ci_high) == wilson(10, 20)
 
 
 def test_a_count_becomes_an_accuracy_with_its_interval():

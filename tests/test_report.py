@@ -301,7 +301,7 @@ def test_a_training_that_diverged_is_still_drawn() -> None:
     shown = seen(run)
     assert "training" in shown.sections
     assert "loaded from the cache" in shown.text
-    assert "1 epoch;" in shown.text
+    assert "1 epoch in 1 s;" in shown.text
 
 
 def test_confusion_matrix_counts_true_classes_by_row() -> None:
@@ -370,7 +370,7 @@ def test_a_failure_while_rendering_leaves_the_old_file(
     out.write_text("old")
     run = synthetic_run()
     with monkeypatch.context() as patch:
-        patch.setattr("reports.page.page", lambda run: 1 / 0)
+        patch.setattr("reports.page.page", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             reports.render(run, out)
     with monkeypatch.context() as patch:

@@ -6,7 +6,16 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import SpecError
-from harness.spec import fingerprint, load_spec, one_line, parse_spec, spec_names, suites_folder
+from harness.recipes import RECIPES
+from harness.spec import (
+    TrainingSpec,
+    fingerprint,
+    load_spec,
+    parse_spec,
+    spec_names,
+    suites_folder,
+)
+from harness.text import one_line
 
 SPEC = """\
 name = "toy"
@@ -140,13 +149,14 @@ WRONG = [
     ("dropout = 0.25", "droput = 0.25", "targets.mlp.model.droput: unknown key"),
     (EPSILONS, f"{EPSILONS}\nsteps = 4", "attacks.fgsm.steps: unknown key"),
     ('name = "toy"', "", "name: Field required"),
-    ("epochs = 2", "", "targets.mlp.training.epochs: Field required"),
     ("clean = [0.5, 1.0]", "", "targets.mlp.expect.clean: Field required"),
     # Wrong types: nothing is converted
     ('name = "toy"', "name = 3", "name: * (got 3)"),
     ("seed = 3", 'seed = "3"', "seed: * (got '3')"),
     ("seed = 3", "seed = true", "seed: * (got True)"),
     ("seed = 3", "seed = 3.5", "seed: * (got 3.5)"),
+    ("seed = 3", "seed = 4294967296", "seed: *4294967296* (got 4294967296)"),
+    ('name = "digits"', 'name = "digits"\nseed = 4294967296', "data.seed: * (got 4294967296)"),
     ("seed = 3", "seed = 2024-01-01", "seed: * (got '2024-01-01')"),
     ("epochs = 2", "epochs = true", "targets.mlp.training.epochs: * (got True)"),
     ("1e-2", "true", "targets.mlp.training.learning_rate: * (got True)"),
@@ -180,6 +190,29 @@ WRONG = [
     (EPSILONS, "epsilons = [-0.1, 0.1]", "attacks.fgsm.epsilons.0: * (got -0.1)"),
     (EPSILONS, "epsilons = [0.1, nan]", "attacks.fgsm.epsilons.1: * (got nan)"),
     (EPSILONS, "epsilons = [0.1, inf]", "attacks.fgsm.epsilons.1: * (got inf)"),
+    (EPSILONS, "epsilons = [0.1, 0.1000001]", "attacks.fgsm: epsilons must differ in their first"),
+    # What does not exist
+    ('["numpy", "torch"]', '["numpy", "theano"]',
+     "backends: there is no theano; the backends are torch, keras, numpy"),
+    ("[saliency]", "[attacks.fgms]\nepsilons = [0.1]\n[saliency]",
+     "attacks.fgms: no such attack; the attacks are fgsm, pgd"),
+    # Recipes
+    ("epochs = 2", 'recipe = "fast"', "targets.mlp.training.recipe: * (got 'fast')"),
+    ("epochs = 2", "recipe = 3", "targets.mlp.training.recipe: * (got 3)"),
+    *(("epochs = 2", f'recipe = "{name}"',
+       "targets.mlp.training.adversary.epsilon: Field required")
+      for name in ("fgsm-at", "pgd-at", "trades")),
+    ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilon = 0.0}',
+     "targets.mlp.training.adversary.epsilon: * (got 0.0)"),
+    ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilom = 0.1}',
+     "targets.mlp.training.adversary.epsilon: Field required (and 1 more)"),
+    ("epochs = 2", 'recipe = "pgd-at"\nadversary = 3', "targets.mlp.training.adversary: * (got 3)"),
+    ("epochs = 2", "adversary = {epsilon = 0.1}",
+     "targets.mlp.training.adversary.steps: Field required (and 1 more)"),
+    ("epochs = 2", 'augmentation = "affin"', "targets.mlp.training.augmentation: * (got 'affin')"),
+    ("epochs = 2", "averaging = 1.0", "targets.mlp.training.averaging: * (got 1.0)"),
+    ("epochs = 2", "label_smoothing = 1.0", "targets.mlp.training.label_smoothing: * (got 1.0)"),
+    ("epochs = 2", "weight_decay = nan", "targets.mlp.training.weight_decay: * (got nan)"),
     # What contradicts itself
     (EPSILONS, "epsilons = [0.1, 0.1]", "attacks.fgsm: epsilons must increase*"),
     (EPSILONS, "epsilons = [0.3, 0.1]", "attacks.fgsm: epsilons must increase*"),
@@ -215,6 +248,85 @@ def test_of_several_findings_the_first_is_told_and_the_others_are_counted():
         parse_spec(text, "f.toml")
 
 
+def test_the_largest_seed_and_close_epsilons_are_allowed():
+    spec = parse_spec(edited("seed = 3", "seed = 4294967295"), "f.toml")
+    assert spec.seed == 2**32 - 1
+    spec = parse_spec(edited(EPSILONS, "epsilons = [0.1, 0.100001]"), "f.toml")
+    assert spec.attacks["fgsm"].epsilons == (0.1, 0.100001)
+
+
+def test_a_table_of_no_attacks_is_a_spec_without_attacks():
+    text = edited("[attacks.fgsm]\n" + EPSILONS, "[attacks]").split("[targets.mlp.expect.attacks")[
+        0
+    ]
+    assert parse_spec(text, "f.toml").attacks == {}
+    with pytest.raises(SpecError, match=r"^f\.toml: attacks: Field required$"):
+        parse_spec(text.replace("[attacks]", ""), "f.toml")
+
+
+# Recipes
+
+
+def training(text):
+    return (
+        parse_spec(edited("epochs = 2\nlearning_rate = 1e-2", text), "f.toml")
+        .targets["mlp"]
+        .training
+    )
+
+
+def test_without_a_recipe_it_is_the_standard_one():
+    found = training("")
+    assert found == training('recipe = "standard"')
+    assert (found.epochs, found.batch_size, found.schedule, found.patience) == (
+        15, 128, "cosine", 5,
+    )  # fmt: skip
+    assert (found.weight_decay, found.averaging, found.augmentation) == (0, 0, "none")
+    assert found.adversary is None
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_named_recipe_fills_in_what_is_not_said(name):
+    adversarial = "adversary" in RECIPES[name]
+    found = training(
+        f'recipe = "{name}"' + ("\nadversary = {epsilon = 0.25}" if adversarial else "")
+    )
+    for key, value in RECIPES[name].items():
+        if key != "adversary":
+            assert getattr(found, key) == value, key
+    if adversarial:
+        assert found.adversary.epsilon == 0.25
+        for key, value in RECIPES[name]["adversary"].items():
+            assert getattr(found.adversary, key) == value, key
+    else:
+        assert found.adversary is None
+    assert found.recipe == name
+
+
+def test_what_is_said_wins_and_the_adversary_is_merged():
+    found = training(
+        'recipe = "trades"\nepochs = 3\nlabel_smoothing = 0.25\naugmentation = "none"\n'
+        "adversary = {epsilon = 0.5, steps = 2}"
+    )
+    assert (found.epochs, found.label_smoothing, found.augmentation) == (3, 0.25, "none")
+    assert found.weight_decay == RECIPES["trades"]["weight_decay"]
+    assert found.adversary.model_dump() == {
+        "epsilon": 0.5, "steps": 2, "reach": 2.0, "pull": 3.0, "ramp": 0.2,
+    }  # fmt: skip
+
+
+def test_the_recipes_are_not_changed_by_being_used():
+    before = repr(RECIPES)
+    training('recipe = "trades"\nadversary = {epsilon = 0.5, steps = 2}')
+    assert repr(RECIPES) == before
+
+
+def test_a_recipe_that_is_read_back_is_the_same():
+    for text in ('recipe = "trades"\nadversary = {epsilon = 0.5}', 'recipe = "accurate"', ""):
+        found = training(text)
+        assert TrainingSpec.model_validate_json(found.model_dump_json()) == found
+
+
 # Hash and immutability
 
 
@@ -238,6 +350,9 @@ def test_the_hash_depends_on_what_is_said_and_not_on_how():
         ("top = 0.2", "top = 0.21"),
         ("[16, 8]", "[8, 16]"),
         ("epochs = 2", "epochs = 3"),
+        ("epochs = 2", 'epochs = 2\nrecipe = "accurate"'),
+        ("epochs = 2", "epochs = 2\naveraging = 0.9"),
+        ("dropout = 0.25", "dropout = 0.25\nbatch_norm = true"),
         ("[0.0, 0.6]", "[0.0, 0.61]"),
         ("saliency_margin = 0.05", ""),
     ],

@@ -9,6 +9,7 @@ from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableErr
 from harness.protocol import GRADIENT, Architecture
 from harness.records import Run
 from harness.spec import SaliencySpec
+from harness.statistics import wilson
 from harness.subject import Subject
 from harness.training import initial_weights
 
@@ -236,6 +237,13 @@ def test_occlusion_counts_an_answer_per_image_and_draw():
     assert [r.check for r in subject.run.records] == [f"saliency/{c}" for c in records]
     assert {c: r.total for c, r in records.items()} == {"top": N, "random": 3 * N, "least": N}
     assert all(r.epsilon is None and r.status == "measured" for r in records.values())
+
+
+def test_the_interval_of_random_occlusion_is_that_of_one_draw():
+    """Three draws ask the same images three times, which are no three times as many images."""
+    record = make_subject().occluded("random", SALIENCY, seed=0)
+    assert record.total == 3 * N
+    assert (record.ci_low, record.ci_high) == wilson(round(record.correct / 3), N)
 
 
 def test_random_occlusion_follows_the_seed():

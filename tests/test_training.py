@@ -7,11 +7,14 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import toy_training
+from backends_at_hand import NAMES, at_hand
 
 from backends.numpy_backend import NumpyBackend
+from harness import registry
 from harness.data import Part
 from harness.model_store import ModelKey, load_or_train
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Penalties
 from harness.spec import TrainingSpec
 from harness.training import TrainingError, initial_weights, learning_rates, train
 
@@ -22,7 +25,8 @@ class Scripted:
     """After epoch e it is right on as many of 10 images, and as surely, as the script says.
 
     ``weights`` answers the number of the epoch, so that it shows which epoch's were kept. Its own
-    model: the loop asks it for no more than logits and weights.
+    model: the loop asks it for no more than logits and weights. Whatever the weights, inference is
+    the script's.
     """
 
     def __init__(self, script=((5, 1.0),), losses=(1.0,), steps=1):
@@ -30,17 +34,22 @@ class Scripted:
         self.losses = losses
         self.steps_an_epoch = steps
         self.model = self
-        self.batches, self.rates = [], []
+        self.batches, self.rates, self.targets, self.judged = [], [], [], []
 
     @property
     def epoch(self):
         return math.ceil(len(self.batches) / self.steps_an_epoch)
 
-    def step(self, x, y, learning_rate):
+    def step(self, x, targets, learning_rate):
         loss = self.losses[len(self.batches) % len(self.losses)]
         self.batches.append(x[:, 0].astype(int).tolist())
         self.rates.append(learning_rate)
+        self.targets.append(targets)
         return loss, 1
+
+    def inference(self, weights):
+        self.judged.append(weights)
+        return self
 
     def asarray(self, values):
         return values
@@ -135,7 +144,7 @@ def test_a_loss_that_is_no_number_is_one_line_and_nothing_is_stored(
     key = ModelKey("data", Architecture((1,), (2,), 2), spec, 0, NumpyBackend())
     trainer = Scripted([5, 5], losses=[1.0, loss])
     with pytest.raises(TrainingError) as error:
-        load_or_train(key, lambda: run(trainer, part, spec), retrain=False)
+        load_or_train(key, lambda _: run(trainer, part, spec), retrain=False)
     assert str(error.value).startswith("training mlp in toy: ")
     for words in (str(loss), "epoch 2", "learning_rate", "0.25"):
         assert words in str(error.value)
@@ -148,7 +157,9 @@ def test_weights_that_explode_in_an_epochs_last_step_are_one_line_too(part):
     """The loss of the only step is taken before it, so it is finite: the weights no more are."""
     net = Architecture((1,), (4,), 2)
     weights = initial_weights(net, 0)
-    trainer = NumpyBackend().trainer(net, weights, bounds=(0.0, 10.0), l2=0.0, seed=0)
+    trainer = NumpyBackend().trainer(
+        net, weights, bounds=(0.0, 10.0), penalties=Penalties(), seed=0
+    )
     with pytest.raises(TrainingError, match="training mlp in toy: ") as error:
         run(trainer, part, recipe(1, learning_rate=1e38))
     assert "learning_rate" in str(error.value)
@@ -168,6 +179,17 @@ def test_a_cosine_falls_from_the_rate_to_zero():
     rate = learning_rates(recipe(2, learning_rate=2.0, schedule="cosine"), steps=2)
     half = 1 / math.sqrt(2)
     assert [rate(step) for step in range(5)] == pytest.approx([2, 1 + half, 1, 1 - half, 0])
+
+
+def test_one_cycle_rises_for_a_fifth_and_falls_to_zero():
+    """Two epochs of five steps: it rises to the rate in two, then falls by half a cosine."""
+    rate = learning_rates(recipe(2, learning_rate=3.0, schedule="one-cycle"), steps=5)
+    found = [rate(step) for step in range(11)]
+    assert found[:3] == pytest.approx([1, 2, 3])
+    assert found[6] == pytest.approx(1.5)
+    assert found[10] == pytest.approx(0, abs=1e-12)
+    assert found[2:] == sorted(found[2:], reverse=True)
+    assert found[4] == pytest.approx(3 * (1 + math.cos(math.pi / 4)) / 2)
 
 
 def test_every_step_gets_its_own_rate(part):
@@ -200,18 +222,117 @@ def test_the_order_is_that_of_the_seed(part):
     assert orders(part, seed=4) != orders(part, seed=5)
 
 
-def test_images_and_labels_stay_together():
-    class Checking(Scripted):
-        def step(self, x, y, learning_rate):
-            assert (x[:, 0] % 3 == y).all()
-            return super().step(x, y, learning_rate)
+class ThreeClasses(Scripted):
+    """The same, of three classes."""
 
+    def logits(self, x):
+        return np.pad(super().logits(x), ((0, 0), (0, 1)))
+
+
+def of_three_classes():
+    """Images that show their own number, of class number modulo 3."""
     x = np.arange(COUNT, dtype=np.float32).reshape(-1, 1)
     part = Part(x, np.arange(COUNT) % 3, np.arange(COUNT))
-    validation = Part(x, np.zeros(COUNT, np.int64), np.arange(COUNT))
-    trainer = Checking([1])
-    train(trainer, part, validation, recipe(1, batch_size=3), seed=1, title="")
+    return part, Part(x, np.zeros(COUNT, np.int64), np.arange(COUNT))
+
+
+@pytest.mark.parametrize(("smoothing", "high", "low"), [(0.0, 1.0, 0.0), (0.3, 0.8, 0.1)])
+def test_images_stay_with_their_targets_and_these_are_smoothed(smoothing, high, low):
+    """With a share of 0.3 over three classes: 0.7 + 0.1 for the true one, and 0.1 for others."""
+    trainer = ThreeClasses([1])
+    training, validation = of_three_classes()
+    spec = recipe(1, batch_size=3, label_smoothing=smoothing)
+    train(trainer, training, validation, spec, seed=1, title="")
     assert len(trainer.batches) == 4
+    for numbers, targets in zip(trainer.batches, trainer.targets, strict=True):
+        assert targets.dtype == np.float32
+        true = np.arange(3) == np.array(numbers)[:, None] % 3
+        np.testing.assert_allclose(targets, np.where(true, high, low), rtol=1e-6)
+
+
+# Averaged weights
+
+
+class Counting(Scripted):
+    """Its weights are the number of steps that it has taken."""
+
+    def weights(self):
+        return {"steps": np.array([len(self.batches)], np.float32)}
+
+
+def test_averaged_weights_by_hand(part):
+    """Ten steps an epoch, and an update after steps 1, 17 and 33.
+
+    The decay of update u is (1 + u) / (10 + u), at first less than 0.9¹⁶ = 0.1853: 2/11 and 3/12.
+    """
+    trainer = Counting([1, 2, 3, 4], steps=10)
+    trained = run(trainer, part, recipe(4, batch_size=1, averaging=0.9))
+    first = 1.0
+    second = first + (1 - 2 / 11) * (17 - first)
+    third = second + (1 - 0.9**16) * (33 - second)
+    judged = [weights["steps"].item() for weights in trainer.judged]
+    assert judged == pytest.approx([first, second, second, third], rel=1e-6)
+    assert trained.best_epoch == 4
+    assert trained.weights["steps"].item() == pytest.approx(third, rel=1e-6)
+    assert trained.weights["steps"].dtype == np.float32
+
+
+def test_without_averaging_the_weights_are_the_last(part):
+    trainer = Counting([1, 2], steps=10)
+    run(trainer, part, recipe(2, batch_size=1))
+    assert [weights["steps"].item() for weights in trainer.judged] == [10, 20]
+
+
+# All backends
+
+
+def test_every_backend_sees_the_same_images_and_targets():
+    """In the accurate recipe, with its distortions and smoothed labels."""
+
+    class Recording:
+        def __init__(self, trainer):
+            self.trainer, self.seen = trainer, []
+
+        def __getattr__(self, name):
+            return getattr(self.trainer, name)
+
+        def step(self, x, targets, learning_rate):
+            self.seen.append((x.copy(), targets.copy(), learning_rate))
+            return self.trainer.step(x, targets, learning_rate)
+
+    recipe = toy_training.toy_recipe(epochs=2)
+    recordings = []
+    for name in NAMES:
+        if name != "numpy" and registry.missing(name):
+            continue
+        trainer = Recording(toy_training.toy_trainer(name, recipe))
+        toy_training.toy_train(name, recipe, trainer)
+        recordings.append(trainer.seen)
+    first, *others = recordings
+    assert len(first) == 10
+    for other in others:
+        for (x, targets, rate), (x_, targets_, rate_) in zip(first, other, strict=True):
+            np.testing.assert_array_equal(x, x_)
+            np.testing.assert_array_equal(targets, targets_)
+            assert rate == rate_
+    # They are distorted, and differently in each epoch.
+    ordered = [np.sort(np.concatenate([x.sum(axis=(1, 2)) for x, _, _ in part]))
+               for part in (first[:5], first[5:])]  # fmt: skip
+    plain = np.sort(toy_training.TRAINING.x.sum(axis=(1, 2)))
+    assert not np.allclose(ordered[0], plain)
+    assert not np.allclose(ordered[0], ordered[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_weights_to_the_last_bit(name):
+    at_hand(name)
+    recipe = toy_training.toy_recipe(epochs=3)
+    first, again, other = (toy_training.toy_train(name, recipe, seed=s) for s in (3, 3, 4))
+    assert toy_training.same_weights(first.weights, again.weights)
+    assert toy_training.without_seconds(first.history) == toy_training.without_seconds(
+        again.history
+    )
+    assert not toy_training.same_weights(first.weights, other.weights)
 
 
 # Initial weights

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
 from harness.errors import SpecError
 from harness.protocol import Attack
 
-ATTACKS: dict[str, type[Attack]] = {
+ATTACKS: dict[str, Callable[[], Attack]] = {
     "fgsm": FGSM,
+    "pgd": PGD,
 }
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 from harness.cache import cache_dir
 from harness.errors import DataError
 from harness.records import replacing
-from harness.spec import one_line
+from harness.text import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress

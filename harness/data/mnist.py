@@ -16,7 +16,7 @@ import numpy as np
 from harness.data.dataset import Bytes, Source
 from harness.data.download import RemoteFile, locate
 from harness.errors import DataError
-from harness.spec import one_line
+from harness.text import one_line
 
 
 @dataclass(frozen=True)

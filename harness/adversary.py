@@ -1,0 +1,77 @@
+"""Adversarial training: who distorts the images, and whether the defence holds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
+from harness.measure import correct_count, sweep
+from harness.objectives import Divergence, LogOdds
+from harness.protocol import FloatArray, IntArray, Model
+from harness.spec import AdversarySpec
+
+PROBED = 1000
+"""Validation images that are attacked after each epoch."""
+PROBE_STEPS = 10
+
+
+class Adversary:
+    """Perturbs training images, as a spec says."""
+
+    def __init__(self, spec: AdversarySpec) -> None:
+        self.spec = spec
+        self.epsilon = spec.epsilon
+        self.pull = spec.pull
+
+    def perturb(
+        self,
+        model: Model,
+        x: FloatArray,
+        y: IntArray,
+        progress: float,
+        random: np.random.Generator,
+    ) -> FloatArray:
+        """Images in the ball around a batch (n, *shape) that the model finds hard.
+
+        Args:
+            model: The model in training, in inference mode.
+            x: Images within the model's bounds.
+            y: Labels, (n,).
+            progress: How much of the training is over, in [0, 1); epsilon grows at its beginning.
+            random: Draws the starting points.
+        """
+        ramp = self.spec.ramp
+        epsilon = self.epsilon * min(1.0, progress / ramp if ramp else 1.0)
+        attack = PGD(
+            steps=self.spec.steps,
+            reach=self.spec.reach,
+            start=lambda shape: random.uniform(-1, 1, shape).astype(np.float32),
+            objective=Divergence() if self.pull else LogOdds(),
+        )
+        images = model.asarray(x)
+        wanted = _softmax(model.numpy(model.logits(images))) if self.pull else y
+        (perturbed,) = attack.perturb(model, images, model.asarray(wanted), [epsilon])
+        return model.numpy(perturbed)
+
+
+def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str, float]:
+    """Accuracy of the first images under FGSM and under PGD.
+
+    A defence can learn to fool FGSM alone; then the two lie far apart (``Epoch.collapsed``).
+
+    Raises:
+        MeasurementError: The model's logits are not finite.
+    """
+    images, labels = x[:PROBED], y[:PROBED]
+    found = {}
+    for attack in (FGSM(), PGD(steps=PROBE_STEPS)):
+        (result,) = sweep(model, attack, images, labels, [epsilon])
+        right = correct_count(result.answers, labels)
+        found[f"{attack.name}_accuracy"] = right / len(labels)
+    return found
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))

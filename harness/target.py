@@ -1,0 +1,75 @@
+"""What a suite's test can ask of the model it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from harness.bench import Bench
+from harness.records import Record
+
+
+class Target:
+    """The fixture ``target``: one target in one backend, measured when asked.
+
+    Args:
+        bench: Makes the data and the models.
+        backend: Name of the backend.
+        name: Name of the target.
+        epsilons: Those selected, by backend, target and attack.
+        save: Writes the run; called after each measurement, before it is judged.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        backend: str,
+        name: str,
+        epsilons: Mapping[tuple[str, str, str], Sequence[float]],
+        save: Callable[[], None],
+    ) -> None:
+        self._bench = bench
+        self._epsilons = epsilons
+        self._save = save
+        self._subject = self._bench.subject(backend, name)
+        self._sweeps: dict[str, dict[float | None, Record]] = {}
+        self._occluded: dict[str, Record] = {}
+        self.backend = backend
+        self.name = name
+
+    def clean(self) -> Record:
+        """Accuracy on the test images as they are."""
+        return self._kept(self._subject.clean())
+
+    def attacked(self, attack: str, epsilon: float) -> Record:
+        """Accuracy under an attack; the first call measures all selected epsilons at once."""
+        if attack not in self._sweeps:
+            epsilons = self._epsilons[self.backend, self.name, attack]
+            records = self._subject.attacked(attack, sorted(set(epsilons)))
+            self._sweeps[attack] = {record.epsilon: record for record in records}
+            self._save()
+        return self._sweeps[attack][epsilon]
+
+    def occluded(self, choice: str) -> Record:
+        """Accuracy with the ``top``, ``random`` or ``least`` salient pixels covered.
+
+        The random pixels are always measured too: the others are judged beside them.
+        """
+        spec = self._bench.spec
+        for needed in ("random", choice):
+            if needed not in self._occluded:
+                record = self._subject.occluded(needed, spec.saliency, spec.seed)
+                self._occluded[needed] = self._kept(record)
+        return self._occluded[choice]
+
+    def collapse(self) -> Record:
+        """Whether the defence fools FGSM alone, as seen in its training."""
+        return self._kept(self._bench.collapse(self.backend, self.name))
+
+    def conformance(self, rule: str) -> Record:
+        """One check of the protocol."""
+        return self._kept(self._bench.conformance(self.backend, self.name, rule))
+
+    def _kept(self, record: Record) -> Record:
+        """The record, safe on disk: it is stored before it is judged."""
+        self._save()
+        return record

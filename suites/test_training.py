@@ -1,0 +1,9 @@
+"""Is an adversarially trained defence more than a way to fool FGSM?"""
+
+import pytest
+
+
+@pytest.mark.check("training/collapse")
+@pytest.mark.defended
+def test_defence_has_not_collapsed(target, judge):
+    judge(target.collapse())

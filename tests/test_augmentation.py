@@ -1,0 +1,205 @@
+"""Affine distortions: moves done by hand, discs that stay where they are, limits for any image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.augmentation import Affine
+
+STILL = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
+
+
+class Extreme:
+    """Instead of random numbers the upper ends of their ranges, or the lower ones."""
+
+    def __init__(self, upper=True):
+        self.upper = upper
+
+    def uniform(self, low, high, size):
+        return np.full(size, high if self.upper else low)
+
+
+def affine(**ranges):
+    return Affine(**(STILL | ranges))
+
+
+def numbered(height, width, count=1):
+    """Images of which no two pixels are equal."""
+    size = count * height * width
+    return (np.arange(1, size + 1, dtype=np.float32) / size).reshape(count, height, width)
+
+
+def disc(size=28):
+    """An image of a soft disc in the middle: the same from all sides."""
+    centre = (size - 1) / 2
+    rows, columns = np.mgrid[:size, :size]
+    distance = np.hypot(rows - centre, columns - centre)
+    return np.exp(-((distance / (size / 7)) ** 4)).astype(np.float32)[None]
+
+
+def moments(image):
+    """Mass, centre and spreads along rows and columns, and their correlation's numerator."""
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    mass = image.sum()
+    row, column = (image * rows).sum() / mass, (image * columns).sum() / mass
+    away = rows - row, columns - column
+    tall, wide, slant = (
+        (image * a * b).sum() / mass
+        for a, b in ((away[0], away[0]), (away[1], away[1]), (away[0], away[1]))
+    )
+    return {"mass": mass, "row": row, "column": column, "tall": tall, "wide": wide, "slant": slant}
+
+
+# By hand
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 4), (5, 8), (28, 28)])
+def test_ranges_of_zero_give_the_image_back(shape):
+    x = numbered(*shape, count=3)
+    np.testing.assert_array_equal(affine()(x, np.random.default_rng(0)), x)
+
+
+@pytest.mark.parametrize("upper", [True, False])
+def test_a_shift_by_whole_pixels(upper):
+    x = numbered(5, 7, count=2)
+    expected = np.zeros_like(x)
+    if upper:
+        expected[:, :-2, :-2] = x[:, 2:, 2:]
+    else:
+        expected[:, 2:, 2:] = x[:, :-2, :-2]
+    np.testing.assert_array_equal(affine(shift=2)(x, Extreme(upper)), expected)
+
+
+def test_a_shift_by_half_a_pixel_is_the_mean_of_four():
+    x = numbered(3, 3)
+    found = affine(shift=0.5)(x, Extreme())
+    assert found[0, 0, 0] == pytest.approx(x[0, :2, :2].mean(), rel=1e-6)
+    # In the last row and column the pixels outside are zero.
+    assert found[0, 2, 2] == pytest.approx(x[0, 2, 2] / 4, rel=1e-6)
+    assert found[0, 0, 2] == pytest.approx((x[0, 0, 2] + x[0, 1, 2]) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.parametrize(("upper", "turns"), [(True, -1), (False, 1)])
+def test_a_quarter_of_a_turn(size, upper, turns):
+    x = numbered(size, size)
+    found = affine(rotation=90)(x, Extreme(upper))
+    # Rounding may reach a hair beyond the edge, so the last pixel is not exactly there.
+    np.testing.assert_allclose(found[0], np.rot90(x[0], turns), atol=1e-5)
+
+
+def test_a_scale_of_one_half_more_shows_less_than_the_whole_smaller():
+    """Places 1.5 times as far from the middle: of five pixels the outermost are outside."""
+    x = numbered(5, 5)
+    found = affine(scale=0.5)(x, Extreme())
+    assert found[0, 2, 2] == x[0, 2, 2]
+    assert found[0, 1, 2] == pytest.approx((x[0, 0, 2] + x[0, 1, 2]) / 2, rel=1e-6)
+    assert not found[0, [0, 4]].any()
+    assert not found[0, :, [0, 4]].any()
+
+
+def test_a_shear_moves_each_column_by_its_distance_from_the_middle():
+    x = numbered(5, 3)
+    found = affine(shear=1.0)(x, Extreme())
+    np.testing.assert_allclose(found[0, :, 1], x[0, :, 1], rtol=1e-6)
+    np.testing.assert_allclose(found[0, 1:, 0], x[0, :-1, 0], rtol=1e-6)
+    np.testing.assert_allclose(found[0, :-1, 2], x[0, 1:, 2], rtol=1e-6)
+    assert found[0, 0, 0] == found[0, -1, 2] == 0
+
+
+def test_what_comes_from_outside_is_zero():
+    x = np.ones((1, 6, 6), np.float32)
+    assert not affine(shift=40)(x, Extreme()).any()
+    assert not affine(shift=40)(x, Extreme(upper=False)).any()
+    far = affine(shift=3)(x, Extreme())
+    assert far[0, :3, :3].all()
+    assert not far[0, 3:].any()
+    assert not far[0, :, 3:].any()
+
+
+# Moments
+
+
+def test_a_disc_is_the_same_however_it_is_turned():
+    x = np.repeat(disc(), 50, axis=0)
+    turned = affine(rotation=180)(x, np.random.default_rng(0))
+    assert abs(turned - x).max() < 0.05  # interpolation flattens it a little
+    np.testing.assert_allclose(turned.sum(axis=(1, 2)), x.sum(axis=(1, 2)), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "changes"),
+    [
+        ({"scale": 0.25}, {"mass": 1 / 1.25**2, "tall": 1 / 1.25**2, "wide": 1 / 1.25**2}),
+        ({"rotation": 30}, {}),
+        ({"shear": 0.5}, {"tall": 1.25}),
+        ({"shift": 3}, {"row": 10.5 / 13.5, "column": 10.5 / 13.5}),
+    ],
+    ids=lambda value: next(iter(value), "") if isinstance(value, dict) else None,
+)
+def test_mass_place_and_spreads_change_as_they_should(ranges, changes):
+    x = disc()
+    before, after = moments(x[0]), moments(affine(**ranges)(x, Extreme())[0])
+    for name in ("mass", "row", "column", "tall", "wide"):
+        # Interpolation blurs, which adds up to a sixth of a squared pixel to the spreads.
+        blur = 0.17 if name in ("tall", "wide") else 0.0
+        expected = before[name] * changes.get(name, 1)
+        assert expected * 0.985 <= after[name] <= expected * 1.015 + blur, name
+    # A column moves by half a row per column.
+    expected = -0.5 * before["wide"] if "shear" in ranges else 0
+    assert after["slant"] == pytest.approx(expected, abs=0.01 * before["wide"])
+
+
+# Any image
+
+
+@settings(deadline=None, max_examples=60, database=None)
+@given(
+    count=st.integers(1, 4),
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    low=st.sampled_from([0.0, -1.0]),
+    seed=st.integers(0, 2**32 - 1),
+    ranges=st.fixed_dictionaries(
+        {
+            "rotation": st.sampled_from([0.0, 15.0, 180.0]),
+            "scale": st.sampled_from([0.0, 0.12, 0.9]),
+            "shear": st.sampled_from([0.0, 0.1, 2.0]),
+            "shift": st.sampled_from([0.0, 2.0, 50.0]),
+        }
+    ),
+)
+def test_shape_type_and_range_are_kept_and_nothing_else_changes(
+    count, height, width, low, seed, ranges
+):
+    x = np.random.default_rng(seed).uniform(low, 1, (count, height, width)).astype(np.float32)
+    x.flags.writeable = False
+    before = x.copy()
+    found = Affine(**ranges)(x, np.random.default_rng(seed))
+    assert (found.shape, found.dtype) == (x.shape, np.float32)
+    assert found.max() <= max(x.max(), 0) + 1e-6
+    assert found.min() >= min(x.min(), 0) - 1e-6
+    np.testing.assert_array_equal(x, before)
+
+
+def test_the_generator_decides_and_each_image_is_distorted_in_its_own_way():
+    x = np.repeat(numbered(8, 8), 5, axis=0)
+    first, again, other = (Affine()(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len({image.tobytes() for image in first}) == 5
+    # The generator goes on, so that the next batch is distorted in another way.
+    random = np.random.default_rng(1)
+    assert not np.array_equal(Affine()(x, random), Affine()(x, random))
+
+
+def test_an_image_does_not_depend_on_its_neighbours():
+    """The last row of one image lies beside the first of the next in memory."""
+    x = np.zeros((3, 4, 4), np.float32)
+    x[1] = 1
+    found = affine(shift=2)(x, Extreme())
+    assert not found[[0, 2]].any()
+    assert found[1].sum() == 4
