@@ -107,6 +107,7 @@ class SharedStudy:
                 self.study.add_trial(create_trial(state=TrialState.WAITING))
         self._first_seen: dict[int, float] = {}
         self._lost = False
+        self._stale_locks: set[Path] = set()
 
     def work(
         self,
@@ -187,6 +188,9 @@ class SharedStudy:
                     self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                 except UpdateFinishedTrialError:
                     continue  # another worker was faster
+        # Not before their trials have failed: without its lock a worker's death is not known.
+        while self._stale_locks:
+            self._stale_locks.pop().unlink(missing_ok=True)
         for point in set(range(self.size)) - set(self.holders()):
             on_grid = {"grid_id": point, "search_space": self.choices}
             self.study.add_trial(
@@ -204,7 +208,10 @@ class SharedStudy:
         if worker is None:
             seen = self._first_seen.setdefault(trial.number, time.monotonic())
             return time.monotonic() - seen > SIGNED
-        return worker["host"] == socket.gethostname() and _is_free(_lock_path(worker))
+        if worker["host"] != socket.gethostname() or not _is_free(_lock_path(worker)):
+            return False
+        self._stale_locks.add(_lock_path(worker))
+        return True
 
     def _point(self, trial: FrozenTrial) -> int | None:
         point = trial.user_attrs.get("point", trial.number)

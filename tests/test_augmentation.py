@@ -110,6 +110,17 @@ def test_a_shear_moves_each_column_by_its_distance_from_the_middle():
     assert found[0, 0, 0] == found[0, -1, 2] == 0
 
 
+def test_a_quarter_of_a_turn_after_a_shear():
+    """From the middle, the pixel at (r, c) comes from (r + c, c) turned: (-c, r + c)."""
+    x = numbered(5, 5)
+    found = affine(rotation=90, shear=1.0)(x, Extreme())
+    for row in (-2, -1, 0, 1, 2):
+        for column in (-2, -1, 0, 1, 2):
+            place = 2 - column, 2 + row + column
+            expected = x[0][place] if 0 <= place[1] < 5 else 0
+            assert found[0, 2 + row, 2 + column] == pytest.approx(expected, abs=1e-4)
+
+
 def test_what_comes_from_outside_is_zero():
     x = np.ones((1, 6, 6), np.float32)
     assert not affine(shift=40)(x, Extreme()).any()
@@ -194,6 +205,21 @@ def test_the_generator_decides_and_each_image_is_distorted_in_its_own_way():
     # The generator goes on, so that the next batch is distorted in another way.
     random = np.random.default_rng(1)
     assert not np.array_equal(Affine()(x, random), Affine()(x, random))
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_each_distortion_is_drawn_for_each_image(name):
+    x = np.repeat(numbered(8, 8), 5, axis=0)
+    found = affine(**{name: 1.0 if name != "rotation" else 30.0})(x, np.random.default_rng(0))
+    assert len({image.tobytes() for image in found}) == 5
+
+
+def test_height_and_width_are_scaled_each_on_its_own():
+    x = np.repeat(disc(), 40, axis=0)
+    shapes = [moments(image) for image in affine(scale=0.3)(x, np.random.default_rng(0))]
+    ratios = np.array([shape["tall"] / shape["wide"] for shape in shapes])
+    assert ratios.min() < 0.8
+    assert ratios.max() > 1.25
 
 
 def test_an_image_does_not_depend_on_its_neighbours():

@@ -167,10 +167,13 @@ def test_two_processes_share_the_work_and_find_the_same(done, tmp_path, monkeypa
     evaluate, database = Search.evaluate, tmp_path / "search.db"
 
     def patiently(self, trial, on_grid):
-        wait_for(lambda: {str(t.user_attrs.get("worker")) for t in trials_in(database)}, at_least=3)
+        wait_for(
+            lambda: {t.user_attrs["worker"]["lock"] for t in trials_in(database) if t.user_attrs},
+            at_least=2,
+        )
         return evaluate(self, trial, on_grid)
 
-    # Only in this process: with its own name and that of trials without one, the third is another.
+    # In this process alone: it waits until the other one has taken a point.
     monkeypatch.setattr(Search, "evaluate", patiently)
     again = search(spec_of(), "numpy", tmp_path, jobs=2)
     strip = {"seconds"}
@@ -262,7 +265,10 @@ def test_a_point_whose_worker_died_is_taken_over_once(tmp_path):
     (dead,) = [t for t in trials_in(path, "toy") if t.state == TrialState.RUNNING]
     taken, study = [], study_at(path)
     other = study_at(path)
+    lock = search_study._lock_path(dead.user_attrs["worker"])
+    assert lock.exists()
     study._reopen()
+    assert not lock.exists()
     other._reopen()  # two find the point open, and only one trial for it may count
     work(study, lambda trial, on_grid: taken.append(point_of(trial)) or 0.5)
     assert len(taken) == len(set(taken)) == 8
