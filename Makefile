@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test mnist clean
+.PHONY: demo test mnist peers clean
 
 ## demo: install, run the digits benchmark in every backend, and say where the report is
 demo: $(VENV)/.all
@@ -17,6 +17,10 @@ test: $(VENV)/.tox
 ## mnist: the checks on real MNIST, with both frameworks in one process
 mnist: $(VENV)/.tox
 	$(BIN)/tox run -e mnist
+
+## peers: agreement with Foolbox, torchattacks, CleverHans and ART on the same networks
+peers: $(VENV)/.tox
+	$(BIN)/tox run -e peers
 
 clean:
 	rm -rf $(VENV) .tox build dist results

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.attacks.ball import Ball
 from harness.attacks.fgsm import FGSM
-from harness.attacks.pgd import PGD
+from harness.attacks.pgd import PGD, climb
 from harness.measure import correct_count, sweep
 from harness.objectives import Divergence, LogOdds
 from harness.protocol import FloatArray, IntArray, Model
@@ -43,15 +44,18 @@ class Adversary:
         """
         ramp = self.spec.ramp
         epsilon = self.epsilon * min(1.0, progress / ramp if ramp else 1.0)
-        attack = PGD(
-            steps=self.spec.steps,
-            reach=self.spec.reach,
-            start=lambda shape: random.uniform(-1, 1, shape).astype(np.float32),
-            objective=Divergence() if self.pull else LogOdds(),
-        )
         images = model.asarray(x)
         wanted = _softmax(model.numpy(model.logits(images))) if self.pull else y
-        (perturbed,) = attack.perturb(model, images, model.asarray(wanted), [epsilon])
+        ball = Ball(model, images, epsilon)
+        begin = random.uniform(-1, 1, x.shape).astype(np.float32)
+        perturbed = climb(
+            ball,
+            model.asarray(wanted),
+            Divergence() if self.pull else LogOdds(),
+            ball.project(images + epsilon * model.asarray(begin)),
+            epsilon * self.spec.reach / self.spec.steps,
+            self.spec.steps,
+        )
         return model.numpy(perturbed)
 
 

@@ -20,6 +20,7 @@ from harness.records import ModelInfo, Record
 from harness.spec import Spec
 from harness.subject import Subject
 from harness.training import Trained, initial_weights, train
+from harness.validity import Evidence
 
 
 class Bench:
@@ -45,6 +46,7 @@ class Bench:
         self.run = new_run(spec.model_dump(mode="json"))
         self._subjects: dict[tuple[str, str], Subject] = {}
         self._cases: dict[tuple[str, str], Case] = {}
+        self._evidence: dict[tuple[str, str], Evidence] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -71,6 +73,14 @@ class Bench:
         if key not in self._cases:
             self._cases[key] = self._case(subject)
         return subject.conformance(rule, self._cases[key])
+
+    def validity(self, backend: str, target: str, rule: str) -> Record:
+        """One check of whether a target's robustness numbers can be trusted."""
+        subject = self.subject(backend, target)
+        key = (backend, target)
+        if key not in self._evidence:
+            self._evidence[key] = Evidence(subject.model, subject.x, subject.y, seed=self.spec.seed)
+        return subject.validity(rule, self._evidence[key])
 
     def collapse(self, backend: str, target: str) -> Record:
         """Whether the model of an adversarially trained target fools FGSM but not PGD."""

@@ -1,4 +1,4 @@
-"""The one family of errors whose message is meant for the person at the keyboard."""
+"""Errors whose message is meant for the person at the keyboard, and those of a measurement."""
 
 
 class HarnessError(Exception):
@@ -19,3 +19,7 @@ class BackendError(HarnessError):
 
 class RunError(HarnessError):
     """A stored run or baseline that is missing, truncated, or of another schema."""
+
+
+class MeasurementError(Exception):
+    """A measurement that cannot be trusted, so that no number is given."""

@@ -33,7 +33,7 @@ from harness.records import Key, Record, Run, Status, read_document, replacing
 from harness.spec import first_problem
 from harness.text import one_line
 
-SCHEMA = 1
+SCHEMA = 2
 TOLERANCE = 0.005
 ACCEPT = "harness gate RUN --baseline FILE --update"
 DIRECTIONLESS = "saliency/"

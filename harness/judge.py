@@ -65,7 +65,7 @@ def _moved_at_zero(record: Record, run: Run) -> int:
     attacked = run.arrays.get(f"{prefix}/{record.check}@0/predictions")
     if clean is None or attacked is None:
         return 0
-    return int(np.sum(clean != attacked))
+    return int(np.sum(clean[: len(attacked)] != attacked))
 
 
 def _below(record: Record, low: float) -> str:

@@ -13,7 +13,7 @@ from harness.attacks import make_attack
 from harness.conformance import EPSILONS, looks_like_probabilities
 from harness.errors import HarnessError
 from harness.measure import TOLERANCE, logits_of
-from harness.protocol import Bounds, FloatArray, IntArray, Model
+from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
 from harness.records import Run
 from harness.registry import backend_of, made_by
@@ -45,7 +45,7 @@ def evaluate(
     model: Model,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
-    attacks: Sequence[str] = ("fgsm",),
+    attacks: Sequence[str | Attack] = ("fgsm",),
     epsilons: Sequence[float] = EPSILONS,
     *,
     name: str = "model",
@@ -56,8 +56,8 @@ def evaluate(
         model: A wrapped network, or any other ``protocol.Model``.
         x: Images, (n, *shape), floats within ``model.bounds``.
         y: True labels, (n,) integers from 0.
-        attacks: Names of attacks.
-        epsilons: L∞ radii in pixel units, each ≥ 0.
+        attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
+        epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
         name: What the records call the model.
 
     Returns:
@@ -74,18 +74,17 @@ def evaluate(
     images, labels = _images(x, model.bounds), _labels(y)
     if len(images) != len(labels):
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
-    for attack in attacks:
-        make_attack(attack)
+    made = [make_attack(one) if isinstance(one, str) else one for one in attacks]
     radii = _radii(epsilons)
     _check_outputs(model, images, labels)
 
     kind, versions = made_by(model)
-    run = new_run({"name": name, "attacks": {a: {"epsilons": radii} for a in attacks}})
+    run = new_run({"name": name, "attacks": {a.name: {"epsilons": radii} for a in made}})
     run.versions |= versions
     run.arrays["labels"] = labels.astype(np.int16)
     subject = Subject(run, kind, name, model, images, labels)
     subject.clean()
-    for attack in attacks:
+    for attack in made:
         subject.attacked(attack, radii)
     run.finished = True
     return run
@@ -121,7 +120,7 @@ def _labels(y: npt.ArrayLike) -> IntArray:
 
 def _radii(epsilons: Sequence[float]) -> list[float]:
     try:
-        radii = [float(epsilon) + 0.0 for epsilon in epsilons]  # no -0.0
+        radii = sorted(float(epsilon) + 0.0 for epsilon in epsilons)  # no -0.0
     except (TypeError, ValueError):
         radii = []
     if not radii or not all(np.isfinite(radius) and radius >= 0 for radius in radii):

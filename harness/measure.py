@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -9,15 +10,18 @@ from itertools import zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from harness.protocol import Array, Attack, FloatArray, IntArray, Model
+from harness.errors import MeasurementError
+from harness.norms import NORMS
+from harness.protocol import Array, Attack, FloatArray, IntArray, Model, NormName
 
 BATCH = 1000
+"""Images per call, unless they are so large that fewer fit the memory bound."""
+MEMORY = 256 * 2**20
+"""Bytes that one batch of images may take up, with all that an attack keeps beside it."""
+COPIES = 16
+"""Arrays of the size of the batch that an attack keeps, at most."""
 TOLERANCE = 1e-6
 """How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
-
-
-class MeasurementError(Exception):
-    """A measurement that cannot be trusted, so that no number is given."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Attacked:
     """What a model says of n images attacked at one epsilon.
 
     Attributes:
-        epsilon: L∞ radius in pixel units.
+        epsilon: Radius in pixel units.
         answers: Predictions on the adversarial images.
         kept: The adversarial images that were asked for, (m, *shape).
     """
@@ -46,6 +50,12 @@ class Attacked:
     epsilon: float
     answers: Answers
     kept: FloatArray
+
+
+def batch_size_for(x: FloatArray) -> int:
+    """How many of these images (n, *shape) are attacked at a time, within ``MEMORY``."""
+    image = COPIES * x.dtype.itemsize * max(1, math.prod(x.shape[1:]))
+    return max(1, min(BATCH, MEMORY // image))
 
 
 def batches(count: int, size: int = BATCH) -> Iterator[slice]:
@@ -80,7 +90,7 @@ def sweep(
     epsilons: Sequence[float],
     *,
     keep: Sequence[int] = (),
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
 ) -> list[Attacked]:
     """Attack n images at every epsilon, and read the model's answers.
 
@@ -89,17 +99,17 @@ def sweep(
         attack: What perturbs; it sees the true labels.
         x: Clean images, (n, *shape) within ``model.bounds``.
         y: True labels, (n,) integers.
-        epsilons: L∞ radii in pixel units.
+        epsilons: Increasing radii in pixel units.
         keep: Positions of images whose adversarial versions are returned.
-        batch_size: Images per call of the attack.
+        batch_size: Images per call of the attack; by default as many as memory allows.
 
     Returns:
         One result per epsilon, in order.
 
     Raises:
         MeasurementError: The model lacks what the attack requires, an adversarial image leaves the
-            ball or the box or is not finite, no image is changed at all, a logit is not finite, or
-            the attack yields another number of batches than there are epsilons.
+            ball or the box or is not finite, no image is changed though some are right, a logit is
+            not finite, or the attack yields another number of batches than there are epsilons.
     """
     lacking = sorted(attack.requires - model.capabilities)
     if lacking:
@@ -107,22 +117,22 @@ def sweep(
     logits: list[list[FloatArray]] = [[] for _ in epsilons]
     kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
     moved = not any(epsilons)
-    for part in batches(len(x), batch_size):
+    for part in batches(len(x), batch_size or batch_size_for(x)):
         images, labels = model.asarray(x[part]), model.asarray(y[part])
         inside = [position for position in keep if part.start <= position < part.stop]
         # A copy, so that an attack that works in place does not move what it is checked against.
-        perturbed = attack.perturb(model, model.asarray(x[part].copy()), labels, epsilons)
+        given = model.asarray(x[part].copy())
+        places = np.arange(part.start, part.stop)
+        perturbed = attack.perturb(model, given, labels, epsilons, index=places)
         for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
             if epsilon is None or adversarial is None:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
-            moved |= check_perturbation(model, images, adversarial, epsilon) > 0
+            moved |= check_perturbation(model, images, adversarial, epsilon, attack.norm) > 0
             logits[index].append(_finite_logits(model, adversarial))
             if inside:
                 values = model.numpy(adversarial)
                 kept[index] |= {position: values[position - part.start] for position in inside}
-    if not moved:
-        raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
-    return [
+    results = [
         Attacked(
             epsilon,
             _read(np.concatenate(logits[index])),
@@ -130,34 +140,43 @@ def sweep(
         )
         for index, epsilon in enumerate(epsilons)
     ]
+    # Where no image was right, there may have been nothing to attack.
+    if not moved and any(correct_count(result.answers, y) for result in results):
+        raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
+    return results
 
 
-def check_perturbation(model: Model, x: Array, adversarial: Array, epsilon: float) -> float:
-    """Require adversarial images to be finite, in the L∞ ball around x, and in the box.
+def check_perturbation(
+    model: Model, x: Array, adversarial: Array, epsilon: float, norm: NormName = "linf"
+) -> float:
+    """Require adversarial images to be finite, in the ball around x, and in the box.
 
     This is the one place where that is asserted, for every attack and backend.
 
     Returns:
-        The largest change of a pixel.
+        The largest distance of an image from its original.
 
     Raises:
         MeasurementError: They are not; the message says by how much.
     """
-    xp, (low, high) = model.xp, model.bounds
+    xp, (low, high), measure = model.xp, model.bounds, NORMS[norm]
     if tuple(adversarial.shape) != tuple(x.shape):
         raise MeasurementError(
             f"the attack returned shape {tuple(adversarial.shape)} for {tuple(x.shape)}"
         )
     slack = TOLERANCE * max(1.0, abs(low), abs(high))
-    distance = _number(model, xp.max(xp.abs(adversarial - x)))
+    distance = _number(model, xp.max(measure.length(xp, adversarial - x)))
     lowest = _number(model, xp.min(adversarial))
     highest = _number(model, xp.max(adversarial))
-    if not _number(model, xp.all(xp.isfinite(adversarial))):
+    # Both are NaN if any pixel is, in every framework.
+    if not math.isfinite(lowest + highest):
         raise MeasurementError("an adversarial image holds NaN or infinity")
-    if distance > epsilon + slack:
+    # An L2 length sums the rounding of all pixels.
+    allowed = epsilon + slack if norm == "linf" else epsilon * (1 + 1e-5) + 10 * slack
+    if distance > allowed:
         raise MeasurementError(
-            f"an adversarial image is {distance:.6g} from its original, outside the L∞ ball "
-            f"of radius {epsilon:g}"
+            f"an adversarial image is {distance:.6g} from its original, outside the "
+            f"{measure.label} ball of radius {epsilon:g}"
         )
     if lowest < low - slack or highest > high + slack:
         raise MeasurementError(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from harness.errors import MeasurementError
 from harness.protocol import Array, ArrayNamespace
+
+FLAT = 1e-12
+"""Keeps ratios of logits finite where all logits are the same."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,99 @@ class LogOdds:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """The lead of the strongest other class: max of the other logits - z_y.
+
+    It is positive exactly where the image is misclassified (Carlini & Wagner 2017, eq. f6).
+    """
+
+    name: str = "margin"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The lead (n,) from logits (n, k ≥ 2) and a boolean one-hot mask (n, k)."""
+        return _top_other(xp, logits, true)[:, 0] - _pick(xp, logits, true)
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The derivative of the value by each logit, (n, k): 1 for the rival, -1 for the true."""
+        rival = _shared(xp, ~true & (logits >= _top_other(xp, logits, true)), logits)
+        return xp.where(true, rival - 1.0, rival)
+
+
+@dataclass(frozen=True)
+class LogitRatio:
+    """Difference of logits ratio: the margin over the lead of the first logit before the third.
+
+    It does not change when the logits are shifted or scaled (Croce & Hein 2020, eq. 6).
+    """
+
+    name: str = "dlr"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The ratio (n,) from logits (n, k ≥ 3) and a boolean one-hot mask (n, k)."""
+        return Margin().value(xp, logits, true) / self._scale(xp, logits)[:, 0]
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The derivative of the value by each logit, (n, k), by the rule for quotients."""
+        scale = self._scale(xp, logits)
+        ratio = Margin().value(xp, logits, true)[:, None] / scale
+        ordered = xp.sort(logits, axis=1)
+        first = _shared(xp, logits == ordered[:, -1:], logits)
+        third = _shared(xp, logits == ordered[:, -3:-2], logits)
+        return (Margin().logit_gradient(xp, logits, true) - ratio * (first - third)) / scale
+
+    def _scale(self, xp: ArrayNamespace, logits: Array) -> Array:
+        if logits.shape[1] < 3:
+            raise MeasurementError("the loss dlr needs three classes or more; use margin")
+        ordered = xp.sort(logits, axis=1)
+        return ordered[:, -1:] - ordered[:, -3:-2] + FLAT
+
+
+@dataclass(frozen=True)
+class Towards:
+    """Pulls an image to a chosen class. The mask is 1 there, -1 at the true class, and else 0.
+
+    Attributes:
+        loss: ``cross-entropy`` lowers it for the chosen class (along its log-odds); ``margin``
+            raises the chosen logit over the true one; ``dlr`` does so relative to the lead of the
+            first logit before the mean of the third and the fourth (Croce & Hein 2020, eq. 7).
+    """
+
+    loss: Literal["cross-entropy", "margin", "dlr"] = "cross-entropy"
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"targeted {self.loss}"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """What is raised, (n,), from logits (n, k) and signs (n, k) in their dtype."""
+        if self.loss == "cross-entropy":
+            return -LogOdds().value(xp, logits, true > 0)
+        lead = xp.sum(true * logits, axis=1)
+        return lead / self._scale(xp, logits)[:, 0] if self.loss == "dlr" else lead
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The derivative of the value by each logit, (n, k)."""
+        if self.loss == "cross-entropy":
+            return -LogOdds().logit_gradient(xp, logits, true > 0)
+        if self.loss == "margin":
+            return true
+        scale = self._scale(xp, logits)
+        ratio = xp.sum(true * logits, axis=1, keepdims=True) / scale
+        ordered = xp.sort(logits, axis=1)
+        first = _shared(xp, logits == ordered[:, -1:], logits)
+        third = _shared(xp, logits == ordered[:, -3:-2], logits)
+        fourth = _shared(xp, logits == ordered[:, -4:-3], logits)
+        return (true - ratio * (first - (third + fourth) / 2)) / scale
+
+    def _scale(self, xp: ArrayNamespace, logits: Array) -> Array:
+        if logits.shape[1] < 4:
+            raise MeasurementError("the targeted loss dlr needs four classes or more; use margin")
+        ordered = xp.sort(logits, axis=1)
+        return ordered[:, -1:] - (ordered[:, -3:-2] + ordered[:, -4:-3]) / 2 + FLAT
+
+
+@dataclass(frozen=True)
 class ClassLogit:
     """The logit of the given class: what a saliency map explains (Simonyan et al. 2014, eq. 3)."""
 
@@ -93,10 +191,21 @@ class Divergence:
         return odds / xp.sum(odds, axis=1, keepdims=True) - true
 
 
+def _top_other(xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+    """The largest logit of another class, (n, 1)."""
+    lowest = xp.min(logits, axis=1, keepdims=True)
+    return xp.max(xp.where(true, lowest + 0.0 * logits, logits), axis=1, keepdims=True)
+
+
+def _shared(xp: ArrayNamespace, chosen: Array, logits: Array) -> Array:
+    """A weight of one per row, shared by the chosen entries (more than one where logits tie)."""
+    ones = xp.where(chosen, 0.0 * logits + 1.0, 0.0 * logits)
+    return ones / xp.sum(ones, axis=1, keepdims=True)
+
+
 def _others(xp: ArrayNamespace, logits: Array, true: Array) -> tuple[Array, Array]:
     """The largest logit of another class, (n,), and exp(z - it) with zero for the true one."""
-    lowest = xp.min(logits, axis=1, keepdims=True)
-    top = xp.max(xp.where(true, lowest + 0.0 * logits, logits), axis=1, keepdims=True)
+    top = _top_other(xp, logits, true)
     odds = xp.exp(xp.where(true, 0.0 * logits, logits - top))
     return xp.max(top, axis=1), xp.where(true, 0.0 * odds, odds)
 

@@ -1,9 +1,9 @@
 """The pytest plugin: options, parametrisation, fixtures and recording; thin glue over the bench.
 
 A test of a suite is marked ``@pytest.mark.check(NAME)`` and asks for the fixture ``target``; it
-then runs once per backend and target of the spec. If it asks for ``epsilon`` too, NAME is an attack
-and the test runs once per epsilon of the attack's sweep. The fixture ``judge`` holds a record
-against the spec.
+then runs once per backend and target of the spec. If it asks for ``attack`` and ``epsilon`` too, it
+runs once per attack of the spec and epsilon of its sweep, and is named after these. The fixture
+``judge`` holds a record against the spec.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 
 from harness.errors import BackendError, DataError, HarnessError
 from harness.records import Record, Run, Status
-from harness.registry import BACKENDS, import_together, missing
+from harness.registry import import_together, missing
 from harness.spec import Spec, load_spec
 from harness.text import one_line
 
@@ -131,22 +131,26 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per backend and target, and per epsilon of the attack."""
-    attack = _check_name(metafunc.definition)
-    if not attack or "target" not in metafunc.fixturenames:
+    """One test per backend and target, and per attack and epsilon."""
+    if not _check_name(metafunc.definition) or "target" not in metafunc.fixturenames:
         return
     session = _session(metafunc.config)
     names = list(session.spec.targets)
     if metafunc.definition.get_closest_marker("defended"):
         names = [name for name in names if session.spec.targets[name].training.adversary]
+    if "method" in metafunc.fixturenames and not session.spec.minimal.methods:
+        names = []
     pairs = [(backend, name) for backend in session.backends for name in names]
     metafunc.parametrize(
         "target", pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
     )
-    if "epsilon" in metafunc.fixturenames:
-        sweep = session.spec.attacks.get(attack)
-        epsilons = sweep.epsilons if sweep else ()
-        metafunc.parametrize("epsilon", epsilons, ids=[f"eps={e:g}" for e in epsilons])
+    if {"attack", "epsilon"} <= set(metafunc.fixturenames):
+        sweeps = session.spec.attacks.items()
+        points = [(name, epsilon) for name, sweep in sweeps for epsilon in sweep.epsilons]
+        ids = [f"{name}-eps={epsilon:g}" for name, epsilon in points]
+        metafunc.parametrize(("attack", "epsilon"), points, ids=ids)
+    if "method" in metafunc.fixturenames:
+        metafunc.parametrize("method", session.spec.minimal.methods)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -262,14 +266,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
     from rich.console import Console
 
-    from harness.summary import accuracy_table
+    from harness.summary import accuracy_tables
 
     state = config.stash.get(SESSION, None)
     if state is None or state.bench is None or state.worker:
         return
     terminalreporter.section(f"robustness: {state.spec.name}")
-    table = accuracy_table(state.bench.run)
-    if table.row_count:
+    for table in accuracy_tables(state.bench.run):
         console = Console(width=max(100, Console().width), color_system=None)
         with console.capture() as captured:
             console.print(table)
@@ -358,8 +361,9 @@ def _subject_of(item: pytest.Item) -> tuple[str, str, str, float | None]:
     # Where there is nothing to measure, pytest passes a placeholder.
     if not isinstance(pair, tuple) or not isinstance(epsilon, (float, NoneType)):
         return "", "", "", None
+    attack = parameters.pop("attack", None)
     check = "/".join([_check_name(item), *map(str, parameters.values())])
-    return *pair, check, epsilon
+    return *pair, attack or check, epsilon
 
 
 def _reason(call: pytest.CallInfo[None]) -> str:
@@ -374,5 +378,5 @@ def _reason(call: pytest.CallInfo[None]) -> str:
 def _with_version(name: str) -> str:
     from harness.provenance import installed_version
 
-    packages = BACKENDS[name].needs or (name,)
-    return f"{name} {installed_version(packages[0])}".strip()
+    # A backend is mostly named after its package; the oracle needs none of its own.
+    return f"{name} {installed_version(name)}".strip()

@@ -3,8 +3,8 @@
 Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leaves the device between
 the steps of an attack. ``xp`` is a namespace over them with the names of the Python array API
 standard (https://data-apis.org/array-api), as far as they are used here: ``abs``, ``all``,
-``clip``, ``exp``, ``isfinite``, ``log``, ``max``, ``maximum``, ``min``, ``minimum``, ``sign``,
-``sum``, ``where``, with ``axis`` and ``keepdims``.
+``clip``, ``exp``, ``isfinite``, ``log``, ``max``, ``maximum``, ``min``, ``minimum``, ``reshape``,
+``sign``, ``sort``, ``sqrt``, ``sum``, ``take``, ``where``, with ``axis`` and ``keepdims``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ FloatArray: TypeAlias = npt.NDArray[np.floating]
 IntArray: TypeAlias = npt.NDArray[np.integer]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Weights: TypeAlias = Mapping[str, FloatArray]
+NormName: TypeAlias = Literal["linf", "l2"]
 
 GRADIENT = "gradient"
 """Capability: the model answers ``logits_and_gradient``. A black box does not."""
@@ -211,19 +212,31 @@ class Backend(Protocol):
 class Attack(Protocol):
     """Written once, for all backends, over ``model.xp``."""
 
-    name: str
-    requires: frozenset[str]
+    @property
+    def name(self) -> str:
+        """What the records call it."""
+
+    @property
+    def norm(self) -> NormName:
+        """The norm that bounds the perturbation."""
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The capabilities of a model that it needs."""
 
     def perturb(
-        self, model: Model, x: Array, y: Array, epsilons: Sequence[float]
+        self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch in the shape of x per epsilon, in that order.
 
         Args:
             model: The classifier under attack.
             x: Clean images within ``model.bounds``.
-            y: Their true labels, (n,) int64.
-            epsilons: L∞ radii in pixel units, each ≥ 0.
+            y: Their true labels, (n,) int64, also for attacks that aim at other classes: those
+                choose their aims themselves, so the two cannot be mixed up.
+            epsilons: Increasing radii in pixel units, each ≥ 0.
+            index: Positions of the images in their dataset, (n,). An attack that draws random
+                numbers draws each image's own by it, so that batches do not matter.
         """
 
 

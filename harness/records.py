@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from harness.errors import RunError
+from harness.protocol import NormName
 from harness.spec import first_problem
 from harness.statistics import wilson
 from harness.text import one_line
@@ -22,14 +23,14 @@ from harness.text import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 COLLAPSE = 0.2
 """An accuracy under FGSM so far above that under PGD is no robustness (Wong et al. 2020)."""
 Status: TypeAlias = Literal["measured", "passed", "failed", "skipped", "error"]
 Key: TypeAlias = tuple[str, str, str, float | None]
 COLUMNS = (
     "target", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
-    "threshold", "status", "reason",
+    "threshold", "status", "reason", "norm", "value",
 )  # fmt: skip
 
 
@@ -39,8 +40,9 @@ class Record(BaseModel):
     Attributes:
         target: Name of the target in the spec.
         backend: Name of the backend.
-        check: ``clean``, an attack's name, ``saliency/...`` or ``conformance/...``.
-        epsilon: L∞ radius in pixel units, or None where the check has none.
+        check: ``clean``, an attack's name, ``saliency/...``, ``minimal-epsilon/...``,
+            ``validity/...``, ``conformance/...`` or ``training/...``.
+        epsilon: Radius in pixel units, or None where the check has none.
         correct: Images classified correctly, or None for checks that count no images.
         total: Images measured, or None likewise.
         accuracy: ``correct / total``.
@@ -49,6 +51,8 @@ class Record(BaseModel):
         threshold: Lowest and highest accuracy that passes; None for an open end or no threshold.
         status: ``measured`` (not judged), ``passed``, ``failed``, ``skipped`` or ``error``.
         reason: Why it failed, was skipped, or broke; one line.
+        norm: The norm that epsilon is a radius of: ``linf`` or ``l2``.
+        value: What was measured where that is no accuracy, such as a median epsilon.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +69,8 @@ class Record(BaseModel):
     threshold: tuple[float | None, float | None] | None = None
     status: Status = "measured"
     reason: str = ""
+    norm: NormName | None = None
+    value: float | None = None
 
     @property
     def key(self) -> Key:
@@ -99,6 +105,7 @@ def counted(
     epsilon: float | None = None,
     *,
     draws: int = 1,
+    norm: NormName | None = None,
 ) -> Record:
     """A record of a counted accuracy, with its 95 % Wilson interval.
 
@@ -108,7 +115,7 @@ def counted(
     low, high = wilson(round(correct / draws), total // draws)
     return Record(
         target=target, backend=backend, check=check, epsilon=epsilon,
-        correct=correct, total=total, accuracy=correct / total, ci_low=low, ci_high=high,
+        correct=correct, total=total, accuracy=correct / total, ci_low=low, ci_high=high, norm=norm,
     )  # fmt: skip
 
 
@@ -166,6 +173,8 @@ class Run(BaseModel):
 
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int16, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
+    - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images falls,
+      (m,) float64; infinite for those that stand throughout;
     - ``examples/index``: which test images are kept as examples, (m,) int64;
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;

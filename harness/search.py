@@ -19,8 +19,8 @@ import harness
 from harness import registry
 from harness.attacks import make_attack
 from harness.data import Part, load_dataset
-from harness.errors import BackendError, SpecError
-from harness.measure import MeasurementError, correct_count, sweep
+from harness.errors import BackendError, MeasurementError, SpecError
+from harness.measure import correct_count, sweep
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
 from harness.records import Epoch

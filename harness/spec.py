@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness import registry
-from harness.attacks import ATTACKS
+from harness.attacks import make_attack
 from harness.errors import SpecError
+from harness.protocol import Attack
 from harness.recipes import RECIPES
 from harness.text import one_line
 
@@ -38,6 +39,12 @@ LearningRate: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 L2: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AccuracyRange: TypeAlias = tuple[Fraction, Fraction]
 """Lowest and highest accuracy that passes, both included."""
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value is there twice, and would be searched twice")
+    return values
 
 
 class Part(BaseModel):
@@ -130,10 +137,20 @@ class TrainingSpec(Part):
         return filled
 
 
-class AttackSpec(Part):
-    """The epsilons (L∞ radii, in pixel units) an attack is swept over."""
+class AttackSpec(BaseModel):
+    """How an attack is swept; any other key is an option of the attack itself, such as ``steps``.
+
+    Attributes:
+        epsilons: Radii of the ball, in pixel units.
+        attack: Which attack it is, if its name in the spec does not say so.
+        images: So many test images are attacked, the first ones; all if None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
+    attack: str | None = None
+    images: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _increasing(self) -> AttackSpec:
@@ -143,12 +160,34 @@ class AttackSpec(Part):
             raise ValueError("epsilons must differ in their first six digits")
         return self
 
+    def made(self, name: str) -> Attack:
+        """The attack, under the name that the spec gives it.
+
+        Raises:
+            SpecError: There is no such attack, or it has no such option.
+        """
+        return make_attack(name, self.attack, self.model_extra)
+
 
 class SaliencySpec(Part):
     """How the occlusion test of the saliency maps is done."""
 
     top: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
     random_draws: Annotated[int, Field(ge=1)] = 5
+
+
+class MinimalSpec(Part):
+    """How the smallest epsilon at which each image falls is measured.
+
+    Attributes:
+        methods: ``fgsm`` along its one direction; ``pgd`` by a search with the spec's own ``pgd``.
+        limit: The largest epsilon that is tried, in pixel units.
+        images: So many test images are measured, the first ones.
+    """
+
+    methods: Annotated[tuple[Literal["fgsm", "pgd"], ...], AfterValidator(_distinct)] = ()
+    limit: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    images: Annotated[int, Field(ge=1)] = 1000
 
 
 class ExpectSpec(Part):
@@ -185,12 +224,6 @@ class TargetSpec(Part):
     model: ModelSpec
     training: TrainingSpec
     expect: ExpectSpec
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("a value is there twice, and would be searched twice")
-    return values
 
 
 Value = TypeVar("Value")
@@ -252,15 +285,17 @@ class Spec(Part):
     data: DataSpec
     attacks: dict[str, AttackSpec]
     saliency: SaliencySpec = SaliencySpec()
+    minimal: MinimalSpec = MinimalSpec()
     targets: Annotated[dict[str, TargetSpec], Field(min_length=1)]
     grid: GridSpec | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Spec:
-        for name in self.attacks:
-            if name not in ATTACKS:
-                known = ", ".join(sorted(ATTACKS))
-                raise ValueError(f"attacks.{name}: no such attack; the attacks are {known}")
+        for name, sweep in self.attacks.items():
+            try:
+                sweep.made(name)
+            except SpecError as error:
+                raise ValueError(f"attacks.{name}: {error}") from error
         for name in self.backends:
             if name not in registry.BACKENDS:
                 known = ", ".join(registry.BACKENDS)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.attacks import make_attack
+from harness import validity
+from harness.attacks.iterated import Iterated
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.errors import MeasurementError
 from harness.judge import CLEAN
-from harness.measure import Answers, MeasurementError, answers_to, correct_count, sweep
-from harness.protocol import FloatArray, IntArray, Model
+from harness.measure import Answers, answers_to, correct_count, sweep
+from harness.minimal import along_gradient, by_search
+from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.records import Record, Run, counted
 from harness.saliency.maps import gradient_maps, top_pixels
 from harness.saliency.occlusion import occluded_correct
-from harness.spec import SaliencySpec
+from harness.spec import MinimalSpec, SaliencySpec
 from harness.text import one_line
+from harness.validity import Evidence, ValidityError
 
 
 class Subject:
@@ -53,28 +57,43 @@ class Subject:
         except Exception as error:
             return self._broken(CLEAN, error)
 
-    def attacked(self, attack: str, epsilons: Sequence[float]) -> list[Record]:
-        """Accuracy under an attack, a record per epsilon."""
+    def attacked(
+        self, attack: Attack, epsilons: Sequence[float], images: int | None = None
+    ) -> list[Record]:
+        """Accuracy under an attack of the first images (or all), a record per epsilon."""
+        x, y = self.x[:images], self.y[:images]
+        kept = self._examples[self._examples < len(x)]
         try:
             _ = self._clean  # epsilon 0 is judged beside it
-            results = sweep(
-                self.model,
-                make_attack(attack),
-                self.x,
-                self.y,
-                epsilons,
-                keep=self._examples.tolist(),
-            )
+            results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
-            return [self._broken(attack, error, epsilon) for epsilon in epsilons]
+            return [self._broken(attack.name, error, e, attack.norm) for e in epsilons]
         records = []
         for result in results:
-            key = f"{attack}@{result.epsilon:g}"
+            key = f"{attack.name}@{result.epsilon:g}"
             self._keep(f"{key}/predictions", result.answers.labels)
-            self._keep(f"examples/{key}", result.kept.astype(np.float32))
-            self._keep(f"examples/{key}/confidence", result.answers.confidence[self._examples])
-            records.append(self._counted(attack, result.answers, result.epsilon))
+            if len(kept) == len(self._examples):
+                self._keep(f"examples/{key}", result.kept.astype(np.float32))
+                self._keep(f"examples/{key}/confidence", result.answers.confidence[kept])
+            records.append(self._counted(attack.name, result.answers, result.epsilon, attack.norm))
         return records
+
+    def minimal_epsilon(self, method: str, settings: MinimalSpec, attack: Attack) -> Record:
+        """The median of the smallest epsilons at which each of the first images falls."""
+        check = f"minimal-epsilon/{method}"
+        x, y = self.x[: settings.images], self.y[: settings.images]
+        try:
+            if not isinstance(attack, Iterated):
+                found = along_gradient(self.model, x, y, settings.limit)
+            else:
+                found = by_search(self.model, attack, x, y, settings.limit)
+        except Exception as error:
+            return self._broken(check, error)
+        self._keep(check, found)
+        record = Record(target=self.target, backend=self.backend, check=check, norm="linf")
+        # Of an even number the lower middle one: the mean of two may be infinite.
+        median = float(np.quantile(found, 0.5, method="lower"))
+        return self._put(record.model_copy(update={"value": median}))
 
     def occluded(self, choice: str, settings: SaliencySpec, seed: int) -> Record:
         """Accuracy with the most salient, random, or least salient pixels covered."""
@@ -93,17 +112,11 @@ class Subject:
 
     def conformance(self, rule: str, case: Case) -> Record:
         """One check of the protocol; a record that counts no images."""
-        check = f"conformance/{rule}"
-        record = Record(target=self.target, backend=self.backend, check=check)
-        try:
-            CHECKS[rule](case)
-        except ConformanceError as error:
-            return self._put(record.judged("failed", str(error)))
-        except NotApplicableError as error:
-            return self._put(record.judged("skipped", str(error)))
-        except Exception as error:
-            return self._broken(check, error)
-        return self._put(record.judged("passed"))
+        return self._checked(f"conformance/{rule}", lambda: CHECKS[rule](case))
+
+    def validity(self, rule: str, evidence: Evidence) -> Record:
+        """One check of whether the robustness numbers can be trusted; likewise."""
+        return self._checked(f"validity/{rule}", lambda: validity.CHECKS[rule](evidence))
 
     @cached_property
     def _clean(self) -> Answers:
@@ -127,15 +140,42 @@ class Subject:
         self._keep("examples/clean", self.x[examples].astype(np.float32))
         return examples
 
-    def _counted(self, check: str, answers: Answers, epsilon: float | None = None) -> Record:
-        correct = correct_count(answers, self.y)
-        record = counted(self.target, self.backend, check, correct, len(self.y), epsilon)
+    def _counted(
+        self,
+        check: str,
+        answers: Answers,
+        epsilon: float | None = None,
+        norm: NormName | None = None,
+    ) -> Record:
+        total = len(answers.labels)
+        correct = correct_count(answers, self.y[:total])
+        record = counted(self.target, self.backend, check, correct, total, epsilon, norm=norm)
         return self._put(record)
 
-    def _broken(self, check: str, error: Exception, epsilon: float | None = None) -> Record:
+    def _checked(self, check: str, run_it: Callable[[], None]) -> Record:
+        record = Record(target=self.target, backend=self.backend, check=check)
+        try:
+            run_it()
+        except (ConformanceError, ValidityError) as error:
+            return self._put(record.judged("failed", str(error)))
+        except NotApplicableError as error:
+            return self._put(record.judged("skipped", str(error)))
+        except Exception as error:
+            return self._broken(check, error)
+        return self._put(record.judged("passed"))
+
+    def _broken(
+        self,
+        check: str,
+        error: Exception,
+        epsilon: float | None = None,
+        norm: NormName | None = None,
+    ) -> Record:
         expected = isinstance(error, MeasurementError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
-        record = Record(target=self.target, backend=self.backend, check=check, epsilon=epsilon)
+        record = Record(
+            target=self.target, backend=self.backend, check=check, epsilon=epsilon, norm=norm
+        )
         return self._put(record.judged("error", one_line(reason)))
 
     def _put(self, record: Record) -> Record:

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from rich.table import Table
 
+from harness.protocol import NormName
 from harness.records import Record, Run
 
+NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 
-def accuracy_table(run: Run) -> Table:
-    """A row per backend, target and attack: clean accuracy, then the accuracy at each epsilon."""
-    epsilons = sorted({r.epsilon for r in run.records if r.epsilon is not None})
-    table = Table("backend", "target", "attack", title=f"accuracy ({run.spec.get('name', '')})")
+
+def accuracy_tables(run: Run) -> Iterator[Table]:
+    """For each norm a table with a row per backend, target and attack, in percent.
+
+    Its columns are the clean accuracy, and the accuracy at each epsilon; where nothing was
+    attacked, the clean accuracy alone.
+    """
+    norms = list(dict.fromkeys(r.norm for r in run.records if r.epsilon is not None and r.norm))
+    for norm in norms:
+        yield _table(run, norm)
+    if not norms and any(r.check == "clean" for r in run.records):
+        yield _table(run, None)
+
+
+def _table(run: Run, norm: NormName | None) -> Table:
+    records = [r for r in run.records if r.epsilon is not None and r.norm == norm]
+    epsilons = sorted({r.epsilon for r in records if r.epsilon is not None})
+    title = f"accuracy in % ({run.spec.get('name', '')}, {NORMS[norm]})"
+    table = Table("backend", "target", "attack", title=title)
     for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")
-    for backend, target, attack in _rows(run.records):
+    rows = dict.fromkeys((r.backend, r.target, r.check) for r in records)
+    if not rows:
+        rows = dict.fromkeys((r.backend, r.target, "") for r in run.records if r.check == "clean")
+    for backend, target, attack in rows:
         clean = run.find((target, backend, "clean", None))
         cells = [run.find((target, backend, attack, epsilon)) for epsilon in epsilons]
         table.add_row(backend, target, attack, *map(_cell, (clean, *cells)))
     return table
 
 
-def _rows(records: Iterable[Record]) -> list[tuple[str, str, str]]:
-    """Backend, target and attack of each row; a clean measurement alone has a row without one."""
-    rows = dict.fromkeys((r.backend, r.target, r.check) for r in records if r.epsilon is not None)
-    attacked = {row[:2] for row in rows}
-    clean = [(r.backend, r.target, "") for r in records if r.check == "clean"]
-    return [*rows, *(row for row in clean if row[:2] not in attacked)]
-
-
 def _cell(record: Record | None) -> str:
     if record is None:
         return ""
-    return record.status if record.accuracy is None else f"{record.accuracy:.2%}"
+    return record.status if record.accuracy is None else f"{100 * record.accuracy:.2f}"

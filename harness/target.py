@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from harness.attacks import make_attack
 from harness.bench import Bench
 from harness.records import Record
 
@@ -44,10 +45,21 @@ class Target:
         """Accuracy under an attack; the first call measures all selected epsilons at once."""
         if attack not in self._sweeps:
             epsilons = self._epsilons[self.backend, self.name, attack]
-            records = self._subject.attacked(attack, sorted(set(epsilons)))
+            sweep = self._bench.spec.attacks[attack]
+            records = self._subject.attacked(
+                sweep.made(attack), sorted(set(epsilons)), sweep.images
+            )
             self._sweeps[attack] = {record.epsilon: record for record in records}
             self._save()
         return self._sweeps[attack][epsilon]
+
+    def minimal_epsilon(self, method: str) -> Record:
+        """The median of the smallest epsilons at which images fall, by ``fgsm`` or ``pgd``."""
+        spec = self._bench.spec
+        attack = (
+            spec.attacks[method].made(method) if method in spec.attacks else make_attack(method)
+        )
+        return self._kept(self._subject.minimal_epsilon(method, spec.minimal, attack))
 
     def occluded(self, choice: str) -> Record:
         """Accuracy with the ``top``, ``random`` or ``least`` salient pixels covered.
@@ -68,6 +80,10 @@ class Target:
     def conformance(self, rule: str) -> Record:
         """One check of the protocol."""
         return self._kept(self._bench.conformance(self.backend, self.name, rule))
+
+    def validity(self, rule: str) -> Record:
+        """One check of whether the robustness numbers can be trusted."""
+        return self._kept(self._bench.validity(self.backend, self.name, rule))
 
     def _kept(self, record: Record) -> Record:
         """The record, safe on disk: it is stored before it is judged."""

@@ -14,8 +14,8 @@ from harness.adversary import Adversary, probe
 from harness.augmentation import Affine
 from harness.checkpoint import Checkpoint
 from harness.data.dataset import Part, one_hot
-from harness.errors import HarnessError
-from harness.measure import MeasurementError, logits_of
+from harness.errors import HarnessError, MeasurementError
+from harness.measure import logits_of
 from harness.objectives import CrossEntropy
 from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
@@ -133,7 +133,10 @@ class _Loop:
     averaged: dict[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.steps = math.ceil(len(self.training) / self.recipe.batch_size)
+        count, size = len(self.training), self.recipe.batch_size
+        # One image left over joins the batch before it: alone it cannot be batch-normalised.
+        left_over = count > 1 and count % size == 1
+        self.steps = math.ceil(count / size) - left_over
         self.rate = learning_rates(self.recipe, self.steps)
         self.classes = logits_of(self.trainer.model, self.training.x[:1]).shape[1]
         self.adversary = Adversary(self.recipe.adversary) if self.recipe.adversary else None
@@ -202,8 +205,8 @@ class _Loop:
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.training))
         distort = Affine() if self.recipe.augmentation == "affine" else None
-        for start in range(0, len(order), self.recipe.batch_size):
-            chosen = order[start : start + self.recipe.batch_size]
+        size = self.recipe.batch_size
+        for chosen in np.split(order, range(size, self.steps * size, size)):
             x = self.training.x[chosen]
             yield (distort(x, random) if distort else x), self.training.y[chosen]
 

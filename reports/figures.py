@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib import style
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from harness.records import Epoch
-from reports.stored import Pair
+from reports.stored import FloatArray, Pair
 
 # Matplotlib knows no CSS variables, so each stands in as a colour that nothing else uses.
 MUTED, RULE, SURFACE = "#010204", "#010205", "#010206"
@@ -59,14 +60,15 @@ MARKERS = {
     "D": "M17 2l5 5l-5 5l-5-5z",
 }
 """Matplotlib's markers, and their outlines in the 34 × 14 key of a legend."""
+AXES = {"linf": "ε, the largest change of a pixel", "l2": "ε, the L2 length of the change"}
 DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")
 
 
 @dataclass(frozen=True)
 class Series:
-    """How a pair looks in a chart and its legend: by colour, and by marker and dashes as well."""
+    """How a line looks in a chart and its legend: by colour, and by marker and dashes as well."""
 
-    pair: Pair
+    label: str
     number: int
     marker: str
     dashes: str
@@ -93,7 +95,7 @@ def series_of(order: Sequence[Pair]) -> dict[Pair, Series]:
     markers = list(MARKERS)
     return {
         pair: Series(
-            pair=pair,
+            label=pair.label,
             number=place % len(SERIES) + 1,
             marker=markers[place % len(markers)],
             dashes=DASHES[backends.index(pair.backend) % len(DASHES)],
@@ -102,25 +104,40 @@ def series_of(order: Sequence[Pair]) -> dict[Pair, Series]:
     }
 
 
+def ladder_of(attacks: Sequence[str]) -> dict[str, Series]:
+    """A look for each attack."""
+    markers = list(MARKERS)
+    return {
+        attack: Series(
+            label=attack,
+            number=place % len(SERIES) + 1,
+            marker=markers[place % len(markers)],
+            dashes=DASHES[place // len(SERIES) % len(DASHES)],
+        )
+        for place, attack in enumerate(attacks)
+    }
+
+
 @style.context(["default", STYLE])
 def accuracy_chart(
-    sweep: pd.DataFrame, series: dict[Pair, Series], chance: float | None, name: str, label: str
+    lines: Sequence[tuple[Series, pd.DataFrame]],
+    chance: float | None,
+    axis: str,
+    name: str,
+    label: str,
 ) -> Markup:
-    """Accuracy against epsilon with interval bands, a line per pair.
+    """Accuracy against epsilon with interval bands.
 
     Args:
-        sweep: The measurements of one attack, by rising epsilon.
-        series: How each pair looks.
+        lines: What each line looks like, and its measurements by rising epsilon.
         chance: Accuracy of guessing, or None where the number of classes is not known.
+        axis: What epsilon is.
         name: Prefix of the ids within the figure, unique on the page.
         label: What a reader who cannot see the chart is told.
     """
     figure = Figure(figsize=(5.4, 3.0))
     axes = figure.add_axes((0.1, 0.17, 0.88, 0.73))
-    for pair, look in series.items():
-        rows = sweep[(sweep["backend"] == pair.backend) & (sweep["target"] == pair.target)]
-        if rows.empty:
-            continue
+    for look, rows in lines:
         axes.fill_between(
             rows["epsilon"], rows["ci_low"], rows["ci_high"], color=look.colour, alpha=0.16, lw=0
         )
@@ -136,7 +153,28 @@ def accuracy_chart(
         )  # fmt: skip
     _share_axis(axes)
     axes.set_title("Accuracy", pad=10)
-    axes.set_xlabel("ε, the largest change of a pixel", labelpad=6)
+    axes.set_xlabel(axis, labelpad=6)
+    axes.margins(x=0.02)
+    return inline(figure, name, label)
+
+
+@style.context(["default", STYLE])
+def standing_chart(
+    lines: Sequence[tuple[Series, FloatArray]], limit: float, name: str, label: str
+) -> Markup:
+    """The share of images that stand at each epsilon, from the epsilons at which each falls."""
+    figure = Figure(figsize=(5.4, 3.0))
+    axes = figure.add_axes((0.1, 0.17, 0.88, 0.73))
+    for look, fallen in lines:
+        places = np.linspace(0, limit, 200)
+        standing = (fallen[None] > places[:, None]).mean(axis=1)
+        axes.plot(
+            places, standing, color=look.colour, linestyle=look.linestyle, marker=look.marker,
+            markevery=20, markeredgecolor=SURFACE,
+        )  # fmt: skip
+    _share_axis(axes)
+    axes.set_title("Images that still stand", pad=10)
+    axes.set_xlabel(AXES["linf"], labelpad=6)
     axes.margins(x=0.02)
     return inline(figure, name, label)
 

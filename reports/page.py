@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.records import ModelInfo, Run, replacing
 from harness.search_result import SearchResult
-from reports import figures, images, stored, tables
+from reports import figures, images, minimal, stored, tables
 from reports.figures import Series
 from reports.search import section_of
 from reports.stored import Pair
@@ -42,6 +42,26 @@ class Sweep:
     chart: Markup
     series: list[Series]
     accuracies: tables.Grid
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """What one norm's attacks do to one pair: a chart, and a table of attacks by epsilons."""
+
+    norm: str
+    chart: Markup
+    series: list[Series]
+    epsilons: list[float]
+    cells: dict[tuple[str, float], Any]
+    lowest: set[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All attacks on one pair."""
+
+    pair: Pair
+    rungs: list[Rungs]
 
 
 @dataclass(frozen=True)
@@ -93,7 +113,7 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
     attack = next(iter(sweeps), None)
     epsilons = sweeps[attack]["epsilon"].unique().tolist() if attack else []
     middle = tables.middle_epsilon(epsilons)
-    accuracy_checks, other_checks = tables.judged(frame)
+    accuracy_checks, validity_checks, other_checks = tables.judged(frame)
     matrices = [(pair, _confusions(run, pair, attack, middle)) for pair in order]
     grids = [images.examples_of(run, pair, attack or "", epsilons) for pair in order]
     content: dict[str, Any] = {
@@ -108,7 +128,10 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
         "middle": middle,
         "key_figures": tables.key_figures(frame, order, attack, middle),
         "sweeps": _sweeps(run, sweeps, series),
+        "ladders": _ladders(run, frame, order),
+        "minimal": minimal.section_of(run, series),
         "accuracy_checks": tables.per_pair(accuracy_checks, order),
+        "validity_checks": tables.grid(validity_checks, order, "check"),
         "other_checks": tables.grid(other_checks, order, "check"),
         "confusions": [(pair, shown) for pair, shown in matrices if shown],
         "examples": [grid for grid in grids if grid],
@@ -132,13 +155,15 @@ def _sections(content: dict[str, Any]) -> list[Section]:
     occlusion: tables.Grid = content["occlusion"]
     return [
         Section("accuracy", "Accuracy under attack", bool(content["sweeps"])),
+        # What not every run has, and none lacks, is not named where it is absent.
+        *([Section("minimal", "Smallest epsilon", True)] if content["minimal"] else []),
         Section("thresholds", "Thresholds", bool(content["accuracy_checks"])),
+        *([Section("validity", "Validity", True)] if content["validity_checks"].rows else []),
         Section("conformance", "Conformance", bool(content["other_checks"].rows)),
         Section("confusion", "Confusion matrices", bool(content["confusions"])),
         Section("examples", "Example images", bool(content["examples"])),
         Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
         Section("training", "Training", bool(content["trainings"])),
-        # Most runs have no search, and lack nothing.
         *([Section("search", "Search", True)] if content["search"] else []),
         Section("provenance", "Provenance", True),
     ]
@@ -146,18 +171,76 @@ def _sections(content: dict[str, Any]) -> list[Section]:
 
 def _sweeps(run: Run, sweeps: dict[str, pd.DataFrame], series: dict[Pair, Series]) -> list[Sweep]:
     """A chart and a table for each attack."""
-    names = stored.class_names(run)
-    chance = 1 / len(names) if names else None
     found = []
     for place, (attack, frame) in enumerate(sweeps.items()):
         accuracies = tables.grid(frame, list(series), "epsilon")
-        shown = [series[pair] for pair in accuracies.pairs]
-        label = f"Line chart: accuracy under {attack} against epsilon, for " + ", ".join(
-            look.pair.label for look in shown
-        )
-        chart = figures.accuracy_chart(frame, series, chance, f"sweep{place}", label)
-        found.append(Sweep(attack, chart, shown, accuracies))
+        lines = [(series[pair], tables.of_pair(frame, pair)) for pair in accuracies.pairs]
+        chart = figures.accuracy_chart(
+            lines, _chance(run), _axis(frame), f"sweep{place}",
+            f"Line chart: accuracy under {attack} against epsilon, for "
+            + ", ".join(look.label for look, _ in lines),
+        )  # fmt: skip
+        found.append(Sweep(attack, chart, [look for look, _ in lines], accuracies))
     return found
+
+
+def _ladders(run: Run, frame: pd.DataFrame, order: list[Pair]) -> list[Ladder]:
+    """For each pair that met several attacks, all of them side by side, a norm at a time."""
+    measured = frame.dropna(subset=["epsilon", "accuracy"])
+    looks = figures.ladder_of(list(dict.fromkeys(measured["check"].astype(str))))
+    found = []
+    for place, pair in enumerate(order):
+        mine = tables.of_pair(measured, pair)
+        rungs = [
+            _rungs(run, norm, part, looks, f"ladder{place}-{norm}", pair)
+            for norm in figures.AXES
+            if (part := mine[mine["norm"] == norm])["check"].nunique() > 0
+        ]
+        if mine["check"].nunique() > 1:
+            found.append(Ladder(pair, rungs))
+    return found
+
+
+def _rungs(
+    run: Run,
+    norm: str,
+    frame: pd.DataFrame,
+    looks: dict[str, Series],
+    name: str,
+    pair: Pair,
+) -> Rungs:
+    attacks = list(dict.fromkeys(frame["check"].astype(str)))
+    lines = [
+        (looks[attack], frame[frame["check"] == attack].sort_values("epsilon"))
+        for attack in attacks
+    ]
+    chart = figures.accuracy_chart(
+        lines, _chance(run), figures.AXES[norm], name,
+        f"Line chart: accuracy of {pair.label} against epsilon, under " + ", ".join(attacks),
+    )  # fmt: skip
+    cells = {(row.check, row.epsilon): row for row in tables.rows_of(frame)}
+    attacked = frame[frame["epsilon"] > 0]
+    least = attacked.groupby("epsilon")["accuracy"].transform("min")
+    lowest = attacked[attacked["accuracy"] <= least]
+    return Rungs(
+        norm={"linf": "L∞", "l2": "L2"}[norm],
+        chart=chart,
+        series=[look for look, _ in lines],
+        epsilons=sorted({epsilon for _, epsilon in cells}),
+        cells=cells,
+        lowest={(row.check, row.epsilon) for row in tables.rows_of(lowest)},
+    )
+
+
+def _axis(frame: pd.DataFrame) -> str:
+    """What the epsilons of an attack are."""
+    return figures.AXES.get(str(frame["norm"].iloc[0]), figures.AXES["linf"])
+
+
+def _chance(run: Run) -> float | None:
+    """Accuracy of guessing, if the number of classes is known."""
+    names = stored.class_names(run)
+    return 1 / len(names) if names else None
 
 
 def _confusions(

@@ -65,6 +65,14 @@ def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
     return found if labels is not None and found is not None and found.size == labels.size else None
 
 
+def smallest_epsilons(run: Run, pair: Pair, method: str) -> FloatArray | None:
+    """The smallest epsilon at which each image falls (infinite if it never does), if stored."""
+    found = run.arrays.get(f"{pair.backend}/{pair.target}/minimal-epsilon/{method}")
+    if found is None or found.ndim != 1 or not found.size or found.dtype.kind != "f":
+        return None
+    return None if np.isnan(found).any() or found.min() < 0 else found.astype(np.float64)
+
+
 def example_index(run: Run, pair: Pair) -> IntArray | None:
     """Which test images a pair keeps as examples, if all of them are test images."""
     labels = labels_of(run)

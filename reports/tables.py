@@ -135,12 +135,20 @@ def key_figures(
 
 def by_pair(frame: pd.DataFrame) -> dict[Pair, Any]:
     """The rows of a table of measurements that holds one per pair."""
-    return {Pair(row.backend, row.target): row for row in _rows(frame)}
+    return {Pair(row.backend, row.target): row for row in rows_of(frame)}
+
+
+def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """The measurements of one pair."""
+    rows: pd.DataFrame = frame[
+        (frame["backend"] == pair.backend) & (frame["target"] == pair.target)
+    ]
+    return rows
 
 
 def grid(frame: pd.DataFrame, order: Sequence[Pair], rows: str) -> Grid:
     """Measurements arranged by a column and by pair."""
-    cells = {(getattr(row, rows), Pair(row.backend, row.target)): row for row in _rows(frame)}
+    cells = {(getattr(row, rows), Pair(row.backend, row.target)): row for row in rows_of(frame)}
     found = {pair for _, pair in cells}
     return Grid(
         rows=list(dict.fromkeys(key for key, _ in cells)),
@@ -149,16 +157,18 @@ def grid(frame: pd.DataFrame, order: Sequence[Pair], rows: str) -> Grid:
     )
 
 
-def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Judged measurements that are about an accuracy, and those that are not (conformance).
+def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Judged measurements that are about an accuracy, about validity, and about something else.
 
-    A check that was skipped or broke before it had an accuracy is in neither: it is a concern.
+    A check that was skipped or broke before it had an accuracy is in none: it is a concern.
     """
     rows = frame[frame["status"] != "measured"]
+    names = rows["check"].astype(str)
+    validity = names.str.startswith("validity/")
     about_accuracy = rows["accuracy"].notna() | rows["threshold"].notna()
-    conformance = rows["check"].astype(str).str.startswith("conformance/")
     decided = rows["status"].isin(["passed", "failed"])
-    return rows[about_accuracy], rows[~about_accuracy & (conformance | decided)]
+    other = ~about_accuracy & ~validity & (names.str.startswith("conformance/") | decided)
+    return rows[about_accuracy], rows[validity], rows[other]
 
 
 def occlusion(frame: pd.DataFrame) -> pd.DataFrame:
@@ -206,11 +216,11 @@ def origins(run: Run) -> pd.DataFrame:
 
 def per_pair(frame: pd.DataFrame, order: Sequence[Pair]) -> list[tuple[Pair, list[Any]]]:
     """The rows of a table of measurements, those of a pair together."""
-    rows = _rows(frame)
+    rows = rows_of(frame)
     together = ((p, [row for row in rows if (row.backend, row.target) == p]) for p in order)
     return [(pair, found) for pair, found in together if found]
 
 
-def _rows(frame: pd.DataFrame) -> list[Any]:
+def rows_of(frame: pd.DataFrame) -> list[Any]:
     """The rows of a table, with its columns as attributes."""
     return list(frame.itertuples())

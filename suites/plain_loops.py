@@ -1,4 +1,4 @@
-"""Plain training loops, as in a tutorial: what the harness's loop is timed against."""
+"""What the harness is timed against: training loops as in a tutorial, and bare matrix products."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Weights
 
 LoopFactory = Callable[[Architecture, np.ndarray, np.ndarray, int], Callable[[], None]]
 
@@ -59,4 +59,45 @@ def keras_loop(net: Architecture, x: np.ndarray, y: np.ndarray, batch: int) -> C
     return lambda: model.fit(x, y, batch_size=batch, epochs=1, shuffle=True, verbose=0)
 
 
+def torch_floor(weights: Weights, x: np.ndarray, passes: int, batch: int) -> Callable[[], None]:
+    """The matrix products of so many forward passes over all images, and nothing else."""
+    import torch
+
+    matrices = [torch.tensor(weight).T for weight in _matrices(weights)]
+    flat = torch.tensor(x.reshape(len(x), -1))
+
+    def multiply() -> None:
+        for start in range(0, len(flat), batch):
+            for _ in range(passes):
+                value = flat[start : start + batch]
+                for matrix in matrices:
+                    value = value @ matrix
+
+    return multiply
+
+
+def keras_floor(weights: Weights, x: np.ndarray, passes: int, batch: int) -> Callable[[], None]:
+    """The same in TensorFlow."""
+    import tensorflow as tf
+
+    matrices = [tf.constant(weight.T) for weight in _matrices(weights)]
+    parts = [tf.constant(x[i : i + batch].reshape(-1, matrices[0].shape[0]))
+             for i in range(0, len(x), batch)]  # fmt: skip
+
+    def multiply() -> None:
+        for part in parts:
+            for _ in range(passes):
+                value = part
+                for matrix in matrices:
+                    value = tf.matmul(value, matrix)
+            value.numpy()  # waits for it
+
+    return multiply
+
+
+def _matrices(weights: Weights) -> list[np.ndarray]:
+    return [np.asarray(value) for value in weights.values() if value.ndim == 2]
+
+
+FLOORS = {"torch": torch_floor, "keras": keras_floor}
 LOOPS: dict[str, LoopFactory] = {"torch": torch_loop, "keras": keras_loop}

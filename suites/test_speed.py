@@ -1,27 +1,77 @@
-"""Training throughput: the harness's loop beside a plain one, on the same net, in the same run.
+"""Training and attacks beside others' on the same net, and attacks beside the bare matrix products.
 
-Run it alone: ``pytest suites -k speed --benchmark-only``. Times differ from machine to machine
-and from minute to minute, so what is judged is the ratio of medians of rounds taken in turn.
+Run it alone: ``pytest suites -k speed --benchmark-only -s``. Times differ from machine to machine
+and from minute to minute, so what is judged is the ratio of medians of rounds taken in turn. All
+work in one thread: where other programs run too, threads wait for each other, and what is timed is
+the scheduler.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from harness.data.dataset import Floats, Integers, Part
-from harness.protocol import Architecture, Penalties
+from harness.attacks import make_attack
+from harness.data import Part, load_dataset
+from harness.data.dataset import Floats, Integers
+from harness.measure import BATCH, answers_to, correct_count, sweep
+from harness.protocol import Architecture, Model, Penalties, Weights
 from harness.registry import backend as backend_of
 from harness.registry import missing
-from harness.spec import TrainingSpec
+from harness.spec import DataSpec, TrainingSpec
 from harness.training import Trained, initial_weights, train
-from suites.plain_loops import LOOPS
+from suites.peers import installed
+from suites.plain_loops import FLOORS, LOOPS
 
 NET = Architecture((28, 28), (512, 256, 128), 10, dropout=0.2)
-IMAGES, BATCH, ROUNDS = 12_800, 128, 7
+IMAGES, BATCH_SIZE, ROUNDS = 12_800, 128, 7
 ALLOWED = 1.15
+FGSM_EPSILONS, FGSM_IMAGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), 7_000
+PGD_EPSILONS, PGD_IMAGES, PGD_STEPS = (0.1, 0.2, 0.3), 1_000, 40
+FGSM_OF_FASTEST = {"torch": 0.45, "keras": 0.2}
+PGD_OF_FASTEST = 0.5
+FGSM_OF_FLOOR = 1.4
+
+
+class Subject(NamedTuple):
+    """A trained network of the size that is timed, and images that it mostly gets right."""
+
+    weights: Weights
+    x: Floats
+    y: Integers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    if not missing("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+    if not missing("keras"):
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """Of MNIST, if the caller says where it is; else a net of random weights sees random images."""
+    weights = initial_weights(NET, seed=0)
+    name = next(name for name in ("torch", "keras", "numpy") if not missing(name))
+    if not os.environ.get("HARNESS_DATA_DIR"):
+        x = np.random.default_rng(0).random((FGSM_IMAGES, *NET.input_shape), dtype=np.float32)
+        labels = answers_to(backend_of(name).build(NET, weights), x).labels
+        return Subject(weights, x, labels.astype(np.int64))
+    data = load_dataset(DataSpec(name="mnist"))
+    recipe = TrainingSpec(epochs=2, label_smoothing=0.1)
+    trainer = _trainer(name, weights)
+    trained = train(trainer, data.train, data.validation, recipe, seed=0, title="the timed net")
+    return Subject(trained.weights, np.array(data.test.x), np.array(data.test.y))
 
 
 @pytest.mark.speed
@@ -32,31 +82,108 @@ def test_training_costs_little_more_than_a_plain_loop(name, benchmark):
     random = np.random.default_rng(0)
     x = random.random((IMAGES, 28, 28), dtype=np.float32)
     y = random.integers(0, 10, IMAGES)
-    ours, plain = _harness_loop(name, x, y), LOOPS[name](NET, x, y, BATCH)
-    ours(), plain()  # compiles, and warms up
-    times: dict[str, list[float]] = {"harness": [], "plain": []}
+    calls = {"harness": _harness_loop(name, x, y), "plain": LOOPS[name](NET, x, y, BATCH_SIZE)}
+    medians = _in_turn(f"{name}, training, an epoch", benchmark, calls, ROUNDS)
+    ratio = medians["harness"] / medians["plain"]
+    assert ratio <= ALLOWED, f"{name}: the loop costs {ratio:.2f} times the plain one"
 
-    def both():
-        for label, epoch in (("harness", ours), ("plain", plain)):
+
+@pytest.mark.speed
+@pytest.mark.parametrize("name", FLOORS)
+def test_fgsm_sweep_costs_a_fraction_of_what_others_take(name, subject, benchmark):
+    if reason := missing(name):
+        pytest.skip(reason)
+    x, y = subject.x[:FGSM_IMAGES], subject.y[:FGSM_IMAGES]
+    model = backend_of(name).build(NET, subject.weights)
+    # A forward and a backward pass for the gradient, and a forward pass per epsilon that moves.
+    passes = 2 + sum(epsilon > 0 for epsilon in FGSM_EPSILONS)
+    calls = {
+        "harness": lambda: _counts(model, "fgsm", x, y, FGSM_EPSILONS),
+        "floor": FLOORS[name](subject.weights, x, passes, BATCH),
+    } | {
+        other: lambda peer=peer: peer.counts(x, y, FGSM_EPSILONS, batch=BATCH)
+        for other, peer in _peers(name, model).items()
+    }
+    medians = _in_turn(f"{name}, FGSM, {len(x)} images", benchmark, calls, ROUNDS)
+    _require(medians, FGSM_OF_FASTEST[name])
+    ratio = medians["harness"] / medians["floor"]
+    assert ratio <= FGSM_OF_FLOOR, f"FGSM costs {ratio:.2f} times its matrix products"
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("name", FLOORS)
+def test_pgd_costs_a_fraction_of_what_others_take(name, subject, benchmark):
+    """Images that have fallen are attacked no more, so this holds of nets that PGD does break."""
+    if reason := missing(name):
+        pytest.skip(reason)
+    x, y = subject.x[:PGD_IMAGES], subject.y[:PGD_IMAGES]
+    model = backend_of(name).build(NET, subject.weights)
+    calls = {
+        "harness": lambda: _counts(model, "pgd", x, y, PGD_EPSILONS, steps=PGD_STEPS),
+    } | {
+        other: lambda peer=peer: peer.counts(x, y, PGD_EPSILONS, PGD_STEPS, BATCH)
+        for other, peer in _peers(name, model).items()
+    }
+    medians = _in_turn(f"{name}, PGD-{PGD_STEPS}, {len(x)} images", benchmark, calls, ROUNDS)
+    _require(medians, PGD_OF_FASTEST)
+
+
+def _in_turn(
+    title: str, benchmark: Any, calls: dict[str, Callable[[], Any]], rounds: int
+) -> dict[str, float]:
+    """Median seconds of each call, after one of each to compile and warm up; prints a table."""
+    times: dict[str, list[float]] = {label: [] for label in calls}
+    for call in calls.values():
+        call()
+
+    def once() -> None:
+        for label, call in calls.items():
             started = time.perf_counter()
-            epoch()
+            call()
             times[label].append(time.perf_counter() - started)
 
-    benchmark.pedantic(both, rounds=ROUNDS)
+    benchmark.pedantic(once, rounds=rounds)
     medians = {label: statistics.median(values) for label, values in times.items()}
-    ratio = medians["harness"] / medians["plain"]
-    benchmark.extra_info |= {f"{k} images/s": round(IMAGES / v) for k, v in medians.items()}
-    benchmark.extra_info["ratio"] = round(ratio, 3)
-    print(f"\n{name}: {benchmark.extra_info}")
-    assert ratio <= ALLOWED, f"{name}: the loop costs {ratio:.2f} times the plain one"
+    print(f"\n{title}")
+    for label, seconds in medians.items():
+        ratio = medians["harness"] / seconds
+        benchmark.extra_info[label] = {"seconds": seconds, "harness is to it as": ratio}
+        print(f"  {label:14}{seconds:9.3f} s   harness / {label} = {ratio:.3f}")
+    return medians
+
+
+def _require(medians: dict[str, float], limit: float) -> None:
+    """The harness takes at most this share of the time of the fastest of the others."""
+    others = {name: value for name, value in medians.items() if name not in ("harness", "floor")}
+    if not others:
+        return
+    fastest = min(others, key=others.__getitem__)
+    ratio = medians["harness"] / others[fastest]
+    assert ratio <= limit, f"it takes {ratio:.2f} of the time of {fastest}"
+
+
+def _peers(name: str, model: Any) -> dict[str, Any]:
+    return {
+        other: peer(model.net, NET.input_shape, NET.classes)
+        for other, peer in installed(name).items()
+    }
+
+
+def _counts(
+    model: Model, attack: str, x: Floats, y: Integers, epsilons: tuple[float, ...], **options: Any
+) -> list[int]:
+    made = make_attack(attack, options=options)
+    return [correct_count(found.answers, y) for found in sweep(model, made, x, y, epsilons)]
+
+
+def _trainer(name: str, weights: Weights) -> Any:
+    return backend_of(name).trainer(NET, weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0)
 
 
 def _harness_loop(name: str, x: Floats, y: Integers) -> Callable[[], Trained]:
     """One epoch of the harness's loop, without validation, as the plain loops have none."""
-    backend = backend_of(name)
-    weights = initial_weights(NET, seed=0)
-    trainer = backend.trainer(NET, weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0)
+    trainer = _trainer(name, initial_weights(NET, seed=0))
     index = np.arange(len(y))
     data, few = Part(x, y, index), Part(x[:10], y[:10], index[:10])
-    recipe = TrainingSpec(epochs=1, batch_size=BATCH, schedule="constant")
+    recipe = TrainingSpec(epochs=1, batch_size=BATCH_SIZE, schedule="constant")
     return lambda: train(trainer, data, few, recipe, seed=0, title=f"speed of {name}")

@@ -53,7 +53,8 @@ def _measure(
         missed = rng.random(labels.size) < wrong
         predictions = np.where(missed, (labels + 1) % k, labels).astype(np.int16)
         correct = int((predictions == labels).sum())
-        record = counted(target, backend, check, correct, labels.size, epsilon)
+        norm = None if epsilon is None else "linf"
+        record = counted(target, backend, check, correct, labels.size, epsilon, norm=norm)
         if check in ("clean", "fgsm"):
             record = record.judged("passed", threshold=(0.0, 1.0))
             at = "" if epsilon is None else f"@{epsilon:g}"

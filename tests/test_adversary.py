@@ -175,8 +175,8 @@ def test_trades_learns_from_the_clean_images_and_their_twins():
 
 def test_each_step_has_a_start_of_its_own():
     attacked, plain, _ = steps_of(reach=1e-6, ramp=0.0)
-    (first, x), (second, other) = ((ours[0], theirs[0]) for ours, theirs in
-                                   zip(attacked[:2], plain[:2], strict=True))  # fmt: skip
+    first, second = attacked[0][0], attacked[1][0]
+    x, other = plain[0][0], plain[1][0]
     # Where neither is cut off by the box.
     inside = (abs(x - 0.5) < 0.29) & (abs(other - 0.5) < 0.29)
     assert inside.sum() > 20

@@ -1,67 +1,69 @@
-"""Attacks: answers computed by hand on linear models, and the limits that hold for any model."""
+"""Attacks: what any of them keeps to, FGSM and noise by hand, and how they are made."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import toy_training
+from backends_at_hand import NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import Counting, attacked, linear, right, small_images, small_net
 
 from backends.numpy_backend import NumpyBackend
 from harness.attacks import ATTACKS, make_attack
 from harness.attacks.fgsm import FGSM
-from harness.attacks.pgd import PGD, same_start
+from harness.attacks.noise import Noise
+from harness.attacks.pgd import MIM, PGD
 from harness.errors import SpecError
-from harness.measure import correct_count, sweep
+from harness.measure import sweep
+from harness.norms import NORMS
 from harness.objectives import CrossEntropy
 from harness.protocol import GRADIENT, Architecture
 from harness.spec import TrainingSpec
 from harness.training import initial_weights
 
-
-def linear(matrix, bounds=(0.0, 1.0), dtype="float32"):
-    """Logits ``matrix @ pixels``, without bias."""
-    matrix = np.array(matrix, dtype)
-    classes, pixels = matrix.shape
-    weights = {"layers.0.weight": matrix, "layers.0.bias": np.zeros(classes)}
-    return NumpyBackend().build(
-        Architecture((pixels,), (), classes), weights, bounds=bounds, dtype=dtype
-    )
-
-
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).
 DIAGONAL = [[1, -2], [-1, 2]]
+# The same, and two classes that are never likely: some losses need four.
+FOUR = [[1, -2], [-1, 2], [0, 0], [0, 0]], [0, 0, -9, -9]
+RANDOM = ("noise", "fgsm-rs", "pgd", "apgd", "apgd-t", "pgd-l2", "square", "strongest")
+LASTING = [name for name in ATTACKS if name not in ("noise", "fgsm", "fgm-l2", "deepfool")]
+"""Attacks of which an image that has fallen stays fallen."""
+SHORT = {"pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12},
+         "apgd-t": {"steps": 6}, "square": {"steps": 40}, "deepfool": {"steps": 10}}  # fmt: skip
 
 
-class Counting:
-    """A model that counts what is asked of it."""
+def short(name, seed=None):
+    """An attack of few steps, so that many can be tried."""
+    if name == "strongest":
+        whole = make_attack(name)
+        members = tuple(short(member.name, seed) for member in whole.members)
+        return replace(whole, members=members)
+    options = {"seed": seed} if seed is not None and hasattr(make_attack(name), "seed") else {}
+    return make_attack(name, options=SHORT.get(name, {}) | options)
 
-    def __init__(self, model):
-        self.model = model
-        self.gradients = 0
 
-    def __getattr__(self, name):
-        return getattr(self.model, name)
-
-    def logits_and_gradient(self, x, y, objective):
-        self.gradients += 1
-        return self.model.logits_and_gradient(x, y, objective)
+def radii(attack):
+    """Epsilons at which some of the small images fall."""
+    return [0.0, 0.05, 0.1, 0.2] if attack.norm == "linf" else [0.0, 0.1, 0.3, 0.8]
 
 
 def fgsm(model, x, y, epsilons):
-    return [a.tolist() for a in FGSM().perturb(model, np.array(x), np.array(y), epsilons)]
+    return [a.tolist() for a in attacked(FGSM(), model, x, y, epsilons)]
 
 
 # FGSM
 
 
 def test_fgsm_steps_by_epsilon_along_the_sign_of_the_gradient():
-    model = linear(DIAGONAL, dtype="float64")
+    model = linear(DIAGONAL)
     (found,) = fgsm(model, [[0.5, 0.5], [0.5, 0.5]], [0, 1], [0.125])
     assert found == [[0.375, 0.625], [0.625, 0.375]]
 
 
 def test_fgsm_yields_the_epsilons_in_their_order():
-    model = linear(DIAGONAL, dtype="float64")
+    model = linear(DIAGONAL)
     found = fgsm(model, [[0.5, 0.5]], [0], [0.25, 0.0, 0.5, 0.125])
     assert found == [[[0.25, 0.75]], [[0.5, 0.5]], [[0.0, 1.0]], [[0.375, 0.625]]]
 
@@ -77,7 +79,8 @@ def test_fgsm_clips_to_the_box_of_the_model():
 def test_epsilon_zero_returns_the_images_to_the_last_bit(name):
     x = np.random.default_rng(0).random((20, 2), dtype=np.float32)
     x[0], x[1] = 0, 1
-    found, _ = make_attack(name).perturb(linear(DIAGONAL), x, np.arange(20) % 2, [0.0, 0.1])
+    model = linear(*FOUR, dtype="float32")
+    found, _ = attacked(short(name), model, x, np.arange(20) % 2, [0.0, 0.1])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, x)
 
@@ -85,12 +88,12 @@ def test_epsilon_zero_returns_the_images_to_the_last_bit(name):
 def test_one_gradient_serves_all_epsilons():
     model = Counting(linear(DIAGONAL))
     x, y = np.full((3, 2), 0.5, np.float32), np.array([0, 1, 0])
-    assert len(list(FGSM().perturb(model, x, y, [0.0, 0.1, 0.2, 0.3]))) == 4
-    assert model.gradients == 1
+    assert len(attacked(FGSM(), model, x, y, [0.0, 0.1, 0.2, 0.3])) == 4
+    assert model.rows == [3]
 
 
 def test_a_misclassified_image_moves_further_from_its_true_label():
-    model = linear(DIAGONAL, dtype="float64")
+    model = linear(DIAGONAL)
     x, y = np.array([[0.25, 0.75]]), np.array([0])
     assert model.logits(x).argmax() == 1
     # With the predicted label the signs would be the other way round.
@@ -99,98 +102,51 @@ def test_a_misclassified_image_moves_further_from_its_true_label():
 
 @pytest.mark.parametrize("margin", [1, 40, 80])
 def test_a_confident_image_moves_as_far_as_any_other(margin):
-    model = linear([[margin, 0], [0, margin]])
+    model = linear([[margin, 0], [0, margin]], dtype="float32")
     x = np.array([[1, 0]], np.float32)
     assert fgsm(model, x, [0], [0.25]) == [[[0.75, 0.25]]]
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_the_images_are_not_changed(name):
-    x = np.full((2, 2), 0.5, np.float32)
+    x = np.full((2, 2), 0.5)
     x.flags.writeable = False
-    list(make_attack(name).perturb(linear(DIAGONAL), x, np.array([0, 1]), [0.1, 0.2]))
+    y, index = np.array([0, 1]), np.arange(2)
+    list(short(name).perturb(linear(*FOUR), x, y, [0.1, 0.2], index=index))
 
 
-# PGD
+def test_in_l2_the_step_is_the_scaled_gradient():
+    # The gradient of the loss for class 0 is along (-3, 4), of which the length is five.
+    model = linear([[3, -4], [-3, 4]])
+    found = attacked(make_attack("fgm-l2"), model, [[0.5, 0.5]], [0], [0.0, 0.25, 1.0])
+    np.testing.assert_allclose(found[1], [[0.35, 0.7]], atol=1e-12)
+    np.testing.assert_allclose(found[2], [[0.0, 1.0]], atol=1e-12)
 
 
-def centre(shape):
-    """A start at the image itself."""
-    return np.zeros(shape, np.float32)
+# Noise
 
 
-def pgd(model, x, y, epsilons, **options):
-    return [a.tolist() for a in PGD(**options).perturb(model, np.array(x), np.array(y), epsilons)]
+def test_noise_needs_no_gradient_and_counts_what_falls_by_any_draw():
+    """A pixel of 0.45 is right below a half; in the ball of radius 0.1 a quarter is beyond."""
+    model = linear([[-1], [1]], [0.5, -0.5])
+    x, y = np.full((400, 1), 0.45), np.zeros(400, int)
+    for draws, share in ((1, 1 / 2), (2, 5 / 8)):  # the first is as long as it can be
+        attack = Noise(draws=draws)
+        (found,) = attacked(attack, model, x, y, [0.1])
+        assert right(model, found, y) / 400 == pytest.approx(1 - share, abs=0.06)
+    assert attack.requires == frozenset()
 
 
-def test_pgd_reaches_the_corner_of_the_ball_of_a_linear_model():
-    model = linear(DIAGONAL, dtype="float64")
-    found = pgd(model, [[0.5, 0.5], [0.5, 0.5]], [0, 1], [0.125, 0.25])
-    assert found == [[[0.375, 0.625], [0.625, 0.375]], [[0.25, 0.75], [0.75, 0.25]]]
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_first_noise_is_as_long_as_it_can_be_and_the_same_at_every_epsilon(norm):
+    model = linear(np.eye(4), bounds=(-9.0, 9.0))
+    x, y = np.zeros((50, 4)), np.arange(50) % 4
+    small, large = attacked(Noise(norm=norm, draws=1), model, x, y, [0.1, 0.2])
+    np.testing.assert_allclose(NORMS[norm].length(np, small[y == 0]), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(large[y == 0], 2 * small[y == 0], rtol=1e-6)
 
 
-def test_pgd_projects_into_the_box_too():
-    x = [[0.0625, 0.9375]]
-    assert pgd(linear(DIAGONAL), x, [0], [0.125]) == [[[0.0, 1.0]]]
-    assert pgd(linear(DIAGONAL, bounds=(-1, 2)), x, [0], [0.125]) == [[[-0.0625, 1.0625]]]
-
-
-@pytest.mark.parametrize(
-    ("start", "steps", "reach", "expected"),
-    [
-        (0.0, 1, 0.5, [0.5 - 0.0625, 0.5 + 0.0625]),  # half of 1/8, from the image itself
-        (0.0, 4, 0.5, [0.5 - 0.0625, 0.5 + 0.0625]),  # in four steps as far as in one
-        (1.0, 1, 1.0, [0.5, 0.625]),  # from the upper corner, which cannot be left
-        (-0.5, 2, 1.0, [0.375, 0.5625]),
-        (1.0, 2, 1.5, [0.4375, 0.625]),
-    ],
-)
-def test_pgd_takes_steps_of_their_reach_from_its_start(start, steps, reach, expected):
-    model = linear(DIAGONAL, dtype="float64")
-    found = pgd(
-        model, [[0.5, 0.5]], [0], [0.125], steps=steps, reach=reach,
-        start=lambda shape: np.full(shape, start, np.float32),
-    )  # fmt: skip
-    np.testing.assert_allclose(found, [[expected]], atol=1e-9)
-
-
-def test_pgd_follows_the_slope_where_it_is():
-    """Where the pixel is dark the loss rises to the right, and beyond 0.55 to the left."""
-
-    class Ridge:
-        xp, bounds = np, (0.0, 1.0)
-
-        def __init__(self):
-            self.at = []
-
-        def asarray(self, values):
-            return np.asarray(values)
-
-        def logits_and_gradient(self, x, y, objective):
-            self.at.append(x.item())
-            return None, np.where(x < 0.55, 1.0, -1.0)
-
-    model = Ridge()
-    attack = PGD(steps=4, reach=2.0, start=centre)
-    (found,) = attack.perturb(model, np.array([[0.5]]), np.array([0]), [0.2])
-    assert model.at == pytest.approx([0.5, 0.6, 0.5, 0.6])
-    assert found.item() == pytest.approx(0.5)
-
-
-def test_pgd_begins_every_batch_with_the_same_image():
-    first, other = same_start((1, 2, 3)), same_start((7, 2, 3))
-    assert (first.shape, first.dtype) == ((1, 2, 3), np.float32)
-    np.testing.assert_array_equal(first, other)
-    assert abs(same_start((1, 30, 30))).max() <= 1
-    assert abs(same_start((1, 30, 30)).mean()) < 0.1
-    assert same_start((1, 30, 30)).std() == pytest.approx(1 / np.sqrt(3), rel=0.05)
-
-
-def test_pgd_takes_one_gradient_a_step_and_epsilon():
-    model = Counting(linear(DIAGONAL))
-    x, y = np.full((3, 2), 0.5, np.float32), np.array([0, 1, 0])
-    assert len(list(PGD(steps=7).perturb(model, x, y, [0.0, 0.1]))) == 2
-    assert model.gradients == 14
+# PGD beside FGSM
 
 
 @pytest.fixture(scope="module")
@@ -207,34 +163,16 @@ def test_pgd_is_at_least_as_strong_as_fgsm(toy):
     model, x, y = toy
     epsilons = [0.1, 0.15, 0.2, 0.25]
     true = np.arange(3) == y[:, None]
-    lost = []
-    for attack in (FGSM(), PGD()):
-        results = sweep(model, attack, x, y, epsilons)
-        right = [correct_count(result.answers, y) for result in results]
-        images = attack.perturb(model, x, y, epsilons)
-        losses = [CrossEntropy().value(np, model.logits(a), true).mean() for a in images]
-        lost.append((right, losses))
-    (fgsm_right, fgsm_loss), (pgd_right, pgd_loss) = lost
-    assert 0 < sum(fgsm_right) < 4 * len(y)  # there is something to compare
-    assert sum(pgd_right) < sum(fgsm_right)
-    assert all(strong <= weak for strong, weak in zip(pgd_right, fgsm_right, strict=True))
-    assert all(strong > weak for strong, weak in zip(pgd_loss, fgsm_loss, strict=True))
-
-
-@pytest.mark.parametrize("name", sorted(ATTACKS))
-def test_neither_the_batch_size_nor_the_call_matters(toy, name):
-    model, x, y = toy
-    keep = [0, 5, 89]
-    first, *others = (
-        sweep(model, make_attack(name), x, y, [0.1, 0.2], keep=keep, batch_size=size)
-        for size in (90, 90, 7, 1)
-    )
-    for other in others:
-        for ours, theirs in zip(first, other, strict=True):
-            np.testing.assert_array_equal(ours.answers.labels, theirs.answers.labels)
-            np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-6)
-    # Asked again, it is the same to the last bit.
-    np.testing.assert_array_equal(first[1].kept, others[0][1].kept)
+    weak, strong = (attacked(attack, model, x, y, epsilons) for attack in (FGSM(), PGD()))
+    counts = [[right(model, images, y) for images in found] for found in (weak, strong)]
+    assert 0 < sum(counts[0]) < 4 * len(y)  # there is something to compare
+    assert sum(counts[1]) < sum(counts[0])
+    assert all(ours <= theirs for theirs, ours in zip(*counts, strict=True))
+    for theirs, ours in zip(weak, strong, strict=True):
+        # Where PGD has won, it goes no further.
+        left = model.logits(ours).argmax(axis=1) == y
+        losses = [CrossEntropy().value(np, model.logits(a), true)[left] for a in (theirs, ours)]
+        assert not left.any() or losses[1].mean() > losses[0].mean()
 
 
 # Any attack
@@ -245,7 +183,7 @@ def problems(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = draw(st.sampled_from([(1,), (5,), (2, 3)]))
     hidden = draw(st.sampled_from([(), (4,), (6, 3)]))
-    classes = draw(st.integers(2, 4))
+    classes = draw(st.integers(4, 6))
     low, high = draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-0.5, 2.5)]))
     architecture = Architecture(shape, hidden, classes)
     weights = initial_weights(architecture, seed=int(rng.integers(1000)))
@@ -256,19 +194,22 @@ def problems(draw):
     x = rng.uniform(low, high, (n, *shape)).clip(low, high)
     x[rng.random(x.shape) < 0.2] = draw(st.sampled_from([low, high]))
     epsilons = draw(st.lists(st.floats(0, 3, width=32), min_size=1, max_size=4))
-    return model, x.astype(np.float32), rng.integers(classes, size=n), epsilons
+    return model, x.astype(np.float32), rng.integers(classes, size=n), sorted(epsilons)
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
-@settings(deadline=None, max_examples=60, database=None)
+@settings(deadline=None, max_examples=25, database=None)
 @given(problem=problems())
 def test_adversarial_images_stay_in_the_ball_and_the_box(name, problem):
     model, x, y, epsilons = problem
-    found = list(make_attack(name).perturb(model, x, y, epsilons))
+    attack = short(name)
+    found = attacked(attack, model, x, y, epsilons)
     assert len(found) == len(epsilons)
     for epsilon, adversarial in zip(epsilons, found, strict=True):
         assert adversarial.shape == x.shape
-        assert np.abs(adversarial.astype(float) - x).max() <= epsilon + 1e-6
+        assert adversarial.dtype == np.float32
+        lengths = NORMS[attack.norm].length(np, adversarial.astype(float) - x)
+        assert lengths.max() <= epsilon * (1 + 1e-6) + 1e-6
         assert adversarial.min() >= model.bounds[0] - 1e-6
         assert adversarial.max() <= model.bounds[1] + 1e-6
 
@@ -280,13 +221,111 @@ def test_adversarial_images_stay_in_the_ball_and_the_box(name, problem):
     epsilon=st.sampled_from([0.01, 0.1, 0.4]),
 )
 def test_fgsm_reaches_the_highest_loss_in_the_ball_of_a_linear_model(matrix, label, epsilon):
-    model = linear(matrix, bounds=(0.0, 1.0), dtype="float64")
+    model = linear(matrix)
     x, y = np.array([[0.5, 0.5, 0.5]]), np.array([label])
     true = np.arange(2) == label
-    (adversarial,) = FGSM().perturb(model, x, y, [epsilon])
+    (adversarial,) = attacked(FGSM(), model, x, y, [epsilon])
     found = CrossEntropy().value(np, model.logits(adversarial), true)
     corners = x + epsilon * (np.indices((2, 2, 2)).reshape(3, 8).T * 2 - 1)
     assert found >= CrossEntropy().value(np, model.logits(corners), true).max() - 1e-12
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_an_image_is_attacked_alike_whatever_batch_it_comes_in(name):
+    attack, model, (x, y) = short(name), small_net(), small_images()
+    epsilons = radii(attack)
+    whole = attacked(attack, model, x, y, epsilons)
+    again = attacked(attack, model, x, y, epsilons)
+    np.testing.assert_array_equal(whole, again)  # to the last bit
+    order = np.random.default_rng(1).permutation(len(x))
+    for size in (1, 7):
+        for start in range(0, len(x), 2 * size):  # not all, for the sake of time
+            some = order[start : start + size]
+            found = attacked(attack, model, x[some], y[some], epsilons, index=some)
+            for ours, theirs in zip(found, whole, strict=True):
+                np.testing.assert_allclose(ours, theirs[some], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_the_seed_decides_what_is_random_and_nothing_else(name):
+    model, (x, y) = small_net(), small_images()
+    first, other = (attacked(short(name, seed), model, x, y, [0.1]) for seed in (0, 1))
+    assert np.array_equal(first, other) is (name not in RANDOM)
+
+
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"fgsm", "fgm-l2"}))
+def test_an_image_that_is_misclassified_already_is_left_alone(name):
+    attack, model, (x, y) = short(name), small_net(), small_images(wrong=4)
+    found = attacked(attack, model, x, y, radii(attack))
+    for adversarial in found:
+        np.testing.assert_array_equal(adversarial[:4], x[:4].astype(float))
+    assert (found[-1][4:] != x[4:]).any(axis=(1, 2)).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_has_fallen_stays_fallen_and_is_not_attacked_again(name):
+    attack, (x, y) = short(name), small_images()
+    model, epsilons = Counting(small_net()), radii(attack)
+    batches = attack.perturb(model, x.astype(float), y, epsilons, index=np.arange(len(x)))
+    before, fallen = next(batches), np.zeros(len(x), bool)
+    for _ in epsilons[1:]:
+        fallen = model.model.logits(before).argmax(axis=1) != y
+        model.asked.clear()
+        adversarial = next(batches)
+        assert max(model.rows) == (~fallen).sum()
+        np.testing.assert_array_equal(adversarial[fallen], before[fallen])
+        before = adversarial
+    assert 5 < fallen.sum() < len(x)  # there is something to see
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_accuracy_never_rises_with_epsilon(name):
+    attack, model, (x, y) = short(name), small_net(), small_images()
+    counts = [right(model, found, y) for found in attacked(attack, model, x, y, radii(attack))]
+    assert counts[0] == len(x) - 4
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < counts[0] - 5
+
+
+@pytest.mark.parametrize("name", [n for n in LASTING if n not in ("fgsm-rs", "strongest")])
+def test_fallen_images_leave_the_batch(name):
+    attack, (x, y) = short(name), small_images()
+    model = Counting(small_net())
+    attacked(attack, model, x, y, [radii(attack)[-1]])
+    assert model.rows[0] == len(x)
+    assert min(model.rows[:-1]) < 0.8 * len(x)
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_every_backend_gives_the_same_images(name):
+    attack, (x, y) = short(name), small_images(16)
+    counts, images = {}, {}
+    for backend, dtype in (*((b, "float64") for b in NAMES), ("torch", "float32")):
+        model = small_net(backend, dtype)
+        found = attacked(attack, model, x, y, radii(attack))
+        assert {batch.dtype for batch in found} == {np.dtype(dtype)}
+        counts[backend, dtype] = [right(model, batch, y) for batch in found]
+        images[backend, dtype] = found
+    for (backend, dtype), count in counts.items():
+        assert np.abs(np.subtract(count, counts["numpy", "float64"])).max() <= 1
+        if dtype == "float64":
+            np.testing.assert_allclose(images[backend, dtype], images["numpy", dtype], atol=1e-6)
+    assert counts["numpy", "float64"][-1] < counts["numpy", "float64"][0]
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_a_sweep_of_any_attack_does_not_depend_on_the_batch_size(name):
+    attack, model, (x, y) = short(name), small_net(), small_images(20)
+    keep = [0, 5, 19]
+    whole, parts = (
+        sweep(model, attack, x, y, radii(attack), keep=keep, batch_size=size) for size in (20, 6)
+    )
+    for ours, theirs in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(ours.answers.labels, theirs.answers.labels)
+        np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-9)
+
+
+# Making them
 
 
 def test_attacks_are_made_by_name():
@@ -294,6 +333,45 @@ def test_attacks_are_made_by_name():
     assert isinstance(attack, FGSM)
     assert attack.requires == {GRADIENT}
     assert all(make_attack(name).name == name for name in ATTACKS)
+    assert make_attack("mine", "pgd", {"steps": 3}) == PGD(name="mine", steps=3)
+    assert make_attack("mim") == MIM() == MIM(steps=10, start="clean")
+
+
+def test_the_named_variants_are_what_they_are_called():
+    found = make_attack("fgsm-rs")
+    assert (found.steps, found.reach, found.start) == (1, 1.25, "random")
+    found = make_attack("i-fgsm")
+    assert (found.steps, found.reach, found.start) == (10, 1.0, "clean")
+    found = make_attack("apgd-t")
+    assert (found.target, found.targets, found.losses) == ("each", 9, ("dlr",))
+    black = {name for name in ATTACKS if not make_attack(name).requires}
+    assert black == {"noise", "square", "strongest"}
+    in_l2 = {name for name in ATTACKS if make_attack(name).norm == "l2"}
+    assert in_l2 == {"fgm-l2", "pgd-l2", "deepfool"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "complaint"),
+    [
+        ("pgd", {"stepz": 3}, "stepz: pgd has no such option"),
+        ("pgd", {"name": "other"}, "name: pgd has no such option"),
+        ("deepfool", {"norm": "linf"}, "norm: deepfool has no such option"),
+        ("square", {"requires": []}, "requires: square has no such option"),
+        ("pgd", {"steps": "3"}, r"steps: [^\n]* \(got '3'\)"),
+        ("pgd", {"steps": True}, r"steps: [^\n]* \(got True\)"),
+        ("apgd", {"steps": 0}, r"steps: [^\n]* \(got 0\)"),
+        ("mim", {"reach": float("nan")}, r"reach: [^\n]* \(got nan\)"),
+        ("pgd", {"losses": ["hinge"]}, r"losses\.0: [^\n]* \(got 'hinge'\)"),
+        ("pgd", {"losses": []}, r"losses: [^\n]*"),
+        ("square", {"area": 1.5}, r"area: [^\n]* \(got 1\.5\)"),
+        ("fgsm", {"norm": "l1"}, r"norm: [^\n]* \(got 'l1'\)"),
+        ("noise", {"seed": -1}, r"seed: [^\n]* \(got -1\)"),
+        ("strongest", {"steps": 3}, r"strongest: [^\n]*'steps'"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named_in_one_line(name, options, complaint):
+    with pytest.raises(SpecError, match=rf"^{complaint}$"):
+        make_attack(name, options=options)
 
 
 def test_an_unknown_attack_is_named_in_one_line_with_the_known_ones():

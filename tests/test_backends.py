@@ -206,7 +206,7 @@ def test_a_confident_answer_still_has_a_gradient(backend):
     logits, gradient = model.logits_and_gradient(x, y, CrossEntropy())
     np.testing.assert_array_equal(model.numpy(logits), [[40, 0]])
     np.testing.assert_allclose(model.numpy(gradient), [[-40 / (math.exp(40) + 1)]], rtol=1e-5)
-    (moved,) = FGSM().perturb(model, x, y, [0.25])
+    (moved,) = FGSM().perturb(model, x, y, [0.25], index=np.arange(1))
     np.testing.assert_array_equal(model.numpy(moved), [[0.75]])
 
 
@@ -216,7 +216,8 @@ def test_attacks_stay_within_the_models_bounds(backend):
                "layers.0.bias": np.zeros(2, np.float32)}  # fmt: skip
     model = backend.build(Architecture((1,), (), 2), weights, bounds=(-1.0, 1.0))
     x = model.asarray(np.array([[1.0], [0.0], [-0.75]], np.float32))
-    moved = FGSM().perturb(model, x, model.asarray(np.zeros(3, np.int64)), [0.0, 0.5])
+    y = model.asarray(np.zeros(3, np.int64))
+    moved = FGSM().perturb(model, x, y, [0.0, 0.5], index=np.arange(3))
     expected = [[[1.0], [0.0], [-0.75]], [[0.5], [-0.5], [-1.0]]]
     np.testing.assert_array_equal([model.numpy(batch) for batch in moved], expected)
 

@@ -116,8 +116,8 @@ def test_collecting_the_suites_imports_no_framework(tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 0
-    assert "test_fgsm_accuracy[torch-mlp-eps=0.1]" in done.out or registry.missing("torch")
-    assert "test_fgsm_accuracy[keras-mlp-eps=0.1]" in done.out or registry.missing("keras")
+    assert "test_accuracy_under[torch-mlp-fgsm-eps=0.1]" in done.out or registry.missing("torch")
+    assert "test_accuracy_under[keras-mlp-fgsm-eps=0.1]" in done.out or registry.missing("keras")
     assert not packages & (FRAMEWORKS | {"backends"})
     assert {"harness", "suites"} <= packages
 
@@ -133,7 +133,7 @@ def test_a_run_that_passes(finished):
     }  # fmt: skip
     run = Run.load(folder / "out")
     assert run.verdict == "passed"
-    assert len(run.records) == 16
+    assert len(run.records) == 32
     assert not run.models[0].cached
     assert done.out.splitlines()[-2:] == [
         f"report: {folder / 'out' / 'report.html'}", "verdict: passed",

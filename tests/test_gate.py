@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.errors import HarnessError, RunError
-from harness.gate import VERDICTS, Baseline, Comparison, Entry, compare, gate
+from harness.gate import SCHEMA, VERDICTS, Baseline, Comparison, Entry, compare, gate
 from harness.gate_table import print_comparison
 from harness.records import Record, Run, counted
 
@@ -363,7 +363,7 @@ def test_the_file_has_a_record_a_line_in_an_order_of_its_own(stored, tmp_path):
         "schema", "accepted", "spec", "spec_sha256", "data_sha256", "created", "commit",
         "versions", "records",
     ]  # fmt: skip
-    assert (document["schema"], document["accepted"], document["spec"]) == (1, True, "digits")
+    assert (document["schema"], document["accepted"], document["spec"]) == (SCHEMA, True, "digits")
     lines = [line.strip().rstrip(",") for line in text.splitlines() if '"check"' in line]
     assert [json.loads(line) for line in lines] == document["records"]
     assert [(r["check"], r["epsilon"]) for r in document["records"]] == [
@@ -395,14 +395,14 @@ def with_record(**changes):
         ("accuracy: 0.9", "not readable as JSON"),
         (damaged()[:-20], "not readable as JSON"),
         ("[]", "no schema number"),
-        (damaged(schema=2), "upgrade robustness-harness"),
+        (damaged(schema=SCHEMA + 1), "upgrade robustness-harness"),
         (damaged(schema=0), "schema 0"),
         (damaged(schema="1"), "no schema number"),
         (damaged(accepted="yes"), "accepted"),
         (damaged(spec={"name": "digits"}), "spec"),
         (damaged(records=None), "records"),
         (damaged(comment="why not"), "comment: unknown key"),
-        ('{"schema": 1}', "accepted"),
+        (f'{{"schema": {SCHEMA}}}', "accepted"),
         (with_record(correct=401), "401 of 400"),
         (with_record(correct=None), "None of 400"),
         (with_record(correct=-1), "records.0.correct"),

@@ -10,6 +10,9 @@ from backends_at_hand import at_hand
 
 import harness
 from harness import registry
+from harness.attacks import make_attack
+from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
 from harness.errors import HarnessError
 from harness.protocol import GRADIENT
 from harness.records import COLUMNS, Run
@@ -133,7 +136,7 @@ def test_predictions_are_kept_and_the_run_can_be_stored(tmp_path):
     assert run.finished
     run.save(tmp_path)
     assert Run.load(tmp_path).records == run.records
-    assert json.loads((tmp_path / "run.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "run.json").read_text())["schema"] == 2
 
 
 def test_the_box_bounds_an_attack():
@@ -353,6 +356,29 @@ def test_pgd_does_as_well_as_fgsm_on_a_linear_network(make):
         harness.wrap(make()), X, Y, attacks=["fgsm", "pgd"], epsilons=list(CORRECT)
     )
     assert [r.correct for r in run.records] == [3, *CORRECT.values(), *CORRECT.values()]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_attacks_come_by_name_or_with_options(kind):
+    attacks = ["square", PGD(name="mine", steps=3, restarts=2), "strongest", FGSM(norm="l2")]
+    attacks[2] = make_attack("strongest", options={"members": ["fgsm", "square"]})
+    run = harness.evaluate(MODELS[kind](), X, Y, attacks=attacks, epsilons=[0.0, 0.2])
+    found = {(r.check, r.epsilon): r.correct for r in run.records}
+    assert found == {
+        ("clean", None): 3, ("square", 0.0): 3, ("square", 0.2): 2, ("mine", 0.0): 3,
+        ("mine", 0.2): 2, ("strongest", 0.0): 3, ("strongest", 0.2): 2,
+        # In L2 it is a lead of 0.2 · √2 that is lost.
+        ("fgsm", 0.0): 3, ("fgsm", 0.2): 2,
+    }  # fmt: skip
+
+
+def test_a_black_box_is_attacked_by_what_needs_no_gradient():
+    run = harness.evaluate(BlackBox(), X, Y, attacks=["noise", "square", "strongest", "pgd"],
+                           epsilons=[0.2])  # fmt: skip
+    found = {r.check: (r.status, r.correct) for r in run.records}
+    assert found["square"] == found["strongest"] == ("measured", 2)
+    assert found["noise"][0] == "measured"
+    assert found["pgd"] == ("error", None)
 
 
 @pytest.mark.parametrize("make", [torch_linear, keras_linear], ids=["torch", "keras"])

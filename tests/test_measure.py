@@ -4,15 +4,20 @@ import math
 
 import numpy as np
 import pytest
+from backends_at_hand import NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import linear
 
 from backends.numpy_backend import NumpyBackend
+from harness import measure
 from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
+from harness.errors import MeasurementError
 from harness.measure import (
     Answers,
-    MeasurementError,
     answers_to,
+    batch_size_for,
     batches,
     check_perturbation,
     correct_count,
@@ -53,13 +58,14 @@ class Attack:
     """What a function makes of images and an epsilon; sees the images only."""
 
     name = "made-up"
+    norm = "linf"
     requires = frozenset()
 
     def __init__(self, step, count=None):
         self.step = step
         self.count = count
 
-    def perturb(self, model, x, y, epsilons):
+    def perturb(self, model, x, y, epsilons, *, index):
         given = list(epsilons) if self.count is None else [0.0] * self.count
         return (self.step(x, epsilon) for epsilon in given)
 
@@ -118,6 +124,39 @@ def test_batches_cover_everything_in_order():
     assert list(batches(0, 3)) == []
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "size"),
+    [
+        ((28, 28), np.float32, 1000),
+        # 256 MiB, and 16 arrays of 4 (or 8) bytes a pixel.
+        ((2**12,), np.float32, 1000),
+        ((2**13,), np.float32, 512),
+        ((2**13,), np.float64, 256),
+        ((3, 224, 224), np.float32, 27),
+        ((2**22,), np.float32, 1),
+        ((2**25,), np.float32, 1),
+    ],
+)
+def test_batches_are_as_large_as_memory_allows(shape, dtype, size):
+    # None of the pixels is there but one.
+    image = np.broadcast_to(np.zeros((), dtype), (5000, *shape))
+    assert batch_size_for(image) == size
+
+
+def test_large_images_come_in_batches_that_fit(monkeypatch):
+    monkeypatch.setattr(measure, "MEMORY", 2 * 16 * 4)
+    seen = []
+
+    class Spy(Attack):
+        def perturb(self, model, x, y, epsilons, *, index):
+            seen.append(index.tolist())
+            return super().perturb(model, x, y, epsilons, index=index)
+
+    sweep(threshold_model(), Spy(up), X[:3], Y[:3], [0.1])
+    sweep(threshold_model(), Spy(up), X[:3], Y[:3], [0.1], batch_size=3)
+    assert seen == [[0, 1], [2], [0, 1, 2]]
+
+
 # Sweeps
 
 
@@ -160,16 +199,16 @@ def test_batches_change_nothing_and_what_is_kept_comes_as_asked(n, batch_size, d
         np.testing.assert_array_equal(result.kept, whole[keep])
 
 
-def test_the_attack_sees_the_true_labels_of_its_batch():
+def test_the_attack_sees_the_true_labels_of_its_batch_and_where_it_lies():
     seen = []
 
     class Spy(Attack):
-        def perturb(self, model, x, y, epsilons):
-            seen.append((x[:, 0].tolist(), y.tolist()))
-            return super().perturb(model, x, y, epsilons)
+        def perturb(self, model, x, y, epsilons, *, index):
+            seen.append((x[:, 0].tolist(), y.tolist(), index.tolist()))
+            return super().perturb(model, x, y, epsilons, index=index)
 
     sweep(threshold_model(), Spy(up), X, Y, [0.0], batch_size=3)
-    assert seen == [(X[:3, 0].tolist(), [0, 0, 1]), (X[3:, 0].tolist(), [1])]
+    assert seen == [(X[:3, 0].tolist(), [0, 0, 1], [0, 1, 2]), (X[3:, 0].tolist(), [1], [3])]
 
 
 def test_an_attack_on_a_black_box_names_what_the_model_lacks():
@@ -216,6 +255,11 @@ def test_an_attack_that_changes_no_image_at_any_epsilon_is_an_error():
         sweep(threshold_model(), Attack(lambda x, epsilon: x.copy()), X, Y, [0.0, 0.1, 0.2])
 
 
+def test_where_every_image_is_wrong_already_there_is_nothing_to_change():
+    results = sweep(threshold_model(), PGD(), X, 1 - Y, [0.0, 0.1])
+    assert [correct_count(result.answers, 1 - Y) for result in results] == [0, 0]
+
+
 def test_one_changed_image_at_one_epsilon_will_do():
     def step(x, epsilon):
         return np.where((x == X[3]) & (epsilon > 0.1), x - 0.05, x).astype(np.float32)
@@ -231,9 +275,39 @@ def test_at_epsilon_zero_alone_nothing_need_change():
 # Ball, box, finiteness
 
 
-def check(adversarial, epsilon=0.1, x=(0.5, 0.5), bounds=(0.0, 1.0)):
-    given = np.array([x, x], np.float32)
-    check_perturbation(threshold_model(bounds), given, np.array(adversarial, np.float32), epsilon)
+def check(adversarial, epsilon=0.1, x=(0.5, 0.5), bounds=(0.0, 1.0), norm="linf"):
+    given, moved = np.array([x, x], np.float32), np.array(adversarial, np.float32)
+    return check_perturbation(threshold_model(bounds), given, moved, epsilon, norm)
+
+
+def test_in_l2_the_ball_is_round():
+    moved = [[0.56, 0.42], [0.5, 0.5]]
+    assert check(moved, norm="l2") == pytest.approx(0.1)
+    complaint = r"is 0\.141421 from its original, outside the L2 ball of radius 0\.1"
+    with pytest.raises(MeasurementError, match=rf"^an adversarial image {complaint}$"):
+        check([[0.5, 0.5], [0.6, 0.4]], norm="l2")
+    assert check([[0.5, 0.5], [0.6, 0.4]]) == pytest.approx(0.1)
+
+
+def test_the_norm_is_that_of_the_attack():
+    corner = Attack(lambda x, epsilon: (x + epsilon).astype(np.float32))
+    x, model = np.zeros((1, 1, 4), np.float32), BlackBox(lambda a: a.reshape(len(a), -1))
+    sweep(model, corner, x, Y[:1], [0.1])
+    corner.norm = "l2"
+    with pytest.raises(MeasurementError, match=r"is 0\.2 from [^\n]* L2 ball of radius 0\.1$"):
+        sweep(model, corner, x, Y[:1], [0.1])
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 0)])
+def test_in_every_framework_a_pixel_that_is_not_finite_is_found(backend, bad, place):
+    model = linear(np.eye(2), backend=backend, dtype="float32")
+    x = np.full((3, 2), 0.5, np.float32)
+    moved = x.copy()
+    moved[place] = bad
+    with pytest.raises(MeasurementError, match="an adversarial image holds NaN or infinity"):
+        check_perturbation(model, model.asarray(x), model.asarray(moved), 0.1)
 
 
 def test_perturbations_on_the_border_of_ball_and_box_pass():

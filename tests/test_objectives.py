@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from small_models import linear
 
-from harness.objectives import ClassLogit, CrossEntropy, Divergence, LogOdds
+from harness.errors import MeasurementError
+from harness.objectives import (
+    ClassLogit,
+    CrossEntropy,
+    Divergence,
+    LogitRatio,
+    LogOdds,
+    Margin,
+    Towards,
+)
 
 OBJECTIVES = (CrossEntropy(), LogOdds(), ClassLogit())
 
@@ -160,6 +170,140 @@ def test_logits_are_not_changed(objective):
     logits.flags.writeable = False
     value(objective, logits, [0])
     gradient(objective, logits, [0])
+
+
+# Margins and their ratios, and what pulls towards a class
+
+
+def signs(labels, goals, classes):
+    """1 at the goal, -1 at the true class."""
+    return mask(goals, classes) * 1.0 - mask(labels, classes)
+
+
+@st.composite
+def distinct(draw):
+    """Logits of which no two are alike, so that the objectives have a slope; labels and goals."""
+    n, k = draw(st.integers(1, 4)), draw(st.integers(4, 6))
+    rows = [draw(st.permutations(range(k))) for _ in range(n)]
+    noise = draw(arrays(np.float64, (n, k), elements=st.floats(0, 0.5, width=16)))
+    labels = draw(arrays(np.int64, n, elements=st.integers(0, k - 1)))
+    further = draw(arrays(np.int64, n, elements=st.integers(1, k - 1)))
+    return np.array(rows) + noise, labels, (labels + further) % k
+
+
+def masks(objective, labels, goals, classes):
+    if isinstance(objective, Towards):
+        return signs(labels, goals, classes)
+    return mask(labels, classes)
+
+
+LEADS = (
+    Margin(), LogitRatio(), Towards("cross-entropy"), Towards("margin"), Towards("dlr"),
+)  # fmt: skip
+LOGITS = [3.0, 5.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("objective", "label", "goal", "lead", "slope"),
+    [
+        (Margin(), 0, None, 2.0, [-1, 1, 0, 0]),
+        (Margin(), 1, None, -2.0, [1, -1, 0, 0]),
+        (LogitRatio(), 1, None, -2 / 4, [1 / 4, -2 / 16, -2 / 16, 0]),
+        (LogitRatio(), 0, None, 2 / 4, [-1 / 4, 2 / 16, 2 / 16, 0]),
+        (Towards("margin"), 1, 2, -4.0, [0, -1, 1, 0]),
+        # The scale is 5 - (1 + 0) / 2.
+        (Towards("dlr"), 1, 0, -2 / 4.5, [1 / 4.5, -2.5 / 4.5**2, -1 / 4.5**2, -1 / 4.5**2]),
+        (Towards("cross-entropy"), 1, 3, -math.log(math.exp(3) + math.exp(5) + math.e),
+         [*(-np.exp([3, 5, 1]) / np.exp([3, 5, 1]).sum()), 1]),
+    ],
+)  # fmt: skip
+def test_leads_of_a_small_example(objective, label, goal, lead, slope):
+    logits, given_ = np.array([LOGITS]), masks(objective, [label], [goal or 0], 4)
+    np.testing.assert_allclose(objective.value(np, logits, given_), [lead], rtol=1e-9)
+    found = objective.logit_gradient(np, logits, given_)
+    np.testing.assert_allclose(found, [slope], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", LEADS, ids=lambda o: o.name)
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=distinct())
+def test_gradients_of_leads_are_those_of_finite_differences(objective, batch):
+    logits, labels, goals = batch
+    given_ = masks(objective, labels, goals, logits.shape[1])
+    step = 1e-6
+    expected = np.empty_like(logits)
+    for column in range(logits.shape[1]):
+        nudge = step * (np.arange(logits.shape[1]) == column)
+        ahead, behind = (objective.value(np, logits + s * nudge, given_) for s in (1, -1))
+        expected[:, column] = (ahead - behind) / (2 * step)
+    found = objective.logit_gradient(np, logits, given_)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    assert found.dtype == objective.value(np, logits, given_).dtype == np.float64
+
+
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=distinct())
+def test_a_margin_is_positive_exactly_where_the_answer_is_wrong(batch):
+    logits, labels, _ = batch
+    wrong = logits.argmax(axis=1) != labels
+    for objective in (Margin(), LogitRatio(), LogOdds()):
+        found = value(objective, logits, labels) > 0
+        assert (found[wrong]).all()  # log-odds are positive below one half, too
+        assert objective == LogOdds() or (found == wrong).all()
+
+
+@pytest.mark.parametrize("objective", [LogitRatio(), Towards("dlr")], ids=lambda o: o.name)
+@settings(deadline=None, max_examples=50, database=None)
+@given(batch=distinct(), shift=st.floats(-10, 10), scale=st.floats(0.01, 100))
+def test_a_ratio_does_not_change_when_logits_are_shifted_or_scaled(objective, batch, shift, scale):
+    logits, labels, goals = batch
+    given_ = masks(objective, labels, goals, logits.shape[1])
+    before = objective.value(np, logits, given_)
+    after = objective.value(np, scale * logits + shift, given_)
+    np.testing.assert_allclose(after, before, rtol=1e-8, atol=1e-9)
+
+
+def test_where_rivals_tie_they_share_the_slope():
+    found = gradient(Margin(), [[0.0, 2.0, 2.0, 1.0]], [0])
+    assert found.tolist() == [[-1, 0.5, 0.5, 0]]
+
+
+@pytest.mark.parametrize("objective", LEADS, ids=lambda o: o.name)
+@pytest.mark.parametrize("row", [[0.0] * 4, [1e4, -1e4, 0, 0], [-1e4, 1e4, 1e4, 1e4]])
+def test_leads_of_extreme_and_of_equal_logits_are_finite(objective, row):
+    logits = np.array([row], np.float32)
+    given_ = masks(objective, [0], [1], 4)
+    given_ = given_ if given_.dtype == bool else given_.astype(np.float32)
+    assert np.isfinite(objective.value(np, logits, given_)).all()
+    assert np.isfinite(objective.logit_gradient(np, logits, given_)).all()
+    assert objective.logit_gradient(np, logits, given_).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("objective", "classes", "least"),
+    [(LogitRatio(), 2, "three"), (Towards("dlr"), 3, "four")],
+    ids=["dlr", "targeted-dlr"],
+)
+def test_a_ratio_needs_enough_classes(objective, classes, least):
+    logits = np.zeros((1, classes))
+    given_ = masks(objective, [0], [1], classes)
+    for ask in (objective.value, objective.logit_gradient):
+        with pytest.raises(MeasurementError, match=rf"dlr needs {least} classes or more; use mar"):
+            ask(np, logits, given_)
+
+
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+@pytest.mark.parametrize("objective", LEADS, ids=lambda o: o.name)
+def test_leads_are_the_same_in_every_framework(backend, objective):
+    """A linear model of the identity, whose input gradient is that of its logits."""
+    model = linear(np.eye(4), bounds=(-9, 9), backend=backend)
+    exact = linear(np.eye(4), bounds=(-9, 9))
+    x, labels = np.array([LOGITS, [0.5, -1.5, 2.0, 2.5]]), np.array([1, 3])
+    given_ = signs(labels, [0, 2], 4) if isinstance(objective, Towards) else labels
+    found = model.logits_and_gradient(model.asarray(x), model.asarray(given_), objective)
+    expected = exact.logits_and_gradient(x, given_, objective)
+    for ours, theirs in zip(map(model.numpy, found), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
 # Divergence, of which the given is a distribution instead of a mask

@@ -14,7 +14,7 @@ from tiny_spec import EPSILONS, tiny_spec
 import harness.bench
 import harness.summary  # ... so that every one would import these anew
 from backends.numpy_backend import NumpyTrainer
-from harness import plugin, registry
+from harness import registry
 from harness.attacks import ATTACKS
 from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS
@@ -22,6 +22,7 @@ from harness.errors import DataError
 from harness.plugin import REFUSED
 from harness.records import Run
 from harness.spec import fingerprint, load_spec, suites_folder
+from harness.validity import CHECKS as VALIDITY
 
 pytest_plugins = ["pytester"]
 
@@ -82,7 +83,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], check=True)
     result, run = suites()
     assert result.ret == pytest.ExitCode.OK
-    result.assert_outcomes(passed=1 + len(CHECKS) + len(EPSILONS) + 3)
+    result.assert_outcomes(passed=1 + len(CHECKS) + len(EPSILONS) + 3 + len(VALIDITY))
     result.stdout.fnmatch_lines(["robustness: spec tiny (*), data digits 70-20-10, backends num*"])
     assert {r.key: r.status for r in run.records} == {
         ("mlp", "numpy", "clean", None): "passed",
@@ -93,13 +94,14 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         ("mlp", "numpy", "saliency/top", None): "passed",
         ("mlp", "numpy", "saliency/random", None): "measured",
         ("mlp", "numpy", "saliency/least", None): "passed",
+        **{("mlp", "numpy", f"validity/{rule}", None): "passed" for rule in VALIDITY},
     }
     assert (run.finished, run.verdict) == (True, "passed")
 
     # Where it came from.
     spec = load_spec("tiny.toml")
     assert (run.schema_, run.spec, run.spec_sha256) == (
-        1, spec.model_dump(mode="json"), spec.sha256,
+        2, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip
     assert fingerprint(run.spec) == run.spec_sha256
     assert re.fullmatch("[0-9a-f]{64}", run.data_sha256)
@@ -129,7 +131,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     assert {path.name for path in (pytester.path / "results").iterdir()} == {
         "run.json", "arrays.npz",
     }  # fmt: skip
-    result.stdout.fnmatch_lines([f"*{of(run, 'clean').accuracy:.2%}*", "run: *run.json"])
+    result.stdout.fnmatch_lines([f"* {100 * of(run, 'clean').accuracy:.2f} *", "run: *run.json"])
 
 
 def test_ids_are_readable(suites):
@@ -139,10 +141,9 @@ def test_ids_are_readable(suites):
     assert ids == {
         "test_clean_accuracy[numpy-mlp]",
         *(f"test_conformance[numpy-mlp-{rule}]" for rule in CHECKS),
-        "test_fgsm_accuracy[numpy-mlp-eps=0]",
-        "test_fgsm_accuracy[numpy-mlp-eps=0.1]",
-        "test_fgsm_accuracy[numpy-mlp-eps=0.3]",
+        *(f"test_accuracy_under[numpy-mlp-fgsm-eps={e}]" for e in ("0", "0.1", "0.3")),
         *(f"test_saliency_occlusion[numpy-mlp-{c}]" for c in ("top", "random", "least")),
+        *(f"test_validity[numpy-mlp-{rule}]" for rule in VALIDITY),
     }
 
 
@@ -156,7 +157,7 @@ def test_only_what_is_selected_is_measured(suites):
 
 
 def test_one_id_measures_one_epsilon(suites):
-    chosen = f"{SUITES / 'test_fgsm.py'}::test_fgsm_accuracy[numpy-mlp-eps=0.1]"
+    chosen = f"{SUITES / 'test_attacks.py'}::test_accuracy_under[numpy-mlp-fgsm-eps=0.1]"
     result, run = suites(suites=chosen)
     result.assert_outcomes(passed=1)
     assert outcomes(run, "check", "epsilon", "status") == [("fgsm", 0.1, "passed")]
@@ -183,7 +184,7 @@ def test_retraining_is_asked_for(suites):
 def test_a_missed_threshold_fails_the_test_and_is_in_the_run(suites):
     result, run = suites(clean=(0.99, 1.0), fgsm=(0.0, 0.001))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(failed=2, passed=14)
+    result.assert_outcomes(failed=2, passed=14 + len(VALIDITY))
     result.stdout.fnmatch_lines(["numpy mlp clean: accuracy * is below 0.9900"])
     clean, attacked = of(run, "clean"), of(run, "fgsm", 0.1)
     assert (clean.status, clean.threshold) == ("failed", (0.99, 1.0))
@@ -191,13 +192,15 @@ def test_a_missed_threshold_fails_the_test_and_is_in_the_run(suites):
     assert (attacked.status, attacked.threshold) == ("failed", (0.0, 0.001))
     assert "is above 0.0010: the model looks too robust" in attacked.reason
     assert (run.finished, run.verdict) == (True, "failed")
-    assert len(run.records) == 16
+    assert len(run.records) == 16 + len(VALIDITY)
 
 
 def test_a_session_that_was_broken_off_is_not_finished(suites):
-    result, run = suites("-x", clean=(0.99, 1.0))
-    result.assert_outcomes(failed=1)
-    assert outcomes(run, "check", "status") == [("clean", "failed")]
+    result, run = suites("-x", fgsm=(0.0, 0.001))
+    result.assert_outcomes(passed=1, failed=1)
+    assert outcomes(run, "check", "epsilon", "status") == [
+        ("fgsm", 0.0, "passed"), ("fgsm", 0.1, "failed"), ("fgsm", 0.3, "measured"),
+    ]  # fmt: skip
     assert (run.finished, run.verdict) == (False, "failed")
 
 
@@ -210,23 +213,24 @@ def test_a_session_that_was_interrupted_keeps_what_it_measured(suites, pytester,
         suites()
     run = Run.load(pytester.path / "results")
     assert outcomes(run, "check", "status") == [
-        ("clean", "passed"), ("conformance/shapes", "passed"),
+        ("fgsm", "passed"), ("fgsm", "passed"), ("fgsm", "measured"), ("clean", "passed"),
+        ("conformance/shapes", "passed"),
     ]  # fmt: skip
     assert (run.finished, run.verdict) == (False, "failed")
 
 
 def test_an_attack_that_raises_is_an_error_and_the_rest_is_measured(suites, monkeypatch):
     class Crashing:
-        name, requires = "fgsm", frozenset()
+        name, norm, requires = "fgsm", "linf", frozenset()
 
-        def perturb(self, model, x, y, epsilons):
+        def perturb(self, model, x, y, epsilons, *, index):
             yield x
             raise RuntimeError("out of\nmemory")
 
     monkeypatch.setitem(ATTACKS, "fgsm", Crashing)
     result, run = suites()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(failed=3, passed=13)
+    result.assert_outcomes(failed=3, passed=13 + len(VALIDITY))
     for epsilon in EPSILONS:
         record = of(run, "fgsm", epsilon)
         assert (record.status, record.accuracy) == ("error", None)
@@ -321,9 +325,9 @@ def test_failed_first_measures_once_and_keeps_the_verdict(suites, pytester, monk
     swept = []
 
     class Counted(FGSM):
-        def perturb(self, model, x, y, epsilons):
+        def perturb(self, model, x, y, epsilons, *, index):
             swept.append(list(epsilons))
-            return super().perturb(model, x, y, epsilons)
+            return super().perturb(model, x, y, epsilons, index=index)
 
     monkeypatch.setitem(ATTACKS, "fgsm", Counted)
     names = {"targets": ("mlp", "mlp-2"), "fgsm": (0.0, 0.001)}
@@ -339,8 +343,8 @@ def test_failed_first_measures_once_and_keeps_the_verdict(suites, pytester, monk
     assert results[0] == results[1]
     order = [line.partition("[")[2].partition("]")[0] for line in result.outlines
              if re.search(r"(PASSED|FAILED) +\[", line)]  # fmt: skip
-    assert order[:2] == ["numpy-mlp-eps=0.1", "numpy-mlp-2-eps=0.1"]
-    assert {"numpy-mlp", "numpy-mlp-eps=0"} <= set(order[2:])
+    assert order[:2] == ["numpy-mlp-fgsm-eps=0.1", "numpy-mlp-2-fgsm-eps=0.1"]
+    assert {"numpy-mlp", "numpy-mlp-fgsm-eps=0"} <= set(order[2:])
 
 
 # What goes wrong on disk
@@ -360,11 +364,11 @@ def test_a_disk_that_is_full_for_a_moment_leaves_no_passed_verdict(suites, monke
     monkeypatch.setattr(Run, "save", once)
     result, run = suites("-k", "clean or fgsm")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    clean = of(run, "clean")
-    assert (clean.status, clean.reason) == (
+    first = of(run, "fgsm", 0.0)
+    assert (first.status, first.reason) == (
         "error", "OSError: [Errno 28] No space left on device",
     )  # fmt: skip
-    assert of(run, "fgsm", 0.1).status == "passed"
+    assert of(run, "fgsm", 0.1).status == of(run, "clean").status == "passed"
     assert run.verdict == "failed"
 
 
@@ -402,7 +406,6 @@ def test_a_framework_that_does_not_import_leaves_the_others_measured(suites, pyt
     pytester.syspathinsert()
     entry = registry.BackendEntry("broken_framework", "Broken")
     monkeypatch.setattr(registry, "BACKENDS", {"broken": entry} | registry.BACKENDS)
-    monkeypatch.setattr(plugin, "BACKENDS", registry.BACKENDS)
     result, run = suites("-k", "clean or fgsm", backends=("broken", "numpy"))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=4, errors=4)
@@ -437,9 +440,9 @@ def test_a_backend_of_the_spec_that_is_missing_is_skipped_with_its_reason(suites
 @pytest.mark.usefixtures("ghost")
 def test_a_run_in_which_everything_was_skipped_has_failed(suites):
     result, run = suites(backends=["ghost"])
-    result.assert_outcomes(skipped=16)
+    result.assert_outcomes(skipped=16 + len(VALIDITY))
     assert set(outcomes(run, "status")) == {("skipped",)}
-    assert len(run.records) == 16
+    assert len(run.records) == 16 + len(VALIDITY)
     assert (run.finished, run.verdict) == (True, "failed")
     result.stdout.fnmatch_lines(["robustness: spec tiny*backends none"])
 
@@ -488,7 +491,7 @@ def test_a_spec_without_attacks_is_measured_without_them(suites, pytester):
     text = re.sub(r"\[attacks\.fgsm\]\n[^\n]*\n", "[attacks]\n", tiny_spec())
     text = text.partition("[targets.mlp.expect.attacks")[0]
     result, run = suites(spec=pytester.makefile(".toml", bare=text))
-    result.assert_outcomes(passed=1 + len(CHECKS) + 3)
+    result.assert_outcomes(passed=1 + len(CHECKS) + 3 + len(VALIDITY))
     assert not [record for record in run.records if record.epsilon is not None]
     assert run.verdict == "passed"
 
@@ -497,7 +500,7 @@ def test_every_attack_of_the_spec_is_swept_and_only_defences_are_asked_for_a_col
     attacks = "[attacks.pgd]\nepsilons = [0.0, 0.1]\n"
     _, run = suites("-k", "clean or pgd or collapse or fgsm", attacks=attacks)
     assert outcomes(run, "check", "epsilon") == [
-        ("clean", None), *(("fgsm", epsilon) for epsilon in EPSILONS), ("pgd", 0.0), ("pgd", 0.1),
+        *(("fgsm", epsilon) for epsilon in EPSILONS), ("pgd", 0.0), ("pgd", 0.1), ("clean", None),
     ]  # fmt: skip
     assert of(run, "pgd", 0.1).correct <= of(run, "fgsm", 0.1).correct
     assert of(run, "pgd", 0.0).correct == of(run, "clean").correct

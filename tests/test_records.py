@@ -149,7 +149,8 @@ def test_a_run_passes_if_it_finished_with_a_passed_check_and_none_that_did_not(
 def test_the_table_has_its_columns_and_a_row_per_record():
     run = run_of()
     columns = (
-        "target backend check epsilon correct total accuracy ci_low ci_high threshold status reason"
+        "target backend check epsilon correct total accuracy ci_low ci_high "
+        "threshold status reason norm value"
     )
     assert " ".join(run.frame().columns) == columns
     run.put(record("fgsm", "failed", 0.1).judged("failed", "low", (0.95, 1.0)))
@@ -222,7 +223,8 @@ def test_a_missing_file_is_named(stored, name):
         (b"[1]", "has no schema number"),
         (b"{}", "has no schema number"),
         (b'{"schema": "1"}', "has no schema number"),
-        (b'{"schema": 1}', "spec: Field required"),
+        (b'{"schema": 1}', "schema 1, but 2 is expected; run `harness run` first"),
+        (b'{"schema": 2}', "spec: Field required"),
     ],
 )
 def test_a_damaged_run_is_refused(stored, content, finding):

@@ -123,7 +123,7 @@ def test_hostile_names_are_shown_as_text() -> None:
     run = synthetic_run(backends=[HOSTILE], targets=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
     run.versions = {HOSTILE: HOSTILE}
     run.put(Record(target=HOSTILE, backend=HOSTILE, check=HOSTILE, status="error", reason=HOSTILE))
-    run.put(counted(HOSTILE, HOSTILE, HOSTILE, 1, 2, epsilon=0.1))
+    run.put(counted(HOSTILE, HOSTILE, HOSTILE, 1, 2, epsilon=0.1, norm="linf"))
     html = page(run)
     shown = Page(html)
     assert "<script" not in html
@@ -131,7 +131,7 @@ def test_hostile_names_are_shown_as_text() -> None:
     assert HOSTILE in shown.text
     assert any(HOSTILE in (image["alt"] or "") for image in shown.all("img"))
     charts = [svg["aria-label"] or "" for svg in shown.all("svg") if svg.get("role") == "img"]
-    assert len(charts) == 4
+    assert len(charts) == 5
     assert all(HOSTILE in label for label in charts)
 
 
@@ -394,3 +394,47 @@ def test_rendering_imports_no_framework_and_no_pyplot(tmp_path: Path) -> None:
                           text=True, check=False)  # fmt: skip
     assert done.stderr.strip() == ""
     assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def with_a_ladder() -> Run:
+    """Two Linf attacks and one in L2, on some of the images."""
+    run = synthetic_run(backends=["torch"])
+    for check, correct, norm in (("pgd", 20, "linf"), ("apgd", 12, "linf"), ("pgd-l2", 9, "l2")):
+        run.put(counted("mlp", "torch", check, correct, 60, 0.1, norm=norm))
+    return run
+
+
+def test_the_ladder_marks_the_strongest_attack_at_each_epsilon() -> None:
+    shown = seen(with_a_ladder())
+    assert "upper bound" in shown.text
+    by_norm = [rows for rows in shown.tables if rows[0][0] == "Attack"]
+    assert [[row[0] for row in rows] for rows in by_norm] == [
+        ["Attack", "fgsm", "pgd", "apgd"],
+        ["Attack", "pgd-l2"],
+    ]
+    marked = [attributes for tag, attributes in shown.tags
+              if tag == "td" and "lowest" in str(attributes.get("class"))]  # fmt: skip
+    # FGSM alone at the other epsilons above zero, APGD and the one L2 attack at 0.1.
+    above_zero = {r.epsilon for r in synthetic_run().records if r.epsilon}
+    assert len(marked) == len(above_zero) - 1 + 2
+
+
+def test_one_attack_is_no_ladder() -> None:
+    assert "The ladder" not in seen(synthetic_run(backends=["torch"])).text
+
+
+def test_smallest_epsilons_have_a_chart_and_their_quantiles() -> None:
+    run = synthetic_run(backends=["torch"])
+    run.arrays["torch/mlp/minimal-epsilon/fgsm"] = np.array([0.0, 0.1, 0.2, 0.3, np.inf])
+    shown = seen(run)
+    (table,) = (rows for rows in shown.tables if "median" in rows[0])
+    assert table[1] == ["torch · mlp", "5", "0.000", "0.100", "0.200", "0.300", "0.300"]
+    run.arrays["torch/mlp/minimal-epsilon/fgsm"] = np.array([0.5, np.inf, np.inf])
+    assert "never" in seen(run).text
+
+
+@pytest.mark.parametrize("broken", [np.zeros(0), np.array([np.nan]), np.array([-1.0]), np.eye(2)])
+def test_smallest_epsilons_that_cannot_be_are_not_shown(broken: np.ndarray[Any, Any]) -> None:
+    run = synthetic_run(backends=["torch"])
+    run.arrays["torch/mlp/minimal-epsilon/pgd"] = broken
+    assert "minimal" not in seen(run).sections

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from backends.numpy_backend import NumpyBackend
-from harness.measure import MeasurementError
+from harness.errors import MeasurementError
 from harness.protocol import GRADIENT, Architecture
 from harness.saliency.maps import gradient_maps, pixel_count, top_pixels
 from harness.saliency.occlusion import CHOICES, occluded_correct

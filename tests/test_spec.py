@@ -5,6 +5,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
 from harness.errors import SpecError
 from harness.recipes import RECIPES
 from harness.spec import (
@@ -147,7 +149,8 @@ WRONG = [
     ("seed = 3", "seeed = 3", "seeed: unknown key"),
     ("top = 0.2", "tpo = 0.2", "saliency.tpo: unknown key"),
     ("dropout = 0.25", "droput = 0.25", "targets.mlp.model.droput: unknown key"),
-    (EPSILONS, f"{EPSILONS}\nsteps = 4", "attacks.fgsm.steps: unknown key"),
+    (EPSILONS, f"{EPSILONS}\nsteps = 4", "attacks.fgsm: steps: fgsm has no such option"),
+    (EPSILONS, f"{EPSILONS}\nname = 'mine'", "attacks.fgsm: name: fgsm has no such option"),
     ('name = "toy"', "", "name: Field required"),
     ("clean = [0.5, 1.0]", "", "targets.mlp.expect.clean: Field required"),
     # Wrong types: nothing is converted
@@ -195,7 +198,31 @@ WRONG = [
     ('["numpy", "torch"]', '["numpy", "theano"]',
      "backends: there is no theano; the backends are torch, keras, numpy"),
     ("[saliency]", "[attacks.fgms]\nepsilons = [0.1]\n[saliency]",
-     "attacks.fgms: no such attack; the attacks are fgsm, pgd"),
+     "attacks.fgms: fgms: no such attack; the attacks are *, fgsm, *, pgd, "),
+    ("[attacks.fgsm]", "[attacks.mine]\nepsilons = [0.1]\n[attacks.fgsm]",
+     "attacks.mine: mine: no such attack; the attacks are *"),
+    ("[attacks.fgsm]", '[attacks.mine]\nattack = "pdg"\nepsilons = [0.1]\n[attacks.fgsm]',
+     "attacks.mine: pdg: no such attack; the attacks are *"),
+    # Options of attacks
+    *(("[attacks.fgsm]", f"[attacks.pgd]\nepsilons = [0.1]\n{option}\n[attacks.fgsm]", finding)
+      for option, finding in (
+          ("steps = 0", "attacks.pgd: steps: * (got 0)"),
+          ("steps = 2.5", "attacks.pgd: steps: * (got 2.5)"),
+          ("steps = true", "attacks.pgd: steps: * (got True)"),
+          ('steps = "9"', "attacks.pgd: steps: * (got '9')"),
+          ("stepz = 9", "attacks.pgd: stepz: pgd has no such option"),
+          ("reach = nan", "attacks.pgd: reach: * (got nan)"),
+          ("reach = 0.0", "attacks.pgd: reach: * (got 0.0)"),
+          ('start = "clear"', "attacks.pgd: start: * (got 'clear')"),
+          ('losses = ["margin", "hinge"]', "attacks.pgd: losses.1: * (got 'hinge')"),
+          ('losses = "margin"', "attacks.pgd: losses: * (got 'margin')"),
+          ('target = "nearest"', "attacks.pgd: target: * (got 'nearest')"),
+          ("images = 0", "attacks.pgd.images: * (got 0)"),
+          ("images = true", "attacks.pgd.images: * (got True)"),
+          ("attack = 3", "attacks.pgd.attack: * (got 3)"),
+          ('attack = "strongest"\nmembers = ["pgd", "deepfool"]',
+           "attacks.pgd: members: they bound their perturbations by different norms"),
+      )),
     # Recipes
     ("epochs = 2", 'recipe = "fast"', "targets.mlp.training.recipe: * (got 'fast')"),
     ("epochs = 2", "recipe = 3", "targets.mlp.training.recipe: * (got 3)"),
@@ -253,6 +280,22 @@ def test_the_largest_seed_and_close_epsilons_are_allowed():
     assert spec.seed == 2**32 - 1
     spec = parse_spec(edited(EPSILONS, "epsilons = [0.1, 0.100001]"), "f.toml")
     assert spec.attacks["fgsm"].epsilons == (0.1, 0.100001)
+
+
+def test_an_attack_has_a_name_of_its_own_and_options_and_may_see_fewer_images():
+    text = (
+        'attack = "pgd"\nepsilons = [0.1]\nsteps = 7\nreach = 2\nrestarts = 3\nimages = 100\n'
+        'losses = ["margin", "dlr"]\nstart = "clean"\nseed = 5'
+    )
+    spec = parse_spec(edited("[saliency]", f"[attacks.hard]\n{text}\n[saliency]"), "f.toml")
+    sweep = spec.attacks["hard"]
+    assert sweep.made("hard") == PGD(
+        name="hard", steps=7, reach=2.0, restarts=3, losses=("margin", "dlr"), start="clean", seed=5
+    )
+    assert (sweep.epsilons, sweep.images) == ((0.1,), 100)
+    assert spec.attacks["fgsm"].made("fgsm") == FGSM()
+    assert spec.attacks["fgsm"].images is None
+    assert type(spec).model_validate(spec.model_dump()).attacks == spec.attacks
 
 
 def test_a_table_of_no_attacks_is_a_spec_without_attacks():
@@ -347,6 +390,10 @@ def test_the_hash_depends_on_what_is_said_and_not_on_how():
         ('["numpy", "torch"]', '["torch", "numpy"]'),
         ('name = "digits"', 'name = "mnist"'),
         ("0.1, 0.3]", "0.1, 0.31]"),
+        (EPSILONS, f"{EPSILONS}\nimages = 9"),
+        (EPSILONS, f"{EPSILONS}\nnorm = 'l2'"),
+        (EPSILONS, f"{EPSILONS}\nattack = 'pgd'"),
+        (EPSILONS, f"{EPSILONS}\nattack = 'pgd'\nsteps = 3"),
         ("top = 0.2", "top = 0.21"),
         ("[16, 8]", "[8, 16]"),
         ("epochs = 2", "epochs = 3"),

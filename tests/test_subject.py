@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from harness.attacks import ATTACKS
+from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.protocol import GRADIENT, Architecture
 from harness.records import Run
@@ -44,9 +44,10 @@ class Raising:
     """An attack that breaks at its second epsilon."""
 
     name = "raising"
+    norm = "linf"
     requires = frozenset()
 
-    def perturb(self, model, x, y, epsilons):
+    def perturb(self, model, x, y, epsilons, *, index):
         yield x
         raise ZeroDivisionError("division\nby zero")
 
@@ -56,14 +57,8 @@ class Leaving(Raising):
 
     name = "leaving"
 
-    def perturb(self, model, x, y, epsilons):
+    def perturb(self, model, x, y, epsilons, *, index):
         return (np.full_like(x, 0.5) for _ in epsilons)
-
-
-@pytest.fixture(autouse=True)
-def _two_bad_attacks(monkeypatch):
-    monkeypatch.setitem(ATTACKS, "raising", Raising)
-    monkeypatch.setitem(ATTACKS, "leaving", Leaving)
 
 
 # Clean accuracy
@@ -102,7 +97,7 @@ def test_a_class_without_images_has_no_example():
 def test_a_run_holds_exactly_the_arrays_that_it_documents():
     subject = make_subject()
     subject.clean()
-    subject.attacked("fgsm", EPSILONS)
+    subject.attacked(FGSM(), EPSILONS)
     for choice in ("top", "random", "least"):
         subject.occluded(choice, SALIENCY, seed=0)
     m = (CLASSES,)
@@ -127,7 +122,7 @@ def test_a_run_holds_exactly_the_arrays_that_it_documents():
 def test_what_is_kept_is_of_the_example_images():
     subject = make_subject()
     subject.clean()
-    subject.attacked("fgsm", EPSILONS)
+    subject.attacked(FGSM(), EPSILONS)
     subject.occluded("top", SALIENCY, seed=0)
     arrays = {k.removeprefix("numpy/mlp/"): v for k, v in subject.run.arrays.items()}
     chosen, model = [0, 1, 4], subject.model
@@ -160,7 +155,7 @@ def test_what_is_kept_is_of_the_example_images():
 
 def test_an_attack_has_a_record_per_epsilon_and_epsilon_zero_is_clean():
     subject = make_subject()
-    records = subject.attacked("fgsm", EPSILONS)
+    records = subject.attacked(FGSM(), EPSILONS)
     assert [r.key for r in records] == [("mlp", "numpy", "fgsm", e) for e in EPSILONS]
     assert subject.run.records == records
     assert {r.status for r in records} == {"measured"}
@@ -174,26 +169,42 @@ def test_an_attack_has_a_record_per_epsilon_and_epsilon_zero_is_clean():
 
 def test_an_attack_keeps_the_clean_predictions_that_epsilon_zero_is_judged_beside():
     subject = make_subject()
-    subject.attacked("fgsm", [0.0])
+    subject.attacked(FGSM(), [0.0])
     assert "numpy/mlp/clean/predictions" in subject.run.arrays
+
+
+def test_an_attack_may_see_the_first_images_alone():
+    subject = make_subject()
+    (record,) = subject.attacked(FGSM(name="mine"), [0.1], images=10)
+    (whole,) = subject.attacked(FGSM(), [0.1])
+    assert (record.check, record.total, whole.total) == ("mine", 10, N)
+    arrays = {k.removeprefix("numpy/mlp/"): v for k, v in subject.run.arrays.items()}
+    predicted = arrays["mine@0.1/predictions"]
+    np.testing.assert_array_equal(predicted, arrays["fgsm@0.1/predictions"][:10])
+    assert record.correct == (predicted == LABELS[:10]).sum()
+    np.testing.assert_array_equal(arrays["examples/mine@0.1"], arrays["examples/fgsm@0.1"])
+    # With too few images for an example of each class, none is kept.
+    subject.attacked(FGSM(name="few"), [0.1], images=3)
+    assert "numpy/mlp/examples/few@0.1" not in subject.run.arrays
+    assert len(subject.run.arrays["numpy/mlp/few@0.1/predictions"]) == 3
 
 
 @pytest.mark.parametrize(
     ("attack", "reason"),
     [
-        ("raising", "ZeroDivisionError: division by zero"),
-        ("leaving", "an adversarial image is "),
-        ("unknown", "SpecError: unknown: no such attack"),
+        (Raising(), "ZeroDivisionError: division by zero"),
+        (Leaving(), "an adversarial image is "),
     ],
+    ids=["raising", "leaving"],
 )
 def test_an_attack_that_breaks_is_an_error_at_each_epsilon_and_never_a_number(attack, reason):
     subject = make_subject()
     clean = subject.clean()
-    before = subject.attacked("fgsm", [0.1])
+    before = subject.attacked(FGSM(), [0.1])
     arrays = set(subject.run.arrays)
     records = subject.attacked(attack, EPSILONS)
     assert [(r.check, r.epsilon, r.status) for r in records] == [
-        (attack, epsilon, "error") for epsilon in EPSILONS
+        (attack.name, epsilon, "error") for epsilon in EPSILONS
     ]
     for record in records:
         assert (record.correct, record.total, record.accuracy) == (None, None, None)
@@ -208,7 +219,7 @@ def test_a_black_box_is_measured_clean_and_the_rest_is_an_error():
     model.capabilities = model.capabilities - {GRADIENT}
     subject = make_subject(model)
     assert subject.clean().status == "measured"
-    (attacked,) = subject.attacked("fgsm", [0.1])
+    (attacked,) = subject.attacked(FGSM(), [0.1])
     assert (attacked.status, attacked.reason) == (
         "error", "fgsm needs gradient, which the model lacks",
     )  # fmt: skip
@@ -224,7 +235,7 @@ def test_a_model_of_nans_has_no_accuracy():
     clean = subject.clean()
     assert (clean.status, clean.accuracy) == ("error", None)
     assert clean.reason == "a logit is NaN or infinite"
-    assert [r.status for r in subject.attacked("fgsm", [0.0, 0.1])] == ["error", "error"]
+    assert [r.status for r in subject.attacked(FGSM(), [0.0, 0.1])] == ["error", "error"]
     assert len(subject.run.records) == 3
 
 

@@ -217,6 +217,28 @@ def test_each_epoch_visits_each_image_once_in_an_order_of_its_own(part):
     assert list(range(COUNT)) not in epochs
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(3, [3, 3, 4]), (9, [10]), (4, [4, 4, 2]), (10, [10]), (99, [10]), (1, [1] * 10)],
+)
+def test_an_image_left_over_joins_the_batch_before_it(part, batch_size, sizes):
+    trainer = Scripted([1], steps=len(sizes))
+    spec = recipe(1, batch_size=batch_size, learning_rate=2.0, schedule="cosine")
+    run(trainer, part, spec)
+    assert [len(batch) for batch in trainer.batches] == sizes
+    assert sorted(chain(*trainer.batches)) == list(range(COUNT))
+    # The rates know how many steps there are.
+    rate = learning_rates(spec, len(sizes))
+    assert trainer.rates == [rate(step) for step in range(len(sizes))]
+
+
+@pytest.mark.parametrize("name", ["torch", "keras"])
+def test_batch_normalisation_trains_on_any_number_of_images(name):
+    """Of sixty images, one is left over."""
+    recipe = toy_training.toy_recipe(epochs=1, batch_size=59)
+    assert len(toy_training.toy_train(name, recipe).history) == 1
+
+
 def test_the_order_is_that_of_the_seed(part):
     assert orders(part, seed=4) == orders(part, seed=4)
     assert orders(part, seed=4) != orders(part, seed=5)
@@ -243,7 +265,7 @@ def test_images_stay_with_their_targets_and_these_are_smoothed(smoothing, high, 
     training, validation = of_three_classes()
     spec = recipe(1, batch_size=3, label_smoothing=smoothing)
     train(trainer, training, validation, spec, seed=1, title="")
-    assert len(trainer.batches) == 4
+    assert len(trainer.batches) == 3
     for numbers, targets in zip(trainer.batches, trainer.targets, strict=True):
         assert targets.dtype == np.float32
         true = np.arange(3) == np.array(numbers)[:, None] % 3

@@ -2,25 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
+from pydantic import ValidationError
+
+from harness.attacks.apgd import APGD
+from harness.attacks.deepfool import DeepFool
 from harness.attacks.fgsm import FGSM
-from harness.attacks.pgd import PGD
+from harness.attacks.noise import Noise
+from harness.attacks.pgd import MIM, PGD
+from harness.attacks.square import Square
+from harness.attacks.strongest import Strongest
 from harness.errors import SpecError
 from harness.protocol import Attack
 
-ATTACKS: dict[str, Callable[[], Attack]] = {
+ENSEMBLE = ("fgsm", "pgd", "apgd", "apgd-t", "square")
+"""What ``strongest`` runs unless it is told otherwise."""
+
+
+def strongest(members: Sequence[str] = ENSEMBLE, name: str = "strongest") -> Strongest:
+    """The ensemble of the named attacks, each with its defaults.
+
+    Raises:
+        SpecError: A name is unknown, ``strongest`` itself, or there is none; or the norms differ.
+    """
+    names = [members] if isinstance(members, str) else members
+    if not (isinstance(names, Sequence) and all(isinstance(one, str) for one in names)):
+        raise SpecError(f"members: {members!r} is no list of names")
+    if not names or "strongest" in names:
+        raise SpecError("members: name one or more attacks, other than strongest")
+    try:
+        attacks = tuple(make_attack(member) for member in names)
+    except SpecError as error:
+        raise SpecError(f"members: {error}") from error
+    if len({attack.norm for attack in attacks}) > 1:
+        raise SpecError("members: they bound their perturbations by different norms")
+    return Strongest(members=attacks, name=name)
+
+
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "noise": Noise,
     "fgsm": FGSM,
+    "fgsm-rs": partial(PGD, name="fgsm-rs", steps=1, reach=1.25),
+    "i-fgsm": partial(PGD, name="i-fgsm", steps=10, reach=1.0, start="clean"),
     "pgd": PGD,
+    "mim": MIM,
+    "apgd": APGD,
+    "apgd-t": partial(APGD, name="apgd-t", losses=("dlr",), target="each"),
+    "fgm-l2": partial(FGSM, name="fgm-l2", norm="l2"),
+    "pgd-l2": partial(PGD, name="pgd-l2", norm="l2"),
+    "deepfool": DeepFool,
+    "square": Square,
+    "strongest": strongest,
 }
 
 
-def make_attack(name: str) -> Attack:
-    """The attack of that name.
+def make_attack(
+    name: str, kind: str | None = None, options: Mapping[str, Any] | None = None
+) -> Attack:
+    """An attack.
+
+    Args:
+        name: What the records call it.
+        kind: Which attack it is; the name says so if this is None.
+        options: What differs from its defaults.
 
     Raises:
-        SpecError: There is no such attack.
+        SpecError: There is no such attack, or it has no such option or value.
     """
-    if name not in ATTACKS:
-        raise SpecError(f"{name}: no such attack; the attacks are {', '.join(sorted(ATTACKS))}")
-    return ATTACKS[name]()
+    kind = kind or name
+    if kind not in ATTACKS:
+        raise SpecError(f"{kind}: no such attack; the attacks are {', '.join(sorted(ATTACKS))}")
+    said = dict(options or {})
+    if "name" in said:
+        raise SpecError(f"name: {kind} has no such option")
+    if name != kind:
+        said["name"] = name
+    try:
+        return ATTACKS[kind](**said)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "unexpected_keyword_argument":
+            raise SpecError(f"{key}: {kind} has no such option") from error
+        raise SpecError(f"{key}: {first['msg']} (got {first['input']!r})") from error
+    except TypeError as error:  # what is no dataclass says it in this way
+        raise SpecError(f"{kind}: {error}") from error

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
+from pydantic.dataclasses import dataclass
+
+from harness.attacks.iterated import OPTIONS
+from harness.norms import NORMS
 from harness.objectives import LogOdds
-from harness.protocol import GRADIENT, Array, Model
+from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
 
 
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
 class FGSM:
-    """One step of size epsilon along the sign of the loss gradient: x + ε·sign(∇ₓ loss(x, y)).
+    """One step of length epsilon along the steepest direction of the loss.
 
-    The loss is the cross-entropy with the *true* label; the sign of its gradient is taken from
-    ``LogOdds``, which has the same direction and does not vanish on confident images. It does not
-    depend on epsilon, so one gradient serves the whole sweep.
+    In the L∞ norm that is x + ε·sign(∇ₓ loss(x, y)), in the L2 norm (``fgm-l2``) the gradient
+    itself, scaled. The loss is the cross-entropy with the *true* label; its direction is taken from
+    ``LogOdds``, which does not vanish on confident images. It does not depend on epsilon, so one
+    gradient serves the whole sweep.
+
+    Attributes:
+        name: What the records call it.
+        norm: The norm that bounds the perturbation.
     """
 
-    name = "fgsm"
-    requires = frozenset({GRADIENT})
+    name: str = "fgsm"
+    norm: NormName = "linf"
+    requires: ClassVar[frozenset[str]] = frozenset({GRADIENT})
 
     def perturb(
-        self, model: Model, x: Array, y: Array, epsilons: Sequence[float]
+        self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
         _, gradient = model.logits_and_gradient(x, y, LogOdds())
-        direction = model.xp.sign(gradient)
+        direction = NORMS[self.norm].steepest(model.xp, gradient)
         low, high = model.bounds
         for epsilon in epsilons:
             yield model.xp.clip(x + epsilon * direction, low, high)

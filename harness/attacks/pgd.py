@@ -1,58 +1,87 @@
-"""Projected gradient descent (Madry et al. 2018, section 2.1): FGSM in small steps."""
+"""Projected gradient descent (Madry et al. 2018, section 2.1), with and without momentum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Literal
 
-import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from harness.objectives import LogOdds
-from harness.protocol import GRADIENT, Array, FloatArray, Model, Objective
-
-
-def same_start(shape: tuple[int, ...]) -> FloatArray:
-    """One random image in [-1, 1] for all of a batch (n, *shape), so that batches do not matter."""
-    return np.random.default_rng(0).uniform(-1, 1, (1, *shape[1:])).astype(np.float32)
+from harness.attacks.ball import Ball
+from harness.attacks.iterated import OPTIONS, Count, Iterated, Positive, State
+from harness.norms import per_image
+from harness.protocol import Array, Model, Objective
 
 
-class PGD:
-    """Steps along the sign of the loss gradient, each projected into the L∞ ball and the box.
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class PGD(Iterated):
+    """Steps along the steepest direction of the loss, each projected into the ball and the box.
 
-    Args:
-        steps: Number of steps, each with one gradient.
+    From a clean start and with a reach of 1 this is I-FGSM (Kurakin et al. 2017, eq. 2); with one
+    step of reach 1.25 from a random start it is R+FGSM as in Wong, Rice & Kolter 2020.
+
+    Attributes:
         reach: The steps' summed length, in epsilons.
-        start: Where in the ball the steps begin, from -1 to 1, given the shape of the batch.
-        objective: What is increased. ``LogOdds`` has the sign of the cross-entropy's gradient.
     """
 
-    name = "pgd"
-    requires = frozenset({GRADIENT})
+    name: str = "pgd"
+    reach: Positive = 2.5
 
-    def __init__(
-        self,
-        steps: int = 40,
-        reach: float = 2.5,
-        start: Callable[[tuple[int, ...]], FloatArray] = same_start,
-        objective: Objective | None = None,
-    ) -> None:
-        self.steps = steps
-        self.reach = reach
-        self.start = start
-        self.objective = objective or LogOdds()
+    def advance(
+        self, ball: Ball, state: State, loss: object, gradient: Array, number: int
+    ) -> State:
+        """See ``Iterated``."""
+        size = ball.epsilon * (self.reach / self.steps)
+        return {"moving": ball.step(state["moving"], gradient, size)}
 
-    def perturb(
-        self, model: Model, x: Array, y: Array, epsilons: Sequence[float]
-    ) -> Iterator[Array]:
-        """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        xp, (low, high) = model.xp, model.bounds
-        start = model.asarray(self.start(tuple(x.shape)))
-        for epsilon in epsilons:
-            # The ball and the box together are one box per pixel.
-            lowest, highest = xp.clip(x - epsilon, low, high), xp.clip(x + epsilon, low, high)
-            step = epsilon * self.reach / self.steps
-            moved = xp.clip(x + epsilon * start, low, high)
-            for _ in range(self.steps):
-                _, gradient = model.logits_and_gradient(moved, y, self.objective)
-                ahead = moved + step * xp.sign(gradient)
-                moved = xp.minimum(xp.maximum(ahead, lowest), highest)
-            yield moved
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class MIM(Iterated):
+    """The momentum iterative method (Dong et al. 2018, algorithm 1), from a clean start.
+
+    Attributes:
+        decay: Share of the gathered direction that is kept from step to step.
+        reach: The steps' summed length, in epsilons.
+    """
+
+    name: str = "mim"
+    steps: Count = 10
+    start: Literal["random", "clean"] = "clean"
+    decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
+    reach: Positive = 1.0
+
+    def begin(self, ball: Ball, state: State) -> State:
+        """See ``Iterated``."""
+        return state | {"gathered": 0.0 * ball.x}
+
+    def advance(
+        self, ball: Ball, state: State, loss: object, gradient: Array, number: int
+    ) -> State:
+        """See ``Iterated``; each gradient counts with an L1 length of one."""
+        xp = ball.model.xp
+        length = xp.sum(xp.reshape(xp.abs(gradient), (len(gradient), -1)), axis=1)
+        length = per_image(xp, xp.where(length > 0, length, 0.0 * length + 1.0), gradient)
+        gathered = self.decay * state["gathered"] + gradient / length
+        size = ball.epsilon * (self.reach / self.steps)
+        return {"moving": ball.step(state["moving"], gathered, size), "gathered": gathered}
+
+
+def climb(
+    ball: Ball, y: Array, objective: Objective, start: Array, size: float, steps: int
+) -> Array:
+    """The images after so many steps; none leaves early. What adversarial training is taught by.
+
+    Args:
+        ball: What is allowed.
+        y: Labels, (n,) int64, or distributions over the classes, (n, k).
+        objective: What is increased.
+        start: Where the steps begin, (n, *shape) within the ball.
+        size: Length of a step.
+        steps: Their number.
+    """
+    model: Model = ball.model
+    moving = start
+    for _ in range(steps):
+        _, gradient = model.logits_and_gradient(moving, y, objective)
+        moving = ball.step(moving, gradient, size)
+    return moving

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.measure import BATCH, MeasurementError, batches
+from harness.errors import MeasurementError
+from harness.measure import BATCH, batches
 from harness.objectives import ClassLogit
 from harness.protocol import GRADIENT, BoolArray, FloatArray, IntArray, Model
 

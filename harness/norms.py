@@ -1,0 +1,101 @@
+"""The norms that bound perturbations: lengths, projections, steepest directions, random points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from harness.protocol import Array, ArrayNamespace, FloatArray, NormName
+
+TINY = 1e-12
+"""Stands in for a length of zero where one is divided by."""
+
+
+class Norm(Protocol):
+    """A norm over the pixels of an image; radii are floats, or (n, 1, ...) for one per image."""
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+
+    def length(self, xp: ArrayNamespace, change: Array) -> Array:
+        """The length of each of n changes (n, *shape): (n,)."""
+
+    def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
+        """The nearest changes that are no longer than the radius."""
+
+    def steepest(self, xp: ArrayNamespace, gradient: Array) -> Array:
+        """The change of length one along which a function of this gradient rises most."""
+
+    def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+        """A random change of an image, evenly from the ball of radius one, float32."""
+
+
+@dataclass(frozen=True)
+class Linf:
+    """The largest change of a pixel."""
+
+    label: str = "L∞"
+
+    def length(self, xp: ArrayNamespace, change: Array) -> Array:
+        """See ``Norm``."""
+        return xp.max(xp.reshape(xp.abs(change), (len(change), -1)), axis=1)
+
+    def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
+        """See ``Norm``."""
+        if isinstance(radius, float):
+            return xp.clip(change, -radius, radius)
+        return xp.minimum(xp.maximum(change, -radius), radius)
+
+    def steepest(self, xp: ArrayNamespace, gradient: Array) -> Array:
+        """See ``Norm``."""
+        return xp.sign(gradient)
+
+    def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+        """See ``Norm``."""
+        return (2 * random.random(shape, dtype=np.float32) - 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class L2:
+    """The square root of the summed squares of the changes."""
+
+    label: str = "L2"
+
+    def length(self, xp: ArrayNamespace, change: Array) -> Array:
+        """See ``Norm``."""
+        flat = xp.reshape(change, (len(change), -1))
+        return xp.sqrt(xp.sum(flat * flat, axis=1))
+
+    def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
+        """See ``Norm``."""
+        length = self._lengths(xp, change)
+        return change * (xp.minimum(length, radius + 0.0 * length) / length)
+
+    def steepest(self, xp: ArrayNamespace, gradient: Array) -> Array:
+        """See ``Norm``; a gradient of zero has no direction, and gives no change."""
+        # Scaled first, because the squares of a confident image's gradient underflow.
+        largest = xp.max(xp.reshape(xp.abs(gradient), (len(gradient), -1)), axis=1)
+        largest = per_image(xp, largest, gradient)
+        scaled = gradient / xp.where(largest > 0, largest, 0.0 * largest + 1.0)
+        return scaled / self._lengths(xp, scaled)
+
+    def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+        """See ``Norm``."""
+        direction = random.standard_normal(shape)
+        size = random.random() ** (1 / direction.size)
+        return np.asarray(direction * (size / np.linalg.norm(direction)), dtype=np.float32)
+
+    def _lengths(self, xp: ArrayNamespace, change: Array) -> Array:
+        length = self.length(xp, change)
+        return per_image(xp, xp.where(length > TINY, length, 0.0 * length + TINY), change)
+
+
+NORMS: dict[NormName, Norm] = {"linf": Linf(), "l2": L2()}
+
+
+def per_image(xp: ArrayNamespace, values: Array, images: Array) -> Array:
+    """A value per image (n,) in a shape that broadcasts over the images (n, *shape)."""
+    return xp.reshape(values, (len(images), *(1 for _ in images.shape[1:])))

@@ -1,0 +1,65 @@
+"""Is the attack what it says it is? Its images at every epsilon, and which way it goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.validity.evidence import SHARES, Evidence
+from harness.validity.finding import ValidityError, exceeds
+
+HELPED = 0.1
+"""Share of misclassified images that an attack may put right by accident."""
+
+
+def check_epsilon_zero(evidence: Evidence) -> None:
+    """At ε = 0 no prediction changes: there the ball holds the clean image alone."""
+    for outcome in evidence.outcomes():
+        clean = evidence.labels[: len(outcome.labels)]
+        moved = int(np.sum(outcome.labels != clean))
+        if outcome.epsilon == 0 and outcome.finite and moved:
+            raise ValidityError(
+                "epsilon-zero",
+                f"{outcome.attack} at epsilon 0 changes {moved} of {len(clean)} predictions",
+                "Scale every change by epsilon, the random start too, and keep the images' order.",
+            )
+
+
+def check_outside_box(evidence: Evidence) -> None:
+    """No adversarial pixel lies outside the model's bounds (Carlini et al. 2019, section 4)."""
+    low, high = evidence.model.bounds
+    for outcome in evidence.outcomes():
+        if not outcome.in_box:
+            raise ValidityError(
+                "outside-box",
+                f"{outcome.attack} at epsilon {outcome.epsilon:g} returns pixels from "
+                f"{outcome.lowest:.6g} to {outcome.highest:.6g}, outside [{low:g}, {high:g}]",
+                "Clip the images to the bounds after each step.",
+            )
+
+
+def check_outside_ball(evidence: Evidence) -> None:
+    """No adversarial image is farther from its original than epsilon."""
+    for outcome in evidence.outcomes():
+        if not outcome.in_ball:
+            raise ValidityError(
+                "outside-ball",
+                f"{outcome.attack} at epsilon {outcome.epsilon:g} returns an image that is "
+                f"{outcome.distance:.6g} from its original",
+                "Project onto the ball after each step, and do not round the pixels afterwards.",
+            )
+
+
+def check_attack_helps(evidence: Evidence) -> None:
+    """An attack does not put images right that the model has wrong.
+
+    One that is given the predicted labels instead of the true ones pushes these images away from
+    the wrong answer, and one that descends instead of climbing leads them to the right one.
+    """
+    count, total = int(evidence.righted.sum()), len(evidence.righted)
+    if exceeds(count, total, HELPED):
+        name, epsilon = evidence.attacks.iterated.name, SHARES[0] * evidence.width
+        raise ValidityError(
+            "attack-helps",
+            f"{name} at epsilon {epsilon:g} puts {count} of {total} misclassified images right",
+            "Give the attack the true labels, not the predicted ones, and climb the loss.",
+        )

@@ -1,0 +1,46 @@
+"""What a check says when it fires, and how sure it must be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.protocol import BoolArray
+
+ALPHA = 1e-3
+"""Chance that a check which counts images fires although nothing is wrong, at most. A check that
+makes several comparisons shares it among them (Bonferroni)."""
+
+
+class ValidityError(Exception):
+    """A robustness number of this model, or by this attack, cannot be trusted.
+
+    Args:
+        rule: Name of the check.
+        finding: What was seen, without a full stop.
+        advice: A sentence on what to do.
+    """
+
+    def __init__(self, rule: str, finding: str, advice: str) -> None:
+        super().__init__(f"{rule}: {finding}. {advice}")
+
+
+def more_often(first: BoolArray, second: BoolArray, comparisons: int = 1) -> bool:
+    """Whether ``first`` holds for significantly more of the same n images than ``second``.
+
+    Only images for which one holds alone say anything. If the two were alike, each of these would
+    be a coin toss: the exact one-sided test of McNemar (1947).
+
+    Args:
+        first: One answer per image, (n,).
+        second: The other, (n,).
+        comparisons: Among how many such questions ``ALPHA`` is shared.
+    """
+    alone = int(np.sum(first & ~second))
+    return exceeds(alone, alone + int(np.sum(second & ~first)), 0.5, comparisons)
+
+
+def exceeds(count: int, total: int, share: float, comparisons: int = 1) -> bool:
+    """Whether a count is significantly more than that share of the total (exact binomial test)."""
+    from scipy.stats import binom
+
+    return total > 0 and bool(binom.sf(count - 1, total, share) < ALPHA / comparisons)

@@ -1,0 +1,124 @@
+"""Are the model's outputs such that attacks can use them, and the same whenever it is asked?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.conformance import NotApplicableError, looks_like_probabilities
+from harness.protocol import GRADIENT, FloatArray
+from harness.validity.evidence import SHARES, Evidence, differ
+from harness.validity.finding import ValidityError, exceeds
+
+FLAT = 0.05
+"""Share of the rightly classified images whose gradient may be zero, as where all units are off."""
+
+
+def check_non_finite(evidence: Evidence) -> None:
+    """Logits, gradients and adversarial images hold neither NaN nor infinity."""
+    _require_finite("the logits", evidence.raw_logits)
+    if GRADIENT in evidence.model.capabilities:
+        _require_finite("the gradients", evidence.gradients)
+    for outcome in evidence.outcomes():
+        if not outcome.finite:
+            raise ValidityError(
+                "non-finite",
+                f"{outcome.attack} at epsilon {outcome.epsilon:g} returns NaN or infinity",
+                "Look for a division by zero in the attack, as by the length of a gradient.",
+            )
+
+
+def check_probabilities(evidence: Evidence) -> None:
+    """Outputs are not squashed by a softmax or a sigmoid, whose saturation stops gradients.
+
+    Outputs of a log-softmax pass: they are logits but for a number added to each row, and what
+    attacks climb does not change with it.
+    """
+    logits = evidence.logits
+    squashed = logits.min() >= 0 and logits.max() <= 1 and logits.min() < logits.max()
+    if looks_like_probabilities(logits) or squashed:
+        raise ValidityError(
+            "probabilities",
+            f"all outputs lie in [{logits.min():.3g}, {logits.max():.3g}]",
+            "Return the logits: leave the softmax or sigmoid at the end out.",
+        )
+
+
+def check_vanishing_gradients(evidence: Evidence) -> None:
+    """Few rightly classified images have a gradient of zero, or are returned as they were.
+
+    Where the loss is flat an attack does not know where to go (Athalye et al. 2018, section 3;
+    Carlini et al. 2019, section 5).
+    """
+    right, count = evidence.right, int(evidence.right.sum())
+    flat = ~evidence.gradients.reshape(len(right), -1).any(axis=1) & right
+    if exceeds(int(flat.sum()), count, FLAT, comparisons=3):
+        raise ValidityError(
+            "vanishing-gradients",
+            f"the gradient is exactly zero on {flat.sum()} of {count} rightly classified images",
+            "Attack logits that are not clipped, squashed or rounded, or a smooth stand-in (BPDA).",
+        )
+    for attack in (evidence.attacks.single, evidence.attacks.iterated):
+        outcome = evidence.outcome(attack, SHARES[-1])
+        still = int(np.sum(outcome.unchanged & right))
+        if exceeds(still, count, FLAT, comparisons=3):
+            raise ValidityError(
+                "vanishing-gradients",
+                f"{outcome.attack} at epsilon {outcome.epsilon:g} leaves {still} of {count} "
+                "rightly classified images exactly as they were",
+                "Let the attack climb a loss that does not saturate: the log-odds or the margin.",
+            )
+
+
+def check_call_to_call(evidence: Evidence) -> None:
+    """The same images get the same logits when they are asked again.
+
+    Randomness makes each step of an attack follow another model; only an attack on its average
+    (EOT, Athalye et al. 2018, section 4) tells how robust such a model is.
+    """
+    if differ(evidence.asked_again, evidence.logits):
+        raise ValidityError(
+            "call-to-call",
+            f"asked again the same images get other logits, and "
+            f"{_moved(evidence, evidence.asked_again)} another label",
+            "Put the network in inference mode; attack a random defence on its average (EOT).",
+        )
+
+
+def check_batch_dependence(evidence: Evidence) -> None:
+    """An image's logits do not depend on the images beside it, nor on their number."""
+    if differ(evidence.asked_again, evidence.logits):
+        raise NotApplicableError("the logits change from call to call")
+    if differ(evidence.asked_apart, evidence.logits):
+        raise ValidityError(
+            "batch-dependence",
+            f"in batches of one class the same images get other logits, and "
+            f"{_moved(evidence, evidence.asked_apart)} another label",
+            "Put the network in inference mode: batch normalisation must use its running averages.",
+        )
+
+
+def check_constant(evidence: Evidence) -> None:
+    """The model does not give all images the same label."""
+    if len(np.unique(evidence.y)) < 2:
+        raise NotApplicableError("all images are of one class")
+    if len(np.unique(evidence.labels)) == 1:
+        raise ValidityError(
+            "constant",
+            f"all {len(evidence.labels)} images are taken for class {evidence.labels[0]}",
+            "Check that the trained weights were loaded, and that the images reach the network.",
+        )
+
+
+def _require_finite(name: str, values: FloatArray) -> None:
+    broken = int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum())
+    if broken:
+        raise ValidityError(
+            "non-finite",
+            f"{name} of {broken} of {len(values)} images hold NaN or infinity",
+            "Look for a logarithm of zero, a root at zero or an overflow in the model.",
+        )
+
+
+def _moved(evidence: Evidence, logits: FloatArray) -> str:
+    moved = int(np.sum(logits.argmax(axis=1) != evidence.labels))
+    return f"{moved} of {len(logits)}"

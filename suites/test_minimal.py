@@ -1,0 +1,8 @@
+"""How far must each image be moved until it falls? A distribution, recorded without a threshold."""
+
+import pytest
+
+
+@pytest.mark.check("minimal-epsilon")
+def test_minimal_epsilon(target, method, judge):
+    judge(target.minimal_epsilon(method))

@@ -1,0 +1,11 @@
+"""Can the robustness numbers be trusted? The checks are those of ``harness.validity``."""
+
+import pytest
+
+from harness.validity import CHECKS
+
+
+@pytest.mark.check("validity")
+@pytest.mark.parametrize("rule", CHECKS)
+def test_validity(target, rule, judge):
+    judge(target.validity(rule))

@@ -1,0 +1,81 @@
+"""Small networks, trained in seconds, that every peer attacks with the same weights.
+
+``HARNESS_TEST_PEERS=1`` (as in ``tox -e peers``) asks for these tests. Then every peer must be
+there; otherwise the folder is left out, because it needs four more libraries.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from harness.data import Part, load_dataset
+from harness.data.mnist import FILES
+from harness.protocol import Architecture, Penalties
+from harness.registry import backend, import_together
+from harness.spec import DataSpec, TrainingSpec
+from harness.training import initial_weights, train
+
+collect_ignore_glob = [] if os.environ.get("HARNESS_TEST_PEERS") else ["test_*.py"]
+DATA = os.environ.get("HARNESS_DATA_DIR", "")
+MNIST = bool(DATA) and all((Path(DATA) / "mnist" / file.name).is_file() for file in FILES)
+
+
+class Trained(NamedTuple):
+    """A network's weights, and images that it was not trained on."""
+
+    net: Architecture
+    weights: dict
+    x: np.ndarray
+    y: np.ndarray
+
+    def build(self, framework, **options):
+        return backend(framework).build(self.net, self.weights, **options)
+
+    def first(self, count):
+        return self._replace(x=self.x[:count], y=self.y[:count])
+
+    def sharpened(self, factor):
+        """The same decisions with logits so many times as large: confident to saturation."""
+        last = len(self.net.hidden)
+        louder = {name: self.weights[name] * np.float32(factor) for name in _names(last)}
+        return self._replace(weights={**self.weights, **louder})
+
+
+def _names(layer):
+    return f"layers.{layer}.weight", f"layers.{layer}.bias"
+
+
+def trained(name, hidden, images, epochs):
+    """A network with smoothed labels, so that the softmax of no image rounds to one."""
+    import_together({"torch", "keras"})
+    data = load_dataset(DataSpec(name=name))
+    net = Architecture(data.input_shape, hidden, len(data.classes))
+    start = initial_weights(net, seed=0)
+    trainer = backend("torch").trainer(
+        net, start, bounds=data.bounds, penalties=Penalties(), seed=0
+    )
+    some = Part(data.train.x[:images], data.train.y[:images], data.train.index[:images])
+    recipe = TrainingSpec(epochs=epochs, batch_size=64, label_smoothing=0.2)
+    weights = train(trainer, some, data.validation, recipe, seed=0, title=name).weights
+    return Trained(net, weights, np.array(data.test.x), np.array(data.test.y))
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return trained("digits", (64, 32), images=2000, epochs=15)
+
+
+@pytest.fixture(scope="session", params=["digits", "mnist"])
+def subject(request, digits):
+    """The small network, and one for MNIST where its files are at hand (in CI they must be)."""
+    if request.param == "digits":
+        return digits
+    if not MNIST:
+        reason = f"HARNESS_DATA_DIR={DATA!r} holds no mnist/ with the four files"
+        if DATA and os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}, and in CI it should")
+        pytest.skip(reason)
+    return trained("mnist", (256, 128), images=10_000, epochs=2)

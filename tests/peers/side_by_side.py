@@ -1,0 +1,24 @@
+"""The harness and a peer on one network: what the tests of this folder share."""
+
+from harness.attacks import make_attack
+from harness.measure import correct_count, sweep
+from suites.peers import PEERS
+
+EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+PAIRS = [(framework, name) for framework, peers in PEERS.items() for name in peers]
+IDS = [f"{framework}-{name}" for framework, name in PAIRS]
+
+
+def peer_of(framework, name, subject, model):
+    """A library, ready to attack the network inside a model of the harness."""
+    return PEERS[framework][name](model.net, subject.net.input_shape, subject.net.classes)
+
+
+def our_counts(model, attack, subject, epsilons, **options):
+    """How many of the subject's images stay right under our attack, at each epsilon."""
+    made = make_attack(attack, options=options)
+    x = subject.x.astype(model.numpy(model.asarray(subject.x[:1])).dtype)
+    return [
+        correct_count(found.answers, subject.y)
+        for found in sweep(model, made, x, subject.y, epsilons)
+    ]

@@ -1,0 +1,191 @@
+"""Iterated attacks: paths computed by hand, linear models of known optimum, starts and targets."""
+
+import numpy as np
+import pytest
+from backends_at_hand import NAMES
+from small_models import Counting, attacked, linear, right, small_images, small_net
+
+from harness.attacks import make_attack
+from harness.attacks.pgd import MIM, PGD
+from harness.norms import NORMS
+
+# The second logit is minus the first, so a loss for class 0 grows along (-1, +1); this cannot win.
+DIAGONAL, ALWAYS = [[1, -2], [-1, 2]], [9, -9]
+HALF = np.array([[0.5, 0.5]])
+
+
+def one(attack, x=HALF, epsilon=0.125, bounds=(0.0, 1.0)):
+    """The adversarial image of class 0, of which nothing leads to another class."""
+    (found,) = attacked(attack, linear(DIAGONAL, ALWAYS, bounds=bounds), x, [0], [epsilon])
+    return found.tolist()
+
+
+@pytest.mark.parametrize("name", ["pgd", "mim", "i-fgsm"])
+def test_the_corner_of_the_ball_of_a_linear_model_is_reached(name):
+    assert one(make_attack(name)) == pytest.approx(np.array([[0.375, 0.625]]))
+    assert one(make_attack(name), epsilon=0.25) == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+@pytest.mark.parametrize("name", ["pgd", "mim", "i-fgsm"])
+def test_the_box_holds_too(name):
+    x = np.array([[0.0625, 0.9375]])
+    assert one(make_attack(name), x) == pytest.approx(np.array([[0.0, 1.0]]))
+    wide = one(make_attack(name), x, bounds=(-1, 2))
+    assert wide == pytest.approx(np.array([[-0.0625, 1.0625]]))
+
+
+def test_pgd_in_l2_reaches_the_point_along_the_gradient():
+    model = linear([[3, -4], [-3, 4]], ALWAYS)
+    for start, close in (("clean", 1e-9), ("random", 5e-3)):
+        (found,) = attacked(PGD(norm="l2", start=start), model, HALF, [0], [0.25])
+        np.testing.assert_allclose(found, [[0.5 - 0.15, 0.5 + 0.2]], atol=close)
+        assert np.linalg.norm(found - HALF) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("steps", "reach", "length"),
+    [(1, 0.5, 0.5), (4, 0.5, 0.5), (1, 1.0, 1.0), (4, 1.0, 1.0), (2, 2.0, 1.0)],
+)
+@pytest.mark.parametrize("kind", [PGD, MIM])
+def test_steps_from_a_clean_start_sum_to_the_reach(kind, steps, reach, length):
+    found = one(kind(steps=steps, reach=reach, start="clean"))
+    moved = 0.125 * length
+    np.testing.assert_allclose(found, [[0.5 - moved, 0.5 + moved]], atol=1e-9)
+
+
+class Path:
+    """A model of one pixel that is always right, and the slopes that it answers in turn."""
+
+    xp, bounds, capabilities = np, (0.0, 1.0), frozenset({"gradient"})
+
+    def __init__(self, slope):
+        self.slope = slope
+        self.at = []
+
+    def asarray(self, values):
+        return np.asarray(values)
+
+    def numpy(self, array):
+        return np.asarray(array)
+
+    def logits(self, x):
+        return np.hstack([x + 1, 0 * x])
+
+    def logits_and_gradient(self, x, y, objective):
+        self.at.append(x.item())
+        return self.logits(x), self.slope(x, len(self.at))
+
+
+def test_pgd_follows_the_slope_where_it_is():
+    """Where the pixel is dark the loss rises to the right, and beyond 0.55 to the left."""
+    model = Path(lambda x, call: np.where(x < 0.55, 1.0, -1.0))
+    (found,) = attacked(PGD(steps=4, reach=2.0, start="clean"), model, [[0.5]], [0], [0.2])
+    assert model.at == pytest.approx([0.5, 0.6, 0.5, 0.6])
+    assert found.item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("decay", "path"),
+    [
+        # Each slope counts as ±1: the sums are 1, 2, 1, 0, -1; or with half of it 1, 1.5, -0.25.
+        (1.0, [0.5, 0.54, 0.58, 0.62, 0.62]),
+        (0.5, [0.5, 0.54, 0.58, 0.54, 0.5]),
+        (0.0, [0.5, 0.54, 0.58, 0.54, 0.5]),
+    ],
+)
+def test_mim_goes_along_the_gathered_slopes(decay, path):
+    model = Path(lambda x, call: np.full_like(x, 7.0 if call <= 2 else -1e-3))
+    (found,) = attacked(MIM(steps=5, decay=decay), model, [[0.5]], [0], [0.2])
+    assert model.at == pytest.approx(path)
+    assert found.item() == pytest.approx(path[-1] - 0.04)
+
+
+def test_one_random_step_of_fgsm_rs_goes_five_quarters_of_epsilon():
+    model = linear(np.eye(4) * 0.01, [9, 0, 0, 0], bounds=(-9.0, 9.0))
+    x, y = np.zeros((200, 4)), np.zeros(200, int)
+    (found,) = attacked(make_attack("fgsm-rs"), model, x, y, [0.1])
+    # Of starts that are even in [-ε, ε] five in eight are led to -ε, and no other beyond -ε/4.
+    assert found[:, 0].min() >= -0.1 - 1e-9
+    assert (found[:, 0] < -0.1 + 1e-9).mean() == pytest.approx(5 / 8, abs=0.08)
+    assert found[:, 0].max() == pytest.approx(-0.025, abs=0.005)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_starts_fill_the_ball_and_each_restart_has_its_own(norm):
+    model = Counting(linear(np.eye(4), [9, 0, 0, 0], bounds=(-9.0, 9.0)))
+    x, y = np.zeros((300, 4)), np.zeros(300, int)
+    attack = PGD(norm=norm, steps=1, restarts=2)
+    attacked(attack, model, x, y, [0.1])
+    first, second = model.asked[1], model.asked[3]  # after the clean images, and the end of one
+    for starts in (first, second):
+        lengths = NORMS[norm].length(np, starts)
+        assert lengths.max() <= 0.1 + 1e-9
+        assert (lengths < 0.05).mean() == pytest.approx(1 / 16, abs=0.05)
+    assert not np.isclose(first, second).any(axis=1).all()
+
+
+def test_an_attempt_takes_one_gradient_a_step_and_there_is_one_for_each_loss_and_restart():
+    model = Counting(linear([[1, -2], [-1, 2], [0, 0]], [9, -9, -9]))
+    attacked(PGD(steps=7), model, HALF, [0], [0.0, 0.1])
+    assert model.gradients == 7
+    attack = PGD(steps=3, restarts=2, losses=("cross-entropy", "margin", "dlr"))
+    attacked(attack, model, HALF, [0], [0.1])
+    assert model.gradients == 7 + 3 * 2 * 3
+
+
+def test_more_restarts_break_no_fewer_images():
+    model, (x, y) = small_net(), small_images()
+    counts = []
+    for restarts in (1, 4):
+        (found,) = attacked(PGD(steps=4, reach=1.0, restarts=restarts), model, x, y, [0.15])
+        counts.append(right(model, found, y))
+    assert counts[1] <= counts[0]
+
+
+# Targets. Every pixel is a class of its own; the first is the true one.
+PIXELS = np.array([[0.5, 0.3, 0.4, 0.2]])
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin", "dlr"])
+@pytest.mark.parametrize(("target", "goal"), [("next", 1), ("runner-up", 2), ("least-likely", 3)])
+def test_a_target_is_what_the_image_is_taken_for(backend, loss, target, goal):
+    model = linear(10 * np.eye(4), backend=backend)
+    attack = PGD(steps=20, target=target, losses=(loss,), start="clean")
+    (found,) = attacked(attack, model, PIXELS, [0], [0.25])
+    assert model.numpy(model.logits(model.asarray(found))).argmax() == goal
+
+
+def test_the_class_next_to_the_last_is_the_first():
+    model = linear(10 * np.eye(4))
+    (found,) = attacked(PGD(target="next"), model, PIXELS[:, ::-1], [3], [0.3])
+    assert model.logits(found).argmax() == 0
+
+
+def test_a_targeted_image_goes_on_until_it_is_taken_for_its_target():
+    """Another class leads from 0.05 on, and the least likely from 0.2 on."""
+    model = linear(10 * np.eye(4))
+    attack = PGD(target="least-likely", start="clean", losses=("margin",))
+    found = attacked(attack, model, PIXELS, [0], [0.04, 0.18, 0.21])
+    assert model.logits(found[0]).argmax() == 0
+    assert model.logits(found[1]).argmax() == 2  # misses its target, and is attacked again
+    assert model.logits(found[2]).argmax() == 3
+
+
+def test_each_tries_the_likely_classes_in_turn_and_any_serves():
+    seen = []
+
+    class Spy(Counting):
+        def logits_and_gradient(self, x, y, objective):
+            seen.append(y[0].tolist())
+            return super().logits_and_gradient(x, y, objective)
+
+    attack = PGD(target="each", targets=2, steps=1)
+    model = linear(10 * np.eye(4), [9, 0, 0, 0])
+    attacked(attack, Spy(model), PIXELS, [0], [0.1])
+    assert seen == [[-1, 0, 1, 0], [-1, 1, 0, 0]]
+    seen.clear()
+    attacked(PGD(target="each", steps=1), Spy(model), PIXELS, [0], [0.1])
+    assert seen == [[-1, 0, 1, 0], [-1, 1, 0, 0], [-1, 0, 0, 1]]
+    (found,) = attacked(PGD(target="each"), linear(10 * np.eye(4)), PIXELS, [0], [0.06])
+    assert linear(np.eye(4)).logits(found).argmax() == 2

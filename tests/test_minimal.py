@@ -1,0 +1,70 @@
+"""The smallest epsilon at which an image falls, where it can be worked out by hand."""
+
+import numpy as np
+import pytest
+from small_models import linear
+
+from harness.attacks import make_attack
+from harness.minimal import along_gradient, by_search
+
+# Logits (a, b) of a - b = 2p + 6q - 4 at pixels (p, q): a change of e in both moves it by 8e.
+LINES = [[1, 3], [-1, -3]]
+OFFSET = [-2, 2]
+X = np.array([[0.9, 0.9], [0.5, 0.6], [0.5, 0.51], [0.1, 0.1]], np.float32)
+Y = np.array([0, 0, 0, 0])
+# (2p + 6q - 4) / 8; the last is wrong already.
+BY_HAND = [0.4, 0.075, 0.0075, 0.0]
+
+
+def methods(model, x, y, limit):
+    yield along_gradient(model, x, y, limit)
+    pgd = make_attack("pgd", options={"steps": 20, "start": "clean"})
+    yield by_search(model, pgd, x, y, limit)
+
+
+@pytest.fixture(params=["numpy", "torch", "keras"])
+def model(request):
+    return linear(LINES, OFFSET, backend=request.param)
+
+
+def test_a_linear_model_falls_at_its_margin_over_the_weights(model):
+    for found in methods(model, X, Y, 1.0):
+        assert found == pytest.approx(BY_HAND, abs=1 / 1024 + 1e-6)
+        assert (found >= np.array(BY_HAND) - 1e-6).all()
+
+
+def test_the_limit_sets_how_finely_is_searched(model):
+    for found in methods(model, X[1:3], Y[1:3], 0.1):
+        assert found == pytest.approx(BY_HAND[1:3], abs=0.1 / 1024 + 1e-6)
+
+
+def test_who_stands_at_the_limit_never_falls(model):
+    for found in methods(model, X, Y, 0.25):
+        assert np.isinf(found).tolist() == [True, False, False, False]
+
+
+def test_images_do_not_change_each_other(model):
+    whole = list(methods(model, X, Y, 1.0))
+    alone = zip(*(methods(model, X[i : i + 1], Y[i : i + 1], 1.0) for i in range(4)), strict=True)
+    for together, apart in zip(whole, alone, strict=True):
+        assert together == pytest.approx(np.concatenate(apart), abs=1e-6)
+
+
+def test_a_direction_may_lead_back_but_the_first_fall_counts():
+    """Along its gradient this one-pixel image is wrong from 0.1 to 0.2, and right further out."""
+
+    class Gap:
+        """Class 0 outside of (0.3, 0.4)."""
+
+        xp, bounds = np, (0.0, 1.0)
+        asarray = numpy = staticmethod(np.asarray)
+
+        def logits(self, x):
+            inside = (x[:, 0] > 0.3) & (x[:, 0] < 0.4)
+            return np.stack([1.0 - 2 * inside, np.zeros(len(x))], axis=1)
+
+        def logits_and_gradient(self, x, y, objective):
+            return self.logits(x), np.ones_like(x)
+
+    (found,) = along_gradient(Gap(), np.array([[0.2]]), np.array([0]), 0.8)
+    assert found == pytest.approx(0.1, abs=0.8 / 1024 + 1e-9)

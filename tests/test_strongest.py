@@ -1,0 +1,133 @@
+"""The ensemble: the worst case of each image over its members, each of which sees what stands."""
+
+import numpy as np
+import pytest
+from small_models import Counting, attacked, right, small_images, small_net
+
+from harness.attacks import ENSEMBLE, make_attack, strongest
+from harness.attacks.fgsm import FGSM
+from harness.attacks.noise import Noise
+from harness.attacks.pgd import PGD
+from harness.attacks.square import Square
+from harness.attacks.strongest import Strongest
+from harness.errors import SpecError
+from harness.protocol import GRADIENT
+
+EPSILONS = [0.05, 0.1, 0.2]
+MEMBERS = (
+    FGSM(), PGD(steps=5), PGD(name="other", steps=5, target="each", losses=("margin",)),
+    Square(steps=60),
+)  # fmt: skip
+
+
+class Told:
+    """An attack that notes what it is given, and turns the images that it is to break white."""
+
+    norm, requires = "linf", frozenset()
+
+    def __init__(self, name, breaks=()):
+        self.name = name
+        self.breaks = breaks
+        self.seen = []
+
+    def perturb(self, model, x, y, epsilons, *, index):
+        self.seen.append((list(epsilons), index.tolist(), y.tolist()))
+        for _ in epsilons:
+            yield np.where(np.isin(index, self.breaks)[:, None], 1.0, x)
+
+
+class Bright:
+    """Of one pixel: class 1 from one half on, class 0 below."""
+
+    xp, bounds, capabilities = np, (0.0, 1.0), frozenset({GRADIENT})
+
+    def asarray(self, values):
+        return np.asarray(values)
+
+    def numpy(self, array):
+        return np.asarray(array)
+
+    def logits(self, x):
+        return np.hstack([0.5 - x, x - 0.5])
+
+
+def test_it_is_the_worst_case_of_its_members():
+    model, (x, y) = small_net(), small_images()
+    (alone,) = zip(*(_stands(member, model, x, y) for member in MEMBERS), strict=True)
+    together, counts = _stands(Strongest(members=MEMBERS), model, x, y)[0], []
+    for position in range(len(EPSILONS)):
+        worst = np.all([stands[position] for stands in alone], axis=0)
+        np.testing.assert_array_equal(together[position], worst)
+        counts.append(worst.sum())
+    assert counts == sorted(counts, reverse=True)
+    assert min(stands[-1].sum() for stands in alone) < len(x) - 10
+
+
+def _stands(attack, model, x, y):
+    """Which images are right under an attack at every epsilon up to each."""
+    found = attacked(attack, model, x, y, EPSILONS)
+    fallen = [model.logits(images).argmax(axis=1) != y for images in found]
+    return (~np.logical_or.accumulate(fallen),)
+
+
+def test_each_member_sees_only_what_stands_with_its_labels_and_places():
+    first, second, third = Told("a", [12, 13]), Told("b", [10]), Told("c")
+    x, y = np.full((5, 1), 0.1), np.array([0, 1, 0, 0, 0])  # the second is wrong already
+    attack = Strongest(members=(first, second, third))
+    index = np.array([10, 11, 12, 13, 14])
+    found = attacked(attack, Bright(), x, y, [0.0, 0.5, 0.6], index=index)
+    assert first.seen == [([0.5], [10, 12, 13, 14], [0] * 4), ([0.6], [14], [0])]
+    assert second.seen == [([0.5], [10, 14], [0] * 2), ([0.6], [14], [0])]
+    assert third.seen == [([0.5], [14], [0]), ([0.6], [14], [0])]
+    assert [batch[:, 0].tolist() for batch in found] == [
+        [0.1] * 5, [1, 0.1, 1, 1, 0.1], [1, 0.1, 1, 1, 0.1],
+    ]  # fmt: skip
+
+
+def test_where_nothing_stands_no_member_is_asked():
+    member = Told("a")
+    attacked(Strongest(members=(member,)), Bright(), np.ones((2, 1)), [0, 0], [0.1, 0.2])
+    assert member.seen == []
+
+
+def test_a_black_box_is_attacked_by_what_needs_no_gradient():
+    (x, y), net = small_images(), small_net()
+    black = Counting(net)
+    black.capabilities = frozenset()
+    attack = Strongest(members=(*MEMBERS, Noise()))
+    found = attacked(attack, black, x, y, EPSILONS)
+    assert black.gradients == 0
+    alone = attacked(Strongest(members=(MEMBERS[-1], Noise())), net, x, y, EPSILONS)
+    np.testing.assert_array_equal(found, alone)
+    assert right(net, found[-1], y) < len(x) - 10
+    assert attack.requires == frozenset()
+
+
+def test_by_default_it_has_the_usual_members_with_their_defaults():
+    attack = make_attack("strongest")
+    assert attack.members == tuple(make_attack(name) for name in ENSEMBLE)
+    assert (attack.name, attack.norm) == ("strongest", "linf")
+
+
+def test_members_are_named():
+    attack = make_attack("mine", "strongest", {"members": ["pgd-l2", "deepfool"]})
+    assert [member.name for member in attack.members] == ["pgd-l2", "deepfool"]
+    assert (attack.name, attack.norm) == ("mine", "l2")
+    assert strongest("pgd").members == (PGD(),)
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        (["fgsm", "pdg"], r"members: pdg: no such attack; the attacks are [^\n]*"),
+        (["fgsm", "strongest"], "members: name one or more attacks, other than strongest"),
+        ([], "members: name one or more attacks, other than strongest"),
+        (["pgd", "pgd-l2"], "members: they bound their perturbations by different norms"),
+        (5, "members: 5 is no list of names"),
+        ([5], r"members: \[5\] is no list of names"),
+        ([["pgd"]], r"members: \[\['pgd'\]\] is no list of names"),
+    ],
+)
+def test_members_that_cannot_be_are_one_line(members, complaint):
+    with pytest.raises(SpecError, match=rf"^{complaint}$"):
+        make_attack("strongest", options={"members": members})

@@ -1,0 +1,311 @@
+"""The validity checks: each defect of the zoo is found and named, and nothing else fires."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_spec import tiny_spec
+from zoo.broken_attacks import BROKEN_ATTACKS, Adapter
+from zoo.broken_models import BROKEN_MODELS
+from zoo.healthy import HEALTHY, BlackBox
+from zoo.networks import BOUNDS, NET, built, images, trained
+
+from backends.numpy_backend import NumpyModel
+from harness.attacks import make_attack
+from harness.bench import Bench
+from harness.conformance import NotApplicableError
+from harness.provenance import new_run
+from harness.spec import load_spec
+from harness.subject import Subject
+from harness.target import Target
+from harness.validity import CHECKS, Attacks, Evidence, ValidityError, findings
+from harness.validity.evidence import FEW, IMAGES, PIECE
+from harness.validity.finding import ALPHA, exceeds, more_often
+from harness.validity.surrogate import Transfer, taught_by
+
+
+def evidence_of(model, **options):
+    return Evidence(model, *images(model.bounds), **options)
+
+
+def skipped(evidence):
+    """The reasons of the checks that do not apply."""
+    reasons = {}
+    for rule, check in CHECKS.items():
+        try:
+            check(evidence)
+        except NotApplicableError as error:
+            reasons[rule] = str(error)
+        except ValidityError:
+            pass
+    return reasons
+
+
+# The zoo
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_nothing_fires_on_a_healthy_model(name):
+    evidence = evidence_of(HEALTHY[name]())
+    assert findings(evidence) == {}
+    assert not skipped(evidence) or name == "numpy-black-box"
+
+
+@pytest.mark.parametrize("name", BROKEN_MODELS)
+def test_a_broken_model_is_found_and_named(name):
+    make, fires = BROKEN_MODELS[name]
+    check_findings(Evidence(make(), *images()), fires)
+
+
+@pytest.mark.parametrize("name", BROKEN_ATTACKS)
+def test_a_broken_attack_is_found_and_named(name):
+    make, fires = BROKEN_ATTACKS[name]
+    check_findings(make(), fires)
+
+
+def check_findings(evidence, fires):
+    found = findings(evidence)
+    assert set(found) == fires
+    for rule, message in found.items():
+        assert message.startswith(f"{rule}: ")
+        assert message.endswith(".")
+        assert ". " in message  # what was seen, and what to do
+        assert "\n" not in message
+
+
+def test_every_check_has_a_defect_that_it_finds():
+    broken = [*BROKEN_MODELS.values(), *BROKEN_ATTACKS.values()]
+    assert set().union(*(fires for _, fires in broken)) == set(CHECKS)
+
+
+def test_the_zoo_is_large_enough():
+    assert len(BROKEN_MODELS) + len(BROKEN_ATTACKS) >= 16
+    assert len(HEALTHY) >= 8
+
+
+def test_a_right_adapter_is_not_blamed():
+    everywhere = Attacks(iterated=Adapter(), single=Adapter(), others=(Adapter(),))
+    assert findings(evidence_of(built(), attacks=everywhere)) == {}
+
+
+def test_an_attack_in_another_norm_is_measured_in_it():
+    l2 = Attacks(
+        single=make_attack("fgm-l2"), iterated=make_attack("pgd-l2"), others=(), black_box=()
+    )
+    evidence = evidence_of(built(), attacks=l2)
+    for rule in ("outside-ball", "outside-box", "epsilon-zero", "non-finite", "rises-with-epsilon"):
+        CHECKS[rule](evidence)
+    with pytest.raises(NotApplicableError, match="another norm"):
+        CHECKS["not-to-chance"](evidence)
+
+
+# What a check says
+
+
+def test_the_message_says_what_was_seen_and_what_to_do():
+    make, _ = BROKEN_ATTACKS["double-epsilon"]
+    with pytest.raises(ValidityError) as caught:
+        CHECKS["outside-ball"](make())
+    assert str(caught.value) == (
+        "outside-ball: adapter at epsilon 0.05 returns an image that is 0.1 from its original. "
+        "Project onto the ball after each step, and do not round the pixels afterwards."
+    )
+
+
+def test_a_shift_of_the_labels_is_called_one():
+    make, _ = BROKEN_MODELS["labels-from-one"]
+    with pytest.raises(ValidityError, match="shifted by -1"):
+        CHECKS["labels-shifted"](Evidence(make(), *images()))
+
+
+def test_labels_that_have_no_logit_are_found():
+    x, y = images()
+    evidence = Evidence(built(), x, y + 1)
+    found = findings(evidence)
+    assert set(found) == {"labels-shifted"}
+    assert "labels span [1, 10], but the model has 10 classes" in found["labels-shifted"]
+    assert "no logit" in skipped(evidence)["outside-ball"]
+
+
+def test_the_scale_that_helps_is_named():
+    for name, words in (
+        ("trained-on-bytes", r"pixels in \[0, 255\]"),
+        ("trained-on-standardised", "standardised pixels"),
+        ("trained-on-inverted", "inverted pixels"),
+    ):
+        make, _ = BROKEN_MODELS[name]
+        with pytest.raises(ValidityError, match=words):
+            CHECKS["input-range"](Evidence(make(), *images()))
+
+
+# What does not apply
+
+
+def test_without_gradients_six_checks_do_not_apply():
+    reasons = skipped(evidence_of(BlackBox(built())))
+    assert set(reasons) == {
+        "attack-helps", "vanishing-gradients", "iterated-weaker", "black-box-stronger",
+        "not-to-chance", "rises-with-epsilon",
+    }  # fmt: skip
+    assert all("gradient" in reason and "\n" not in reason for reason in reasons.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nan-logits", "NaN"),
+        ("dropout-on", "from call to call"),
+        ("batch-statistics", "depend on the batch"),
+        ("outside-its-bounds", "outside the model's bounds"),
+        ("constant", "no better than chance"),
+    ],
+)
+def test_attacks_on_a_model_that_cannot_be_attacked_are_not_judged(name, words):
+    make, _ = BROKEN_MODELS[name]
+    reasons = skipped(Evidence(make(), *images()))
+    for rule in ("iterated-weaker", "black-box-stronger", "not-to-chance", "rises-with-epsilon"):
+        assert words in reasons[rule]
+
+
+def test_what_is_not_allowed_is_not_counted():
+    make, _ = BROKEN_ATTACKS["double-epsilon"]
+    assert "may not" in skipped(make())["iterated-weaker"]
+
+
+def test_images_of_one_class_tell_nothing_of_a_constant_answer():
+    x, y = images()
+    with pytest.raises(NotApplicableError, match="one class"):
+        CHECKS["constant"](Evidence(built(), x[y == 3], y[y == 3]))
+
+
+# Evidence
+
+
+class Counting(NumpyModel):
+    """Counts the images that it is asked about."""
+
+    asked = 0
+
+    def layers(self, x, masks=None):
+        self.asked += len(x)
+        return super().layers(x, masks)
+
+
+def test_what_an_attack_does_is_measured_once():
+    model = Counting(NET, trained(), BOUNDS, "float32")
+    evidence = evidence_of(model)
+    assert findings(evidence) == {}
+    first, model.asked = model.asked, 0
+    assert findings(evidence) == {}
+    scales = 6
+    assert model.asked <= scales * len(evidence.y) < first / 10
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_bounded_number_of_images_is_chosen_evenly(seed):
+    x, y = images()
+    x, y = np.concatenate([x, x, x, x[y < 2]]), np.concatenate([y, y, y, y[y < 2]])
+    evidence = Evidence(built(), x, y, seed=seed)
+    assert len(evidence.x) == len(evidence.y) == IMAGES
+    for count in (FEW, IMAGES):
+        assert np.ptp(np.bincount(evidence.y[:count])) <= 1
+    assert np.array_equal(evidence.y, Evidence(built(), x, y, seed=seed).y)
+    assert not np.array_equal(evidence.x, Evidence(built(), x, y, seed=seed + 1).x)
+
+
+def test_images_are_asked_apart_in_small_batches_of_one_class_or_two():
+    x, y = images()
+    label_of = {image.tobytes(): label for image, label in zip(x, y, strict=True)}
+    evidence = Evidence(built(), x, y)
+    _, batches = evidence.logits, []
+    ask = evidence.model.logits
+    evidence.model.logits = lambda given: batches.append(np.array(given)) or ask(given)
+    assert np.allclose(evidence.asked_apart, evidence.logits, atol=1e-4)
+    assert max(map(len, batches)) < 2 * PIECE
+    assert max(len({label_of[image.tobytes()] for image in batch}) for batch in batches) <= 2
+
+
+def test_read_only_images_are_not_changed():
+    x, y = (values.copy() for values in images())
+    before = x.copy()
+    x.setflags(write=False)
+    findings(Evidence(built(), x, y))
+    assert np.array_equal(x, before)
+
+
+def test_a_surrogate_answers_as_its_teacher_and_its_images_are_allowed():
+    model, (x, y) = built(), images((0.0, 255.0))
+    surrogate = taught_by(y, x, (0.0, 255.0), 10)
+    unit = (x / 255).astype(np.float32)
+    assert (surrogate.logits(unit).argmax(axis=1) == y).mean() > 0.95
+    model.bounds = (0.0, 255.0)
+    index = np.arange(len(x))
+    (found,) = Transfer(surrogate).perturb(model, x, y, [25.5], index=index)
+    assert found.dtype == np.float32
+    assert np.abs(found - x).max() <= 25.5 * (1 + 1e-6)
+    assert 0 <= found.min() <= found.max() <= 255
+    assert (surrogate.logits((found / 255).astype(np.float32)).argmax(axis=1) == y).mean() < 0.6
+
+
+# Significance
+
+
+def test_ten_coin_tosses_of_ten_are_significant_and_nine_are_not():
+    first, second = np.ones(20, bool), np.ones(20, bool)
+    second[:10] = False
+    assert more_often(first, second)  # 2^-10 < 1e-3
+    assert not more_often(second, first)
+    assert not more_often(first, second, comparisons=2)
+    second[9] = True
+    assert not more_often(first, second)
+    assert not more_often(first, first)
+
+
+def test_false_alarms_are_as_rare_as_stated():
+    random = np.random.default_rng(0)
+    draws = random.random((4000, 2, 200)) < 0.5
+    assert np.mean([more_often(a, b) for a, b in draws[:2000]]) <= 5 * ALPHA
+    counts = random.binomial(200, 0.1, 20_000)
+    alarm = {count: exceeds(count, 200, 0.1) for count in set(counts.tolist())}
+    assert np.mean([alarm[count] for count in counts.tolist()]) <= 2 * ALPHA
+    assert not exceeds(0, 0, 0.1)
+
+
+# Records
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "reason"),
+    [
+        (None, "passed", ""),
+        (ValidityError("made-up", "it is\nwrong", "Mend it."), "failed",
+         "made-up: it is wrong. Mend it."),
+        (NotApplicableError("nothing to see"), "skipped", "nothing to see"),
+        (ZeroDivisionError("oh"), "error", "ZeroDivisionError: oh"),
+    ],
+)  # fmt: skip
+def test_a_check_becomes_a_record(monkeypatch, outcome, status, reason):
+    def rule(evidence):
+        if outcome:
+            raise outcome
+
+    monkeypatch.setitem(CHECKS, "made-up", rule)
+    x, y = images()
+    subject = Subject(new_run({}), "numpy", "mlp", built(), x, y)
+    record = subject.validity("made-up", Evidence(built(), x, y))
+    assert subject.run.records == [record]
+    assert record.key[:3] == ("mlp", "numpy", "validity/made-up")
+    assert (record.status, record.reason, record.accuracy) == (status, reason, None)
+
+
+def test_a_target_of_a_spec_is_checked_and_measured_once(tmp_path):
+    (tmp_path / "tiny.toml").write_text(tiny_spec())
+    bench = Bench(load_spec(str(tmp_path / "tiny.toml")))
+    saved = []
+    target = Target(bench, "numpy", "mlp", {}, lambda: saved.append(len(bench.run.records)))
+    records = [target.validity(rule) for rule in CHECKS]
+    assert {record.check: record.status for record in records} == {
+        f"validity/{rule}": "passed" for rule in CHECKS
+    }
+    assert saved == list(range(1, len(CHECKS) + 1))
+    assert len(bench.run.models) == 1

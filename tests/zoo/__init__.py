@@ -1,0 +1,1 @@
+"""Healthy and deliberately broken models and attacks, on scikit-learn's digits."""
