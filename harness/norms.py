@@ -9,9 +9,6 @@ import numpy as np
 
 from harness.protocol import Array, ArrayNamespace, FloatArray, NormName
 
-TINY = 1e-12
-"""Stands in for a length of zero where one is divided by."""
-
 
 class Norm(Protocol):
     """A norm over the pixels of an image; radii are floats, or (n, 1, ...) for one per image."""
@@ -89,8 +86,9 @@ class L2:
         return np.asarray(direction * (size / np.linalg.norm(direction)), dtype=np.float32)
 
     def _lengths(self, xp: ArrayNamespace, change: Array) -> Array:
+        """What each change is divided by: its length, or one where that is zero."""
         length = self.length(xp, change)
-        return per_image(xp, xp.where(length > TINY, length, 0.0 * length + TINY), change)
+        return per_image(xp, xp.where(length > 0, length, 0.0 * length + 1.0), change)
 
 
 NORMS: dict[NormName, Norm] = {"linf": Linf(), "l2": L2()}

@@ -7,6 +7,10 @@ import pytest
 
 from harness.data.mnist import FILES
 
+# Networks as small as those of the tests are slower with several threads than with one.
+for _name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache_and_no_network(tmp_path_factory):
