@@ -17,6 +17,8 @@ from harness.model_store import ModelKey, load_or_train
 from harness.protocol import Architecture, Model, Penalties
 from harness.provenance import new_run
 from harness.records import ModelInfo, Record
+from harness.saliency.evidence import MapEvidence, Twins
+from harness.saliency.twins import cascade, taught_random_labels
 from harness.spec import Spec
 from harness.subject import Subject
 from harness.training import Trained, initial_weights, train
@@ -47,6 +49,8 @@ class Bench:
         self._subjects: dict[tuple[str, str], Subject] = {}
         self._cases: dict[tuple[str, str], Case] = {}
         self._evidence: dict[tuple[str, str], Evidence] = {}
+        self._twins: dict[tuple[str, str], Twins] = {}
+        self._explained: dict[tuple[str, str, str], MapEvidence] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -81,6 +85,20 @@ class Bench:
         if key not in self._evidence:
             self._evidence[key] = Evidence(subject.model, subject.x, subject.y, seed=self.spec.seed)
         return subject.validity(rule, self._evidence[key])
+
+    def sanity(self, backend: str, target: str, method: str, rule: str) -> Record:
+        """One check of whether a method's maps explain a target's model."""
+        subject = self.subject(backend, target)
+        key = (backend, target)
+        if key not in self._twins:
+            self._twins[key] = self._twins_of(subject)
+        explained = (backend, target, method)
+        if explained not in self._explained:
+            self._explained[explained] = MapEvidence(
+                subject.model, subject.x, subject.y, method, twins=self._twins[key],
+                bounds=self.spec.saliency.sanity, seed=self.spec.seed,
+            )  # fmt: skip
+        return subject.sanity(rule, self._explained[explained])
 
     def collapse(self, backend: str, target: str) -> Record:
         """Whether the model of an adversarially trained target fools FGSM but not PGD."""
@@ -143,14 +161,37 @@ class Bench:
                 seed=seed, title=title, checkpoint=checkpoint,
             )  # fmt: skip
 
-    def _case(self, subject: Subject) -> Case:
-        architecture = self.architecture(subject.target)
-        weights = subject.model.weights()
+    def _twins_of(self, subject: Subject) -> Twins:
+        """Models that know less than a subject's; the last is trained, in a second or so."""
+        made, bounds = registry.backend(subject.backend), self.dataset.bounds
+        architecture, weights = self.architecture(subject.target), subject.model.weights()
+        seeds = [[self.spec.seed, salt] for salt in range(1, 4)]
+        first, second, third = (initial_weights(architecture, seed) for seed in seeds)
+        trainer = made.trainer(
+            architecture, third, bounds=bounds, penalties=Penalties(), seed=self.spec.seed
+        )
+        pupil = taught_random_labels(
+            trainer, self.dataset.train.x, architecture.classes, self.spec.seed
+        )
+        *random_layers, random, nonsense = (
+            made.build(architecture, of, bounds=bounds)
+            for of in (*cascade(weights, first), second, pupil)
+        )
+        exact, oracle = self._in_float64(subject)
+        return Twins(tuple(random_layers), random, nonsense, exact, oracle)
+
+    def _in_float64(self, subject: Subject) -> tuple[Model, Model]:
+        """A subject's network in float64: its own backend's, and the NumPy backend's."""
+        architecture, weights = self.architecture(subject.target), subject.model.weights()
         exact, oracle = (
             registry.backend(name).build(
                 architecture, weights, bounds=self.dataset.bounds, dtype="float64"
             )
             for name in (subject.backend, "numpy")
         )
+        return exact, oracle
+
+    def _case(self, subject: Subject) -> Case:
+        exact, oracle = self._in_float64(subject)
         x, y = subject.x, subject.y
         return Case(subject.model, x[:16], y[:16], exact, oracle, test_x=x, test_y=y)

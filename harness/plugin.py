@@ -140,6 +140,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [name for name in names if session.spec.targets[name].training.adversary]
     if "method" in metafunc.fixturenames and not session.spec.minimal.methods:
         names = []
+    if "explainer" in metafunc.fixturenames and not session.spec.saliency.methods:
+        names = []
     pairs = [(backend, name) for backend in session.backends for name in names]
     metafunc.parametrize(
         "target", pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
@@ -151,6 +153,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("attack", "epsilon"), points, ids=ids)
     if "method" in metafunc.fixturenames:
         metafunc.parametrize("method", session.spec.minimal.methods)
+    if "explainer" in metafunc.fixturenames:
+        _parametrize_explainers(metafunc, session.spec.saliency.methods)
+
+
+def _parametrize_explainers(metafunc: pytest.Metafunc, methods: tuple[str, ...]) -> None:
+    """One test per saliency method of the spec, and per sanity check that can apply to it."""
+    if "rule" not in metafunc.fixturenames:
+        metafunc.parametrize("explainer", methods)
+        return
+    from harness.saliency.sanity import rules_for
+
+    points = [(method, rule) for method in methods for rule in rules_for(method)]
+    metafunc.parametrize(("explainer", "rule"), points, ids=["-".join(p) for p in points])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

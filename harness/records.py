@@ -40,8 +40,8 @@ class Record(BaseModel):
     Attributes:
         target: Name of the target in the spec.
         backend: Name of the backend.
-        check: ``clean``, an attack's name, ``saliency/...``, ``minimal-epsilon/...``,
-            ``validity/...``, ``conformance/...`` or ``training/...``.
+        check: ``clean``, an attack's name, ``saliency/...``, ``saliency-sanity/METHOD/RULE``,
+            ``minimal-epsilon/...``, ``validity/...``, ``conformance/...`` or ``training/...``.
         epsilon: Radius in pixel units, or None where the check has none.
         correct: Images classified correctly, or None for checks that count no images.
         total: Images measured, or None likewise.
@@ -181,6 +181,17 @@ class Run(BaseModel):
     - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;
     - ``examples/saliency``: the maps, |d true-class logit / dx|, (m, *shape) float32;
     - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
+    - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
+    - ``saliency/METHOD/top/accuracy`` and ``.../confidence``: accuracy, and mean softmax of the
+      true class, with the most salient pixels covered, by filler and share as ``saliency.topk``
+      lists them, (2, 5) float64; ``saliency/METHOD/least/...`` with the least salient ones;
+      ``saliency/random/accuracy`` and ``.../confidence`` with random ones, (draws, 2, 5), and
+      their 95 % intervals over the draws, ``.../interval``, (2, 2, 5), the lower end first;
+    - ``saliency/METHOD/deletion``, ``saliency/METHOD/insertion``: mean softmax of the true class as
+      more pixels are blackened or shown, at the shares ``topk.GRID``, (21,) float64; and
+      ``saliency/random/...`` in random order;
+    - ``saliency/METHOD/stability``: of the first images, the Jaccard index of the top pixels before
+      and after FGSM, (n,) float32; ``saliency/METHOD/strokes``: the share on strokes, likewise;
 
     and, for the whole run, ``labels``: true labels of the test images (n,) int16.
     """

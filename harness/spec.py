@@ -17,6 +17,7 @@ from harness.attacks import make_attack
 from harness.errors import SpecError
 from harness.protocol import Attack
 from harness.recipes import RECIPES
+from harness.saliency.methods import METHODS
 from harness.text import one_line
 
 if sys.version_info >= (3, 11):
@@ -45,6 +46,12 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("a value is there twice, and would be searched twice")
     return values
+
+
+def _methods(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"{unknown[0]}: no such method; the methods are {', '.join(METHODS)}")
+    return _distinct(names)
 
 
 class Part(BaseModel):
@@ -169,11 +176,45 @@ class AttackSpec(BaseModel):
         return make_attack(name, self.attack, self.model_extra)
 
 
+class SanitySpec(Part):
+    """What passes the sanity checks of saliency maps; similarities are rank correlation and SSIM.
+
+    Attributes:
+        some_random: Highest similarity to maps of the model with its last layers random. It is
+            high because the first layer of a defended network alone draws the digit's frame.
+        all_random: Highest similarity to maps of a model with random weights, or of one that
+            learnt random labels.
+        classes: Highest rank correlation of the signed maps of the true and of the least likely
+            class.
+        margin: Covering the most salient pixels must cost at least this much more accuracy than
+            covering random ones.
+    """
+
+    some_random: Fraction = 0.9
+    all_random: Fraction = 0.6
+    classes: Fraction = 0.5
+    margin: Fraction = 0.05
+
+
 class SaliencySpec(Part):
-    """How the occlusion test of the saliency maps is done."""
+    """How saliency maps are computed and tested.
+
+    Attributes:
+        top: Share of the pixels that is covered.
+        random_draws: How often random pixels are drawn.
+        methods: Which methods are analysed and checked; all if not said, none if empty. The
+            occlusion of all test images is always by ``gradient``.
+        images: So many test images are analysed, the first ones.
+        epsilon: L∞ radius, in pixel units, of the FGSM under which the top pixels should stay.
+        sanity: What passes the sanity checks.
+    """
 
     top: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
     random_draws: Annotated[int, Field(ge=1)] = 5
+    methods: Annotated[tuple[str, ...], AfterValidator(_methods)] = tuple(METHODS)
+    images: Annotated[int, Field(ge=1)] = 1000
+    epsilon: Epsilon = 0.1
+    sanity: SanitySpec = SanitySpec()
 
 
 class MinimalSpec(Part):

@@ -18,8 +18,12 @@ from harness.measure import Answers, answers_to, correct_count, sweep
 from harness.minimal import along_gradient, by_search
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.records import Record, Run, counted
-from harness.saliency.maps import gradient_maps, top_pixels
+from harness.saliency import analysis, sanity
+from harness.saliency.evidence import MapEvidence
+from harness.saliency.maps import top_pixels
+from harness.saliency.methods import explain
 from harness.saliency.occlusion import occluded_correct
+from harness.saliency.sanity import SanityError
 from harness.spec import MinimalSpec, SaliencySpec
 from harness.text import one_line
 from harness.validity import Evidence, ValidityError
@@ -49,6 +53,7 @@ class Subject:
         self.model = model
         self.x = x
         self.y = y
+        self._fgsm: tuple[tuple[int, float], FloatArray] | None = None
 
     def clean(self) -> Record:
         """Accuracy on the images as they are."""
@@ -110,6 +115,32 @@ class Subject:
         draws = total // len(self.y)
         return self._put(counted(self.target, self.backend, check, correct, total, draws=draws))
 
+    def analysed(self, method: str, settings: SaliencySpec, seed: int) -> list[Record]:
+        """What the maps of a method say of the first images: a record per measure, with a value."""
+        checks = {measure: f"saliency/{method}/{measure}" for measure in analysis.MEASURES}
+        x, y = self.x[: settings.images], self.y[: settings.images]
+        try:
+            moved = self._under_fgsm(settings.images, settings.epsilon)
+            found = analysis.analysed(self.model, x, y, moved, method, settings)
+            maps = explain(self.model, self.x[self._examples], self.y[self._examples], method)
+            self._keep_random(settings, seed)
+        except Exception as error:
+            return [self._broken(check, error) for check in checks.values()]
+        self._keep(f"examples/maps/{method}", maps.astype(np.float32))
+        for name, values in found.items():
+            self._keep(f"saliency/{method}/{name}", values)
+        records = []
+        for measure, check in checks.items():
+            record = Record(target=self.target, backend=self.backend, check=check)
+            value = analysis.summary(measure, found)
+            records.append(self._put(record.model_copy(update={"value": value})))
+        return records
+
+    def sanity(self, rule: str, evidence: MapEvidence) -> Record:
+        """One check of whether a method's maps explain the model; counts no images."""
+        check = f"saliency-sanity/{evidence.name}/{rule}"
+        return self._checked(check, lambda: sanity.CHECKS[rule](evidence))
+
     def conformance(self, rule: str, case: Case) -> Record:
         """One check of the protocol; a record that counts no images."""
         return self._checked(f"conformance/{rule}", lambda: CHECKS[rule](case))
@@ -127,9 +158,25 @@ class Subject:
 
     @cached_property
     def _maps(self) -> FloatArray:
-        maps = gradient_maps(self.model, self.x, self.y)
+        maps = np.abs(explain(self.model, self.x, self.y))
         self._keep("examples/saliency", maps[self._examples].astype(np.float32))
         return maps
+
+    def _under_fgsm(self, images: int, epsilon: float) -> FloatArray:
+        """The first images under FGSM, (n, *shape); computed once for all methods."""
+        if self._fgsm is None or self._fgsm[0] != (images, epsilon):
+            x, y = self.x[:images], self.y[:images]
+            moved = analysis.under_fgsm(self.model, x, y, epsilon)
+            self._fgsm = (images, epsilon), moved
+        return self._fgsm[1]
+
+    def _keep_random(self, settings: SaliencySpec, seed: int) -> None:
+        """What random pixels do, which is the same for all methods."""
+        if f"{self.backend}/{self.target}/saliency/random/deletion" in self.run.arrays:
+            return
+        x, y = self.x[: settings.images], self.y[: settings.images]
+        for name, values in analysis.analysed_at_random(self.model, x, y, settings, seed).items():
+            self._keep(f"saliency/random/{name}", values)
 
     @cached_property
     def _examples(self) -> npt.NDArray[np.int64]:
@@ -156,7 +203,7 @@ class Subject:
         record = Record(target=self.target, backend=self.backend, check=check)
         try:
             run_it()
-        except (ConformanceError, ValidityError) as error:
+        except (ConformanceError, ValidityError, SanityError) as error:
             return self._put(record.judged("failed", str(error)))
         except NotApplicableError as error:
             return self._put(record.judged("skipped", str(error)))

@@ -34,6 +34,7 @@ class Target:
         self._subject = self._bench.subject(backend, name)
         self._sweeps: dict[str, dict[float | None, Record]] = {}
         self._occluded: dict[str, Record] = {}
+        self._analysed: dict[str, Record] = {}
         self.backend = backend
         self.name = name
 
@@ -72,6 +73,20 @@ class Target:
                 record = self._subject.occluded(needed, spec.saliency, spec.seed)
                 self._occluded[needed] = self._kept(record)
         return self._occluded[choice]
+
+    def analysed(self, explainer: str, measure: str) -> Record:
+        """One of ``analysis.MEASURES`` of a method's maps; the first call measures them all."""
+        check = f"saliency/{explainer}/{measure}"
+        if check not in self._analysed:
+            spec = self._bench.spec
+            records = self._subject.analysed(explainer, spec.saliency, spec.seed)
+            self._analysed |= {record.check: record for record in records}
+            self._save()
+        return self._analysed[check]
+
+    def sanity(self, explainer: str, rule: str) -> Record:
+        """One check of whether a method's maps explain the model."""
+        return self._kept(self._bench.sanity(self.backend, self.name, explainer, rule))
 
     def collapse(self) -> Record:
         """Whether the defence fools FGSM alone, as seen in its training."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Trained:
     history: tuple[Epoch, ...]
 
 
-def initial_weights(architecture: Architecture, seed: int) -> dict[str, FloatArray]:
+def initial_weights(architecture: Architecture, seed: int | Sequence[int]) -> dict[str, FloatArray]:
     """He-normal weights (He et al. 2015, eq. 10) and zero biases, the same for every backend."""
     random = np.random.default_rng(seed)
     weights: dict[str, FloatArray] = {}

@@ -1,7 +1,12 @@
-"""Do the most salient pixels matter? Accuracy with them, random or the least ones covered."""
+"""Do the most salient pixels matter, and do the maps explain the model at all?
+
+Accuracy with the most salient, random or least salient pixels covered; what the maps of each method
+say; and the sanity checks of ``harness.saliency.sanity``, which maps that ignore the model fail.
+"""
 
 import pytest
 
+from harness.saliency.analysis import MEASURES
 from harness.saliency.occlusion import CHOICES
 
 
@@ -9,3 +14,14 @@ from harness.saliency.occlusion import CHOICES
 @pytest.mark.parametrize("pixels", CHOICES)
 def test_saliency_occlusion(target, pixels, judge):
     judge(target.occluded(pixels))
+
+
+@pytest.mark.check("saliency")
+@pytest.mark.parametrize("measure", MEASURES)
+def test_saliency_measure(target, explainer, measure, judge):
+    judge(target.analysed(explainer, measure))
+
+
+@pytest.mark.check("saliency-sanity")
+def test_saliency_sanity(target, explainer, rule, judge):
+    judge(target.sanity(explainer, rule))

@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from backends.numpy_backend import NumpyBackend
 from harness.errors import MeasurementError
 from harness.protocol import GRADIENT, Architecture
-from harness.saliency.maps import gradient_maps, pixel_count, top_pixels
+from harness.saliency.maps import pixel_count, top_pixels
+from harness.saliency.methods import explain
 from harness.saliency.occlusion import CHOICES, occluded_correct
 
 
@@ -25,7 +26,7 @@ def linear(matrix, bias, shape, bounds=(0.0, 1.0)):
 def test_the_map_of_a_linear_model_is_the_absolute_weights_of_the_class():
     model = linear([[1, -2, 3, -4], [0.5, 0, 0, -1], [0, 7, 0, 0]], [9, 9, 9], (2, 2))
     x = np.random.default_rng(0).random((4, 2, 2), dtype=np.float32)
-    maps = gradient_maps(model, x, np.array([1, 0, 2, 0]))
+    maps = np.abs(explain(model, x, np.array([1, 0, 2, 0])))
     assert maps.dtype == np.float32
     assert maps.tolist() == [
         [[0.5, 0], [0, 1]],
@@ -38,24 +39,24 @@ def test_the_map_of_a_linear_model_is_the_absolute_weights_of_the_class():
 def test_maps_do_not_depend_on_the_batches():
     model = linear([[1, -2], [3, 4]], [0, 0], (2,))
     x, y = np.full((5, 2), 0.5, np.float32), np.array([0, 1, 1, 0, 1])
-    whole = gradient_maps(model, x, y)
+    whole = explain(model, x, y)
     for batch_size in (1, 2, 5, 6):
-        np.testing.assert_array_equal(gradient_maps(model, x, y, batch_size), whole)
+        np.testing.assert_array_equal(explain(model, x, y, batch_size=batch_size), whole)
 
 
 def test_a_black_box_has_no_map():
     model = linear([[1, 2], [3, 4]], [0, 0], (2,))
     model.capabilities = model.capabilities - {GRADIENT}
     with pytest.raises(MeasurementError, match=r"^saliency needs gradient, which the model lacks$"):
-        gradient_maps(model, np.zeros((1, 2), np.float32), np.array([0]))
+        explain(model, np.zeros((1, 2), np.float32), np.array([0]))
 
 
 def test_one_map_that_is_zero_everywhere_is_an_error():
     model = linear([[1, 2], [0, 0]], [0, 0], (2,))
     x = np.zeros((3, 2), np.float32)
-    assert gradient_maps(model, x, np.array([0, 0, 0])).all()
+    assert explain(model, x, np.array([0, 0, 0])).all()
     with pytest.raises(MeasurementError, match=r"^a saliency map is zero everywhere[^\n]*$"):
-        gradient_maps(model, x, np.array([0, 0, 1]))
+        explain(model, x, np.array([0, 0, 1]))
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -63,7 +64,7 @@ def test_one_map_that_is_zero_everywhere_is_an_error():
 def test_a_map_that_is_not_finite_is_an_error(bad):
     model = linear([[1, 2], [bad, 1]], [0, 0], (2,))
     with pytest.raises(MeasurementError, match=r"^a saliency map holds NaN or infinity$"):
-        gradient_maps(model, np.full((2, 2), 0.5, np.float32), np.array([0, 1]))
+        explain(model, np.full((2, 2), 0.5, np.float32), np.array([0, 1]))
 
 
 # The most salient pixels
@@ -130,7 +131,7 @@ def occlude(choice, *, fraction=0.25, draws=5, seed=0, bounds=(0.0, 1.0), bias=(
     x = np.ones((N, 2, 2), np.float32)
     x.flags.writeable = False
     labels = np.full(N, y)
-    maps = gradient_maps(model, x, np.ones(N, int))
+    maps = np.abs(explain(model, x, np.ones(N, int)))
     return occluded_correct(
         model, x, labels, maps, choice, fraction=fraction, draws=draws, seed=seed
     )

@@ -1,49 +1,21 @@
-"""Saliency maps: how much each pixel moves the output of a class."""
+"""Which pixels of a saliency map are the most salient."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from harness.errors import MeasurementError
-from harness.measure import BATCH, batches
-from harness.objectives import ClassLogit
-from harness.protocol import GRADIENT, BoolArray, FloatArray, IntArray, Model
-
-
-def gradient_maps(model: Model, x: FloatArray, y: IntArray, batch_size: int = BATCH) -> FloatArray:
-    """|∂ z_y / ∂x|, the absolute gradient of a class's logit (Simonyan et al. 2014, section 3).
-
-    Args:
-        model: A model with the capability ``gradient``.
-        x: Images, (n, *shape) within ``model.bounds``.
-        y: The class to explain for each image, (n,) integers; here the true one.
-        batch_size: Images per pass.
-
-    Returns:
-        Non-negative maps in the shape of x, in logits per pixel unit.
-
-    Raises:
-        MeasurementError: The model has no gradients, or a map is not finite or entirely zero.
-    """
-    if GRADIENT not in model.capabilities:
-        raise MeasurementError("saliency needs gradient, which the model lacks")
-    parts = []
-    for part in batches(len(x), batch_size):
-        _, gradient = model.logits_and_gradient(
-            model.asarray(x[part]), model.asarray(y[part]), ClassLogit()
-        )
-        parts.append(np.abs(model.numpy(gradient)))
-    maps = np.concatenate(parts)
-    flat = maps.reshape(len(maps), -1)
-    if not np.isfinite(flat).all():
-        raise MeasurementError("a saliency map holds NaN or infinity")
-    if not flat.any(axis=1).all():
-        raise MeasurementError("a saliency map is zero everywhere: the gradient has vanished")
-    return maps
+from harness.errors import HarnessError
+from harness.protocol import BoolArray, FloatArray
 
 
 def pixel_count(shape: tuple[int, ...], fraction: float) -> int:
-    """How many pixels of an image a fraction in (0, 1] means: rounded, and at least one."""
+    """How many pixels of an image a fraction in (0, 1] means: rounded, and at least one.
+
+    Raises:
+        HarnessError: The fraction is another number.
+    """
+    if not 0 < fraction <= 1:
+        raise HarnessError(f"{fraction:g}: the share of the pixels must be in (0, 1]")
     return max(1, round(fraction * int(np.prod(shape))))
 
 

@@ -1,0 +1,77 @@
+"""All numbers on one method's maps: what a run stores of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.attacks.fgsm import FGSM
+from harness.measure import sweep
+from harness.protocol import FloatArray, IntArray, Model
+from harness.saliency import topk
+from harness.saliency.maps import top_pixels
+from harness.saliency.methods import explain
+from harness.spec import SaliencySpec
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+MEASURES = ("deletion", "insertion", "stability", "strokes")
+"""Area under the curve of deletion and of insertion; mean Jaccard index of the top pixels of an
+image and of its FGSM version; mean share of the top pixels that lie on the digit's strokes."""
+
+
+def under_fgsm(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> FloatArray:
+    """The images (n, *shape) after FGSM with that L∞ radius."""
+    (found,) = sweep(model, FGSM(), x, y, [epsilon], keep=range(len(x)))
+    return found.kept
+
+
+def analysed(
+    model: Model, x: FloatArray, y: IntArray, moved: FloatArray, method: str, settings: SaliencySpec
+) -> Arrays:
+    """What the maps of a method say, as arrays by the names that ``records.Run`` documents.
+
+    Args:
+        model: The classifier.
+        x: Images, (n, *shape) within ``model.bounds``.
+        y: True labels, (n,); their class is explained.
+        moved: The images under FGSM.
+        method: Name of the method.
+        settings: Share of the pixels that are the top ones.
+    """
+    maps = np.abs(explain(model, x, y, method))
+    top = top_pixels(maps, settings.top)
+    top_moved = top_pixels(np.abs(explain(model, moved, y, method)), settings.top)
+    found = _ranked(model, x, y, maps)
+    found["stability"] = topk.jaccard(top, top_moved).astype(np.float32)
+    found["strokes"] = topk.on_strokes(top, x, model.bounds).astype(np.float32)
+    for name, scores in (("top", maps), ("least", -maps)):
+        covered = topk.covered(model, x, y, scores)
+        found |= {f"{name}/accuracy": covered.accuracy, f"{name}/confidence": covered.confidence}
+    return found
+
+
+def analysed_at_random(
+    model: Model, x: FloatArray, y: IntArray, settings: SaliencySpec, seed: int
+) -> Arrays:
+    """The same of pixels that are drawn by chance, with Student's 95 % intervals over draws."""
+    drawn = topk.covered_at_random(model, x, y, draws=settings.random_draws, seed=seed)
+    found = _ranked(model, x, y, topk.random_scores(x.shape, seed, 0))
+    for name, values in (("accuracy", drawn.accuracy), ("confidence", drawn.confidence)):
+        found |= {name: values, f"{name}/interval": topk.interval(values)}
+    return found
+
+
+def summary(measure: str, found: Arrays) -> float:
+    """One of ``MEASURES`` as one number in [0, 1]."""
+    values = found[measure]
+    return topk.area(values) if measure in ("deletion", "insertion") else float(values.mean())
+
+
+def _ranked(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Arrays:
+    return {
+        "deletion": topk.deletion(model, x, y, scores),
+        "insertion": topk.insertion(model, x, y, scores),
+    }

@@ -1,0 +1,157 @@
+"""Saliency maps by several methods, each written once over the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from harness.attacks.draws import generators, stacked
+from harness.errors import MeasurementError, SpecError
+from harness.measure import batch_size_for, batches
+from harness.objectives import ClassLogit, CrossEntropy
+from harness.protocol import GRADIENT, Array, FloatArray, IntArray, Model
+from harness.text import one_line
+
+NOISE = 0.15
+"""Standard deviation of SmoothGrad's noise, as a share of the pixel range (section 3.1)."""
+SAMPLES = 25
+"""Noisy copies that SmoothGrad averages."""
+STEPS = 32
+"""Points on the path of integrated gradients."""
+
+Method: TypeAlias = Callable[[Model, Array, Array, IntArray], Array]
+"""From a model, images (n, *shape), classes to explain (n,) int64, and the images' positions in
+their dataset (n,) to signed maps in the shape of the images."""
+
+
+def gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
+    """∂z_y/∂x, in logits per pixel unit (Simonyan, Vedaldi & Zisserman 2014, section 3)."""
+    return model.logits_and_gradient(x, y, ClassLogit())[1]
+
+
+def predicted_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
+    """The gradient of the logit of the predicted class, whatever y says."""
+    said = model.numpy(model.logits(x)).argmax(axis=1)
+    return gradient(model, x, model.asarray(said), index)
+
+
+def gradient_times_input(model: Model, x: Array, y: Array, index: IntArray) -> Array:
+    """Each pixel times ∂z_y/∂x, in logits: exact for a linear model (Shrikumar et al. 2016)."""
+    return x * gradient(model, x, y, index)
+
+
+def smoothgrad(model: Model, x: Array, y: Array, index: IntArray) -> Array:
+    """The mean gradient over noisy copies of the image (Smilkov et al. 2017, section 2).
+
+    The noise is Gaussian, ``NOISE`` times the pixel range, each image's own, and not clipped.
+    """
+    low, high = model.bounds
+    shape = tuple(x.shape[1:])
+    total = 0.0 * x
+    randoms = list(generators(0, index))
+    for _ in range(SAMPLES):
+        drawn = [random.standard_normal(shape, dtype=np.float32) for random in randoms]
+        noise = NOISE * (high - low) * model.asarray(stacked(drawn, shape))
+        total = total + gradient(model, x + noise, y, index)
+    return total / SAMPLES
+
+
+def integrated_gradients(model: Model, x: Array, y: Array, index: IntArray) -> Array:
+    """(x - b) · the mean of ∂z_y/∂x on the way from b to x (Sundararajan et al. 2017, eq. 1).
+
+    The baseline b is the lowest pixel value, black. The integral is taken by Gauss-Legendre
+    quadrature with ``STEPS`` points. The map of an image sums to z_y(x) - z_y(b), in logits.
+    """
+    way = x - model.bounds[0]
+    roots, weights = np.polynomial.legendre.leggauss(STEPS)
+    total = 0.0 * x
+    for place, weight in zip((1 + roots) / 2, weights / 2, strict=True):
+        at = model.bounds[0] + float(place) * way
+        total = total + float(weight) * gradient(model, at, y, index)
+    return way * total
+
+
+def loss_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
+    """∂ cross-entropy/∂x with the class y, in nats per pixel unit: what FGSM takes the sign of."""
+    return model.logits_and_gradient(x, y, CrossEntropy())[1]
+
+
+METHODS: dict[str, Method] = {
+    "gradient": gradient,
+    "predicted-gradient": predicted_gradient,
+    "gradient-x-input": gradient_times_input,
+    "smoothgrad": smoothgrad,
+    "integrated-gradients": integrated_gradients,
+    "loss-gradient": loss_gradient,
+}
+
+
+def explain(
+    model: Model,
+    x: FloatArray,
+    y: IntArray,
+    method: str | Method = "gradient",
+    batch_size: int | None = None,
+) -> FloatArray:
+    """Signed saliency maps.
+
+    Args:
+        model: A model with the capability ``gradient``.
+        x: Images, (n, *shape) within ``model.bounds``.
+        y: The class to explain for each image, (n,) integers.
+        method: One of ``METHODS``, by name, or a function like those.
+        batch_size: Images per pass; by default as many as memory allows. It changes nothing.
+
+    Returns:
+        Maps in the shape of x; their unit is that of the method.
+
+    Raises:
+        SpecError: There is no such method.
+        MeasurementError: The model has no gradients or cannot take the images, or a map does not
+            have the shape of its image, is not finite, or is zero everywhere.
+    """
+    maps = unchecked_maps(model, x, y, method, batch_size)
+    flat = maps.reshape(len(maps), -1)
+    if not np.isfinite(flat).all():
+        raise MeasurementError("a saliency map holds NaN or infinity")
+    if not flat.any(axis=1).all():
+        raise MeasurementError("a saliency map is zero everywhere: the gradient has vanished")
+    return maps
+
+
+def unchecked_maps(
+    model: Model,
+    x: FloatArray,
+    y: IntArray,
+    method: str | Method = "gradient",
+    batch_size: int | None = None,
+) -> FloatArray:
+    """What ``explain`` returns, whether finite or not, and also where all of it is zero."""
+    name, compute = _found(method)
+    if GRADIENT not in model.capabilities:
+        raise MeasurementError("saliency needs gradient, which the model lacks")
+    if len(x) != len(y):
+        raise MeasurementError(f"there are {len(x)} images to explain, but {len(y)} classes")
+    parts = [x[:0]]
+    for part in batches(len(x), batch_size or batch_size_for(x)):
+        index = np.arange(part.start, part.stop)
+        try:
+            found = compute(model, model.asarray(x[part]), model.asarray(y[part]), index)
+        except Exception as error:
+            reason = f"{name} fails on images of shape {x.shape[1:]}: {error}"
+            raise MeasurementError(one_line(reason)) from error
+        parts.append(model.numpy(found))
+        if parts[-1].shape != x[part].shape:
+            shapes = f"{parts[-1].shape} for {x[part].shape}"
+            raise MeasurementError(f"{name} gives maps of shape {shapes}")
+    return np.concatenate(parts)
+
+
+def _found(method: str | Method) -> tuple[str, Method]:
+    if not isinstance(method, str):
+        return getattr(method, "__name__", "the method"), method
+    if method not in METHODS:
+        raise SpecError(f"{method}: no such method; the methods are {', '.join(METHODS)}")
+    return method, METHODS[method]

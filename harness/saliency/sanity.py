@@ -1,0 +1,308 @@
+"""Do maps explain the model? Checks of a saliency method, usable without pytest.
+
+Each ``check_...`` takes ``MapEvidence`` and raises ``SanityError`` with one line that names what was
+found and ends with a sentence on what to do, or ``NotApplicableError`` where the evidence lacks
+what is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+
+from harness.conformance import NotApplicableError
+from harness.measure import answers_to, correct_count, logits_of
+from harness.objectives import ClassLogit, CrossEntropy
+from harness.protocol import FloatArray, IntArray, Model, Objective
+from harness.saliency.evidence import FEW, MapEvidence, Twins
+from harness.saliency.occlusion import occluded_correct
+from harness.saliency.similarity import rank_correlation, structural_similarity
+
+__all__ = [
+    "CHECKS", "MapEvidence", "NotApplicableError", "SanityError", "Twins", "findings", "rules_for",
+    "similarities",
+]  # fmt: skip
+
+REPEATABLE = 1e-6
+"""Difference between two calls that is rounding, relative to the largest value of the maps."""
+EXACT = 1e-6
+"""Agreement asked of two float64 computations of a map, relative to its largest value."""
+COMPLETE = 0.05
+"""How far the sum of a map may be from the logit that it explains, relative to that: the quadrature
+has few points, and the gradient of a ReLU network jumps between them."""
+STEP = 1e-7
+"""Of the finite differences, in pixel units and in float64: short, so that few ReLUs switch."""
+DIFFERENCE = 1e-5
+"""Agreement of a gradient with finite differences, relative to the largest of them."""
+SWITCHED = 0.01
+"""Share of the pixels that may disagree, because a ReLU switched within the step."""
+PIXELS = 64
+"""Pixels of each image of which finite differences are taken."""
+OCCLUDED, DRAWS = 1000, 5
+"""Images of which pixels are covered, and how often random ones are drawn."""
+TOP = 0.15
+"""Share of the pixels that is covered."""
+
+IGNORES = "Do not show such maps: they do not tell what the model does."
+
+
+class SanityError(Exception):
+    """Maps of this method do not explain this model.
+
+    Args:
+        rule: Name of the check.
+        method: Name of the method.
+        finding: What was seen, without a full stop.
+        advice: A sentence on what to do.
+    """
+
+    def __init__(self, rule: str, method: str, finding: str, advice: str) -> None:
+        super().__init__(f"{rule}: {method}: {finding}. {advice}")
+
+
+def check_finite(evidence: MapEvidence) -> None:
+    """Maps hold neither NaN nor infinity, and none is zero everywhere."""
+    flat = evidence.maps.reshape(len(evidence.maps), -1)
+    broken, flat_zero = ~np.isfinite(flat).all(axis=1), ~flat.any(axis=1)
+    for bad, words in ((broken, "hold NaN or infinity"), (flat_zero, "are zero everywhere")):
+        if bad.any():
+            raise SanityError(
+                "finite", evidence.name, f"{bad.sum()} of {len(flat)} maps {words}",
+                "Look for an overflow, or for a gradient that has vanished.",
+            )  # fmt: skip
+
+
+def check_deterministic(evidence: MapEvidence) -> None:
+    """The same images get the same maps when they are asked for again."""
+    maps = evidence.require_finite()
+    _require_close(
+        "deterministic", evidence, evidence.maps_of(evidence.model), maps, REPEATABLE,
+        "asked again", "Draw random numbers from a seed, each image's own.",
+    )  # fmt: skip
+
+
+def check_completeness(evidence: MapEvidence) -> None:
+    """Integrated gradients sum to the logit less that of the black image.
+
+    (Sundararajan et al. 2017, proposition 1.)
+    """
+    if evidence.name != "integrated-gradients":
+        raise NotApplicableError(f"{evidence.name} does not promise completeness")
+    x, y, model = evidence.x, evidence.y, evidence.model
+    maps = evidence.require_finite()
+    black = np.full_like(x, model.bounds[0])
+    rows = np.arange(len(y))
+    gained = (logits_of(model, x) - logits_of(model, black))[rows, y]
+    error = np.abs(maps.reshape(len(maps), -1).sum(axis=1) - gained)
+    worst = float(np.mean(error) / np.maximum(np.mean(np.abs(gained)), 1e-12))
+    if not worst <= COMPLETE:
+        raise SanityError(
+            "completeness", evidence.name,
+            f"the sum of a map differs from what the logit gained by {worst:.3g} of it on average",
+            "Integrate from the black image to the image, with more steps.",
+        )  # fmt: skip
+
+
+def check_finite_differences(evidence: MapEvidence) -> None:
+    """A gradient is what the objective does when a pixel is moved, in float64."""
+    if evidence.name not in DERIVED:
+        raise NotApplicableError(f"{evidence.name} is no gradient at the image itself")
+    model = evidence.require_twins().exact
+    x, y = evidence.x[:FEW].astype(np.float64), evidence.y[:FEW]
+    found = evidence.maps_of(model, x, y).reshape(len(x), -1)
+    if evidence.name == "predicted-gradient":
+        y = logits_of(model, x).argmax(axis=1)
+    count = found.shape[1]
+    chosen = np.random.default_rng(evidence.seed).permutation(count)[:PIXELS]
+    slopes = _slopes(model, x, y, DERIVED[evidence.name], chosen)
+    if evidence.name == "gradient-x-input":
+        slopes = slopes * x.reshape(len(x), -1)[:, chosen]
+    scale = max(float(np.abs(slopes).max()), 1e-12)
+    wrong = float(np.mean(~(np.abs(found[:, chosen] - slopes) <= DIFFERENCE * scale)))
+    if wrong > SWITCHED:
+        raise SanityError(
+            "finite-differences", evidence.name,
+            f"{wrong:.1%} of the pixels have another slope than the model",
+            "Look for a wrong sign, order of the axes, class or objective in the method.",
+        )  # fmt: skip
+
+
+def check_backends(evidence: MapEvidence) -> None:
+    """Maps are those of the NumPy oracle on the same weights, in float64."""
+    twins = evidence.require_twins()
+    x = evidence.x.astype(np.float64)
+    _require_close(
+        "backends", evidence, evidence.maps_of(twins.exact, x), evidence.maps_of(twins.oracle, x),
+        EXACT, "beside the NumPy oracle", "Use the model's xp and operators only.",
+    )  # fmt: skip
+
+
+def check_random_layers(evidence: MapEvidence) -> None:
+    """Maps change with the layers, as these become random from the last to the first.
+
+    The cascading randomisation of Adebayo et al. (2018), section 3.1.
+    """
+    for depth, twin in enumerate(evidence.require_twins().cascade, start=1):
+        limit = evidence.bounds.some_random
+        _require_unlike("random-layers", evidence, twin, limit, f"with {depth} random layers")
+
+
+def check_random_weights(evidence: MapEvidence) -> None:
+    """Maps of a model whose layers are all random are unlike the model's own."""
+    twin, limit = evidence.require_twins().random, evidence.bounds.all_random
+    _require_unlike("random-weights", evidence, twin, limit, "with random weights")
+
+
+def check_random_labels(evidence: MapEvidence) -> None:
+    """Maps of a model that learnt random labels are unlike those of one that learnt the true ones.
+
+    (Adebayo et al. 2018, section 3.2.)
+    """
+    twin, limit = evidence.require_twins().taught_nonsense, evidence.bounds.all_random
+    _require_unlike("random-labels", evidence, twin, limit, "that learnt random labels")
+
+
+def check_class_sensitivity(evidence: MapEvidence) -> None:
+    """The (signed) map of the true class is unlike that of the least likely class."""
+    if evidence.name == "predicted-gradient":
+        raise NotApplicableError("it explains the predicted class, whatever class is asked for")
+    others = evidence.maps_of(evidence.model, y=evidence.least_likely)
+    found = float(rank_correlation(evidence.require_finite(), others).mean())
+    if not found <= evidence.bounds.classes:
+        raise SanityError(
+            "class-sensitivity", evidence.name,
+            f"maps of the true and of the least likely class have rank correlation {found:.3f}, "
+            f"above {evidence.bounds.classes:g}",
+            "Explain the class that is asked for.",
+        )  # fmt: skip
+
+
+def check_occlusion(evidence: MapEvidence) -> None:
+    """Covering the most salient pixels costs more accuracy than covering as many random ones.
+
+    The suite judges the gradient in the same way, on all images, as ``saliency/top``.
+    """
+    x, y = evidence.test_x[:OCCLUDED], evidence.test_y[:OCCLUDED]
+    maps = np.abs(evidence.maps_of(evidence.model, x, y))
+    if not np.isfinite(maps).all():
+        raise NotApplicableError("a map holds NaN or infinity")
+    accuracy = {}
+    for choice in ("top", "random"):
+        right, asked = occluded_correct(
+            evidence.model, x, y, maps, choice, fraction=TOP, draws=DRAWS, seed=evidence.seed
+        )
+        accuracy[choice] = right / asked
+    if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
+        clean = correct_count(answers_to(evidence.model, x), y) / len(y)
+        raise SanityError(
+            "occlusion", evidence.name,
+            f"accuracy {clean:.3f} falls to {accuracy['top']:.3f} without the {TOP:.0%} most "
+            f"salient pixels, and to {accuracy['random']:.3f} without random ones",
+            "Do not show such maps: the pixels that they name do not matter to the model.",
+        )  # fmt: skip
+
+
+CHECKS: dict[str, Callable[[MapEvidence], None]] = {
+    "finite": check_finite,
+    "deterministic": check_deterministic,
+    "completeness": check_completeness,
+    "finite-differences": check_finite_differences,
+    "backends": check_backends,
+    "random-layers": check_random_layers,
+    "random-weights": check_random_weights,
+    "random-labels": check_random_labels,
+    "class-sensitivity": check_class_sensitivity,
+    "occlusion": check_occlusion,
+}
+
+DERIVED: dict[str, Objective] = {
+    "gradient": ClassLogit(),
+    "predicted-gradient": ClassLogit(),
+    "gradient-x-input": ClassLogit(),
+    "loss-gradient": CrossEntropy(),
+}
+"""What the methods differentiate that are gradients at the image itself."""
+
+
+def rules_for(method: str) -> list[str]:
+    """The checks that can apply to a method of the harness."""
+    promised = {
+        "completeness": method == "integrated-gradients",
+        "finite-differences": method in DERIVED,
+        "class-sensitivity": method != "predicted-gradient",
+    }
+    return [rule for rule in CHECKS if promised.get(rule, True)]
+
+
+def findings(evidence: MapEvidence) -> dict[str, str]:
+    """What fires, and what each says; checks that do not apply say nothing."""
+    found: dict[str, str] = {}
+    for rule, check in CHECKS.items():
+        try:
+            with suppress(NotApplicableError):
+                check(evidence)
+        except SanityError as error:
+            found[rule] = str(error)
+    return found
+
+
+def similarities(evidence: MapEvidence, twin: Model) -> tuple[float, float]:
+    """Mean rank correlation and SSIM of the absolute maps of the model and of a twin."""
+    own, other = np.abs(evidence.require_finite()), np.abs(evidence.maps_of(twin))
+    return float(rank_correlation(own, other).mean()), float(
+        structural_similarity(own, other).mean()
+    )
+
+
+def _require_unlike(
+    rule: str, evidence: MapEvidence, twin: Model, limit: float, words: str
+) -> None:
+    ranks, structure = similarities(evidence, twin)
+    if not (ranks <= limit and structure <= limit):
+        raise SanityError(
+            rule, evidence.name,
+            f"maps of a model {words} have rank correlation {ranks:.3f} and SSIM {structure:.3f} "
+            f"with the model's own, above {limit:g}",
+            IGNORES,
+        )  # fmt: skip
+
+
+def _require_close(
+    rule: str,
+    evidence: MapEvidence,
+    found: FloatArray,
+    expected: FloatArray,
+    tolerance: float,
+    words: str,
+    advice: str,
+) -> None:
+    error = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+    if not error <= tolerance:
+        raise SanityError(
+            rule, evidence.name, f"{words}, maps differ by {error:.2g} of their largest value",
+            advice,
+        )  # fmt: skip
+
+
+def _slopes(
+    model: Model, x: FloatArray, y: IntArray, objective: Objective, pixels: IntArray
+) -> FloatArray:
+    """Central differences of the objective by some pixels of each image, (n, pixels)."""
+    flat = x.reshape(len(x), -1)
+    slopes = np.empty((len(x), len(pixels)))
+    for column, pixel in enumerate(pixels):
+        ends = []
+        for step in (STEP, -STEP):
+            moved = flat.copy()
+            moved[:, pixel] += step
+            ends.append(_value(model, moved.reshape(x.shape), y, objective))
+        slopes[:, column] = (ends[0] - ends[1]) / (2 * STEP)
+    return slopes
+
+
+def _value(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> FloatArray:
+    logits = logits_of(model, x)
+    true = np.arange(logits.shape[1]) == y[:, None]
+    return np.asarray(objective.value(np, logits, true))

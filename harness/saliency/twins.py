@@ -1,0 +1,53 @@
+"""Twins of a model that know less than it: with random layers, or taught random labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.data.dataset import one_hot
+from harness.protocol import FloatArray, Trainer, Weights
+
+LESSONS, BATCH, LEARNING_RATE = 150, 64, 2e-3
+"""Steps that teach random labels, images a step, and how fast."""
+PUPILS = 500
+"""Images that get random labels."""
+
+
+def cascade(weights: Weights, random: Weights) -> Iterator[dict[str, FloatArray]]:
+    """The weights with the last layer random, then the last two, and so on to all of them.
+
+    That is the cascading randomisation of Adebayo et al. (2018), section 3.1.
+
+    Args:
+        weights: A trained network's, under neutral names.
+        random: Those of an untrained one of the same architecture.
+    """
+    made = dict(weights)
+    depth = sum(name.endswith(".weight") for name in weights)
+    for layer in reversed(range(depth)):
+        prefix = f"layers.{layer}."
+        made |= {name: value for name, value in random.items() if name.startswith(prefix)}
+        yield dict(made)
+
+
+def taught_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed: int) -> Weights:
+    """The weights of a network after a short training on labels that say nothing of the images.
+
+    That is the data randomisation of Adebayo et al. (2018), section 3.2, in small: it takes
+    ``LESSONS`` steps on the first ``PUPILS`` images.
+
+    Args:
+        trainer: Starts from random weights.
+        x: Images, (n, *shape).
+        classes: Number of classes.
+        seed: Of the labels, and of the order of the images.
+    """
+    random = np.random.default_rng(seed)
+    images = x[:PUPILS]
+    targets = one_hot(random.integers(classes, size=len(images)), classes)
+    for _ in range(LESSONS):
+        rows = random.integers(len(images), size=BATCH)
+        trainer.step(images[rows], targets[rows], LEARNING_RATE)
+    return trainer.model.weights()
