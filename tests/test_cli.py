@@ -133,7 +133,7 @@ def test_a_run_that_passes(finished):
     }  # fmt: skip
     run = Run.load(folder / "out")
     assert run.verdict == "passed"
-    assert len(run.records) == 32
+    assert len(run.records) == 45
     assert not run.models[0].cached
     assert done.out.splitlines()[-2:] == [
         f"report: {folder / 'out' / 'report.html'}", "verdict: passed",

@@ -21,11 +21,15 @@ from harness.conformance import CHECKS
 from harness.errors import DataError
 from harness.plugin import REFUSED
 from harness.records import Run
+from harness.saliency.analysis import MEASURES
+from harness.saliency.sanity import rules_for
 from harness.spec import fingerprint, load_spec, suites_folder
 from harness.validity import CHECKS as VALIDITY
 
 pytest_plugins = ["pytester"]
-
+SANITY = rules_for("gradient")
+MAPS = (*MEASURES, *SANITY)
+"""What is asked of the maps of a method, besides the occlusion of all images."""
 SUITES = suites_folder()
 QUICK = (
     "-p", "no:hypothesispytest",  # which takes a second to sum up that there was nothing
@@ -83,7 +87,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], check=True)
     result, run = suites()
     assert result.ret == pytest.ExitCode.OK
-    result.assert_outcomes(passed=1 + len(CHECKS) + len(EPSILONS) + 3 + len(VALIDITY))
+    result.assert_outcomes(passed=1 + len(CHECKS) + len(EPSILONS) + 3 + len(VALIDITY) + len(MAPS))
     result.stdout.fnmatch_lines(["robustness: spec tiny (*), data digits 70-20-10, backends num*"])
     assert {r.key: r.status for r in run.records} == {
         ("mlp", "numpy", "clean", None): "passed",
@@ -95,6 +99,8 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         ("mlp", "numpy", "saliency/random", None): "measured",
         ("mlp", "numpy", "saliency/least", None): "passed",
         **{("mlp", "numpy", f"validity/{rule}", None): "passed" for rule in VALIDITY},
+        **{("mlp", "numpy", f"saliency/gradient/{m}", None): "measured" for m in MEASURES},
+        **{("mlp", "numpy", f"saliency-sanity/gradient/{r}", None): "passed" for r in SANITY},
     }
     assert (run.finished, run.verdict) == (True, "passed")
 
@@ -143,6 +149,8 @@ def test_ids_are_readable(suites):
         *(f"test_conformance[numpy-mlp-{rule}]" for rule in CHECKS),
         *(f"test_accuracy_under[numpy-mlp-fgsm-eps={e}]" for e in ("0", "0.1", "0.3")),
         *(f"test_saliency_occlusion[numpy-mlp-{c}]" for c in ("top", "random", "least")),
+        *(f"test_saliency_measure[numpy-mlp-gradient-{measure}]" for measure in MEASURES),
+        *(f"test_saliency_sanity[numpy-mlp-gradient-{rule}]" for rule in SANITY),
         *(f"test_validity[numpy-mlp-{rule}]" for rule in VALIDITY),
     }
 
@@ -184,7 +192,7 @@ def test_retraining_is_asked_for(suites):
 def test_a_missed_threshold_fails_the_test_and_is_in_the_run(suites):
     result, run = suites(clean=(0.99, 1.0), fgsm=(0.0, 0.001))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(failed=2, passed=14 + len(VALIDITY))
+    result.assert_outcomes(failed=2, passed=14 + len(VALIDITY) + len(MAPS))
     result.stdout.fnmatch_lines(["numpy mlp clean: accuracy * is below 0.9900"])
     clean, attacked = of(run, "clean"), of(run, "fgsm", 0.1)
     assert (clean.status, clean.threshold) == ("failed", (0.99, 1.0))
@@ -192,7 +200,7 @@ def test_a_missed_threshold_fails_the_test_and_is_in_the_run(suites):
     assert (attacked.status, attacked.threshold) == ("failed", (0.0, 0.001))
     assert "is above 0.0010: the model looks too robust" in attacked.reason
     assert (run.finished, run.verdict) == (True, "failed")
-    assert len(run.records) == 16 + len(VALIDITY)
+    assert len(run.records) == 16 + len(VALIDITY) + len(MAPS)
 
 
 def test_a_session_that_was_broken_off_is_not_finished(suites):
@@ -230,7 +238,7 @@ def test_an_attack_that_raises_is_an_error_and_the_rest_is_measured(suites, monk
     monkeypatch.setitem(ATTACKS, "fgsm", Crashing)
     result, run = suites()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(failed=3, passed=13 + len(VALIDITY))
+    result.assert_outcomes(failed=3, passed=13 + len(VALIDITY) + len(MAPS))
     for epsilon in EPSILONS:
         record = of(run, "fgsm", epsilon)
         assert (record.status, record.accuracy) == ("error", None)
@@ -440,9 +448,9 @@ def test_a_backend_of_the_spec_that_is_missing_is_skipped_with_its_reason(suites
 @pytest.mark.usefixtures("ghost")
 def test_a_run_in_which_everything_was_skipped_has_failed(suites):
     result, run = suites(backends=["ghost"])
-    result.assert_outcomes(skipped=16 + len(VALIDITY))
+    result.assert_outcomes(skipped=16 + len(VALIDITY) + len(MAPS))
     assert set(outcomes(run, "status")) == {("skipped",)}
-    assert len(run.records) == 16 + len(VALIDITY)
+    assert len(run.records) == 16 + len(VALIDITY) + len(MAPS)
     assert (run.finished, run.verdict) == (True, "failed")
     result.stdout.fnmatch_lines(["robustness: spec tiny*backends none"])
 
@@ -491,7 +499,7 @@ def test_a_spec_without_attacks_is_measured_without_them(suites, pytester):
     text = re.sub(r"\[attacks\.fgsm\]\n[^\n]*\n", "[attacks]\n", tiny_spec())
     text = text.partition("[targets.mlp.expect.attacks")[0]
     result, run = suites(spec=pytester.makefile(".toml", bare=text))
-    result.assert_outcomes(passed=1 + len(CHECKS) + 3 + len(VALIDITY))
+    result.assert_outcomes(passed=1 + len(CHECKS) + 3 + len(VALIDITY) + len(MAPS))
     assert not [record for record in run.records if record.epsilon is not None]
     assert run.verdict == "passed"
 

@@ -22,12 +22,14 @@ clean = {clean}
 
 
 def tiny_spec(
-    backends=("numpy",), clean=(0.5, 1.0), fgsm=(0.0, 0.6), targets=("mlp",), seed=0, attacks=""
-):
+    backends=("numpy",), clean=(0.5, 1.0), fgsm=(0.0, 0.6), targets=("mlp",), seed=0, attacks="",
+    saliency='methods = ["gradient"]',
+):  # fmt: skip
     """The text of the spec; its ranges are wide, and the one of ε = 0.3 is missing."""
     head = (
         f'name = "tiny"\nseed = {seed}\nbackends = {list(backends)}\n'
         f'[data]\nname = "digits"\n[attacks.fgsm]\nepsilons = {list(EPSILONS)}\n{attacks}\n'
+        f"[saliency]\n{saliency}\n"
     )
     return head + "".join(
         TARGETS.format(target=target, clean=list(clean), fgsm=list(fgsm)) for target in targets

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.measure import logits_of
-from harness.protocol import FloatArray, IntArray, Model
+from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, unchecked_maps
 from harness.spec import SanitySpec
 
@@ -103,12 +103,19 @@ class MapEvidence:
             raise NotApplicableError("the network cannot be built again with other weights")
         return self.twins
 
-    def require_finite(self) -> FloatArray:
+    def require_sound(self) -> FloatArray:
         """The maps.
 
         Raises:
-            NotApplicableError: One is not finite; the check ``finite`` says so.
+            NotApplicableError: One is not finite, or is zero everywhere; the check ``finite`` says
+                so.
         """
-        if not np.isfinite(self.maps).all():
-            raise NotApplicableError("a map holds NaN or infinity")
+        if unsound(self.maps).any():
+            raise NotApplicableError("a map is not finite, or is zero everywhere")
         return self.maps
+
+
+def unsound(maps: FloatArray) -> BoolArray:
+    """Which maps, (n,), hold NaN or infinity or are zero everywhere."""
+    flat = maps.reshape(len(maps), -1)
+    return np.asarray(~np.isfinite(flat).all(axis=1) | ~flat.any(axis=1))

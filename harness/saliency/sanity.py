@@ -1,7 +1,7 @@
 """Do maps explain the model? Checks of a saliency method, usable without pytest.
 
-Each ``check_...`` takes ``MapEvidence`` and raises ``SanityError`` with one line that names what was
-found and ends with a sentence on what to do, or ``NotApplicableError`` where the evidence lacks
+Each ``check_...`` takes ``MapEvidence`` and raises ``SanityError`` with one line that names what
+was found and ends with a sentence on what to do, or ``NotApplicableError`` where the evidence lacks
 what is needed.
 """
 
@@ -16,7 +16,7 @@ from harness.conformance import NotApplicableError
 from harness.measure import answers_to, correct_count, logits_of
 from harness.objectives import ClassLogit, CrossEntropy
 from harness.protocol import FloatArray, IntArray, Model, Objective
-from harness.saliency.evidence import FEW, MapEvidence, Twins
+from harness.saliency.evidence import FEW, MapEvidence, Twins, unsound
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation, structural_similarity
 
@@ -64,19 +64,18 @@ class SanityError(Exception):
 
 def check_finite(evidence: MapEvidence) -> None:
     """Maps hold neither NaN nor infinity, and none is zero everywhere."""
-    flat = evidence.maps.reshape(len(evidence.maps), -1)
-    broken, flat_zero = ~np.isfinite(flat).all(axis=1), ~flat.any(axis=1)
-    for bad, words in ((broken, "hold NaN or infinity"), (flat_zero, "are zero everywhere")):
-        if bad.any():
-            raise SanityError(
-                "finite", evidence.name, f"{bad.sum()} of {len(flat)} maps {words}",
-                "Look for an overflow, or for a gradient that has vanished.",
-            )  # fmt: skip
+    bad = unsound(evidence.maps)
+    if bad.any():
+        raise SanityError(
+            "finite", evidence.name,
+            f"{bad.sum()} of {len(bad)} maps hold NaN or infinity, or are zero everywhere",
+            "Look for an overflow, or for a gradient that has vanished.",
+        )  # fmt: skip
 
 
 def check_deterministic(evidence: MapEvidence) -> None:
     """The same images get the same maps when they are asked for again."""
-    maps = evidence.require_finite()
+    maps = evidence.require_sound()
     _require_close(
         "deterministic", evidence, evidence.maps_of(evidence.model), maps, REPEATABLE,
         "asked again", "Draw random numbers from a seed, each image's own.",
@@ -91,7 +90,7 @@ def check_completeness(evidence: MapEvidence) -> None:
     if evidence.name != "integrated-gradients":
         raise NotApplicableError(f"{evidence.name} does not promise completeness")
     x, y, model = evidence.x, evidence.y, evidence.model
-    maps = evidence.require_finite()
+    maps = evidence.require_sound()
     black = np.full_like(x, model.bounds[0])
     rows = np.arange(len(y))
     gained = (logits_of(model, x) - logits_of(model, black))[rows, y]
@@ -131,7 +130,7 @@ def check_finite_differences(evidence: MapEvidence) -> None:
 
 def check_backends(evidence: MapEvidence) -> None:
     """Maps are those of the NumPy oracle on the same weights, in float64."""
-    twins = evidence.require_twins()
+    twins, _ = evidence.require_twins(), evidence.require_sound()
     x = evidence.x.astype(np.float64)
     _require_close(
         "backends", evidence, evidence.maps_of(twins.exact, x), evidence.maps_of(twins.oracle, x),
@@ -168,8 +167,9 @@ def check_class_sensitivity(evidence: MapEvidence) -> None:
     """The (signed) map of the true class is unlike that of the least likely class."""
     if evidence.name == "predicted-gradient":
         raise NotApplicableError("it explains the predicted class, whatever class is asked for")
+    maps = evidence.require_sound()
     others = evidence.maps_of(evidence.model, y=evidence.least_likely)
-    found = float(rank_correlation(evidence.require_finite(), others).mean())
+    found = float(rank_correlation(maps, others).mean())
     if not found <= evidence.bounds.classes:
         raise SanityError(
             "class-sensitivity", evidence.name,
@@ -186,8 +186,8 @@ def check_occlusion(evidence: MapEvidence) -> None:
     """
     x, y = evidence.test_x[:OCCLUDED], evidence.test_y[:OCCLUDED]
     maps = np.abs(evidence.maps_of(evidence.model, x, y))
-    if not np.isfinite(maps).all():
-        raise NotApplicableError("a map holds NaN or infinity")
+    if unsound(maps).any():
+        raise NotApplicableError("a map is not finite, or is zero everywhere")
     accuracy = {}
     for choice in ("top", "random"):
         right, asked = occluded_correct(
@@ -250,7 +250,7 @@ def findings(evidence: MapEvidence) -> dict[str, str]:
 
 def similarities(evidence: MapEvidence, twin: Model) -> tuple[float, float]:
     """Mean rank correlation and SSIM of the absolute maps of the model and of a twin."""
-    own, other = np.abs(evidence.require_finite()), np.abs(evidence.maps_of(twin))
+    own, other = np.abs(evidence.require_sound()), np.abs(evidence.maps_of(twin))
     return float(rank_correlation(own, other).mean()), float(
         structural_similarity(own, other).mean()
     )

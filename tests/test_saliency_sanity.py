@@ -1,0 +1,252 @@
+"""Sanity checks of maps: healthy methods pass, impostors fail a named check, measures by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from backends_at_hand import NAMES, at_hand
+from tiny_spec import tiny_spec
+from zoo.impostors import IMPOSTORS, UNDER_A_NAME, in_one_framework
+from zoo.networks import BOUNDS, NET, built, digits, images, trained
+
+from harness.bench import Bench
+from harness.conformance import NotApplicableError
+from harness.protocol import GRADIENT, Penalties
+from harness.saliency.evidence import MapEvidence, Twins
+from harness.saliency.methods import METHODS
+from harness.saliency.sanity import CHECKS, SanityError, findings, rules_for
+from harness.saliency.similarity import rank_correlation, structural_similarity
+from harness.saliency.twins import LESSONS, PUPILS, cascade, taught_random_labels
+from harness.spec import SanitySpec, parse_spec
+from harness.training import initial_weights
+
+
+def build(weights, backend="numpy", dtype="float32"):
+    return at_hand(backend).build(NET, weights, bounds=BOUNDS, dtype=dtype)
+
+
+def nonsense(backend="numpy"):
+    trainer = at_hand(backend).trainer(
+        NET, initial_weights(NET, 3), bounds=BOUNDS, penalties=Penalties(), seed=0
+    )
+    return taught_random_labels(trainer, digits().train.x, NET.classes, seed=0)
+
+
+def twins_of(weights, backend="numpy"):
+    first, second = initial_weights(NET, 1), initial_weights(NET, 2)
+    return Twins(
+        tuple(build(w, backend) for w in cascade(weights, first)),
+        build(second, backend), build(nonsense(backend), backend),
+        build(weights, backend, "float64"), build(weights, "numpy", "float64"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    weights = trained()
+    return MapEvidence(build(weights), *images(), twins=twins_of(weights))
+
+
+# Who passes
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_the_methods_pass_in_every_backend(backend):
+    weights = trained()
+    twins = twins_of(weights, backend)
+    for name in METHODS:
+        found = MapEvidence(build(weights, backend), *images(), name, twins=twins)
+        assert findings(found) == {}
+        for rule in CHECKS:
+            if rule in rules_for(name):
+                CHECKS[rule](found)
+            else:
+                with pytest.raises(NotApplicableError):
+                    CHECKS[rule](found)
+
+
+# Who fails
+
+
+@pytest.mark.parametrize("name", IMPOSTORS)
+def test_an_impostor_is_found_and_named(name, evidence):
+    method, fires = IMPOSTORS[name]
+    found = findings(replace(evidence, name=name, method=method))
+    assert set(found) == fires
+    for rule, message in found.items():
+        assert message.startswith(f"{rule}: {name}: ")
+        assert message.endswith(".")
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", UNDER_A_NAME)
+def test_an_impostor_under_a_known_name_is_found(name, evidence):
+    method, fires = UNDER_A_NAME[name]
+    assert set(findings(replace(evidence, name=name, method=method))) == fires
+
+
+def test_a_method_that_is_right_in_numpy_alone_is_found():
+    weights = trained()
+    evidence = MapEvidence(
+        build(weights, "torch"), *images(), "mine", in_one_framework,
+        twins=twins_of(weights, "torch"),
+    )  # fmt: skip
+    assert set(findings(evidence)) == {"backends"}
+
+
+def test_every_check_has_an_impostor_that_it_finds():
+    known = [*IMPOSTORS.values(), *UNDER_A_NAME.values()]
+    assert set().union(*(fires for _, fires in known)) == set(CHECKS)
+
+
+def test_the_message_says_what_was_seen_and_what_to_do(evidence):
+    with pytest.raises(SanityError) as caught:
+        CHECKS["random-weights"](replace(evidence, name="x", method=IMPOSTORS["the-input"][0]))
+    assert str(caught.value) == (
+        "random-weights: x: maps of a model with random weights have rank correlation 1.000 and "
+        "SSIM 1.000 with the model's own, above 0.6. Do not show such maps: they do not tell what "
+        "the model does."
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "rule"),
+    [
+        (SanitySpec(some_random=0.0), "random-layers"),
+        (SanitySpec(all_random=0.0), "random-weights"),
+        (SanitySpec(margin=0.9), "occlusion"),
+    ],
+)
+def test_the_bounds_are_those_of_the_spec(bounds, rule, evidence):
+    hard = replace(evidence, name="integrated-gradients", bounds=bounds)
+    assert rule in findings(hard)
+
+
+# What does not apply
+
+
+def test_without_twins_five_checks_do_not_apply():
+    alone = MapEvidence(built(), *images())
+    for rule in CHECKS:
+        if rule.startswith("random") or rule in ("backends", "finite-differences"):
+            with pytest.raises(NotApplicableError, match="cannot be built again"):
+                CHECKS[rule](alone)
+    assert findings(alone) == {}
+
+
+# Twins
+
+
+def test_layers_become_random_from_the_last_to_the_first():
+    own = {f"layers.{i}.{kind}": f"own {i} {kind}" for i in range(3) for kind in ("weight", "bias")}
+    other = {name: value.replace("own", "random") for name, value in own.items()}
+    steps = list(cascade(own, other))
+    changed = [{name for name in own if step[name] != own[name]} for step in steps]
+    assert [{name[7] for name in names} for names in changed] == [
+        {"2"},
+        {"1", "2"},
+        {"0", "1", "2"},
+    ]
+    assert [len(names) for names in changed] == [2, 4, 6]
+    assert own["layers.2.weight"] == "own 2 weight"
+
+
+def test_random_labels_are_taught_in_bounded_time():
+    class Counting:
+        def __init__(self):
+            self.seen, self.targets, self.model = [], [], self
+
+        def step(self, x, targets, learning_rate):
+            self.seen.append(x)
+            self.targets.append(targets)
+
+        def weights(self):
+            return "weights"
+
+    trainer = Counting()
+    x = np.arange(2 * PUPILS, dtype=np.float32).reshape(-1, 1)
+    assert taught_random_labels(trainer, x, 10, seed=0) == "weights"
+    assert len(trainer.seen) == LESSONS
+    seen, targets = np.concatenate(trainer.seen)[:, 0], np.concatenate(trainer.targets)
+    assert seen.max() < PUPILS
+    labels = {image: set(targets[seen == image].argmax(axis=1)) for image in np.unique(seen)}
+    assert all(len(of_image) == 1 for of_image in labels.values())
+    assert np.bincount([min(of) for of in labels.values()], minlength=10).min() > 20
+
+
+# Similarities
+
+
+def test_the_rank_correlation_is_spearmans():
+    a, b = np.array([[1.0, 2, 3, 4, 5]]), np.array([[2.0, 1, 4, 3, 50]])
+    # 1 - 6 Σd² / n(n² - 1), with d = 1, 1, 1, 1, 0
+    np.testing.assert_allclose(rank_correlation(a, b), [1 - 6 * 4 / (5 * 24)])
+    np.testing.assert_allclose(rank_correlation(a, -b), [-0.8])
+
+
+def test_pixels_that_are_zero_in_both_maps_say_nothing():
+    a, b = np.array([[1.0, 2, 3, 0, 0, 0]]), np.array([[3.0, 2, 1, 0, 0, 0]])
+    np.testing.assert_allclose(rank_correlation(a, b), [-1.0])
+
+
+def test_maps_without_ranks_are_alike_only_to_each_other():
+    flat, other = np.ones((1, 4)), np.array([[1.0, 2, 3, 4]])
+    assert rank_correlation(flat, 2 * flat) == 1
+    assert rank_correlation(flat, other) == rank_correlation(other, flat) == 0
+    assert rank_correlation(0 * flat, 0 * flat) == 1
+
+
+def test_the_structural_similarity_of_uniform_maps_by_hand():
+    # Scaled to one by their maximum, and uniform but for a far corner: there is no contrast.
+    a, b = np.full((1, 40, 40), 0.2), np.full((1, 40, 40), 0.6)
+    a[:, 0, 0] = b[:, 0, 0] = 1.0
+    low = 0.01**2
+    expected = (2 * 0.2 * 0.6 + low) / (0.2**2 + 0.6**2 + low)
+    assert structural_similarity(a, b)[0] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_structural_similarity_orders_pairs_as_it_should():
+    random = np.random.default_rng(0)
+    a = random.random((3, 12, 12))
+    near = np.abs(a + 0.05 * random.standard_normal(a.shape))
+    far = random.random(a.shape)
+    assert structural_similarity(a, a).tolist() == [1.0] * 3
+    assert structural_similarity(a, 7 * a) == pytest.approx([1.0] * 3)
+    assert (structural_similarity(a, near) > 0.8).all()
+    assert (np.abs(structural_similarity(a, far)) < 0.35).all()
+    assert structural_similarity(a, far) == pytest.approx(structural_similarity(far, a))
+
+
+# Through the bench
+
+
+def test_a_target_records_measures_and_checks_of_each_method():
+    from harness.target import Target
+
+    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
+    target = Target(bench, "numpy", "mlp", {}, lambda: None)
+    for measure in ("deletion", "insertion", "stability", "strokes"):
+        record = target.analysed("gradient", measure)
+        assert (record.check, record.status) == (f"saliency/gradient/{measure}", "measured")
+        assert 0 < record.value < 1
+    for rule in rules_for("gradient"):
+        record = target.sanity("gradient", rule)
+        assert (record.check, record.status) == (f"saliency-sanity/gradient/{rule}", "passed")
+    assert len(bench.run.records) == 4 + len(rules_for("gradient"))
+    arrays = {key.removeprefix("numpy/mlp/") for key in bench.run.arrays}
+    assert arrays >= {
+        "examples/maps/gradient", "saliency/gradient/deletion", "saliency/random/insertion",
+        "saliency/gradient/top/accuracy", "saliency/random/accuracy/interval",
+    }  # fmt: skip
+
+
+def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
+    from harness.target import Target
+
+    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
+    target = Target(bench, "numpy", "mlp", {}, lambda: None)
+    model = bench.subject("numpy", "mlp").model
+    model.capabilities = model.capabilities - {GRADIENT}
+    for record in (target.analysed("gradient", "stability"), target.sanity("gradient", "finite")):
+        assert (record.status, record.value) == ("error", None)
+        assert "needs gradient, which the model lacks" in record.reason

@@ -1,0 +1,84 @@
+"""Saliency methods that do not explain the model, and the checks that each of them fails."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import sobel
+
+from harness.saliency import methods
+
+IGNORES_MODEL = {"random-layers", "random-weights", "random-labels", "class-sensitivity"}
+
+
+def edges(model, x, y, index):
+    """An edge detector (Adebayo et al. 2018, section 1): it looks as if it explained."""
+    images = model.numpy(x)
+    return model.asarray(np.hypot(sobel(images, axis=1), sobel(images, axis=2)))
+
+
+def the_input(model, x, y, index):
+    return x
+
+
+def constant(model, x, y, index):
+    return 0 * x + 1
+
+
+def shuffled(model, x, y, index):
+    """The gradient with its pixels in another order, always the same one."""
+    maps = model.numpy(methods.gradient(model, x, y, index))
+    order = np.random.default_rng(0).permutation(maps[0].size)
+    return model.asarray(maps.reshape(len(maps), -1)[:, order].reshape(maps.shape))
+
+
+def noise(model, x, y, index):
+    """Other random numbers at every call."""
+    return model.asarray(np.random.default_rng().random(tuple(x.shape), dtype=np.float32) + 0.01)
+
+
+def upside_down(model, x, y, index):
+    """The wrong pixels first: those that matter least."""
+    maps = model.numpy(methods.gradient(model, x, y, index))
+    return model.asarray(1 / (np.abs(maps) + 1e-3))
+
+
+def not_a_number(model, x, y, index):
+    return x * np.nan
+
+
+def vanished(model, x, y, index):
+    return 0 * x
+
+
+def negated(model, x, y, index):
+    return -methods.gradient(model, x, y, index)
+
+
+def forgot_the_way(model, x, y, index):
+    """Integrated gradients without the factor x - b."""
+    return methods.integrated_gradients(model, x, y, index) / (x + 1)
+
+
+def in_one_framework(model, x, y, index):
+    """Right in NumPy alone."""
+    maps = methods.gradient(model, x, y, index)
+    return maps if isinstance(x, np.ndarray) else 1.1 * maps
+
+
+IMPOSTORS = {
+    "edges": (edges, {*IGNORES_MODEL, "occlusion"}),
+    "the-input": (the_input, IGNORES_MODEL),
+    "constant": (constant, {*IGNORES_MODEL, "occlusion"}),
+    "shuffled": (shuffled, {"occlusion"}),
+    "upside-down": (upside_down, {"occlusion"}),
+    "noise": (noise, {"deterministic", "backends", "occlusion"}),
+    "not-a-number": (not_a_number, {"finite"}),
+    "vanished": (vanished, {"finite"}),
+}  # fmt: skip
+"""Each with the checks that fire, all of them and no other."""
+
+UNDER_A_NAME = {
+    "gradient": (negated, {"finite-differences"}),
+    "integrated-gradients": (forgot_the_way, {"completeness"}),
+}
+"""Those that pretend to be a method of the harness, of which it is known what it should be."""
