@@ -304,6 +304,35 @@ class ArtKeras(_Art):
         )
 
 
+class Captum:
+    """Captum's maps of a PyTorch network, for its tensors (Kokhlikyan et al. 2020)."""
+
+    package: ClassVar[str] = "captum"
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+
+    def gradient(self, x: Array, y: Array) -> Array:
+        """The signed gradient of the class's logit."""
+        from captum.attr import Saliency
+
+        return Saliency(self.net).attribute(x.clone().requires_grad_(), target=y, abs=False)
+
+    def gradient_times_input(self, x: Array, y: Array) -> Array:
+        """Each pixel times that."""
+        from captum.attr import InputXGradient
+
+        return InputXGradient(self.net).attribute(x.clone().requires_grad_(), target=y)
+
+    def integrated_gradients(self, x: Array, y: Array, steps: int) -> Array:
+        """From a black image, by Gauss-Legendre quadrature; a batch of images at a time."""
+        from captum.attr import IntegratedGradients
+
+        return IntegratedGradients(self.net).attribute(
+            x, target=y, n_steps=steps, method="gausslegendre", internal_batch_size=len(x)
+        )
+
+
 PEERS: dict[str, dict[str, type[Peer]]] = {
     "torch": {
         "foolbox": FoolboxTorch,

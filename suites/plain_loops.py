@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -95,9 +96,53 @@ def keras_floor(weights: Weights, x: np.ndarray, passes: int, batch: int) -> Cal
     return multiply
 
 
+def torch_pass(weights: Weights, x: np.ndarray, batch: int) -> Callable[[], None]:
+    """One forward and one backward pass to the images, of the sum of all logits."""
+    import torch
+
+    layers = [torch.tensor(value) for value in weights.values()]
+    flat = torch.tensor(x.reshape(len(x), -1))
+
+    def both() -> None:
+        for start in range(0, len(flat), batch):
+            images = flat[start : start + batch].requires_grad_()
+            value = images
+            for place in range(0, len(layers), 2):
+                value = torch.nn.functional.linear(value, layers[place], layers[place + 1])
+                value = value.relu() if place + 2 < len(layers) else value
+            torch.autograd.grad(value.sum(), images)
+
+    return both
+
+
+def keras_pass(weights: Weights, x: np.ndarray, batch: int) -> Callable[[], None]:
+    """The same in TensorFlow, compiled."""
+    import tensorflow as tf
+
+    layers = [tf.constant(value.T) for value in weights.values()]
+    parts = [tf.constant(x[i : i + batch].reshape(-1, layers[0].shape[0]))
+             for i in range(0, len(x), batch)]  # fmt: skip
+
+    def gradient(images: Any) -> Any:
+        value = images
+        for place in range(0, len(layers), 2):
+            value = tf.matmul(value, layers[place]) + layers[place + 1]
+            value = tf.nn.relu(value) if place + 2 < len(layers) else value
+        return tf.gradients(value, images)[0]
+
+    compiled = tf.function(gradient)
+
+    def both() -> None:
+        for part in parts:
+            compiled(part).numpy()
+
+    return both
+
+
 def _matrices(weights: Weights) -> list[np.ndarray]:
     return [np.asarray(value) for value in weights.values() if value.ndim == 2]
 
 
+PASSES = {"torch": torch_pass, "keras": keras_pass}
 FLOORS = {"torch": torch_floor, "keras": keras_floor}
 LOOPS: dict[str, LoopFactory] = {"torch": torch_loop, "keras": keras_loop}

@@ -22,10 +22,11 @@ from harness.measure import BATCH, answers_to, correct_count, sweep
 from harness.protocol import Architecture, Model, Penalties, Weights
 from harness.registry import backend as backend_of
 from harness.registry import missing
+from harness.saliency.methods import STEPS, explain
 from harness.spec import DataSpec, TrainingSpec
 from harness.training import Trained, initial_weights, train
-from suites.peers import installed
-from suites.plain_loops import FLOORS, LOOPS
+from suites.peers import Captum, installed
+from suites.plain_loops import FLOORS, LOOPS, PASSES
 
 NET = Architecture((28, 28), (512, 256, 128), 10, dropout=0.2)
 IMAGES, BATCH_SIZE, ROUNDS = 12_800, 128, 7
@@ -35,6 +36,7 @@ PGD_EPSILONS, PGD_IMAGES, PGD_STEPS = (0.1, 0.2, 0.3), 1_000, 40
 FGSM_OF_FASTEST = {"torch": 0.45, "keras": 0.2}
 PGD_OF_FASTEST = 0.5
 FGSM_OF_FLOOR = 1.4
+MAPS_OF_PASS, MAPS_OF_CAPTUM = 1.6, 0.8
 
 
 class Subject(NamedTuple):
@@ -126,6 +128,37 @@ def test_pgd_costs_a_fraction_of_what_others_take(name, subject, benchmark):
     }
     medians = _in_turn(f"{name}, PGD-{PGD_STEPS}, {len(x)} images", benchmark, calls, ROUNDS)
     _require(medians, PGD_OF_FASTEST)
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("name", PASSES)
+def test_gradient_maps_cost_little_more_than_one_pass_each_way(name, subject, benchmark):
+    if reason := missing(name):
+        pytest.skip(reason)
+    x, y = subject.x[:FGSM_IMAGES], subject.y[:FGSM_IMAGES]
+    model = backend_of(name).build(NET, subject.weights)
+    calls = {
+        "harness": lambda: explain(model, x, y),
+        "one pass": PASSES[name](subject.weights, x, BATCH),
+    }
+    medians = _in_turn(f"{name}, gradient maps, {len(x)} images", benchmark, calls, ROUNDS)
+    ratio = medians["harness"] / medians["one pass"]
+    assert ratio <= MAPS_OF_PASS, f"gradient maps cost {ratio:.2f} times one pass each way"
+
+
+@pytest.mark.speed
+def test_integrated_gradients_cost_less_than_captums(subject, benchmark):
+    for package in ("torch", Captum.package):
+        pytest.importorskip(package)
+    x, y = subject.x[:PGD_IMAGES], subject.y[:PGD_IMAGES]
+    model: Any = backend_of("torch").build(NET, subject.weights)
+    captum, images, classes = Captum(model.net), model.asarray(x), model.asarray(y)
+    calls = {
+        "harness": lambda: explain(model, x, y, "integrated-gradients"),
+        "captum": lambda: captum.integrated_gradients(images, classes, STEPS),
+    }
+    medians = _in_turn(f"integrated gradients, {len(x)} images", benchmark, calls, ROUNDS)
+    _require(medians, MAPS_OF_CAPTUM)
 
 
 def _in_turn(
