@@ -192,6 +192,8 @@ class Run(BaseModel):
       ``saliency/random/...`` in random order;
     - ``saliency/METHOD/stability``: of the first images, the Jaccard index of the top pixels before
       and after FGSM, (n,) float32; ``saliency/METHOD/strokes``: the share on strokes, likewise;
+    - ``saliency/METHOD/cascade``: mean rank correlation and SSIM of the absolute maps with those of
+      the model with its last layer random, its last two, and so on, (layers, 2) float64;
 
     and, for the whole run, ``labels``: true labels of the test images (n,) int16.
     """

@@ -139,7 +139,10 @@ class Subject:
     def sanity(self, rule: str, evidence: MapEvidence) -> Record:
         """One check of whether a method's maps explain the model; counts no images."""
         check = f"saliency-sanity/{evidence.name}/{rule}"
-        return self._checked(check, lambda: sanity.CHECKS[rule](evidence))
+        record = self._checked(check, lambda: sanity.CHECKS[rule](evidence))
+        if rule == "random-layers" and record.status in ("passed", "failed"):
+            self._keep(f"saliency/{evidence.name}/cascade", evidence.cascade)
+        return record
 
     def conformance(self, rule: str, case: Case) -> Record:
         """One check of the protocol; a record that counts no images."""

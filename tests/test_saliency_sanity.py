@@ -18,6 +18,7 @@ from harness.saliency.sanity import CHECKS, SanityError, findings, rules_for
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.saliency.twins import LESSONS, PUPILS, cascade, taught_random_labels
 from harness.spec import SanitySpec, parse_spec
+from harness.target import Target
 from harness.training import initial_weights
 
 
@@ -122,6 +123,11 @@ def test_the_bounds_are_those_of_the_spec(bounds, rule, evidence):
     assert rule in findings(hard)
 
 
+def test_the_more_layers_are_random_the_less_alike_the_maps(evidence):
+    assert evidence.cascade.shape == (2, 2)
+    assert (evidence.cascade[1] < evidence.cascade[0]).all()
+
+
 # What does not apply
 
 
@@ -221,8 +227,6 @@ def test_the_structural_similarity_orders_pairs_as_it_should():
 
 
 def test_a_target_records_measures_and_checks_of_each_method():
-    from harness.target import Target
-
     bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
     target = Target(bench, "numpy", "mlp", {}, lambda: None)
     for measure in ("deletion", "insertion", "stability", "strokes"):
@@ -237,12 +241,22 @@ def test_a_target_records_measures_and_checks_of_each_method():
     assert arrays >= {
         "examples/maps/gradient", "saliency/gradient/deletion", "saliency/random/insertion",
         "saliency/gradient/top/accuracy", "saliency/random/accuracy/interval",
+        "saliency/gradient/cascade",
     }  # fmt: skip
 
 
-def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
-    from harness.target import Target
+def test_a_check_that_fires_is_a_failed_record_with_its_reason():
+    settings = 'methods = ["gradient"]\nsanity.margin = 0.99\nsanity.some_random = 0.0'
+    bench = Bench(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
+    target = Target(bench, "numpy", "mlp", {}, lambda: None)
+    for rule in ("occlusion", "random-layers"):
+        record = target.sanity("gradient", rule)
+        assert record.status == "failed"
+        assert record.reason.startswith(f"{rule}: gradient: ")
+    assert bench.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
 
+
+def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
     bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
     target = Target(bench, "numpy", "mlp", {}, lambda: None)
     model = bench.subject("numpy", "mlp").model

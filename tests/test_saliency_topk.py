@@ -39,6 +39,12 @@ def test_covering_the_pixel_that_decides_turns_half_of_the_answers():
     assert kept.accuracy.tolist() == [[1.0] * 5] * 2
 
 
+def test_the_fillers_are_black_and_the_mean_of_all_pixels():
+    model, x, y, maps = one_pixel()
+    found = topk.covered(model, x[:6], y[:6], maps[:6])  # four of class 1, two of class 0
+    np.testing.assert_allclose(found.accuracy[:, 0], [2 / 6, 4 / 6])  # all become 0, all 1
+
+
 def test_confidence_is_the_softmax_of_the_true_class():
     model = linear([[0.0, 0.0], [np.log(3), 0.0]])
     x, y = np.ones((2, 2)), np.array([1, 0])

@@ -11,6 +11,7 @@ from harness.conformance import NotApplicableError
 from harness.measure import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, unchecked_maps
+from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec import SanitySpec
 
 IMAGES = 100
@@ -92,6 +93,21 @@ class MapEvidence:
             self.y if y is None else y,
             self.method or METHODS[self.name],
         )
+
+    @cached_property
+    def cascade(self) -> FloatArray:
+        """The similarities to the maps of each twin of the cascade, (layers, 2) float64.
+
+        Raises:
+            NotApplicableError: There are no twins, or a map is not finite or zero everywhere.
+        """
+        return np.array([self.similarities(twin) for twin in self.require_twins().cascade])
+
+    def similarities(self, twin: Model) -> tuple[float, float]:
+        """Mean rank correlation and SSIM of the absolute maps of the model and of a twin."""
+        own, other = np.abs(self.require_sound()), np.abs(self.maps_of(twin))
+        ranks, structure = rank_correlation(own, other), structural_similarity(own, other)
+        return float(ranks.mean()), float(structure.mean())
 
     def require_twins(self) -> Twins:
         """The twins.

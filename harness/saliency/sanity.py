@@ -18,11 +18,10 @@ from harness.objectives import ClassLogit, CrossEntropy
 from harness.protocol import FloatArray, IntArray, Model, Objective
 from harness.saliency.evidence import FEW, MapEvidence, Twins, unsound
 from harness.saliency.occlusion import occluded_correct
-from harness.saliency.similarity import rank_correlation, structural_similarity
+from harness.saliency.similarity import rank_correlation
 
 __all__ = [
     "CHECKS", "MapEvidence", "NotApplicableError", "SanityError", "Twins", "findings", "rules_for",
-    "similarities",
 ]  # fmt: skip
 
 REPEATABLE = 1e-6
@@ -143,15 +142,18 @@ def check_random_layers(evidence: MapEvidence) -> None:
 
     The cascading randomisation of Adebayo et al. (2018), section 3.1.
     """
-    for depth, twin in enumerate(evidence.require_twins().cascade, start=1):
-        limit = evidence.bounds.some_random
-        _require_unlike("random-layers", evidence, twin, limit, f"with {depth} random layers")
+    for depth, (ranks, structure) in enumerate(evidence.cascade, start=1):
+        words, limit = f"with {depth} random layers", evidence.bounds.some_random
+        _require_unlike("random-layers", evidence, (ranks, structure), limit, words)
 
 
 def check_random_weights(evidence: MapEvidence) -> None:
     """Maps of a model whose layers are all random are unlike the model's own."""
-    twin, limit = evidence.require_twins().random, evidence.bounds.all_random
-    _require_unlike("random-weights", evidence, twin, limit, "with random weights")
+    found, limit = (
+        evidence.similarities(evidence.require_twins().random),
+        evidence.bounds.all_random,
+    )
+    _require_unlike("random-weights", evidence, found, limit, "with random weights")
 
 
 def check_random_labels(evidence: MapEvidence) -> None:
@@ -159,8 +161,9 @@ def check_random_labels(evidence: MapEvidence) -> None:
 
     (Adebayo et al. 2018, section 3.2.)
     """
-    twin, limit = evidence.require_twins().taught_nonsense, evidence.bounds.all_random
-    _require_unlike("random-labels", evidence, twin, limit, "that learnt random labels")
+    found = evidence.similarities(evidence.require_twins().taught_nonsense)
+    limit = evidence.bounds.all_random
+    _require_unlike("random-labels", evidence, found, limit, "that learnt random labels")
 
 
 def check_class_sensitivity(evidence: MapEvidence) -> None:
@@ -248,18 +251,10 @@ def findings(evidence: MapEvidence) -> dict[str, str]:
     return found
 
 
-def similarities(evidence: MapEvidence, twin: Model) -> tuple[float, float]:
-    """Mean rank correlation and SSIM of the absolute maps of the model and of a twin."""
-    own, other = np.abs(evidence.require_sound()), np.abs(evidence.maps_of(twin))
-    return float(rank_correlation(own, other).mean()), float(
-        structural_similarity(own, other).mean()
-    )
-
-
 def _require_unlike(
-    rule: str, evidence: MapEvidence, twin: Model, limit: float, words: str
+    rule: str, evidence: MapEvidence, found: tuple[float, float], limit: float, words: str
 ) -> None:
-    ranks, structure = similarities(evidence, twin)
+    ranks, structure = found
     if not (ranks <= limit and structure <= limit):
         raise SanityError(
             rule, evidence.name,
