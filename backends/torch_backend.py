@@ -36,6 +36,7 @@ class TorchModel:
 
     xp = array_api_compat.torch
     capabilities = frozenset({GRADIENT})
+    may_work_in_place = True
 
     def __init__(self, net: nn.Module, bounds: Bounds) -> None:
         self.net = net
@@ -57,18 +58,22 @@ class TorchModel:
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
         with inference_mode(self.net), torch.no_grad():
-            return self.net(x.clone())  # a network may work in place
+            return self.net(self._spared(x))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; autograd computes only the gradient that is asked for."""
         with inference_mode(self.net), torch.enable_grad():
             watched = x.detach().requires_grad_(True)
-            logits = self.net(watched.clone())
+            logits = self.net(self._spared(watched))
             values = logits.detach()
             true = y if y.ndim == 2 else functional.one_hot(y, values.shape[1]).bool()
             flow = objective.logit_gradient(self.xp, values, true)
             (gradient,) = torch.autograd.grad(logits, watched, grad_outputs=flow)
         return values, gradient
+
+    def _spared(self, x: Array) -> Array:
+        """The images, or a copy for a network that may work in place."""
+        return x.clone() if self.may_work_in_place else x
 
     def weights(self) -> dict[str, FloatArray]:
         """See ``protocol.Model``; a wrapped network has no neutral names."""
@@ -79,6 +84,7 @@ class TorchMLP(TorchModel):
     """A network that was built from an ``Architecture``, so its weights have neutral names."""
 
     capabilities = frozenset({GRADIENT, TRAIN, WEIGHTS})
+    may_work_in_place = False
     net: nn.Sequential
 
     def weights(self) -> dict[str, FloatArray]:
@@ -217,7 +223,7 @@ class TorchBackend:
             layers += [_linear(width, hidden), nn.ReLU()]
             width = hidden
         net = nn.Sequential(*layers, _linear(width, architecture.classes))
-        model = TorchMLP(net.to(getattr(torch, dtype)).eval(), bounds)
+        model = TorchMLP(net.to(getattr(torch, dtype)).eval().requires_grad_(False), bounds)
         model.set_weights(weights)
         return model
 

@@ -89,7 +89,8 @@ class _Torch(Peer):
         import torch
 
         with torch.no_grad():
-            return np.asarray(self.net(x).argmax(1))
+            found: IntArray = self.net(x).argmax(1).numpy()
+        return found
 
 
 class _Keras(Peer):
@@ -109,7 +110,8 @@ class _Keras(Peer):
 
     def labels(self, x: Array) -> IntArray:
         """See ``Peer``."""
-        return np.asarray(self._logits(x)).argmax(1)
+        found: IntArray = np.asarray(self._logits(x)).argmax(1)
+        return found
 
 
 class _Foolbox(Peer):
@@ -218,10 +220,9 @@ class Tutorial(_Keras):
 
     def fgsm(self, x: Array, y: Array, epsilon: float) -> Array:
         """See ``Peer``."""
-        gradient = self._gradient(x, y)
         import tensorflow as tf
 
-        return tf.clip_by_value(x + epsilon * tf.sign(gradient), 0, 1)
+        return tf.clip_by_value(x + epsilon * tf.sign(self._gradient(x, y)), 0, 1)
 
     def pgd(self, x: Array, y: Array, epsilon: float, steps: int) -> Array:
         """See ``Peer``; the same step, repeated and projected."""

@@ -146,3 +146,21 @@ def _matrices(weights: Weights) -> list[np.ndarray]:
 PASSES = {"torch": torch_pass, "keras": keras_pass}
 FLOORS = {"torch": torch_floor, "keras": keras_floor}
 LOOPS: dict[str, LoopFactory] = {"torch": torch_loop, "keras": keras_loop}
+
+
+def torch_threads(count: int) -> None:
+    """Let PyTorch work in so many threads."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def keras_threads(count: int) -> None:
+    """Let TensorFlow work in so many threads; it must not have begun to."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
+THREADS: dict[str, Callable[[int], None]] = {"torch": torch_threads, "keras": keras_threads}

@@ -26,7 +26,7 @@ from harness.saliency.methods import STEPS, explain
 from harness.spec import DataSpec, TrainingSpec
 from harness.training import Trained, initial_weights, train
 from suites.peers import Captum, installed
-from suites.plain_loops import FLOORS, LOOPS, PASSES
+from suites.plain_loops import FLOORS, LOOPS, PASSES, THREADS
 
 NET = Architecture((28, 28), (512, 256, 128), 10, dropout=0.2)
 IMAGES, BATCH_SIZE, ROUNDS = 12_800, 128, 7
@@ -49,15 +49,9 @@ class Subject(NamedTuple):
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:
-    if not missing("torch"):
-        import torch
-
-        torch.set_num_threads(1)
-    if not missing("keras"):
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    for name, limit in THREADS.items():
+        if not missing(name):
+            limit(1)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,9 @@ class DeepFool:
             here = model.asarray(rows)
             clean, labels = xp.take(start, here, axis=0), standing.labels[rows]
             at = xp.take(moving, here, axis=0) if len(rows) < len(x) else moving
-            walked = at + _to_boundary(model, at, labels)
+            # Where the attack may stand: the gradients beyond the box lead elsewhere.
+            inside = xp.clip(clean + (1 + self.overshoot) * (at - clean), low, high)
+            walked = at + _to_boundary(model, inside, labels)
             stretched = xp.clip(clean + (1 + self.overshoot) * (walked - clean), low, high)
             standing.offer(rows, stretched, model.logits(stretched), keep=True)
             moving = _scattered(model, moving, rows, walked)

@@ -39,4 +39,6 @@ class FGSM:
         direction = NORMS[self.norm].steepest(model.xp, gradient)
         low, high = model.bounds
         for epsilon in epsilons:
-            yield model.xp.clip(x + epsilon * direction, low, high)
+            moved = epsilon * direction
+            moved += x  # in place, where arrays allow it
+            yield model.xp.clip(moved, low, high)
