@@ -136,6 +136,7 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
         "confusions": [(pair, shown) for pair, shown in matrices if shown],
         "examples": [grid for grid in grids if grid],
         "saliency": [maps for pair in order if (maps := images.saliency_of(run, pair))],
+        "sanity": tables.sanity(frame, order),
         "occlusion": tables.grid(tables.occlusion(frame), order, "check"),
         "occlusion_names": tables.OCCLUSIONS,
         "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
@@ -162,7 +163,9 @@ def _sections(content: dict[str, Any]) -> list[Section]:
         Section("conformance", "Conformance", bool(content["other_checks"].rows)),
         Section("confusion", "Confusion matrices", bool(content["confusions"])),
         Section("examples", "Example images", bool(content["examples"])),
-        Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
+        Section(
+            "saliency", "Saliency", bool(content["saliency"] or occlusion.rows or content["sanity"])
+        ),
         Section("training", "Training", bool(content["trainings"])),
         *([Section("search", "Search", True)] if content["search"] else []),
         Section("provenance", "Provenance", True),

@@ -18,6 +18,7 @@ STATUSES = ("failed", "error", "skipped", "passed", "measured")
 CONCERNS = ("failed", "error", "skipped")
 OCCLUSIONS = {"saliency/least": "Least salient", "saliency/random": "Random",
               "saliency/top": "Most salient"}  # fmt: skip
+SANITY = "saliency-sanity/"
 NUMBERS = ("epsilon", "accuracy", "ci_low", "ci_high")
 KEY = ["target", "backend", "check", "epsilon"]
 
@@ -157,12 +158,40 @@ def grid(frame: pd.DataFrame, order: Sequence[Pair], rows: str) -> Grid:
     )
 
 
+@dataclass(frozen=True)
+class Sanity:
+    """The sanity checks of a pair's saliency maps: ``cells[method, rule]`` where there is one."""
+
+    pair: Pair
+    methods: list[str]
+    rules: list[str]
+    cells: dict[tuple[str, str], Any]
+
+
+def sanity(frame: pd.DataFrame, order: Sequence[Pair]) -> list[Sanity]:
+    """Methods by rules, of each pair whose saliency maps were checked."""
+    checked = frame[frame["check"].astype(str).str.startswith(SANITY)]
+    found = []
+    for pair in order:
+        cells = {
+            tuple(row.check.removeprefix(SANITY).split("/", 1)): row
+            for row in rows_of(of_pair(checked, pair))
+        }
+        named = {key: row for key, row in cells.items() if len(key) == 2}
+        methods, rules = (list(dict.fromkeys(key[place] for key in named)) for place in (0, 1))
+        if named:
+            found.append(Sanity(pair, methods, rules, named))
+    return found
+
+
 def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Judged measurements that are about an accuracy, about validity, and about something else.
 
-    A check that was skipped or broke before it had an accuracy is in none: it is a concern.
+    A check that was skipped or broke before it had an accuracy is in none: it is a concern. Those
+    of saliency maps have a table of their own.
     """
-    rows = frame[frame["status"] != "measured"]
+    names = frame["check"].astype(str)
+    rows = frame[(frame["status"] != "measured") & ~names.str.startswith(SANITY)]
     names = rows["check"].astype(str)
     validity = names.str.startswith("validity/")
     about_accuracy = rows["accuracy"].notna() | rows["threshold"].notna()

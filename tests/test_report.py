@@ -438,3 +438,30 @@ def test_smallest_epsilons_that_cannot_be_are_not_shown(broken: np.ndarray[Any, 
     run = synthetic_run(backends=["torch"])
     run.arrays["torch/mlp/minimal-epsilon/pgd"] = broken
     assert "minimal" not in seen(run).sections
+
+
+def test_sanity_checks_of_maps_are_a_table_of_rules_by_methods() -> None:
+    run = synthetic_run(backends=["torch"])
+    for check, passes in (
+        ("gradient/finite", True), ("gradient/occlusion", False), ("smoothgrad/finite", True),
+    ):  # fmt: skip
+        record = Record(target="mlp", backend="torch", check=f"saliency-sanity/{check}")
+        run.put(record.judged("passed" if passes else "failed"))
+    shown = seen(run)
+    (table,) = (rows for rows in shown.tables if rows[0] == ["Check", "gradient", "smoothgrad"])
+    assert [[cell.split()[-1] for cell in row] for row in table[1:]] == [
+        ["finite", "passed", "passed"], ["occlusion", "failed", "—"],
+    ]  # fmt: skip
+    conformance = [rows for rows in shown.tables if ["bounds", "✓ passed"] in rows]
+    assert all(len(rows) == 3 for rows in conformance)
+
+
+def test_validity_checks_have_a_section_of_their_own() -> None:
+    run = synthetic_run(backends=["torch"])
+    run.put(Record(target="mlp", backend="torch", check="validity/constant", status="passed"))
+    run.put(Record(target="mlp", backend="torch", check="validity/probabilities", status="skipped",
+                   reason="no logits"))  # fmt: skip
+    shown = seen(run)
+    assert "validity" in shown.sections
+    (table,) = (rows for rows in shown.tables if rows[1:2] and rows[1][0] == "constant")
+    assert [row[0] for row in table] == ["Check", "constant", "probabilities"]
