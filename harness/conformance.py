@@ -130,7 +130,9 @@ def check_gradient(case: Case) -> None:
             nudge = np.zeros((len(x), x[0].size))
             nudge[rows, chosen] = step
             nudge = nudge.reshape(x.shape)
-            ahead, behind = (_value(model, x + sign * nudge, other, objective) for sign in (1, -1))
+            ahead, behind = (
+                objective_values(model, x + sign * nudge, other, objective) for sign in (1, -1)
+            )
             expected = (ahead - behind) / (2 * step)
             error = float(np.abs(gradient.reshape(len(x), -1)[rows, chosen] - expected).max())
             if not error <= allowed:
@@ -209,7 +211,8 @@ def _outputs(
     return logits, model.numpy(gradient)
 
 
-def _value(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> FloatArray:
+def objective_values(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> FloatArray:
+    """The objective of each image, (n,), by its label."""
     logits = model.numpy(model.logits(model.asarray(x)))
     return np.asarray(objective.value(np, logits, np.arange(logits.shape[1]) == y[:, None]))
 

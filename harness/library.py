@@ -12,7 +12,7 @@ import numpy.typing as npt
 from harness.attacks import make_attack
 from harness.conformance import EPSILONS, looks_like_probabilities
 from harness.errors import HarnessError
-from harness.measure import TOLERANCE, logits_of
+from harness.measure import logits_of, rounding
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
 from harness.records import Run
@@ -99,7 +99,7 @@ def _images(x: npt.ArrayLike, bounds: Bounds) -> FloatArray:
     if images.ndim < 2 or len(images) == 0:
         raise HarnessError(f"x: the shape {images.shape} is not (n, *image_shape) with n ≥ 1")
     lowest, highest = float(images.min()), float(images.max())
-    slack = TOLERANCE * max(1.0, *map(abs, bounds))
+    slack = rounding(bounds)
     if not (bounds[0] - slack <= lowest and highest <= bounds[1] + slack):
         raise HarnessError(
             f"x: pixels span [{lowest:g}, {highest:g}], outside the model's bounds {list(bounds)}; "

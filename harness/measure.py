@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError
 from harness.norms import NORMS
-from harness.protocol import Array, Attack, FloatArray, IntArray, Model, NormName
+from harness.protocol import Array, Attack, Bounds, FloatArray, IntArray, Model, NormName
 
 BATCH = 1000
 """Images per call, unless they are so large that fewer fit the memory bound."""
@@ -164,16 +164,14 @@ def check_perturbation(
         raise MeasurementError(
             f"the attack returned shape {tuple(adversarial.shape)} for {tuple(x.shape)}"
         )
-    slack = TOLERANCE * max(1.0, abs(low), abs(high))
+    slack = rounding(model.bounds)
     distance = _number(model, xp.max(measure.length(xp, adversarial - x)))
     lowest = _number(model, xp.min(adversarial))
     highest = _number(model, xp.max(adversarial))
     # Both are NaN if any pixel is, in every framework.
     if not math.isfinite(lowest + highest):
         raise MeasurementError("an adversarial image holds NaN or infinity")
-    # An L2 length sums the rounding of all pixels.
-    allowed = epsilon + slack if norm == "linf" else epsilon * (1 + 1e-5) + 10 * slack
-    if distance > allowed:
+    if distance > epsilon + rounding_of_length(norm, epsilon, model.bounds):
         raise MeasurementError(
             f"an adversarial image is {distance:.6g} from its original, outside the "
             f"{measure.label} ball of radius {epsilon:g}"
@@ -184,6 +182,17 @@ def check_perturbation(
             f"[{low:g}, {high:g}]"
         )
     return distance
+
+
+def rounding(bounds: Bounds) -> float:
+    """How far a pixel may lie outside of its bounds, or of a ball, by rounding."""
+    return TOLERANCE * max(1.0, *map(abs, bounds))
+
+
+def rounding_of_length(norm: NormName, epsilon: float, bounds: Bounds) -> float:
+    """How much longer than epsilon a perturbation may be by rounding."""
+    # An L2 length sums the rounding of all pixels.
+    return rounding(bounds) if norm == "linf" else epsilon * 1e-5 + 10 * rounding(bounds)
 
 
 def correct_count(answers: Answers, y: IntArray) -> int:

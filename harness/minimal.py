@@ -68,8 +68,7 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> FloatA
         moved = model.xp.clip(x + _radii(model, size, x) * direction, low, high)
         return beaten(model.numpy(model.logits(moved)), y)
 
-    beyond = np.full(len(y), np.inf)
-    first = beyond
+    first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
         first = np.where(fools(np.full(len(y), size)), size, first)
     found = _bisected(fools, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))

@@ -51,12 +51,11 @@ class DeepFool:
         xp, (low, high) = model.xp, model.bounds
         standing = Standing(model, x, y)
         moving, rows = x, standing.rows()
-        start = x
         for _ in range(self.steps):
             if not len(rows):
                 break
             here = model.asarray(rows)
-            clean, labels = xp.take(start, here, axis=0), standing.labels[rows]
+            clean, labels = xp.take(x, here, axis=0), standing.labels[rows]
             at = xp.take(moving, here, axis=0) if len(rows) < len(x) else moving
             # Where the attack may stand: the gradients beyond the box lead elsewhere.
             inside = xp.clip(clean + (1 + self.overshoot) * (at - clean), low, high)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.conformance import NotApplicableError, objective_values
 from harness.measure import answers_to, correct_count, logits_of
 from harness.objectives import ClassLogit, CrossEntropy
 from harness.protocol import FloatArray, IntArray, Model, Objective
@@ -292,12 +292,6 @@ def _slopes(
         for step in (STEP, -STEP):
             moved = flat.copy()
             moved[:, pixel] += step
-            ends.append(_value(model, moved.reshape(x.shape), y, objective))
+            ends.append(objective_values(model, moved.reshape(x.shape), y, objective))
         slopes[:, column] = (ends[0] - ends[1]) / (2 * STEP)
     return slopes
-
-
-def _value(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> FloatArray:
-    logits = logits_of(model, x)
-    true = np.arange(logits.shape[1]) == y[:, None]
-    return np.asarray(objective.value(np, logits, true))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.measure import TOLERANCE, batch_size_for, batches
+from harness.measure import batch_size_for, batches, rounding, rounding_of_length
 from harness.norms import NORMS
 from harness.protocol import Attack, BoolArray, Bounds, FloatArray, IntArray, Model
 
@@ -77,7 +77,7 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
 
 def in_box(lowest: float, highest: float, bounds: Bounds) -> bool:
     """Whether pixels of that span are not outside the bounds, but for rounding; also if NaN."""
-    slack = _slack(bounds)
+    slack = rounding(bounds)
     return not (lowest < bounds[0] - slack or highest > bounds[1] + slack)
 
 
@@ -89,8 +89,7 @@ def _described(
     images: FloatArray,
     labels: list[IntArray],
 ) -> Outcome:
-    # An L2 length sums the rounding of all pixels.
-    slack = _slack(bounds) if attack.norm == "linf" else epsilon * 1e-5 + 10 * _slack(bounds)
+    slack = rounding_of_length(attack.norm, epsilon, bounds)
     distance = float(NORMS[attack.norm].length(np, images - x).max(initial=0.0))
     low, high = bounds
     lowest, highest = float(images.min(initial=high)), float(images.max(initial=low))
@@ -101,8 +100,3 @@ def _described(
         unchanged=(images == x).reshape(len(x), -1).all(axis=1),
         labels=np.concatenate(labels),
     )  # fmt: skip
-
-
-def _slack(bounds: Bounds) -> float:
-    """How far a pixel may be off by rounding."""
-    return TOLERANCE * max(1.0, *map(abs, bounds))
