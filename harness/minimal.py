@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +21,21 @@ HALVINGS = 10
 """Halvings of that gap, or of the whole range: the result is known to range / 1,024 or better."""
 
 
-def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> FloatArray:
+@dataclass(frozen=True)
+class Fallen:
+    """How far each of n images had to be moved until it fell.
+
+    Attributes:
+        epsilons: (n,) float64: 0 for images that are wrong already, infinity for those that stand
+            at the limit. Each is an upper bound of the distance to the nearest adversarial image.
+        images: What fooled the model there, (n, *shape); the image itself where nothing did.
+    """
+
+    epsilons: FloatArray
+    images: FloatArray
+
+
+def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Fallen:
     """The smallest epsilon at which FGSM's image of each x is misclassified.
 
     One gradient gives the direction. Along it images may be right again further out, so the first
@@ -31,21 +46,16 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Fl
         x: Images, (n, *shape) within the model's bounds.
         y: Their true labels, (n,).
         limit: The largest epsilon that is tried, in pixel units.
-
-    Returns:
-        Epsilons, (n,) float64: 0 for images that are wrong already, infinity for those that stand
-        at the limit. Each is an upper bound of the distance to the nearest adversarial image.
     """
-    parts = [
-        _along_gradient(model, model.asarray(x[part]), y[part], limit)
-        for part in batches(len(x), batch_size_for(x))
-    ]
-    return np.concatenate(parts)
+    return _joined(
+        [
+            _along_gradient(model, model.asarray(x[part]), y[part], limit)
+            for part in batches(len(x), batch_size_for(x))
+        ]
+    )
 
 
-def by_search(
-    model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit: float
-) -> FloatArray:
+def by_search(model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit: float) -> Fallen:
     """The smallest epsilon at which an iterated attack fools the model on each x.
 
     The whole attack is run at the middle of each image's range, ``HALVINGS`` times. Arguments and
@@ -56,39 +66,55 @@ def by_search(
     for part in batches(len(x), batch_size_for(x)):
         index = np.arange(part.start, part.stop)
         parts.append(_by_search(model, attack, model.asarray(x[part]), y[part], limit, index))
-    return np.concatenate(parts)
+    return _joined(parts)
 
 
-def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> FloatArray:
+def _joined(parts: list[Fallen]) -> Fallen:
+    return Fallen(
+        np.concatenate([part.epsilons for part in parts]),
+        np.concatenate([part.images for part in parts]),
+    )
+
+
+def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Fallen:
     logits, gradient = model.logits_and_gradient(x, model.asarray(y), LogOdds())
     direction = model.xp.sign(gradient)
 
-    def fools(size: FloatArray) -> BoolArray:
+    def moved(size: FloatArray) -> Array:
         low, high = model.bounds
-        moved = model.xp.clip(x + _radii(model, size, x) * direction, low, high)
-        return beaten(model.numpy(model.logits(moved)), y)
+        return model.xp.clip(x + _radii(model, size, x) * direction, low, high)
+
+    def fools(size: FloatArray) -> BoolArray:
+        return beaten(model.numpy(model.logits(moved(size))), y)
 
     first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
         first = np.where(fools(np.full(len(y), size)), size, first)
     found = _bisected(fools, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
-    return np.where(beaten(model.numpy(logits), y), 0.0, found)
+    found = np.where(beaten(model.numpy(logits), y), 0.0, found)
+    return Fallen(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
 
 
 def _by_search(
     model: Model, attack: Iterated, x: Array, y: IntArray, limit: float, index: IntArray
-) -> FloatArray:
+) -> Fallen:
     labels, clean = model.asarray(y), model.numpy(x)
-    wrong = beaten(model.numpy(model.logits(x)), y)
+    images = np.array(clean)
+    low, high = np.zeros(len(y)), np.full(len(y), np.inf)
+    high[beaten(model.numpy(model.logits(x)), y)] = 0.0
 
     def nearest(size: FloatArray) -> FloatArray:
-        """How far the image is that fools the model within this size; infinity if none does."""
+        """How far the image is that fools the model within this size; infinity if none does.
+
+        Where it is nearer than what was found before, it is kept.
+        """
         standing = attack.within(model, x, labels, _radii(model, size, x), index=index)
         distance = np.abs(standing.images - clean).reshape(len(y), -1).max(axis=1)
-        return np.where(standing.stands, np.inf, np.minimum(distance, size))
+        found = np.where(standing.stands, np.inf, np.minimum(distance, size))
+        images[found < high] = standing.images[found < high]
+        return found
 
-    high = np.where(wrong, 0.0, nearest(np.full(len(y), limit)))
-    low = np.zeros(len(y))
+    high = np.minimum(high, nearest(np.full(len(y), limit)))
     for _ in range(HALVINGS):
         searched = np.isfinite(high)
         # Those that stand at the limit are given no room, in which nothing is found.
@@ -96,7 +122,7 @@ def _by_search(
         found = nearest(middle)
         low = np.where(np.isinf(found), middle, low)
         high = np.minimum(high, found)
-    return high
+    return Fallen(high, images)
 
 
 def _bisected(

@@ -23,7 +23,7 @@ from harness.text import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 2
+SCHEMA = 3
 COLLAPSE = 0.2
 """An accuracy under FGSM so far above that under PGD is no robustness (Wong et al. 2020)."""
 Status: TypeAlias = Literal["measured", "passed", "failed", "skipped", "error"]
@@ -166,6 +166,28 @@ class ModelInfo(BaseModel):
     history: tuple[Epoch, ...]
 
 
+class Timing(BaseModel):
+    """How long a measurement took.
+
+    Attributes:
+        target: Name of the target in the spec.
+        backend: Name of the backend.
+        check: What was measured, as its records call it; of a sweep, all its epsilons together.
+        images: How many images were measured; of a sweep, at each of its epsilons.
+        epsilons: At how many epsilons; 1 where there is none.
+        seconds: Wall time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    backend: str
+    check: str
+    images: int
+    epsilons: int
+    seconds: float
+
+
 class Run(BaseModel):
     """Everything that was measured in one go; the only thing that report and gate read.
 
@@ -174,7 +196,10 @@ class Run(BaseModel):
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int16, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
     - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images falls,
-      (m,) float64; infinite for those that stand throughout;
+      (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
+      fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and
+      ``.../extremes/fallen``: these as they are and as they fell, (e, *shape) float32;
+      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int16;
     - ``examples/index``: which test images are kept as examples, (m,) int64;
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
@@ -182,6 +207,11 @@ class Run(BaseModel):
     - ``examples/saliency``: the maps, |d true-class logit / dx|, (m, *shape) float32;
     - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
     - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
+      ``examples/moved``: the examples under FGSM at the epsilon of the spec's saliency,
+      ``examples/moved/labels``: what they are taken for, (m,) int16, and
+      ``examples/moved/maps/METHOD``: the maps of the true class then;
+    - ``examples/cascade/METHOD``: maps of the first few examples by the models of
+      ``saliency/METHOD/cascade``, (layers, few, *shape) float32;
     - ``saliency/METHOD/top/accuracy`` and ``.../confidence``: accuracy, and mean softmax of the
       true class, with the most salient pixels covered, by filler and share as ``saliency.topk``
       lists them, (2, 5) float64; ``saliency/METHOD/least/...`` with the least salient ones;
@@ -213,6 +243,7 @@ class Run(BaseModel):
     machine: dict[str, str | int] = {}
     models: list[ModelInfo] = []
     records: list[Record] = []
+    timings: list[Timing] = []
 
     _arrays: dict[str, npt.NDArray[Any]] = PrivateAttr(default_factory=dict)
 
@@ -244,6 +275,7 @@ class Run(BaseModel):
             self.put(record)
         for info in other.models:
             self.put_model(info)
+        self.timings = [*self.timings, *other.timings]
         self.versions |= other.versions
         self.arrays.update(other.arrays)
         self.data_sha256 = self.data_sha256 or other.data_sha256

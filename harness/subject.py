@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +17,9 @@ from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableErr
 from harness.errors import MeasurementError
 from harness.judge import CLEAN
 from harness.measure import Answers, answers_to, correct_count, sweep
-from harness.minimal import along_gradient, by_search
+from harness.minimal import Fallen, along_gradient, by_search
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
-from harness.records import Record, Run, counted
+from harness.records import Record, Run, Timing, counted
 from harness.saliency import analysis, sanity
 from harness.saliency.evidence import MapEvidence
 from harness.saliency.maps import top_pixels
@@ -27,6 +29,11 @@ from harness.saliency.sanity import SanityError
 from harness.spec import MinimalSpec, SaliencySpec
 from harness.text import one_line
 from harness.validity import Evidence, ValidityError
+
+EXTREMES = 6
+"""How many of the most fragile images, and of the sturdiest, are kept."""
+FEW = 3
+"""Examples whose maps are kept for each model of the cascade."""
 
 
 class Subject:
@@ -70,7 +77,8 @@ class Subject:
         kept = self._examples[self._examples < len(x)]
         try:
             _ = self._clean  # epsilon 0 is judged beside it
-            results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
+            with self._timed(attack.name, len(x), len(epsilons)):
+                results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
             return [self._broken(attack.name, error, e, attack.norm) for e in epsilons]
         records = []
@@ -88,12 +96,15 @@ class Subject:
         check = f"minimal-epsilon/{method}"
         x, y = self.x[: settings.images], self.y[: settings.images]
         try:
-            if not isinstance(attack, Iterated):
-                found = along_gradient(self.model, x, y, settings.limit)
-            else:
-                found = by_search(self.model, attack, x, y, settings.limit)
+            with self._timed(check, len(x)):
+                if not isinstance(attack, Iterated):
+                    fallen = along_gradient(self.model, x, y, settings.limit)
+                else:
+                    fallen = by_search(self.model, attack, x, y, settings.limit)
+            self._keep_extremes(check, fallen)
         except Exception as error:
             return self._broken(check, error)
+        found = fallen.epsilons
         self._keep(check, found)
         record = Record(target=self.target, backend=self.backend, check=check, norm="linf")
         # Of an even number the lower middle one: the mean of two may be infinite.
@@ -121,12 +132,12 @@ class Subject:
         x, y = self.x[: settings.images], self.y[: settings.images]
         try:
             moved = self._under_fgsm(settings.images, settings.epsilon)
-            found = analysis.analysed(self.model, x, y, moved, method, settings)
-            maps = explain(self.model, self.x[self._examples], self.y[self._examples], method)
+            with self._timed(f"saliency/{method}", len(x)):
+                found = analysis.analysed(self.model, x, y, moved, method, settings)
+            self._keep_maps(method, settings.epsilon)
             self._keep_random(settings, seed)
         except Exception as error:
             return [self._broken(check, error) for check in checks.values()]
-        self._keep(f"examples/maps/{method}", maps.astype(np.float32))
         for name, values in found.items():
             self._keep(f"saliency/{method}/{name}", values)
         records = []
@@ -142,6 +153,12 @@ class Subject:
         record = self._checked(check, lambda: sanity.CHECKS[rule](evidence))
         if rule == "random-layers" and record.status in ("passed", "failed"):
             self._keep(f"saliency/{evidence.name}/cascade", evidence.cascade)
+            few = self._examples[:FEW]
+            maps = [
+                evidence.maps_of(twin, self.x[few], self.y[few])
+                for twin in evidence.require_twins().cascade
+            ]
+            self._keep(f"examples/cascade/{evidence.name}", np.stack(maps).astype(np.float32))
         return record
 
     def conformance(self, rule: str, case: Case) -> Record:
@@ -154,7 +171,8 @@ class Subject:
 
     @cached_property
     def _clean(self) -> Answers:
-        answers = answers_to(self.model, self.x)
+        with self._timed(CLEAN, len(self.x)):
+            answers = answers_to(self.model, self.x)
         self._keep(f"{CLEAN}/predictions", answers.labels)
         self._keep("examples/clean/confidence", answers.confidence[self._examples])
         return answers
@@ -172,6 +190,42 @@ class Subject:
             moved = analysis.under_fgsm(self.model, x, y, epsilon)
             self._fgsm = (images, epsilon), moved
         return self._fgsm[1]
+
+    def _keep_maps(self, method: str, epsilon: float) -> None:
+        """The maps of the examples, as they are and under FGSM with that radius."""
+        x, y = self.x[self._examples], self.y[self._examples]
+        moved = analysis.under_fgsm(self.model, x, y, epsilon)
+        self._keep("examples/moved", moved.astype(np.float32))
+        self._keep("examples/moved/labels", answers_to(self.model, moved).labels)
+        for name, images in (("examples/maps", x), ("examples/moved/maps", moved)):
+            maps = explain(self.model, images, y, method)
+            self._keep(f"{name}/{method}", maps.astype(np.float32))
+
+    def _keep_extremes(self, check: str, fallen: Fallen) -> None:
+        """The images that fell first and last, of those that did not stand wrong already."""
+        order = np.argsort(fallen.epsilons, kind="stable")
+        order = order[fallen.epsilons[order] > 0]
+        count = min(EXTREMES, len(order) // 2)
+        index = np.concatenate([order[:count], order[len(order) - count :]])
+        if not len(index):
+            return
+        images = fallen.images[index]
+        self._keep(f"{check}/extremes/index", index.astype(np.int64))
+        self._keep(f"{check}/extremes/clean", self.x[index].astype(np.float32))
+        self._keep(f"{check}/extremes/fallen", images.astype(np.float32))
+        self._keep(f"{check}/extremes/labels", answers_to(self.model, images).labels)
+
+    @contextmanager
+    def _timed(self, check: str, images: int, epsilons: int = 1) -> Iterator[None]:
+        """Note how long a measurement takes, unless it breaks."""
+        begin = time.perf_counter()
+        yield
+        self.run.timings.append(
+            Timing(
+                target=self.target, backend=self.backend, check=check, images=images,
+                epsilons=epsilons, seconds=time.perf_counter() - begin,
+            )
+        )  # fmt: skip
 
     def _keep_random(self, settings: SaliencySpec, seed: int) -> None:
         """What random pixels do, which is the same for all methods."""

@@ -136,7 +136,7 @@ def test_predictions_are_kept_and_the_run_can_be_stored(tmp_path):
     assert run.finished
     run.save(tmp_path)
     assert Run.load(tmp_path).records == run.records
-    assert json.loads((tmp_path / "run.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "run.json").read_text())["schema"] == 3
 
 
 def test_the_box_bounds_an_attack():

@@ -17,9 +17,9 @@ BY_HAND = [0.4, 0.075, 0.0075, 0.0]
 
 
 def methods(model, x, y, limit):
-    yield along_gradient(model, x, y, limit)
+    yield along_gradient(model, x, y, limit).epsilons
     pgd = make_attack("pgd", options={"steps": 20, "start": "clean"})
-    yield by_search(model, pgd, x, y, limit)
+    yield by_search(model, pgd, x, y, limit).epsilons
 
 
 @pytest.fixture(params=["numpy", "torch", "keras"])
@@ -50,6 +50,16 @@ def test_images_do_not_change_each_other(model):
         assert together == pytest.approx(np.concatenate(apart), abs=1e-6)
 
 
+def test_each_image_is_told_with_what_fooled_the_model(model):
+    pgd = make_attack("pgd", options={"steps": 20, "start": "clean"})
+    for found in (along_gradient(model, X, Y, 0.25), by_search(model, pgd, X, Y, 0.25)):
+        distance = np.abs(found.images - X).max(axis=1)
+        # The first stands at the limit, and the last is wrong as it is.
+        assert distance == pytest.approx([0, *found.epsilons[1:3], 0], abs=1e-6)
+        said = model.numpy(model.logits(model.asarray(found.images))).argmax(axis=1)
+        assert said.tolist() == [0, 1, 1, 1]
+
+
 def test_a_direction_may_lead_back_but_the_first_fall_counts():
     """Along its gradient this one-pixel image is wrong from 0.1 to 0.2, and right further out."""
 
@@ -66,5 +76,5 @@ def test_a_direction_may_lead_back_but_the_first_fall_counts():
         def logits_and_gradient(self, x, y, objective):
             return self.logits(x), np.ones_like(x)
 
-    (found,) = along_gradient(Gap(), np.array([[0.2]]), np.array([0]), 0.8)
+    (found,) = along_gradient(Gap(), np.array([[0.2]]), np.array([0]), 0.8).epsilons
     assert found == pytest.approx(0.1, abs=0.8 / 1024 + 1e-9)

@@ -223,8 +223,8 @@ def test_a_missing_file_is_named(stored, name):
         (b"[1]", "has no schema number"),
         (b"{}", "has no schema number"),
         (b'{"schema": "1"}', "has no schema number"),
-        (b'{"schema": 1}', "schema 1, but 2 is expected; run `harness run` first"),
-        (b'{"schema": 2}', "spec: Field required"),
+        (b'{"schema": 1}', "schema 1, but 3 is expected; run `harness run` first"),
+        (b'{"schema": 3}', "spec: Field required"),
     ],
 )
 def test_a_damaged_run_is_refused(stored, content, finding):

@@ -241,7 +241,7 @@ def test_a_target_records_measures_and_checks_of_each_method():
     assert arrays >= {
         "examples/maps/gradient", "saliency/gradient/deletion", "saliency/random/insertion",
         "saliency/gradient/top/accuracy", "saliency/random/accuracy/interval",
-        "saliency/gradient/cascade",
+        "saliency/gradient/cascade", "examples/cascade/gradient", "examples/moved/maps/gradient",
     }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.protocol import GRADIENT, Architecture
 from harness.records import Run
-from harness.spec import SaliencySpec
+from harness.saliency.methods import explain
+from harness.spec import MinimalSpec, SaliencySpec
 from harness.statistics import wilson
 from harness.subject import Subject
 from harness.training import initial_weights
@@ -294,3 +295,55 @@ def test_the_numpy_network_conforms():
     for rule in CHECKS:
         record = subject.conformance(rule, case)
         assert (record.status, record.reason) == ("passed", "")
+
+
+def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
+    model = make_model()
+    subject = make_subject(model)
+    record = subject.minimal_epsilon("fgsm", MinimalSpec(images=40, limit=0.5), FGSM())
+    kept = {
+        key.removeprefix("numpy/mlp/minimal-epsilon/fgsm/extremes/"): array
+        for key, array in subject.run.arrays.items()
+        if "/extremes/" in key
+    }
+    found = subject.run.arrays["numpy/mlp/minimal-epsilon/fgsm"]
+    wrong = make_subject(model)._clean.labels[:40] != LABELS[:40]
+    right = np.sort(found[~wrong])
+    count = min(6, len(right) // 2)
+    assert record.value == np.quantile(found, 0.5, method="lower")
+    assert found[kept["index"]].tolist() == [*right[:count], *right[-count:]]
+    assert (kept["clean"] == subject.x[kept["index"]]).all()
+    fell = np.isfinite(found[kept["index"]])
+    assert ((kept["labels"] != LABELS[kept["index"]]) == fell).all()
+    distance = np.abs(kept["fallen"] - kept["clean"]).reshape(len(fell), -1).max(axis=1)
+    assert (distance <= found[kept["index"]] + 1e-6).all()
+
+
+def test_where_all_are_wrong_no_image_is_the_sturdiest():
+    subject = make_subject(y=(make_subject()._clean.labels.astype(int) + 1) % CLASSES)
+    subject.minimal_epsilon("fgsm", MinimalSpec(images=40), FGSM())
+    assert not any("extremes" in key for key in subject.run.arrays)
+
+
+def test_maps_of_the_examples_are_kept_clean_and_under_fgsm():
+    subject = make_subject()
+    subject.analysed("gradient", SALIENCY, seed=0)
+    kept = {key.removeprefix("numpy/mlp/"): array for key, array in subject.run.arrays.items()}
+    model, y = subject.model, LABELS[kept["examples/index"]]
+    moved = kept["examples/moved"]
+    change = np.abs(moved - kept["examples/clean"])
+    assert change.max() == pytest.approx(SALIENCY.epsilon, abs=1e-6)
+    assert kept["examples/moved/labels"].tolist() == by_hand(model, moved)[0].tolist()
+    for name, images in (("examples/", kept["examples/clean"]), ("examples/moved/", moved)):
+        assert kept[f"{name}maps/gradient"] == pytest.approx(explain(model, images, y), abs=1e-6)
+
+
+def test_what_was_measured_is_timed_and_what_broke_is_not():
+    subject = make_subject()
+    subject.clean()
+    subject.attacked(FGSM(), EPSILONS, images=20)
+    subject.attacked(Raising(), EPSILONS)
+    assert [(t.check, t.images, t.epsilons) for t in subject.run.timings] == [
+        ("clean", N, 1), ("fgsm", 20, 3),
+    ]  # fmt: skip
+    assert all(t.seconds > 0 for t in subject.run.timings)
