@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -89,6 +90,12 @@ class Series:
         return (0, tuple(float(length) for length in self.dashes.split())) if self.dashes else "-"
 
 
+def styled() -> AbstractContextManager[None]:
+    """Within this context charts are drawn; entering it takes about as long as drawing one."""
+    context: AbstractContextManager[None] = style.context(["default", STYLE])
+    return context
+
+
 def series_of(order: Sequence[Pair]) -> dict[Pair, Series]:
     """A look for each pair; a backend keeps its dashes, so equal curves do not hide each other."""
     backends = list(dict.fromkeys(pair.backend for pair in order))
@@ -118,7 +125,6 @@ def ladder_of(attacks: Sequence[str]) -> dict[str, Series]:
     }
 
 
-@style.context(["default", STYLE])
 def accuracy_chart(
     lines: Sequence[tuple[Series, pd.DataFrame]],
     chance: float | None,
@@ -158,7 +164,6 @@ def accuracy_chart(
     return inline(figure, name, label)
 
 
-@style.context(["default", STYLE])
 def standing_chart(
     lines: Sequence[tuple[Series, FloatArray]], limit: float, name: str, label: str
 ) -> Markup:
@@ -179,7 +184,35 @@ def standing_chart(
     return inline(figure, name, label)
 
 
-@style.context(["default", STYLE])
+def share_chart(
+    lines: Sequence[tuple[Series, FloatArray, FloatArray]],
+    title: str,
+    axis: str,
+    name: str,
+    label: str,
+    band: tuple[FloatArray, FloatArray] | None = None,
+) -> Markup:
+    """Shares against shares: each line with its abscissae and ordinates, in [0, 1].
+
+    A band is drawn from abscissae (n,) and its lower and upper ends (2, n).
+    """
+    figure = Figure(figsize=(4.0, 2.7))
+    axes = figure.add_axes((0.125, 0.19, 0.83, 0.68))
+    if band is not None:
+        axes.fill_between(band[0], *band[1], color=MUTED, alpha=0.2, lw=0)
+    for look, places, values in lines:
+        axes.plot(
+            places, values, color=look.colour, linestyle=look.linestyle, marker=look.marker,
+            markevery=max(1, len(places) // 7), markersize=4.2, markeredgecolor=SURFACE,
+        )  # fmt: skip
+    _share_axis(axes)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\u202f%"))
+    axes.set_title(title, pad=9)
+    axes.set_xlabel(axis, labelpad=5)
+    axes.margins(x=0.02)
+    return inline(figure, name, label)
+
+
 def training_chart(
     history: Sequence[Epoch], quantity: str, best_epoch: int, name: str, label: str
 ) -> Markup:

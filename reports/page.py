@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.records import ModelInfo, Run, replacing
 from harness.search_result import SearchResult
-from reports import figures, images, minimal, stored, tables
+from reports import figures, gallery, minimal, saliency, stored, tables
 from reports.figures import Series
 from reports.search import section_of
 from reports.stored import Pair
@@ -85,7 +85,9 @@ def write(run: Run, out: Path, search: SearchResult | None = None) -> Path:
 
 def page(run: Run, search: SearchResult | None = None) -> str:
     """The page of a run, as HTML, with a section on a search if there was one."""
-    return _environment().get_template("report.html.jinja").render(_content(run, search))
+    with figures.styled():
+        content = _content(run, search)
+    return _environment().get_template("report.html.jinja").render(content)
 
 
 @cache
@@ -101,6 +103,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "percent": percent, "interval": interval, "threshold": threshold, "number": number,
+        "words": words,
     }  # fmt: skip
     environment.globals |= {"symbols": SYMBOLS, "nothing": NOTHING}
     return environment
@@ -113,9 +116,10 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
     attack = next(iter(sweeps), None)
     epsilons = sweeps[attack]["epsilon"].unique().tolist() if attack else []
     middle = tables.middle_epsilon(epsilons)
+    top = _fraction(stored.spec_value(run, "saliency", "top"))
     accuracy_checks, validity_checks, other_checks = tables.judged(frame)
     matrices = [(pair, _confusions(run, pair, attack, middle)) for pair in order]
-    grids = [images.examples_of(run, pair, attack or "", epsilons) for pair in order]
+    galleries = [gallery.gallery_of(run, pair, attack or "", epsilons) for pair in order]
     content: dict[str, Any] = {
         "run": run,
         "title": str(stored.spec_value(run, "name") or "unnamed spec"),
@@ -134,13 +138,15 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
         "validity_checks": tables.grid(validity_checks, order, "check"),
         "other_checks": tables.grid(other_checks, order, "check"),
         "confusions": [(pair, shown) for pair, shown in matrices if shown],
-        "examples": [grid for grid in grids if grid],
-        "saliency": [maps for pair in order if (maps := images.saliency_of(run, pair))],
-        "sanity": tables.sanity(frame, order),
+        "examples": [one for one in galleries if one],
+        "saliency": saliency.section_of(run, frame, order, top),
+        "saliency_epsilon": _number(stored.spec_value(run, "saliency", "epsilon")),
+        "measure_names": list(saliency.MEASURES.values()),
+        "shares": saliency.COVERED,
         "occlusion": tables.grid(tables.occlusion(frame), order, "check"),
         "occlusion_names": tables.OCCLUSIONS,
         "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
-        "top": _fraction(stored.spec_value(run, "saliency", "top")),
+        "top": top,
         "defended": any(e.pgd_accuracy is not None for m in run.models for e in m.history),
         "trainings": [
             _training(info, place) for place, info in enumerate(run.models) if info.history
@@ -163,9 +169,7 @@ def _sections(content: dict[str, Any]) -> list[Section]:
         Section("conformance", "Conformance", bool(content["other_checks"].rows)),
         Section("confusion", "Confusion matrices", bool(content["confusions"])),
         Section("examples", "Example images", bool(content["examples"])),
-        Section(
-            "saliency", "Saliency", bool(content["saliency"] or occlusion.rows or content["sanity"])
-        ),
+        Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
         Section("training", "Training", bool(content["trainings"])),
         *([Section("search", "Search", True)] if content["search"] else []),
         Section("provenance", "Provenance", True),
@@ -285,6 +289,10 @@ def _fraction(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
 
 
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """An accuracy for people: ``93.1 %``."""
     if value is None or not math.isfinite(value):
@@ -315,3 +323,8 @@ def threshold(bounds: tuple[float | None, float | None] | None) -> str:
 def number(value: float | None, factor: int = 1) -> str:
     """A number without needless digits."""
     return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:.6g}"
+
+
+def words(name: str) -> str:
+    """A name as it is written: ``gradient × input``."""
+    return name.replace("-x-", " × ").replace("-", " ").replace("_", " ")

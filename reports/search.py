@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from harness.search_result import SearchResult, SearchTrial, as_text
-from reports.figures import MARKERS, MUTED, RULE, SERIES, STYLE, SURFACE, inline
+from reports.figures import MARKERS, MUTED, RULE, SERIES, SURFACE, inline
 
 SPREAD = 0.1
 """Height of the bundle of lines through one value, of the height between the outermost values."""
@@ -92,7 +91,6 @@ def section_of(result: SearchResult) -> Search:
     )
 
 
-@style.context(["default", STYLE])
 def _parallel_chart(result: SearchResult, trials: Sequence[SearchTrial]) -> Markup:
     """A line per trial from value to value and to its score; all are points of the grid."""
     choices = [[as_text(value) for value in values] for values in result.grid.values.values()]
@@ -136,7 +134,6 @@ def _parallel_chart(result: SearchResult, trials: Sequence[SearchTrial]) -> Mark
     return inline(figure, "search-parallel", label)
 
 
-@style.context(["default", STYLE])
 def _cost_chart(result: SearchResult, trials: Sequence[SearchTrial]) -> Markup:
     """Validation accuracy against the seconds that a trial took."""
     figure = Figure(figsize=(5.4, 3.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -99,6 +100,66 @@ def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
     index = example_index(run, pair)
     found = run.arrays.get(f"{pair.backend}/{pair.target}/examples/{name}/confidence")
     if index is None or found is None or found.shape != index.shape or found.dtype.kind != "f":
+        return None
+    return found.astype(np.float64)
+
+
+def example_labels(run: Run, pair: Pair, name: str) -> IntArray | None:
+    """The predicted labels of the examples under a name, if there is one per index."""
+    index = example_index(run, pair)
+    key = f"{pair.backend}/{pair.target}/examples/{name}/labels"
+    found = _known_classes(run, _integers(run, key))
+    return found if index is not None and found is not None and found.size == index.size else None
+
+
+def truths_of(run: Run, pair: Pair) -> list[str]:
+    """The true class of each example, by name; none if they are not known."""
+    index, labels = example_index(run, pair), labels_of(run)
+    if index is None or labels is None:
+        return []
+    names = class_names(run)
+    return [names[label] for label in labels[index]]
+
+
+def saliency_methods(run: Run, pair: Pair) -> list[str]:
+    """The methods of which a pair has maps or curves, in the order in which they were stored."""
+    begin = f"{pair.backend}/{pair.target}/"
+    names = [key.removeprefix(begin) for key in run.arrays if key.startswith(begin)]
+    maps = [name.split("/")[2] for name in names if re.fullmatch(r"examples/maps/[^/]+", name)]
+    curves = [name.split("/")[1] for name in names if re.fullmatch(r"saliency/[^/]+/.+", name)]
+    plain = ["gradient"] if "examples/saliency" in names else []
+    return [name for name in dict.fromkeys(maps + curves + plain) if name != "random"]
+
+
+def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
+    """A method's maps of the examples, (m, height, width), if they are stored."""
+    found = example_images(run, pair, f"maps/{method}")
+    # Where no method was asked for, those that the occluded pixels were chosen by.
+    return (
+        example_images(run, pair, "saliency") if found is None and method == "gradient" else found
+    )
+
+
+def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:
+    """Per model of the cascade the maps (few, height, width) of the first examples, if stored."""
+    found = run.arrays.get(f"{pair.backend}/{pair.target}/examples/cascade/{method}")
+    if found is None or found.ndim < 4 or found.dtype.kind != "f" or not truths_of(run, pair):
+        return None
+    sides = [side for side in found.shape[2:] if side != 1]
+    if len(sides) != 2 or not found.size:
+        return None
+    return list(np.nan_to_num(found.reshape(*found.shape[:2], *sides).astype(np.float64)))
+
+
+def array(
+    run: Run, pair: Pair, name: str, shape: tuple[int | None, ...], *, finite: bool = True
+) -> FloatArray | None:
+    """Numbers of a pair by their name, if they have that shape (None: any length but zero)."""
+    found = run.arrays.get(f"{pair.backend}/{pair.target}/{name}")
+    if found is None or found.dtype.kind != "f" or not found.size or found.ndim != len(shape):
+        return None
+    fits = all(want in (None, have) for want, have in zip(shape, found.shape, strict=True))
+    if not fits or (finite and not np.isfinite(found).all()):
         return None
     return found.astype(np.float64)
 

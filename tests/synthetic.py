@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.records import Epoch, ModelInfo, Record, Run, counted
+from harness.records import Epoch, ModelInfo, Record, Run, Timing, counted
 
+METHODS = ("gradient", "gradient-x-input")
 EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.3)
 
 
@@ -35,6 +36,9 @@ def synthetic_run(
         for target in targets:
             _measure(run, rng, backend, target, labels)
             _exemplify(run, rng, f"{backend}/{target}")
+            _explain(run, rng, backend, target)
+            run.timings.append(Timing(target=target, backend=backend, check="fgsm", images=60,
+                                      epsilons=5, seconds=0.5))  # fmt: skip
             run.put_model(_trained(rng, backend, target))
             for check in ("bounds", "gradient"):
                 run.put(Record(target=target, backend=backend, check=f"conformance/{check}",
@@ -77,6 +81,29 @@ def _exemplify(run: Run, rng: np.random.Generator, prefix: str) -> None:
     run.arrays[f"{prefix}/examples/index"] = np.array([3, 5, 8, 13])
     run.arrays[f"{prefix}/examples/saliency"] = maps
     run.arrays[f"{prefix}/examples/saliency/top"] = maps > 0.85
+
+
+def _explain(run: Run, rng: np.random.Generator, backend: str, target: str) -> None:
+    """Maps of two methods, what they say, and what the sanity checks found."""
+    m, shape, prefix = 4, (6, 6), f"{backend}/{target}"
+    keep = run.arrays
+    keep[f"{prefix}/examples/moved"] = rng.random((m, *shape)).astype(np.float32)
+    keep[f"{prefix}/examples/moved/labels"] = np.zeros(m, dtype=np.int16)
+    for method in METHODS:
+        keep[f"{prefix}/examples/maps/{method}"] = rng.normal(size=(m, *shape)).astype(np.float32)
+        keep[f"{prefix}/examples/moved/maps/{method}"] = rng.normal(size=(m, *shape)).astype("f4")
+        keep[f"{prefix}/examples/cascade/{method}"] = rng.normal(size=(2, 3, *shape)).astype("f4")
+        keep[f"{prefix}/saliency/{method}/cascade"] = np.array([[0.5, 0.4], [0.125, 0.25]])
+        for name in ("deletion", "insertion"):
+            keep[f"{prefix}/saliency/{method}/{name}"] = np.linspace(0.9, 0.1, 21)
+            run.put(Record(target=target, backend=backend, check=f"saliency/{method}/{name}",
+                           value=0.375))  # fmt: skip
+        for choice in ("top", "least"):
+            keep[f"{prefix}/saliency/{method}/{choice}/accuracy"] = rng.random((2, 5))
+    keep[f"{prefix}/saliency/random/accuracy"] = rng.random((3, 2, 5))
+    keep[f"{prefix}/saliency/random/accuracy/interval"] = rng.random((2, 2, 5))
+    for name in ("deletion", "insertion"):
+        keep[f"{prefix}/saliency/random/{name}"] = np.linspace(0.9, 0.1, 21)
 
 
 def _trained(rng: np.random.Generator, backend: str, target: str) -> ModelInfo:

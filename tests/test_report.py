@@ -16,7 +16,7 @@ from synthetic import synthetic_run
 
 import reports
 from harness.records import Epoch, ModelInfo, Record, Run, counted
-from reports import images, tables
+from reports import gallery, tables
 from reports.page import page, threshold
 from reports.stored import Pair
 
@@ -131,7 +131,7 @@ def test_hostile_names_are_shown_as_text() -> None:
     assert HOSTILE in shown.text
     assert any(HOSTILE in (image["alt"] or "") for image in shown.all("img"))
     charts = [svg["aria-label"] or "" for svg in shown.all("svg") if svg.get("role") == "img"]
-    assert len(charts) == 5
+    assert len(charts) == 8
     assert all(HOSTILE in label for label in charts)
 
 
@@ -166,7 +166,8 @@ def test_headings_rise_by_one_level_and_begin_with_one_title(full: str) -> None:
 
 def test_images_charts_and_tables_are_accessible(full: str) -> None:
     shown = Page(full)
-    assert len(shown.all("img")) == 2 * (4 * 7 + 4 * 3)
+    gallery_tiles, maps, cascade = 4 * (1 + 4 + 1), 4 * (2 + 2 * 2), 2 * 3
+    assert len(shown.all("img")) == 2 * (gallery_tiles + maps + cascade)
     assert all(image["alt"] for image in shown.all("img"))
     assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in shown.all("svg"))
     assert all(th["scope"] for th in shown.all("th"))
@@ -244,7 +245,7 @@ def test_sections_without_records_are_left_out() -> None:
     run = synthetic_run()
     run.records = [record for record in run.records if record.check == "fgsm"]
     run.models = []
-    shown = seen(without(run, "examples"))
+    shown = seen(without(without(run, "examples"), "saliency"))
     assert shown.sections == {"accuracy", "thresholds", "confusion", "provenance"}
     assert all(heading for _, heading in shown.headings)
 
@@ -334,17 +335,18 @@ def test_wrong_predictions_are_marked_in_words_and_signs() -> None:
     labels = run.arrays["labels"]
     run.arrays["torch/mlp/clean/predictions"] = labels
     run.arrays["torch/mlp/fgsm@0.3/predictions"] = ((labels + 1) % 3).astype(np.int16)
-    grid = images.examples_of(run, Pair("torch", "mlp"), "fgsm", [0.0, 0.05, 0.1, 0.2, 0.3])
-    assert grid is not None
-    assert grid.epsilons == [0.05, 0.2, 0.3]
-    assert [row.index for row in grid.rows] == [3, 5, 8, 13]
-    for row in grid.rows:
-        assert not row.clean.wrong
-        assert row.clean.alt.endswith(f"predicted {row.truth}, right")
-        change, attacked = row.attacked[-1]
-        assert change.predicted is None
+    shown = gallery.gallery_of(run, Pair("torch", "mlp"), "fgsm", [0.0, 0.05, 0.1, 0.2, 0.3])
+    assert shown is not None
+    assert [epsilon for epsilon, _ in shown.rows] == [0.0, 0.05, 0.1, 0.2, 0.3]
+    assert [digit.index for digit in shown.digits] == [3, 5, 8, 13]
+    for digit, clean, attacked in zip(
+        shown.digits, shown.rows[0][1], shown.rows[-1][1], strict=True
+    ):
+        assert not clean.wrong
+        assert clean.alt.endswith(f"predicted {digit.truth}, right")
         assert attacked.wrong
         assert attacked.alt.endswith("wrong")
+    assert all("change by fgsm at ε = 0.3" in tile.alt for tile in shown.change)
 
 
 @pytest.mark.parametrize(
@@ -438,22 +440,6 @@ def test_smallest_epsilons_that_cannot_be_are_not_shown(broken: np.ndarray[Any, 
     run = synthetic_run(backends=["torch"])
     run.arrays["torch/mlp/minimal-epsilon/pgd"] = broken
     assert "minimal" not in seen(run).sections
-
-
-def test_sanity_checks_of_maps_are_a_table_of_rules_by_methods() -> None:
-    run = synthetic_run(backends=["torch"])
-    for check, passes in (
-        ("gradient/finite", True), ("gradient/occlusion", False), ("smoothgrad/finite", True),
-    ):  # fmt: skip
-        record = Record(target="mlp", backend="torch", check=f"saliency-sanity/{check}")
-        run.put(record.judged("passed" if passes else "failed"))
-    shown = seen(run)
-    (table,) = (rows for rows in shown.tables if rows[0] == ["Check", "gradient", "smoothgrad"])
-    assert [[cell.split()[-1] for cell in row] for row in table[1:]] == [
-        ["finite", "passed", "passed"], ["occlusion", "failed", "—"],
-    ]  # fmt: skip
-    conformance = [rows for rows in shown.tables if ["bounds", "✓ passed"] in rows]
-    assert all(len(rows) == 3 for rows in conformance)
 
 
 def test_validity_checks_have_a_section_of_their_own() -> None:

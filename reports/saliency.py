@@ -1,0 +1,289 @@
+"""The section on saliency: maps of every method, and whether they may be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from harness.records import Run
+from harness.saliency.maps import top_pixels
+from harness.saliency.sanity import CHECKS
+from harness.saliency.topk import GRID, SHARES
+from reports import figures, stored, tables
+from reports.figures import Series
+from reports.stored import FloatArray, Pair
+from reports.tiles import GREY, HEAT, Tile, limits, outline, png
+
+TOP = 0.15
+"""Share of the pixels that is outlined where the spec does not say."""
+DIGITS = 6
+"""A page is read, not stored: maps of more digits than this are not shown."""
+PREFIX = "saliency-sanity/"
+COVERED = SHARES
+MEASURES = {
+    "deletion": "Deletion area", "insertion": "Insertion area", "stability": "Stability",
+    "strokes": "On strokes",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """One digit: as it is and under FGSM, each with the maps of all methods."""
+
+    index: int
+    truth: str
+    images: tuple[Tile, Tile | None]
+    maps: list[tuple[Tile | None, Tile | None]]
+
+
+@dataclass(frozen=True)
+class CascadeRow:
+    """One method: its maps of one digit by models of which ever more layers are random."""
+
+    method: str
+    tiles: list[Tile]
+    similarities: list[tuple[float, float] | None]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Sanity checks by methods: ``cells[rule, method]`` where there is one."""
+
+    methods: list[str]
+    rules: list[tuple[str, str]]
+    cells: dict[tuple[str, str], Any]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """All that is known of the saliency maps of one pair; what is not stored is empty.
+
+    Attributes:
+        pair: Which model.
+        methods: Methods whose maps are shown, the columns of ``rows``.
+        rows: Digits by methods.
+        cascade: Methods by depth of randomisation.
+        curves: Charts of deletion, insertion, and accuracy after covering.
+        looks: How each method looks in them.
+        measures: Per method one number per measure, None where it was not measured.
+        covered: Per method the accuracies at each share, with the most and the least salient
+            pixels covered.
+        at_random: The same with random pixels, and its interval.
+        verdicts: The sanity checks.
+    """
+
+    pair: Pair
+    methods: list[str]
+    rows: list[MapRow]
+    cascade: list[CascadeRow]
+    curves: list[Markup]
+    looks: list[Series]
+    measures: list[tuple[str, list[float | None]]]
+    covered: list[tuple[str, FloatArray, FloatArray]]
+    at_random: tuple[FloatArray, FloatArray] | None
+    verdicts: Verdicts | None
+
+
+def section_of(
+    run: Run, frame: pd.DataFrame, order: Sequence[Pair], top: float | None
+) -> list[Explained]:
+    """What is known of each pair's maps, for the pairs of which anything is."""
+    found = [_explained(run, frame, pair, top or TOP, place) for place, pair in enumerate(order)]
+    return [one for one in found if one.rows or one.cascade or one.curves or one.verdicts]
+
+
+def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int) -> Explained:
+    methods = stored.saliency_methods(run, pair)
+    looks = figures.ladder_of([*methods, "random"])
+    measures = {
+        (row.check.split("/")[1], row.check.split("/")[2]): row.value
+        for row in tables.rows_of(tables.of_pair(frame, pair))
+        if str(row.check).startswith("saliency/") and row.check.count("/") == 2
+    }
+    return Explained(
+        pair=pair,
+        methods=(shown := [m for m in methods if stored.saliency_maps(run, pair, m) is not None]),
+        rows=_rows(run, pair, shown, top),
+        cascade=_cascade(run, pair, methods),
+        curves=_curves(run, pair, looks, f"saliency{place}"),
+        looks=list(looks.values()),
+        measures=[
+            (method, [measures.get((method, measure)) for measure in MEASURES])
+            for method in methods
+            if any((method, measure) in measures for measure in MEASURES)
+        ],
+        covered=[
+            (method, most, least)
+            for method in methods
+            if (most := _black(run, pair, f"{method}/top/accuracy")) is not None
+            and (least := _black(run, pair, f"{method}/least/accuracy")) is not None
+        ],
+        at_random=_at_random(run, pair),
+        verdicts=_verdicts(frame, pair),
+    )
+
+
+def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
+    clean = stored.example_images(run, pair, "clean")
+    index, truths = stored.example_index(run, pair), stored.truths_of(run, pair)
+    maps = {method: stored.saliency_maps(run, pair, method) for method in methods}
+    if clean is None or index is None or not methods:
+        return []
+    moved = stored.example_images(run, pair, "moved")
+    said = stored.example_labels(run, pair, "moved")
+    then_maps = {m: stored.example_images(run, pair, f"moved/maps/{m}") for m in methods}
+    first = stored.predictions_of(run, pair, "clean")
+    names, low_high = stored.class_names(run), limits(clean)
+    rows = []
+    for place, truth in enumerate(truths[:DIGITS]):
+        about = f"Test image {index[place]}, a {truth}"
+        then = f"{about}, under FGSM"
+        label = None if first is None else names[first[index[place]]]
+        label_then = None if said is None else names[said[place]]
+        rows.append(MapRow(
+            int(index[place]), truth,
+            (
+                _picture(clean[place], low_high, about, truth, label),
+                None if moved is None
+                else _picture(moved[place], low_high, then, truth, label_then),
+            ),
+            [
+                (
+                    _map(maps[method], place, f"{method} of: {about}", top),
+                    _map(then_maps[method], place, f"{method} of: {then}", top),
+                )
+                for method in methods
+            ],
+        ))  # fmt: skip
+    return rows
+
+
+def _picture(
+    pixels: FloatArray, low_high: tuple[float, float], about: str, truth: str, label: str | None
+) -> Tile:
+    said = "" if label is None else f"; predicted {label}"
+    return Tile(
+        png(pixels, GREY, *low_high), about + said, label, wrong=label not in (None, truth),
+        shape=(pixels.shape[0], pixels.shape[1]),
+    )  # fmt: skip
+
+
+def _map(maps: FloatArray | None, place: int, about: str, top: float | None) -> Tile | None:
+    """The size of a map's numbers, on its own scale, with the largest outlined."""
+    if maps is None:
+        return None
+    size = np.abs(maps[place])
+    around = "" if top is None else outline(top_pixels(size[None], top)[0])
+    uri = png(size, HEAT, 0.0, float(size.max()) or 1.0)
+    return Tile(uri, about, outline=around, shape=(size.shape[0], size.shape[1]))
+
+
+def _cascade(run: Run, pair: Pair, methods: list[str]) -> list[CascadeRow]:
+    """The maps of the first example, by the model itself and by each of the cascade."""
+    truths, rows = stored.truths_of(run, pair), []
+    for method in methods:
+        own = stored.saliency_maps(run, pair, method)
+        layers = stored.cascade_maps(run, pair, method)
+        similar = stored.array(run, pair, f"saliency/{method}/cascade", (None, 2))
+        if own is None or layers is None or similar is None or len(similar) != len(layers):
+            continue
+        first = _map(own, 0, f"{method} of a {truths[0]} by the trained model", None)
+        tiles = [first] if first else []
+        for depth, maps in enumerate(layers, start=1):
+            about = f"{method} of a {truths[0]} by the model with {random_layers(depth)} random"
+            if drawn := _map(maps, 0, about, None):
+                tiles.append(drawn)
+        pairs = [(float(ranks), float(structure)) for ranks, structure in similar]
+        rows.append(CascadeRow(method, tiles, [None, *pairs]))
+    return rows
+
+
+def random_layers(depth: int) -> str:
+    """Which layers are random at a depth of the cascade, in words."""
+    return "the last layer" if depth == 1 else f"the last {depth} layers"
+
+
+def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[Markup]:
+    charts = []
+    for kind, title, words in (
+        (
+            "deletion",
+            "Deletion: confidence in the true class",
+            "pixels blackened, most salient first",
+        ),
+        (
+            "insertion",
+            "Insertion: confidence in the true class",
+            "pixels shown, most salient first",
+        ),
+    ):
+        lines = [
+            (look, np.array(GRID), curve)
+            for method, look in looks.items()
+            if (curve := stored.array(run, pair, f"saliency/{method}/{kind}", (len(GRID),)))
+            is not None
+        ]
+        if lines:
+            charts.append(figures.share_chart(
+                lines, title, f"share of the {words}", f"{name}-{kind}",
+                f"Line chart: {kind} curves of {pair.label}, for "
+                + ", ".join(look.label for look, _, _ in lines),
+            ))  # fmt: skip
+    lines = [
+        (look, np.array(SHARES), covered)
+        for method, look in looks.items()
+        if (covered := _black(run, pair, f"{method}/top/accuracy")) is not None
+    ]
+    at_random = _at_random(run, pair)
+    if lines and at_random is not None:
+        lines.append((looks["random"], np.array(SHARES), at_random[0]))
+        charts.append(figures.share_chart(
+            lines, "Accuracy with pixels covered",
+            "share of the pixels covered, most salient first",
+            f"{name}-covered",
+            f"Line chart: accuracy of {pair.label} with the most salient pixels covered",
+            band=(np.array(SHARES), at_random[1]),
+        ))  # fmt: skip
+    return charts
+
+
+def _black(run: Run, pair: Pair, name: str) -> FloatArray | None:
+    """Values with black as the filler, one a share."""
+    found = stored.array(run, pair, f"saliency/{name}", (2, len(SHARES)))
+    return None if found is None else found[0]
+
+
+def _at_random(run: Run, pair: Pair) -> tuple[FloatArray, FloatArray] | None:
+    """Mean accuracy with random pixels covered, (shares,), and its interval, (2, shares)."""
+    found = stored.array(run, pair, "saliency/random/accuracy", (None, 2, len(SHARES)))
+    ends = stored.array(
+        run, pair, "saliency/random/accuracy/interval", (2, 2, len(SHARES)), finite=False
+    )
+    if found is None or ends is None:
+        return None
+    return found.mean(axis=0)[0], ends[:, 0]
+
+
+def _verdicts(frame: pd.DataFrame, pair: Pair) -> Verdicts | None:
+    cells = {}
+    for row in tables.rows_of(tables.of_pair(frame, pair)):
+        method, slash, rule = str(row.check).removeprefix(PREFIX).partition("/")
+        if str(row.check).startswith(PREFIX) and slash:
+            cells[rule, method] = row
+    if not cells:
+        return None
+    rules, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
+    # In the order of the checks, whatever the order in which they ran.
+    rules.sort(key=lambda rule: list(CHECKS).index(rule) if rule in CHECKS else len(CHECKS))
+    return Verdicts(methods, [(rule, _meaning(rule)) for rule in rules], cells)
+
+
+def _meaning(rule: str) -> str:
+    """What a check means: the first sentence of its own documentation."""
+    check = CHECKS.get(rule)
+    return ((check.__doc__ if check else "") or "").partition("\n")[0]
