@@ -8,11 +8,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.errors import BackendError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.records import Run
 
 
 def _exit(code: int) -> None:
@@ -166,13 +169,20 @@ def data(
 
 @app.command()
 def report(
-    run_folder: RunFolder = Path("results"),
+    run_folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Results folders; several are held side by side."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write (default: report.html in the folder).")
     ] = None,
 ) -> int:
-    """Draw the report of a stored run; nothing is rerun."""
-    return _report_of(run_folder, out or run_folder / "report.html", judge=False)
+    """Draw the report of stored runs; nothing is rerun."""
+    folders = run_folders or [Path("results")]
+    if out is None and len(folders) > 1:
+        raise HarnessError("--out: name the file to write; several runs belong to no one folder")
+    _drawn(folders, out or folders[0] / "report.html")
+    return 0
 
 
 @app.command()
@@ -206,18 +216,30 @@ def main() -> None:
         sys.exit(2)
 
 
-def _report_of(folder: Path, page: Path, *, judge: bool = True) -> int:
+def _report_of(folder: Path, page: Path) -> int:
     """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
-    from harness.records import Run
-    from harness.search_result import search_beside
-    from reports import render
-
-    stored = Run.load(folder)
-    typer.echo(f"report: {render(stored, page, search_beside(stored, folder)).resolve()}")
-    if not judge:
-        return 0
+    (stored,) = _drawn([folder], page)
     typer.echo(f"verdict: {stored.verdict}")
     return 0 if stored.verdict == "passed" else 1
+
+
+def _drawn(folders: list[Path], page: Path) -> list[Run]:
+    """Draw stored runs on one page, say where it is, and return them."""
+    from harness.records import Run
+    from harness.search_result import search_beside
+    from reports import render_all
+    from reports.page import Source
+
+    runs = [Run.load(folder) for folder in folders]
+    last = [folder.resolve().name for folder in folders]
+    # By the last part of the path, unless two share it.
+    names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
+    sources = [
+        Source(run, name, search_beside(run, folder))
+        for run, name, folder in zip(runs, names, folders, strict=True)
+    ]
+    typer.echo(f"report: {render_all(sources, page).resolve()}")
+    return runs
 
 
 def _checked(backends: list[str] | None) -> list[str]:

@@ -1,18 +1,19 @@
-"""A stored run as tables, figures and one self-contained HTML page."""
+"""Stored runs as tables, figures and one self-contained HTML page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.records import Run
-    from harness.search_result import SearchResult
+    from reports.page import Source
 
-__all__ = ["render"]
+__all__ = ["render", "render_all"]
 
 
-def render(run: Run, out: Path, search: SearchResult | None = None) -> Path:
+def render(run: Run, out: Path) -> Path:
     """Write the report of a run as one HTML file that needs nothing beside it.
 
     The run is only read: nothing is measured again, and no framework is imported. The same run
@@ -22,12 +23,23 @@ def render(run: Run, out: Path, search: SearchResult | None = None) -> Path:
         run: What was measured, as loaded from a results folder.
         out: Path of the HTML file; an older file is replaced once the new one is complete.
 
-        search: A search over the grid of the run's spec, which gets a section.
-
     Returns:
         The path that was written.
     """
-    # Not a file called render.py: as a submodule it would take this function's name.
+    from reports.page import Source
+
+    return render_all([Source(run)], out)
+
+
+def render_all(sources: Sequence[Source], out: Path) -> Path:
+    """The same of one run with what belongs to it, or of several runs side by side.
+
+    Args:
+        sources: Runs with their names, searches and comparisons; the first is what the others
+            are compared with.
+        out: Path of the HTML file.
+    """
+    # Not a file called render.py: as a submodule it would take the function's name.
     from reports.page import write
 
-    return write(run, out, search)
+    return write(sources, out)

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from harness.records import Epoch
+from reports import tables
+from reports.formats import interval, percent
 from reports.stored import FloatArray, Pair
 
 # Matplotlib knows no CSS variables, so each stands in as a colour that nothing else uses.
@@ -66,6 +68,15 @@ DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A point of a chart that tells its values when it is pointed at."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Series:
     """How a line looks in a chart and its legend: by colour, and by marker and dashes as well."""
 
@@ -88,6 +99,11 @@ class Series:
     def linestyle(self) -> Any:
         """Its dashes as Matplotlib takes them."""
         return (0, tuple(float(length) for length in self.dashes.split())) if self.dashes else "-"
+
+
+def axis_of(frame: pd.DataFrame) -> str:
+    """What the epsilons of an attack's measurements are."""
+    return AXES.get(str(frame["norm"].iloc[0]), AXES["linf"])
 
 
 def styled() -> AbstractContextManager[None]:
@@ -161,7 +177,16 @@ def accuracy_chart(
     axes.set_title("Accuracy", pad=10)
     axes.set_xlabel(axis, labelpad=6)
     axes.margins(x=0.02)
-    return inline(figure, name, label)
+    spots = [
+        Spot(
+            row.epsilon,
+            row.accuracy,
+            f"{look.label}, ε = {row.epsilon:g}: {percent(row.accuracy)} ({interval(row)})",
+        )
+        for look, rows in lines
+        for row in tables.rows_of(rows)
+    ]
+    return inline(figure, name, label, spots)
 
 
 def standing_chart(
@@ -249,8 +274,15 @@ def _share_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u202f%"))
 
 
-def inline(figure: Figure, name: str, label: str) -> Markup:
-    """A figure as an SVG element that can stand beside others in an HTML page."""
+def inline(figure: Figure, name: str, label: str, spots: Sequence[Spot] = ()) -> Markup:
+    """A figure as an SVG element that can stand beside others in an HTML page.
+
+    Args:
+        figure: The figure.
+        name: Prefix of the ids within it, unique on the page.
+        label: What a reader who cannot see it is told.
+        spots: Points of its first axes that tell something when they are pointed at.
+    """
     figure.patch.set_alpha(0.0)
     for axes in figure.axes:
         axes.patch.set_alpha(0.0)
@@ -267,10 +299,25 @@ def inline(figure: Figure, name: str, label: str) -> Markup:
         element.attrib = {
             _local(key): _adapted(_local(key), value, name) for key, value in element.items()
         }
+    root.extend(_targets(figure, spots))
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.attrib |= {"role": "img", "aria-label": label}
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704  (escaped above)
+
+
+def _targets(figure: Figure, spots: Sequence[Spot]) -> list[ElementTree.Element]:
+    """Invisible circles around spots, with a title that browsers show by themselves."""
+    points = 72 / figure.dpi
+    height, circles = figure.get_figheight() * 72, []
+    for spot in spots:
+        x, y = figure.axes[0].transData.transform((spot.x, spot.y)) * points
+        circle = ElementTree.Element(
+            "circle", {"class": "spot", "cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": "7"}
+        )
+        ElementTree.SubElement(circle, "title").text = spot.text
+        circles.append(circle)
+    return circles
 
 
 def _local(name: str) -> str:

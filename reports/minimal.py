@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from harness.records import Run
-from reports import figures
+from reports import figures, stored
 from reports.figures import Series
 from reports.stored import FloatArray, Pair, smallest_epsilons
+from reports.tiles import GREY, Tile, limits, png
 
+NAMES = {"pgd": "PGD", "fgsm": "FGSM"}
+"""Methods, the one that finds the smaller epsilons first."""
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -30,6 +34,67 @@ class Method:
     chart: Markup
     series: list[Series]
     rows: list[tuple[str, int, list[float]]]
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """An image that fell first or last.
+
+    Attributes:
+        index: Which test image.
+        truth: Its true class.
+        epsilon: The smallest that fools the model; infinite if none did.
+        clean: The image.
+        fallen: As it fell, with what it is taken for; None if it never fell.
+    """
+
+    index: int
+    truth: str
+    epsilon: float
+    clean: Tile
+    fallen: Tile | None
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The most fragile and the sturdiest images of a pair, found by the named method."""
+
+    pair: Pair
+    method: str
+    fragile: list[Extreme]
+    sturdy: list[Extreme]
+
+
+def extremes_of(run: Run, order: Sequence[Pair]) -> list[Extremes]:
+    """For each pair the images that fell first and last, by the sharper method that is stored."""
+    found = (
+        next((one for name in NAMES if (one := _extremes(run, pair, name))), None) for pair in order
+    )
+    return [one for one in found if one]
+
+
+def _extremes(run: Run, pair: Pair, method: str) -> Extremes | None:
+    labels, epsilons = stored.labels_of(run), smallest_epsilons(run, pair, method)
+    kept = stored.extremes(run, pair, method)
+    if labels is None or epsilons is None or kept is None or kept.index.max() >= epsilons.size:
+        return None
+    names, ends = stored.class_names(run), limits(kept.clean)
+    found = []
+    for place, index in enumerate(kept.index.tolist()):
+        truth, epsilon = names[labels[index]], float(epsilons[index])
+        about = f"Test image {index}, a {truth}"
+        fallen = None
+        if np.isfinite(epsilon):
+            said = names[kept.labels[place]]
+            fallen = Tile(
+                png(kept.fallen[place], GREY, *ends),
+                f"{about}, at ε = {epsilon:.3f}; predicted {said}", said, wrong=said != truth,
+            )  # fmt: skip
+        found.append(Extreme(
+            index, truth, epsilon, Tile(png(kept.clean[place], GREY, *ends), about), fallen
+        ))  # fmt: skip
+    half = len(found) // 2
+    return Extremes(pair, NAMES[method], found[:half], found[half:][::-1])
 
 
 def section_of(run: Run, series: dict[Pair, Series]) -> list[Method]:

@@ -1,28 +1,56 @@
-"""Assemble the page of a run and write it."""
+"""Assemble the page of one run, or of several side by side, and write it."""
 
 from __future__ import annotations
 
-import math
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from harness.records import ModelInfo, Run, replacing
 from harness.search_result import SearchResult
-from reports import figures, gallery, minimal, saliency, stored, tables
-from reports.figures import Series
+from reports import (
+    attacks,
+    backends,
+    classes,
+    downloads,
+    figures,
+    formats,
+    gallery,
+    minimal,
+    runs,
+    saliency,
+    speed,
+    stored,
+    tables,
+)  # fmt: skip
 from reports.search import section_of
 from reports.stored import Pair
 
-NOTHING = "—"
 SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
-SPACE = "\u202f"
-"""Between a number and its percent sign, where no line may break."""
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a page is made of.
+
+    Attributes:
+        run: What was measured.
+        name: What the run is called where there are several.
+        search: A search over the grid of its spec, which gets a section.
+    """
+
+    run: Run
+    name: str = ""
+    search: SearchResult | None = None
 
 
 @dataclass(frozen=True)
@@ -35,33 +63,24 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """An attack's accuracies as a chart and a table."""
+class Chapter:
+    """All sections of one run.
 
-    attack: str
-    chart: Markup
-    series: list[Series]
-    accuracies: tables.Grid
+    Attributes:
+        name: What the run is called where there are several.
+        prefix: What the ids of its sections begin with.
+        verdict: ``passed`` or ``failed``.
+        title: Name of the spec.
+        sections: Those that are there.
+        body: Their HTML.
+    """
 
-
-@dataclass(frozen=True)
-class Rungs:
-    """What one norm's attacks do to one pair: a chart, and a table of attacks by epsilons."""
-
-    norm: str
-    chart: Markup
-    series: list[Series]
-    epsilons: list[float]
-    cells: dict[tuple[str, float], Any]
-    lowest: set[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """All attacks on one pair."""
-
-    pair: Pair
-    rungs: list[Rungs]
+    name: str
+    prefix: str
+    verdict: str
+    title: str
+    sections: list[Section]
+    body: Markup
 
 
 @dataclass(frozen=True)
@@ -74,27 +93,38 @@ class Training:
     collapsed: list[int]
 
 
-def write(run: Run, out: Path, search: SearchResult | None = None) -> Path:
-    """Write the page of a run; an older file is replaced only once the new one is complete."""
-    text = page(run, search)
+def write(sources: Sequence[Source], out: Path) -> Path:
+    """Write the page; an older file is replaced only once the new one is complete."""
+    text = page(sources)
     with replacing(out) as stream:
         # A run may hold text that is no Unicode, such as half a surrogate pair.
         stream.write(text.encode("utf-8", "replace"))
     return out
 
 
-def page(run: Run, search: SearchResult | None = None) -> str:
-    """The page of a run, as HTML, with a section on a search if there was one."""
+def page(sources: Sequence[Source]) -> str:
+    """The page as HTML. Of several runs each has a chapter, after one that compares them."""
+    several = len(sources) > 1
     with figures.styled():
-        content = _content(run, search)
-    return _environment().get_template("report.html.jinja").render(content)
+        chapters = [
+            _chapter(source, f"run{place}-" if several else "")
+            for place, source in enumerate(sources, start=1)
+        ]
+        names, measured = [source.name for source in sources], [source.run for source in sources]
+        beside = runs.side_by_side(names, measured) if several else []
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _environment().get_template("report.html.jinja").render(
+        chapters=chapters, beside=beside, sources=sources, script=Markup(script),  # noqa: S704  (ours)
+        script_hash=f"sha256-{digest}",
+    )  # fmt: skip
 
 
 @cache
 def _environment() -> jinja2.Environment:
     """Templates that escape whatever they print, and break on a name that is not there."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         # Jinja's own default is to escape nothing, whatever the file is called.
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -102,15 +132,37 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent, "interval": interval, "threshold": threshold, "number": number,
-        "words": words,
+        "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
+        "number": formats.number, "words": formats.words, "points": formats.points,
     }  # fmt: skip
-    environment.globals |= {"symbols": SYMBOLS, "nothing": NOTHING}
+    environment.globals |= {"symbols": SYMBOLS, "nothing": formats.NOTHING}
     return environment
 
 
+def _chapter(source: Source, prefix: str) -> Chapter:
+    content = _content(source.run, source.search)
+    sections = _sections(content)
+    body = _environment().get_template("run.html.jinja").render(
+        content | {"sections": sections, "name": source.name if prefix else ""}
+    )  # fmt: skip
+    shown = [section for section in sections if section.present]
+    return Chapter(
+        source.name, prefix, source.run.verdict, content["title"], shown,
+        Markup(_distinct(body, prefix) if prefix else body),  # noqa: S704  (a template escaped it)
+    )  # fmt: skip
+
+
+def _distinct(body: str, prefix: str) -> str:
+    """A chapter whose ids and references to them begin with a prefix.
+
+    What is quoted is markup for certain: in text and attributes quotes are escaped.
+    """
+    body = re.sub(r'\b(id|for|aria-labelledby)="', rf'\1="{prefix}', body)
+    return re.sub(r'(href="#|url\(#)', rf"\1{prefix}", body)
+
+
 def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
-    """Everything that the templates print."""
+    """Everything that the templates print of a run."""
     frame, order = tables.measurements(run), stored.pairs(run)
     series, sweeps = figures.series_of(order), tables.sweeps(frame)
     attack = next(iter(sweeps), None)
@@ -118,9 +170,10 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
     middle = tables.middle_epsilon(epsilons)
     top = _fraction(stored.spec_value(run, "saliency", "top"))
     accuracy_checks, validity_checks, other_checks = tables.judged(frame)
-    matrices = [(pair, _confusions(run, pair, attack, middle)) for pair in order]
+    confusions = [classes.confusions_of(run, p, attack or "", epsilons, middle) for p in order]
+    per_class = [classes.per_class_of(run, p, attack or "", epsilons) for p in order]
     galleries = [gallery.gallery_of(run, pair, attack or "", epsilons) for pair in order]
-    content: dict[str, Any] = {
+    return {
         "run": run,
         "title": str(stored.spec_value(run, "name") or "unnamed spec"),
         "description": str(stored.spec_value(run, "description") or ""),
@@ -131,13 +184,17 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
         "attack": attack,
         "middle": middle,
         "key_figures": tables.key_figures(frame, order, attack, middle),
-        "sweeps": _sweeps(run, sweeps, series),
-        "ladders": _ladders(run, frame, order),
+        "sweeps": attacks.sweeps_of(run, sweeps, series),
+        "ladders": attacks.ladders_of(run, frame, order),
         "minimal": minimal.section_of(run, series),
+        "extremes": minimal.extremes_of(run, order),
         "accuracy_checks": tables.per_pair(accuracy_checks, order),
         "validity_checks": tables.grid(validity_checks, order, "check"),
         "other_checks": tables.grid(other_checks, order, "check"),
-        "confusions": [(pair, shown) for pair, shown in matrices if shown],
+        "meanings": tables.meanings(),
+        "across": backends.across(run, frame, order),
+        "confusions": [one for one in confusions if one],
+        "per_class": [one for one in per_class if one],
         "examples": [one for one in galleries if one],
         "saliency": saliency.section_of(run, frame, order, top),
         "saliency_epsilon": _number(stored.spec_value(run, "saliency", "epsilon")),
@@ -152,113 +209,36 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
             _training(info, place) for place, info in enumerate(run.models) if info.history
         ],
         "search": section_of(search) if search else None,
+        "speed": speed.section_of(run, order),
         "origins": tables.origins(run),
+        "downloads": downloads.downloads_of(run, frame),
     }
-    return content | {"sections": _sections(content)}
 
 
 def _sections(content: dict[str, Any]) -> list[Section]:
-    """The parts of the page, in order."""
+    """The parts of a chapter, in order."""
     occlusion: tables.Grid = content["occlusion"]
     return [
         Section("accuracy", "Accuracy under attack", bool(content["sweeps"])),
-        # What not every run has, and none lacks, is not named where it is absent.
-        *([Section("minimal", "Smallest epsilon", True)] if content["minimal"] else []),
-        Section("thresholds", "Thresholds", bool(content["accuracy_checks"])),
-        *([Section("validity", "Validity", True)] if content["validity_checks"].rows else []),
-        Section("conformance", "Conformance", bool(content["other_checks"].rows)),
-        Section("confusion", "Confusion matrices", bool(content["confusions"])),
         Section("examples", "Example images", bool(content["examples"])),
+        # What not every run has, and none lacks, is not named where it is absent.
+        *_optional("minimal", "Smallest epsilon", content["minimal"] or content["extremes"]),
+        Section("confusion", "Confusion matrices", bool(content["confusions"])),
+        *_optional("classes", "Accuracy by class", content["per_class"]),
         Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
+        *_optional("validity", "Validity", content["validity_checks"].rows),
+        Section("thresholds", "Thresholds", bool(content["accuracy_checks"])),
+        Section("conformance", "Conformance", bool(content["other_checks"].rows)),
+        *_optional("backends", "Across backends", content["across"]),
         Section("training", "Training", bool(content["trainings"])),
-        *([Section("search", "Search", True)] if content["search"] else []),
+        *_optional("search", "Search", content["search"]),
+        *_optional("speed", "Speed", content["speed"]),
         Section("provenance", "Provenance", True),
     ]
 
 
-def _sweeps(run: Run, sweeps: dict[str, pd.DataFrame], series: dict[Pair, Series]) -> list[Sweep]:
-    """A chart and a table for each attack."""
-    found = []
-    for place, (attack, frame) in enumerate(sweeps.items()):
-        accuracies = tables.grid(frame, list(series), "epsilon")
-        lines = [(series[pair], tables.of_pair(frame, pair)) for pair in accuracies.pairs]
-        chart = figures.accuracy_chart(
-            lines, _chance(run), _axis(frame), f"sweep{place}",
-            f"Line chart: accuracy under {attack} against epsilon, for "
-            + ", ".join(look.label for look, _ in lines),
-        )  # fmt: skip
-        found.append(Sweep(attack, chart, [look for look, _ in lines], accuracies))
-    return found
-
-
-def _ladders(run: Run, frame: pd.DataFrame, order: list[Pair]) -> list[Ladder]:
-    """For each pair that met several attacks, all of them side by side, a norm at a time."""
-    measured = frame.dropna(subset=["epsilon", "accuracy"])
-    looks = figures.ladder_of(list(dict.fromkeys(measured["check"].astype(str))))
-    found = []
-    for place, pair in enumerate(order):
-        mine = tables.of_pair(measured, pair)
-        rungs = [
-            _rungs(run, norm, part, looks, f"ladder{place}-{norm}", pair)
-            for norm in figures.AXES
-            if (part := mine[mine["norm"] == norm])["check"].nunique() > 0
-        ]
-        if mine["check"].nunique() > 1:
-            found.append(Ladder(pair, rungs))
-    return found
-
-
-def _rungs(
-    run: Run,
-    norm: str,
-    frame: pd.DataFrame,
-    looks: dict[str, Series],
-    name: str,
-    pair: Pair,
-) -> Rungs:
-    attacks = list(dict.fromkeys(frame["check"].astype(str)))
-    lines = [
-        (looks[attack], frame[frame["check"] == attack].sort_values("epsilon"))
-        for attack in attacks
-    ]
-    chart = figures.accuracy_chart(
-        lines, _chance(run), figures.AXES[norm], name,
-        f"Line chart: accuracy of {pair.label} against epsilon, under " + ", ".join(attacks),
-    )  # fmt: skip
-    cells = {(row.check, row.epsilon): row for row in tables.rows_of(frame)}
-    attacked = frame[frame["epsilon"] > 0]
-    least = attacked.groupby("epsilon")["accuracy"].transform("min")
-    lowest = attacked[attacked["accuracy"] <= least]
-    return Rungs(
-        norm={"linf": "L∞", "l2": "L2"}[norm],
-        chart=chart,
-        series=[look for look, _ in lines],
-        epsilons=sorted({epsilon for _, epsilon in cells}),
-        cells=cells,
-        lowest={(row.check, row.epsilon) for row in tables.rows_of(lowest)},
-    )
-
-
-def _axis(frame: pd.DataFrame) -> str:
-    """What the epsilons of an attack are."""
-    return figures.AXES.get(str(frame["norm"].iloc[0]), figures.AXES["linf"])
-
-
-def _chance(run: Run) -> float | None:
-    """Accuracy of guessing, if the number of classes is known."""
-    names = stored.class_names(run)
-    return 1 / len(names) if names else None
-
-
-def _confusions(
-    run: Run, pair: Pair, attack: str | None, epsilon: float | None
-) -> list[tables.Confusion]:
-    """The confusion matrix of the clean images, and of those under attack, as far as stored."""
-    confusion = partial(tables.confusion, run, pair)
-    shown = [confusion("clean", "Clean images")]
-    if attack is not None and epsilon is not None:
-        shown.append(confusion(stored.stem(attack, epsilon), f"{attack} at ε = {epsilon:g}"))
-    return [matrix for matrix in shown if matrix]
+def _optional(id: str, title: str, content: object) -> list[Section]:
+    return [Section(id, title, True)] if content else []
 
 
 def _training(info: ModelInfo, place: int) -> Training:
@@ -291,40 +271,3 @@ def _fraction(value: object) -> float | None:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """An accuracy for people: ``93.1 %``."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    return f"{100 * value:.{digits}f}{SPACE}%"
-
-
-def interval(row: Any) -> str:
-    """The interval of a measurement, in percent: ``92.6–93.6``."""
-    ends = (row.ci_low, row.ci_high)
-    return (
-        "–".join(f"{100 * end:.1f}" for end in ends) if all(map(math.isfinite, ends)) else NOTHING
-    )
-
-
-def threshold(bounds: tuple[float | None, float | None] | None) -> str:
-    """What passes, in percent: ``95–100 %``, ``≥ 90 %`` or ``≤ 30 %``."""
-    low, high = bounds if isinstance(bounds, tuple) else (None, None)
-    if low is None and high is None:
-        return NOTHING
-    if low is None:
-        return f"≤ {number(high, 100)}{SPACE}%"
-    if high is None:
-        return f"≥ {number(low, 100)}{SPACE}%"
-    return f"{number(low, 100)}–{number(high, 100)}{SPACE}%"
-
-
-def number(value: float | None, factor: int = 1) -> str:
-    """A number without needless digits."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:.6g}"
-
-
-def words(name: str) -> str:
-    """A name as it is written: ``gradient × input``."""
-    return name.replace("-x-", " × ").replace("-", " ").replace("_", " ")

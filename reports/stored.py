@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -74,6 +75,31 @@ def smallest_epsilons(run: Run, pair: Pair, method: str) -> FloatArray | None:
     return None if np.isnan(found).any() or found.min() < 0 else found.astype(np.float64)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Which images were kept, (m,), as (m, height, width), and as what they fell, (m,)."""
+
+    index: IntArray
+    clean: FloatArray
+    fallen: FloatArray
+    labels: IntArray
+
+
+def extremes(run: Run, pair: Pair, method: str) -> Kept | None:
+    """The images that fell first and last, if they are stored and grey."""
+    begin = f"{pair.backend}/{pair.target}/minimal-epsilon/{method}/extremes"
+    true = labels_of(run)
+    index = _integers(run, f"{begin}/index")
+    labels = _known_classes(run, _integers(run, f"{begin}/labels"))
+    if true is None or index is None or labels is None or labels.shape != index.shape:
+        return None
+    stacks = [_grey(run.arrays.get(f"{begin}/{name}"), index.size) for name in ("clean", "fallen")]
+    clean, fallen = stacks
+    if clean is None or fallen is None or index.min() < 0 or index.max() >= true.size:
+        return None
+    return Kept(index, clean, fallen, labels)
+
+
 def example_index(run: Run, pair: Pair) -> IntArray | None:
     """Which test images a pair keeps as examples, if all of them are test images."""
     labels = labels_of(run)
@@ -87,12 +113,7 @@ def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
     """Example images (m, height, width) under a name, if they are grey and one per index."""
     index = example_index(run, pair)
     stack = run.arrays.get(f"{pair.backend}/{pair.target}/examples/{name}")
-    if index is None or stack is None or stack.shape[:1] != index.shape:
-        return None
-    sides = [side for side in stack.shape[1:] if side != 1]
-    if len(sides) != 2 or stack.dtype.kind not in "fiub":
-        return None
-    return np.nan_to_num(stack.reshape(index.size, *sides).astype(np.float64))
+    return None if index is None else _grey(stack, index.size)
 
 
 def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
@@ -162,6 +183,16 @@ def array(
     if not fits or (finite and not np.isfinite(found).all()):
         return None
     return found.astype(np.float64)
+
+
+def _grey(stack: npt.NDArray[Any] | None, count: int) -> FloatArray | None:
+    """So many images as (count, height, width), if they are that many and have one channel."""
+    if stack is None or stack.shape[:1] != (count,) or stack.dtype.kind not in "fiub":
+        return None
+    sides = [side for side in stack.shape[1:] if side != 1]
+    return (
+        np.nan_to_num(stack.reshape(count, *sides).astype(np.float64)) if len(sides) == 2 else None
+    )
 
 
 def _integers(run: Run, key: str) -> IntArray | None:

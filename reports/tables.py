@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,32 +158,6 @@ def grid(frame: pd.DataFrame, order: Sequence[Pair], rows: str) -> Grid:
     )
 
 
-@dataclass(frozen=True)
-class Sanity:
-    """The sanity checks of a pair's saliency maps: ``cells[method, rule]`` where there is one."""
-
-    pair: Pair
-    methods: list[str]
-    rules: list[str]
-    cells: dict[tuple[str, str], Any]
-
-
-def sanity(frame: pd.DataFrame, order: Sequence[Pair]) -> list[Sanity]:
-    """Methods by rules, of each pair whose saliency maps were checked."""
-    checked = frame[frame["check"].astype(str).str.startswith(SANITY)]
-    found = []
-    for pair in order:
-        cells = {
-            tuple(row.check.removeprefix(SANITY).split("/", 1)): row
-            for row in rows_of(of_pair(checked, pair))
-        }
-        named = {key: row for key, row in cells.items() if len(key) == 2}
-        methods, rules = (list(dict.fromkeys(key[place] for key in named)) for place in (0, 1))
-        if named:
-            found.append(Sanity(pair, methods, rules, named))
-    return found
-
-
 def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Judged measurements that are about an accuracy, about validity, and about something else.
 
@@ -198,6 +172,16 @@ def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     decided = rows["status"].isin(["passed", "failed"])
     other = ~about_accuracy & ~validity & (names.str.startswith("conformance/") | decided)
     return rows[about_accuracy], rows[validity], rows[other]
+
+
+def meanings() -> dict[str, str]:
+    """What each check of validity and conformance asks: the first line of its documentation."""
+    from harness import conformance, validity
+
+    checks: dict[str, Callable[..., None]]
+    checks = {f"conformance/{rule}": check for rule, check in conformance.CHECKS.items()}
+    checks |= {f"validity/{rule}": check for rule, check in validity.CHECKS.items()}
+    return {name: (check.__doc__ or "").partition("\n")[0] for name, check in checks.items()}
 
 
 def occlusion(frame: pd.DataFrame) -> pd.DataFrame:

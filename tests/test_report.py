@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import re
 import subprocess
@@ -17,7 +19,8 @@ from synthetic import synthetic_run
 import reports
 from harness.records import Epoch, ModelInfo, Record, Run, counted
 from reports import gallery, tables
-from reports.page import page, threshold
+from reports.formats import threshold
+from reports.page import Source, page
 from reports.stored import Pair
 
 HOSTILE = "<script>alert('x')</script>\"$\\frac{\x1b & ]]>"
@@ -34,6 +37,7 @@ class Page(HTMLParser):
         self.headings: list[tuple[int, str]] = []
         self.tables: list[list[list[str]]] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.feed(html)
         self.close()
 
@@ -41,7 +45,9 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
-        if re.fullmatch("h[1-6]", tag):
+        if tag == "script":
+            self.scripts.append("")
+        elif re.fullmatch("h[1-6]", tag):
             self.headings.append((int(tag[1]), ""))
         elif tag == "table":
             self.tables.append([])
@@ -57,7 +63,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data: str) -> None:
-        if "style" in self.open:
+        if "script" in self.open:
+            self.scripts[-1] += data
+        if {"style", "script"} & set(self.open):
             return
         self.text += data
         if {"h1", "h2", "h3"} & set(self.open):
@@ -74,8 +82,12 @@ class Page(HTMLParser):
         return {attributes["id"] for attributes in self.all("section")}
 
 
+def html_of(run: Run) -> str:
+    return page([Source(run)])
+
+
 def seen(run: Run) -> Page:
-    return Page(page(run))
+    return Page(html_of(run))
 
 
 def without(run: Run, part: str) -> Run:
@@ -87,12 +99,12 @@ def without(run: Run, part: str) -> Run:
 @pytest.fixture(scope="module")
 def full() -> str:
     """The page of a run that has everything; not to be changed."""
-    return page(synthetic_run())
+    return html_of(synthetic_run())
 
 
 EVERYTHING = {
-    "accuracy", "thresholds", "conformance", "confusion", "examples", "saliency", "training",
-    "provenance",
+    "accuracy", "thresholds", "conformance", "confusion", "classes", "examples", "saliency",
+    "training", "speed", "backends", "provenance",
 }  # fmt: skip
 
 
@@ -116,7 +128,7 @@ def test_rendering_twice_works_and_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_stored_run_gives_the_same_page(tmp_path: Path) -> None:
     run = synthetic_run()
     run.save(tmp_path)
-    assert page(Run.load(tmp_path)) == page(run)
+    assert html_of(Run.load(tmp_path)) == html_of(run)
 
 
 def test_hostile_names_are_shown_as_text() -> None:
@@ -124,10 +136,10 @@ def test_hostile_names_are_shown_as_text() -> None:
     run.versions = {HOSTILE: HOSTILE}
     run.put(Record(target=HOSTILE, backend=HOSTILE, check=HOSTILE, status="error", reason=HOSTILE))
     run.put(counted(HOSTILE, HOSTILE, HOSTILE, 1, 2, epsilon=0.1, norm="linf"))
-    html = page(run)
+    html = html_of(run)
     shown = Page(html)
-    assert "<script" not in html
-    assert not shown.all("script")
+    assert "<script>alert" not in html
+    assert "alert(" not in "".join(shown.scripts)
     assert HOSTILE in shown.text
     assert any(HOSTILE in (image["alt"] or "") for image in shown.all("img"))
     charts = [svg["aria-label"] or "" for svg in shown.all("svg") if svg.get("role") == "img"]
@@ -144,7 +156,21 @@ def test_nothing_is_loaded_from_elsewhere(full: str) -> None:
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
         for target in re.findall(r"url\((.*?)\)", " ".join(v or "" for v in attributes.values())):
             assert target.startswith("#")
-    assert not {"script", "iframe", "object"} & {tag for tag, _ in shown.tags}
+    assert not {"iframe", "object"} & {tag for tag, _ in shown.tags}
+
+
+def test_only_the_script_of_the_page_may_run(full: str) -> None:
+    shown = Page(full)
+    *data, (script, attributes) = zip(shown.scripts, shown.all("script"), strict=True)
+    assert attributes == {}
+    assert all(
+        attributes == {"type": "application/json", "class": "counts"} for _, attributes in data
+    )
+    (policy,) = (str(m["content"]) for m in shown.all("meta") if "http-equiv" in m)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none';")
+    assert not any(name.startswith("on") for _, attributes in shown.tags for name in attributes)
 
 
 def test_ids_are_unique_and_every_reference_finds_its_id(full: str) -> None:

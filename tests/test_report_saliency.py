@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from synthetic import METHODS, synthetic_run
-from test_report import Page, seen, without
+from test_report import Page, html_of, seen, without
 
 from harness.records import Record, Run
 from reports import saliency
-from reports.page import page
 from reports.stored import Pair
 from reports.tables import measurements
 from reports.tiles import GREY, outline, png
@@ -168,9 +167,9 @@ def test_without_methods_the_maps_that_chose_the_pixels_are_shown() -> None:
 )
 def test_what_is_not_stored_leaves_no_empty_box(part: str, text: str) -> None:
     run = synthetic_run(backends=["torch"])
-    assert text in page(run)
+    assert text in html_of(run)
     gone = without(run, "examples/saliency") if part == "examples/maps" else run
-    html = page(without(gone, part))
+    html = html_of(without(gone, part))
     assert text not in html
     assert not Page(html).open
 

@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 from synthetic import synthetic_run
 from tiny_spec import tiny_spec
 
-import reports
 from harness import cli, registry, search_study
 from harness.data import Part, load_dataset
 from harness.errors import HarnessError, RunError, SpecError
@@ -28,7 +27,7 @@ from harness.search_result import SearchResult, SearchTrial, search_beside
 from harness.search_study import SearchError, SharedStudy
 from harness.spec import load_spec, parse_spec
 from harness.training import TrainingError
-from reports.page import page
+from reports.page import Source, page
 
 GRID = """
 [grid]
@@ -385,7 +384,7 @@ def test_the_score_can_be_a_mix_of_clean_and_fgsm_accuracy(tmp_path):
     for trial in (*result.trials, result.default):
         assert 0 < trial.fgsm < trial.clean
         assert trial.score == pytest.approx(0.25 * trial.clean + 0.75 * trial.fgsm)
-    html = page(synthetic_run(), result)
+    html = page([Source(synthetic_run(), search=result)])
     assert "Under fgsm" in html
 
 
@@ -547,10 +546,10 @@ def test_the_first_backend_that_is_installed_is_taken(monkeypatch):
 
 
 def test_the_report_has_a_section_only_if_there_was_a_search(done):
-    bare = page(synthetic_run())
+    bare = page([Source(synthetic_run())])
     assert 'id="search"' not in bare
     assert "search" not in bare.partition("</header>")[0].lower()
-    html = page(synthetic_run(), done[1])
+    html = page([Source(synthetic_run(), search=done[1])])
     section = re.search(r'<section id="search".*?</section>', html, re.DOTALL)[0]
     assert len(re.findall(r'<svg[^>]* role="img"', section)) == 2
     assert section.count("How to read it") == 2
@@ -559,7 +558,7 @@ def test_the_report_has_a_section_only_if_there_was_a_search(done):
     assert accuracies == sorted(accuracies, reverse=True)
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
-    assert page(synthetic_run(), done[1]) == html
+    assert page([Source(synthetic_run(), search=done[1])]) == html
 
 
 def test_hostile_text_is_shown_as_text(done):
@@ -568,8 +567,8 @@ def test_hostile_text_is_shown_as_text(done):
         parameters=done[1].trials[-1].parameters, state="failed", reason=hostile, seconds=1.0
     )
     update = {"target": hostile, "backend": hostile, "trials": (*done[1].trials[:-1], broken)}
-    html = page(synthetic_run(), done[1].model_copy(update=update))
-    assert "<script" not in html
+    html = page([Source(synthetic_run(), search=done[1].model_copy(update=update))])
+    assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html
 
 
@@ -577,9 +576,8 @@ def test_a_search_in_which_everything_failed_is_still_drawn(done):
     failed = done[1].default.model_copy(
         update={"state": "failed", "reason": "it diverged", "score": None, "clean": None}
     )
-    html = page(
-        synthetic_run(), done[1].model_copy(update={"trials": (failed,), "default": failed})
-    )
+    result = done[1].model_copy(update={"trials": (failed,), "default": failed})
+    html = page([Source(synthetic_run(), search=result)])
     assert "it diverged" in html
     assert "None was completed" in html
 
@@ -606,8 +604,3 @@ def test_the_command_draws_the_search_of_a_results_folder(command, done, tmp_pat
     assert code == 2
     (line,) = err.splitlines()
     assert "search.json: not readable as JSON" in line
-
-
-def test_render_takes_the_search(done, tmp_path):
-    out = reports.render(synthetic_run(), tmp_path / "page.html", done[1])
-    assert 'id="search"' in out.read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""The section that holds backends against each other: the same target, trained in each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.records import Run
+from reports import stored, tables
+from reports.stored import Pair
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measurement of a target, in every backend.
+
+    Attributes:
+        name: ``clean``, or the attack's name.
+        epsilon: Its radius, or None.
+        cells: The measurement in each backend; None where there is none.
+        spread: The largest difference of the accuracies.
+        agreement: The share of the images that are right in all backends or wrong in all; None
+            where that is not stored.
+    """
+
+    name: str
+    epsilon: float | None
+    cells: list[Any | None]
+    spread: float
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Across:
+    """One target in several backends."""
+
+    target: str
+    backends: list[str]
+    checks: list[Check]
+
+
+def across(run: Run, frame: pd.DataFrame, order: Sequence[Pair]) -> list[Across]:
+    """Each target that was measured in more than one backend: clean, and under each attack."""
+    measured = frame[
+        frame["accuracy"].notna() & ((frame["check"] == "clean") | frame["epsilon"].notna())
+    ]
+    found = []
+    for target in dict.fromkeys(pair.target for pair in order):
+        pairs = [pair for pair in order if pair.target == target]
+        cells: dict[tuple[str, float | None], dict[str, Any]] = {}
+        for row in tables.rows_of(measured[measured["target"] == target]):
+            epsilon = None if math.isnan(row.epsilon) else float(row.epsilon)
+            cells.setdefault((row.check, epsilon), {})[row.backend] = row
+        checks = [
+            _check(run, pairs, name, epsilon, by_backend)
+            for (name, epsilon), by_backend in cells.items()
+            if len(by_backend) > 1
+        ]
+        if checks:
+            found.append(Across(target, [pair.backend for pair in pairs], checks))
+    return found
+
+
+def _check(
+    run: Run, pairs: Sequence[Pair], name: str, epsilon: float | None, by_backend: dict[str, Any]
+) -> Check:
+    shares = [row.accuracy for row in by_backend.values()]
+    return Check(
+        name, epsilon, [by_backend.get(pair.backend) for pair in pairs],
+        max(shares) - min(shares), _agreement(run, pairs, stored.stem(name, epsilon)),
+    )  # fmt: skip
+
+
+def _agreement(run: Run, pairs: Sequence[Pair], check: str) -> float | None:
+    labels = stored.labels_of(run)
+    predictions = [stored.predictions_of(run, pair, check) for pair in pairs]
+    known = [found for found in predictions if found is not None]
+    if labels is None or len(known) < len(pairs):
+        return None
+    right = np.array([found == labels for found in known])
+    return float((right == right[0]).all(axis=0).mean())
