@@ -58,7 +58,10 @@ def across(run: Run, frame: pd.DataFrame, order: Sequence[Pair]) -> list[Across]
             cells.setdefault((row.check, epsilon), {})[row.backend] = row
         checks = [
             _check(run, pairs, name, epsilon, by_backend)
-            for (name, epsilon), by_backend in cells.items()
+            # Clean accuracy first, whatever the order in which they were measured.
+            for (name, epsilon), by_backend in sorted(
+                cells.items(), key=lambda c: c[0][1] is not None
+            )
             if len(by_backend) > 1
         ]
         if checks:

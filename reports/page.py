@@ -167,10 +167,10 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
     series, sweeps = figures.series_of(order), tables.sweeps(frame)
     attack = next(iter(sweeps), None)
     epsilons = sweeps[attack]["epsilon"].unique().tolist() if attack else []
-    middle = tables.middle_epsilon(epsilons)
+    shown = tables.headline_epsilon(frame)
     top = _fraction(stored.spec_value(run, "saliency", "top"))
     accuracy_checks, validity_checks, other_checks = tables.judged(frame)
-    confusions = [classes.confusions_of(run, p, attack or "", epsilons, middle) for p in order]
+    confusions = [classes.confusions_of(run, p, attack or "", epsilons, shown) for p in order]
     per_class = [classes.per_class_of(run, p, attack or "", epsilons) for p in order]
     galleries = [gallery.gallery_of(run, pair, attack or "", epsilons) for pair in order]
     return {
@@ -182,8 +182,8 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
         "reasons": tables.verdict_reasons(run, frame),
         "concerns": tables.concerns(frame),
         "attack": attack,
-        "middle": middle,
-        "key_figures": tables.key_figures(frame, order, attack, middle),
+        "shown_epsilon": shown,
+        "key_figures": tables.key_figures(frame, order, attack, shown),
         "sweeps": attacks.sweeps_of(run, sweeps, series),
         "ladders": attacks.ladders_of(run, frame, order),
         "minimal": minimal.section_of(run, series),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,19 @@ class Concern:
 
 @dataclass(frozen=True)
 class KeyFigures:
-    """A pair's two headline measurements, as rows of the table of measurements."""
+    """A pair's headline measurements, as rows of the table of measurements.
+
+    Attributes:
+        pair: Which model.
+        clean: On the images as they are.
+        attacked: Under the first attack, at the headline epsilon.
+        lowest: Under the attack that left the fewest right at that epsilon.
+    """
 
     pair: Pair
     clean: Any | None
     attacked: Any | None
+    lowest: Any | None
 
 
 @dataclass(frozen=True)
@@ -114,21 +122,30 @@ def sweeps(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return dict(sorted(found.items(), key=lambda item: item[0] != "fgsm"))
 
 
-def middle_epsilon(epsilons: Iterable[float]) -> float | None:
-    """The median of the epsilons above zero, of two middle ones the smaller."""
-    positive = {float(epsilon) for epsilon in epsilons if epsilon > 0}
-    return statistics.median_low(positive) if positive else None
+def headline_epsilon(frame: pd.DataFrame) -> float | None:
+    """The L∞ radius above zero at which the most attacks were measured, of several the middle one.
+
+    Of two middle ones the smaller.
+    """
+    linf = frame[(frame["epsilon"] > 0) & frame["accuracy"].notna() & (frame["norm"] == "linf")]
+    attacks = linf.groupby("epsilon")["check"].nunique()
+    if attacks.empty:
+        return None
+    return float(statistics.median_low(attacks.index[attacks == attacks.max()].tolist()))
 
 
 def key_figures(
     frame: pd.DataFrame, order: Sequence[Pair], attack: str | None, epsilon: float | None
 ) -> list[KeyFigures]:
-    """Clean accuracy, and accuracy under the attack at an epsilon, of each pair that has any."""
+    """Each pair's clean accuracy, and those under the attack and under the strongest."""
     measured = frame.dropna(subset=["accuracy"])
     clean = by_pair(measured[measured["check"] == "clean"])
-    attacked = by_pair(measured[(measured["check"] == attack) & (measured["epsilon"] == epsilon)])
+    at = measured[(measured["epsilon"] == epsilon) & (measured["norm"] == "linf")]
+    attacked = by_pair(at[at["check"] == attack])
+    # The last in order stays, so the lowest comes last.
+    lowest = by_pair(at.sort_values("accuracy", ascending=False, kind="stable"))
     return [
-        KeyFigures(pair, clean.get(pair), attacked.get(pair))
+        KeyFigures(pair, clean.get(pair), attacked.get(pair), lowest.get(pair))
         for pair in order
         if pair in clean or pair in attacked
     ]

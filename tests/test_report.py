@@ -106,6 +106,8 @@ EVERYTHING = {
     "accuracy", "thresholds", "conformance", "confusion", "classes", "examples", "saliency",
     "training", "speed", "backends", "provenance",
 }  # fmt: skip
+ALONE = EVERYTHING - {"backends"}
+"""The sections of a run of one backend."""
 
 
 def test_a_full_run_has_every_section_and_a_passed_verdict(tmp_path: Path) -> None:
@@ -164,7 +166,8 @@ def test_only_the_script_of_the_page_may_run(full: str) -> None:
     *data, (script, attributes) = zip(shown.scripts, shown.all("script"), strict=True)
     assert attributes == {}
     assert all(
-        attributes == {"type": "application/json", "class": "counts"} for _, attributes in data
+        attributes == {"type": "application/json", "class": "matrices-by-epsilon"}
+        for _, attributes in data
     )
     (policy,) = (str(m["content"]) for m in shown.all("meta") if "http-equiv" in m)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -241,26 +244,26 @@ def test_an_empty_run_is_a_page_with_a_failed_verdict() -> None:
     shown = seen(run)
     assert shown.sections == {"provenance"}
     assert "No check was recorded." in shown.text
-    assert "This run holds nothing for: accuracy under attack, thresholds," in shown.text
+    assert "This run holds nothing for: accuracy under attack, example images," in shown.text
 
 
 @pytest.mark.parametrize(
     ("part", "lost"),
     [
-        ("labels", {"confusion", "examples"}),
-        ("predictions", {"confusion"}),
+        ("labels", {"confusion", "classes", "examples"}),
+        ("predictions", {"confusion", "classes"}),
         ("examples/index", {"examples"}),
         ("examples/clean", {"examples"}),
         ("examples/fgsm", set()),
         ("examples/saliency", set()),
         ("saliency/top", set()),
         ("confidence", set()),
-        ("", {"confusion", "examples"}),
+        ("", {"confusion", "classes", "examples"}),
     ],
 )
 def test_absent_arrays_cost_only_what_needs_them(part: str, lost: set[str]) -> None:
     run = synthetic_run(backends=["torch"])
-    assert seen(without(run, part)).sections == EVERYTHING - lost
+    assert seen(without(run, part)).sections == ALONE - lost
 
 
 def test_a_backend_without_arrays_leaves_the_other_its_sections() -> None:
@@ -270,9 +273,11 @@ def test_a_backend_without_arrays_leaves_the_other_its_sections() -> None:
 def test_sections_without_records_are_left_out() -> None:
     run = synthetic_run()
     run.records = [record for record in run.records if record.check == "fgsm"]
-    run.models = []
+    run.models, run.timings = [], []
     shown = seen(without(without(run, "examples"), "saliency"))
-    assert shown.sections == {"accuracy", "thresholds", "confusion", "provenance"}
+    assert shown.sections == {
+        "accuracy", "thresholds", "confusion", "classes", "backends", "provenance",
+    }  # fmt: skip
     assert all(heading for _, heading in shown.headings)
 
 
@@ -316,7 +321,7 @@ def test_arrays_that_do_not_fit_break_nothing(key: str, value: np.ndarray[Any, A
 def test_a_spec_of_another_shape_breaks_nothing(spec: dict[str, Any]) -> None:
     run = synthetic_run(backends=["torch"])
     run.spec = spec
-    assert seen(run).sections == EVERYTHING
+    assert seen(run).sections == ALONE
 
 
 def test_a_training_that_diverged_is_still_drawn() -> None:
@@ -375,12 +380,34 @@ def test_wrong_predictions_are_marked_in_words_and_signs() -> None:
     assert all("change by fgsm at ε = 0.3" in tile.alt for tile in shown.change)
 
 
+def linf(check: str, *epsilons: float) -> list[Record]:
+    return [counted("mlp", "torch", check, 5, 10, epsilon, norm="linf") for epsilon in epsilons]
+
+
 @pytest.mark.parametrize(
-    ("epsilons", "middle"),
-    [([0.0, 0.1, 0.2, 0.3], 0.2), ([0.1, 0.2, 0.3, 0.4], 0.2), ([0.3], 0.3), ([0.0], None)],
+    ("records", "epsilon"),
+    [
+        (linf("fgsm", 0.0, 0.1, 0.2, 0.3), 0.2),
+        (linf("fgsm", 0.1, 0.2, 0.3, 0.4), 0.2),
+        (linf("fgsm", 0.1, 0.2, 0.3) + linf("pgd", 0.1), 0.1),
+        ([*linf("fgsm", 0.1, 0.3), counted("mlp", "torch", "l2", 5, 10, 0.3, norm="l2")], 0.1),
+        (linf("fgsm", 0.0), None),
+    ],
 )
-def test_middle_epsilon(epsilons: list[float], middle: float | None) -> None:
-    assert tables.middle_epsilon(epsilons) == middle
+def test_the_headline_is_where_the_most_attacks_were_measured(
+    records: list[Record], epsilon: float | None
+) -> None:
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="now", records=records)
+    assert tables.headline_epsilon(tables.measurements(run)) == epsilon
+
+
+def test_key_figures_name_the_strongest_attack() -> None:
+    run = synthetic_run(backends=["torch"])
+    run.put(counted("mlp", "torch", "pgd", 6, 60, 0.1, norm="linf"))
+    run.put(counted("mlp", "torch", "pgd-l2", 1, 60, 0.1, norm="l2"))
+    text = " ".join(seen(run).text.split())
+    assert "Key figures at ε = 0.1" in text.replace("\xa0", " ")
+    assert "lowest, pgd 10.0\u202f% 4.7–20.1".replace("\u202f", " ") in text.replace("\u202f", " ")
 
 
 @pytest.mark.parametrize(
@@ -475,5 +502,8 @@ def test_validity_checks_have_a_section_of_their_own() -> None:
                    reason="no logits"))  # fmt: skip
     shown = seen(run)
     assert "validity" in shown.sections
-    (table,) = (rows for rows in shown.tables if rows[1:2] and rows[1][0] == "constant")
-    assert [row[0] for row in table] == ["Check", "constant", "probabilities"]
+    (table,) = (rows for rows in shown.tables if rows[1:2] and rows[1][0].startswith("constant"))
+    assert [row[0].partition("\n")[0].split()[0] for row in table] == [
+        "Check", "constant", "probabilities",
+    ]  # fmt: skip
+    assert "same label" in table[1][0]

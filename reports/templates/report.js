@@ -15,7 +15,7 @@ function showStep(block, epsilon) {
 }
 
 function showCounts(block, epsilon, place) {
-  const stored = block.querySelector("script.counts");
+  const stored = block.querySelector("script.matrices-by-epsilon");
   if (!stored) return;
   const { attack, counts } = JSON.parse(stored.textContent);
   const table = block.querySelector("table.attacked");
