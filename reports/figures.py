@@ -64,6 +64,8 @@ MARKERS = {
 }
 """Matplotlib's markers, and their outlines in the 34 × 14 key of a legend."""
 AXES = {"linf": "ε, the largest change of a pixel", "l2": "ε, the L2 length of the change"}
+REACH = 7.0
+"""Radius in points in which a spot of a chart answers."""
 DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")
 
 
@@ -307,15 +309,24 @@ def inline(figure: Figure, name: str, label: str, spots: Sequence[Spot] = ()) ->
 
 
 def _targets(figure: Figure, spots: Sequence[Spot]) -> list[ElementTree.Element]:
-    """Invisible circles around spots, with a title that browsers show by themselves."""
+    """Invisible circles around spots, with a title that browsers show by themselves.
+
+    Spots so near that one circle would cover the other share one.
+    """
     points = 72 / figure.dpi
-    height, circles = figure.get_figheight() * 72, []
+    height = figure.get_figheight() * 72
+    told: dict[tuple[float, float], list[str]] = {}
     for spot in spots:
-        x, y = figure.axes[0].transData.transform((spot.x, spot.y)) * points
+        x, y = (figure.axes[0].transData.transform((spot.x, spot.y)) * points).tolist()
+        near = next((at for at in told if math.dist(at, (x, y)) <= REACH), (x, y))
+        told.setdefault(near, []).append(spot.text)
+    circles = []
+    for (x, y), texts in told.items():
         circle = ElementTree.Element(
-            "circle", {"class": "spot", "cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": "7"}
+            "circle",
+            {"class": "spot", "cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": f"{REACH:g}"},
         )
-        ElementTree.SubElement(circle, "title").text = spot.text
+        ElementTree.SubElement(circle, "title").text = "\n".join(texts)
         circles.append(circle)
     return circles
 

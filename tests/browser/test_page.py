@@ -1,0 +1,283 @@
+"""What a reader sees: the slider moves, nothing is fetched, and everyone can read it."""
+
+import os
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import METHODS, synthetic_run
+
+from harness.records import Record, counted
+from reports import render, render_all
+from reports.page import Source
+
+HOSTILE = "<script>alert('x')</script>"
+WIDTHS = {"phone": 390, "desktop": 1280}
+
+
+def everything(**parts):
+    """A run with all sections."""
+    run = synthetic_run(**parts)
+    for backend, target in {(r.backend, r.target) for r in run.records}:
+        begin = f"{backend}/{target}"
+        run.arrays[f"{begin}/minimal-epsilon/pgd"] = np.linspace(0.1, 0.6, 60)
+        for name, value in {
+            "index": np.array([0, 1, 58, 59]), "labels": np.zeros(4, np.int16),
+            "clean": np.random.default_rng(0).random((4, 6, 6)),
+            "fallen": np.random.default_rng(1).random((4, 6, 6)),
+        }.items():  # fmt: skip
+            run.arrays[f"{begin}/minimal-epsilon/pgd/extremes/{name}"] = value
+        run.put(counted(target, backend, "pgd", 12, 60, 0.1, norm="linf"))
+        for rule in ("constant", "probabilities"):
+            record = Record(target=target, backend=backend, check=f"validity/{rule}")
+            run.put(record.judged("passed"))
+        for method in METHODS:
+            record = Record(target=target, backend=backend,
+                            check=f"saliency-sanity/{method}/finite")  # fmt: skip
+            run.put(record.judged("passed"))
+    return run
+
+
+def failing():
+    run = everything(backends=["torch"])
+    clean = run.find(("mlp", "torch", "clean", None))
+    run.put(clean.judged("failed", "accuracy 0.5 is below 0.9", (0.9, None)))
+    run.put(Record(target="mlp", backend="torch", check="apgd", epsilon=0.1, status="error",
+                   reason="MemoryError: it broke"))  # fmt: skip
+    run.put(Record(target="mlp", backend="jax", check="clean", status="skipped",
+                   reason="not installed"))  # fmt: skip
+    return run
+
+
+def bare():
+    """Without saliency, training or search."""
+    run = synthetic_run(backends=["numpy"])
+    run.records = [r for r in run.records if not r.check.startswith("saliency")]
+    run.models = []
+    for key in [key for key in run.arrays if "saliency" in key or "/maps/" in key]:
+        del run.arrays[key]
+    return run
+
+
+def hostile():
+    return everything(backends=[HOSTILE], targets=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
+
+
+MADE_UP = {
+    "everything": lambda: [Source(everything())],
+    "failing": lambda: [Source(failing())],
+    "bare": lambda: [Source(bare())],
+    "hostile": lambda: [Source(hostile())],
+    "several": lambda: [Source(everything(), "before"), Source(everything(seed=1), "after")],
+}
+GIVEN = [name for name in os.environ.get("HARNESS_TEST_PAGES", "").split(os.pathsep) if name]
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+
+    @cache
+    def write(name):
+        return (
+            render_all(MADE_UP[name](), folder / f"{name}.html") if name in MADE_UP else Path(name)
+        )
+
+    return write
+
+
+@pytest.fixture
+def opened(chromium, written):
+    """Opens a page; at the end nothing may have been fetched or complained of."""
+    contexts, noise = [], []
+
+    def open_page(name, width=1280, **options):
+        options.setdefault("color_scheme", "light")
+        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "request", lambda r: noise.append(r.url) if r.url[:5] not in ("file:", "data:") else 0
+        )
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        page.goto(written(name).resolve().as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert noise == []
+
+
+every_page = pytest.mark.parametrize("name", [*MADE_UP, *GIVEN])
+
+
+def shown(page, selector):
+    """The text and pictures of what a reader sees of the first match."""
+    return page.locator(selector).first.evaluate(
+        "e => [...e.querySelectorAll('tr')].filter(r => !r.hidden)"
+        ".map(r => [r.innerText, ...[...r.querySelectorAll('img')].map(i => i.src)])"
+    )
+
+
+def move(page, selector, place):
+    page.locator(selector).first.evaluate(
+        "(input, place) => { input.value = place; input.dispatchEvent(new Event('input')); }", place
+    )
+
+
+def test_the_slider_shows_the_same_digits_at_the_chosen_epsilon(opened):
+    page = opened("everything")
+    slider = "#examples .slider input"
+    assert page.locator(slider).first.is_visible()
+    before = shown(page, "#examples table.gallery")
+    assert [row[0].split("\t")[0].strip() for row in before][:3] == [
+        "True class",
+        "clean",
+        "ε\xa0=\xa00.1",
+    ]
+    page.locator(slider).first.press("ArrowRight")
+    after = shown(page, "#examples table.gallery")
+    assert after[2][0].startswith("ε\xa0=\xa00.2")
+    assert [row[1:] for row in (after[0], after[1], after[3])] == [
+        row[1:] for row in (before[0], before[1], before[3])
+    ], "the clean images and the change stay"
+    assert all(old != new for old, new in zip(before[2][1:], after[2][1:], strict=True))
+    assert before[2][0] != after[2][0], "predictions and confidences change"
+    assert page.locator("#examples output").first.inner_text() == "0.2"
+    page.locator(slider).first.press("Home")
+    assert len(shown(page, "#examples table.gallery")) == len(after) - 1, "clean images stand once"
+
+
+def test_confusion_matrices_follow_the_slider_of_the_gallery(opened):
+    page = opened("everything")
+    run = everything()
+    labels = run.arrays["labels"]
+    for place, epsilon in enumerate((0.0, 0.05, 0.1, 0.2, 0.3)):
+        move(page, "#examples .slider input", place)
+        said = run.arrays[f"torch/mlp/fgsm@{epsilon:g}/predictions"]
+        counts = np.zeros((3, 3), int)
+        np.add.at(counts, (labels, said), 1)
+        cells = (
+            page.locator("#confusion table.attacked").first.locator("tbody td").all_inner_texts()
+        )
+        assert cells == [str(count) for count in counts.ravel()]
+        caption = page.locator("#confusion table.attacked caption").first.inner_text()
+        assert f"fgsm at ε = {epsilon:g}" in caption
+        assert f"{100 * (said == labels).mean():.1f}\u202f% right" in caption
+
+
+def test_a_point_of_a_chart_tells_its_values(opened):
+    page = opened("everything")
+    run = everything()
+    told = []
+    for spot in page.locator("#accuracy svg").nth(2).locator(".spot").all():
+        spot.hover()
+        assert page.locator(".tip").is_visible()
+        told += page.locator(".tip").inner_text().split("\n")
+    assert sorted(line.partition(" (")[0] for line in told) == sorted(
+        f"{r.backend} · mlp, ε = {r.epsilon:g}: {100 * r.accuracy:.1f}\u202f%"
+        for r in run.records if r.check == "fgsm"
+    )  # fmt: skip
+    page.locator("h1").hover()
+    assert page.locator(".tip").is_hidden()
+
+
+def test_the_numbers_can_be_taken_from_the_page(opened, tmp_path):
+    page = opened("everything")
+    for name, start in (
+        ("measurements.csv", "target,backend,check,epsilon"),
+        ("run.json", '{"schema"'),
+    ):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name).click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)
+
+
+def test_without_javascript_every_epsilon_is_there(opened):
+    page = opened("everything", java_script_enabled=False)
+    rows = page.locator("#examples table.gallery").first.locator("tr:visible")
+    assert rows.count() == 1 + 5 + 1
+    assert page.locator(".slider:visible").count() == 0
+    assert page.locator("#confusion table.attacked:visible").count() == 1
+
+
+@every_page
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_no_page_is_wider_than_its_window(opened, name, width):
+    page = opened(name, width)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@every_page
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(opened, name, theme):
+    page = opened(name, color_scheme=theme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    serious = [
+        (violation["id"], violation["nodes"][0]["html"][:200], len(violation["nodes"]))
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+    assert found["passes"] is not None
+
+
+@every_page
+def test_no_box_is_empty(opened, name):
+    page = opened(name)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    empty = page.evaluate(
+        "[...document.querySelectorAll("
+        "'section, .block, .scroll, figure, tbody, .cards li, .parts')]"
+        ".filter(e => !e.innerText.trim() || e.getBoundingClientRect().height < 8)"
+        ".map(e => e.outerHTML.slice(0, 200))"
+    )
+    assert empty == []
+    nothing = "[...document.images].filter(i => !i.naturalWidth).map(i => i.alt)"
+    assert page.evaluate(nothing) == []
+
+
+def test_what_looks_like_markup_is_text(opened):
+    page = opened("hostile")
+    assert HOSTILE in page.locator("h1").inner_text()
+    assert HOSTILE in page.locator("#confusion").inner_text()
+    assert page.locator("script").count() == 1 + 1, "the page's own, and the counts of the matrices"
+
+
+def test_chapters_of_several_runs_have_anchors_of_their_own(opened):
+    page = opened("several")
+    links = page.locator("nav a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert len(set(links)) == len(links) > 20
+    for link in links:
+        assert page.locator(link).count() == 1
+    assert page.locator("#run2-examples .slider").first.is_visible()
+
+
+def test_printing_opens_what_is_closed(opened, tmp_path):
+    page = opened("everything")
+    closed = "document.querySelectorAll('details:not([open])').length"
+    before = page.evaluate(closed)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(closed) == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(closed) == before > 0
+
+
+def test_the_file_may_have_any_name(chromium, tmp_path):
+    path = render(synthetic_run(), tmp_path / "<script>alert(1)<&script>.html")
+    page = chromium.new_page()
+    dialogs = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    page.goto(path.as_uri())
+    assert page.locator("h1").inner_text() == "toy"
+    page.close()
+    assert dialogs == []
