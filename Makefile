@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test mnist peers clean
+.PHONY: demo test mnist peers browser clean
 
 ## demo: install, run the digits benchmark in every backend, and say where the report is
 demo: $(VENV)/.all
@@ -21,6 +21,10 @@ mnist: $(VENV)/.tox
 ## peers: agreement with Foolbox, torchattacks, CleverHans and ART on the same networks
 peers: $(VENV)/.tox
 	$(BIN)/tox run -e peers
+
+## browser: the report in a headless Chromium, which must be installed
+browser: $(VENV)/.tox
+	$(BIN)/tox run -e browser
 
 clean:
 	rm -rf $(VENV) .tox build dist results

@@ -230,8 +230,11 @@ def _drawn(folders: list[Path], page: Path) -> list[Run]:
     from reports import render_all
     from reports.page import Source
 
+    where = [folder.resolve() for folder in folders]
+    if twice := next((folder for folder in folders if where.count(folder.resolve()) > 1), None):
+        raise HarnessError(f"{twice}: named twice; name each run once")
     runs = [Run.load(folder) for folder in folders]
-    last = [folder.resolve().name for folder in folders]
+    last = [folder.name for folder in where]
     # By the last part of the path, unless two share it.
     names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
     sources = [

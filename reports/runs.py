@@ -83,7 +83,7 @@ def _beside(
 
 
 def _rows(mine: Sequence[Any]) -> list[Row]:
-    """Clean accuracy and that under attack, in the order of the first run that has it."""
+    """Clean accuracy, and that under each attack by rising epsilon, of all that any run has."""
     cells: dict[tuple[str, str], list[Any | None]] = {}
     for place, frame in enumerate(mine):
         measured = frame[
@@ -93,8 +93,12 @@ def _rows(mine: Sequence[Any]) -> list[Row]:
             # NaN is not equal to itself, so epsilon is compared as it is written.
             blank: list[Any | None] = [None] * len(mine)
             cells.setdefault((row.check, f"{row.epsilon:g}"), blank)[place] = row
+    attacks = list(dict.fromkeys(check for check, _ in cells))
+    in_order = sorted(
+        cells.items(), key=lambda c: (c[0][0] != "clean", attacks.index(c[0][0]), float(c[0][1]))
+    )
     found = []
-    for (check, epsilon), row in cells.items():
+    for (check, epsilon), row in in_order:
         first = row[0]
         changes = [
             None if cell is None or first is None else cell.accuracy - first.accuracy

@@ -365,6 +365,8 @@ WRONG = {
     "backend-of-spec": (["train", "theano.toml"], ["theano"]),
     "data": (["data", "nope"], ["nope", "mnist"]),
     "report-of-nothing": (["report", "nowhere"], ["nowhere", "run.json", "missing"]),
+    "report-of-two-without-a-file": (["report", "half", "damaged"], ["--out", "several runs"]),
+    "report-of-one-twice": (["report", "half", "./half", "--out", "a.html"], ["half", "twice"]),
     "report-of-no-json": (["report", "damaged"], ["damaged", "run.json"]),
     "report-of-another-schema": (["report", "newer"], ["newer", "schema 999", "upgrade"]),
     "report-without-arrays": (["report", "half"], ["half", "arrays.npz"]),

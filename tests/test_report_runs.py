@@ -1,0 +1,210 @@
+"""A page of several runs, and the sections that hold models against each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import synthetic_run
+from test_report import Page, html_of, seen
+
+import reports
+from harness.records import Record, Run, Timing, counted
+from reports import classes, downloads, minimal
+from reports.formats import points
+from reports.page import Source, page
+from reports.stored import Pair
+from reports.tables import measurements
+
+TORCH = Pair("torch", "mlp")
+
+
+def two(**changed: Run) -> Page:
+    runs = {"before": synthetic_run(), "after": synthetic_run(seed=1)} | changed
+    return Page(page([Source(run, name) for name, run in runs.items()]))
+
+
+def plain(table: list[list[str]]) -> list[list[str]]:
+    return [[" ".join(cell.split()) for cell in row] for row in table]
+
+
+def test_several_runs_have_a_chapter_each_with_ids_of_its_own() -> None:
+    shown = two()
+    ids = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    names = {"for", "aria-labelledby"}
+    wanted = {a[n] for _, a in shown.tags for n in names & set(a)}
+    wanted |= {a["href"][1:] for _, a in shown.tags if (a.get("href") or "").startswith("#")}  # type: ignore[index]
+    assert wanted <= set(ids)
+    for chapter in ("run1-", "run2-"):
+        assert {f"{chapter}accuracy", f"{chapter}saliency", f"{chapter}provenance"} <= set(ids)
+    assert [text for level, text in shown.headings if level == 1] == ["2 runs side by side"]
+    assert not shown.open
+
+
+def test_one_run_is_a_page_without_chapters() -> None:
+    assert "side by side" not in seen(synthetic_run()).text
+    named = page([Source(synthetic_run(), "results")])
+    assert named == html_of(synthetic_run())
+
+
+def test_each_run_is_compared_with_the_first() -> None:
+    before, after = synthetic_run(backends=["torch"]), synthetic_run(backends=["torch"])
+    before.put(counted("mlp", "torch", "clean", 54, 60))
+    after.put(counted("mlp", "torch", "clean", 51, 60))
+    before.put(counted("mlp", "torch", "fgsm", 30, 60, 0.1, norm="linf"))
+    after.put(counted("mlp", "torch", "fgsm", 33, 60, 0.1, norm="linf"))
+    after.put(counted("mlp", "torch", "pgd", 6, 60, 0.1, norm="linf"))
+    (table,) = (
+        t for t in two(before=before, after=after).tables if t[0] == ["Check", "before", "after"]
+    )
+    rows = {row[0]: row[1:] for row in plain(table)}
+    assert rows["clean"] == ["90.0 %", "85.0 % −5.0"]
+    assert rows["fgsm, ε = 0.1"] == ["50.0 %", "55.0 % +5.0"]
+    assert rows["pgd, ε = 0.1"] == ["—", "10.0 %"]
+    assert list(rows)[:3] == ["Check", "clean", "fgsm, ε = 0"]
+
+
+def test_runs_of_other_data_say_so() -> None:
+    assert "different data" not in two().text
+    other = synthetic_run(seed=1)
+    other.data_sha256 = "e" * 64
+    assert "different data" in two(after=other).text
+
+
+def test_a_failed_run_fails_the_page() -> None:
+    bad = synthetic_run(seed=1)
+    bad.finished = False
+    assert two(after=bad).text.split()[0] == "FAILED"
+    assert two().text.split()[0] == "PASSED"
+
+
+def test_runs_that_share_no_model_are_still_a_page() -> None:
+    shown = two(after=synthetic_run(backends=["numpy"]))
+    assert "run2-accuracy" in shown.sections
+
+
+def test_backends_are_held_against_each_other() -> None:
+    run = synthetic_run()
+    labels = run.arrays["labels"]
+    wrong = (labels + 1) % 3
+    run.arrays["torch/mlp/clean/predictions"] = labels
+    run.arrays["keras/mlp/clean/predictions"] = np.where(np.arange(60) < 6, wrong, labels)
+    run.put(counted("mlp", "torch", "clean", 60, 60))
+    run.put(counted("mlp", "keras", "clean", 54, 60))
+    run.put(counted("mlp", "torch", "apgd", 6, 60, 0.1, norm="linf"))
+    (table,) = (t for t in seen(run).tables if t[0][-1] == "Agreement")
+    first = plain(table)[1]
+    assert first[0] == "clean"
+    assert [cell.split(" %")[0] for cell in first[1:]] == ["100.0", "90.0", "10.0", "90.0"]
+    assert not any(row[0].startswith("apgd") for row in table), "measured in one backend only"
+
+
+def test_accuracy_by_class_is_counted_by_true_class() -> None:
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="now", classes=("a", "b", "c"))
+    run.arrays["labels"] = np.array([0, 0, 0, 1], dtype=np.int16)
+    run.arrays["torch/mlp/clean/predictions"] = np.array([0, 0, 0, 1], dtype=np.int16)
+    run.arrays["torch/mlp/fgsm@0.1/predictions"] = np.array([0, 1, 1, 2], dtype=np.int16)
+    found = classes.per_class_of(run, TORCH, "fgsm", [0.0, 0.1, 0.2])
+    assert found is not None
+    assert found.epsilons == [0.0, 0.1]
+    assert found.rows == [
+        ("a", 3, [1.0, pytest.approx(1 / 3)]), ("b", 1, [1.0, 0.0]), ("c", 0, [None, None]),
+    ]  # fmt: skip
+
+
+def with_extremes(epsilons: np.ndarray) -> Run:
+    run = synthetic_run(backends=["torch"])
+    begin = "torch/mlp/minimal-epsilon/pgd"
+    run.arrays[begin] = epsilons
+    run.arrays[f"{begin}/extremes/index"] = np.array([2, 0, 1, 3])
+    run.arrays[f"{begin}/extremes/labels"] = np.zeros(4, dtype=np.int16)
+    for name in ("clean", "fallen"):
+        run.arrays[f"{begin}/extremes/{name}"] = np.zeros((4, 6, 6), dtype=np.float32)
+    return run
+
+
+def test_the_most_fragile_and_the_sturdiest_are_shown_with_their_epsilons() -> None:
+    run = with_extremes(np.array([0.2, 0.3, 0.1, np.inf]))
+    (found,) = minimal.extremes_of(run, [TORCH])
+    assert [(one.index, one.epsilon) for one in found.fragile] == [(2, 0.1), (0, 0.2)]
+    assert [(one.index, one.epsilon) for one in found.sturdy] == [(3, np.inf), (1, 0.3)]
+    assert found.sturdy[0].fallen is None
+    tables = [plain(table) for table in seen(run).tables]
+    (fragile,) = (t for t in tables if "ε = 0.100" in t[-1][1])
+    assert "ε = 0.200" in fragile[-1][2]
+    assert any("never fell" in t[-1][1] for t in tables if t[-1][0] == "fallen")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("index", np.array([2, 0, 1, 60])),
+        ("index", np.array([2, 0, 1, 4])),
+        ("labels", np.array([0, 0, 0, 9])),
+        ("clean", np.zeros((4, 6, 6, 3))),
+        ("fallen", np.zeros((3, 6, 6))),
+    ],
+)
+def test_extremes_that_do_not_fit_are_not_shown(name: str, value: np.ndarray) -> None:
+    run = with_extremes(np.array([0.2, 0.3, 0.1, np.inf]))
+    run.arrays[f"torch/mlp/minimal-epsilon/pgd/extremes/{name}"] = value
+    assert minimal.extremes_of(run, [TORCH]) == []
+
+
+def test_speed_is_images_at_each_epsilon_a_second() -> None:
+    run = synthetic_run(backends=["torch"])
+    run.timings = [
+        Timing(target="mlp", backend="torch", check="fgsm", images=7000, epsilons=7, seconds=0.5),
+        Timing(target="mlp", backend="torch", check="clean", images=10, epsilons=1, seconds=0.0),
+    ]
+    (table,) = (t for t in seen(run).tables if t[0][0] == "Measurement")
+    assert plain(table)[1:] == [["fgsm", "98,000 0.50 s"]]
+
+
+def test_the_page_carries_the_records_as_csv_and_the_run_as_json(tmp_path: Path) -> None:
+    run = synthetic_run()
+    run.put(Record(target="mlp", backend="torch", check="pgd", status="error", reason='a, "b"'))
+    csv, document = downloads.downloads_of(run, measurements(run))
+    assert csv.uri.startswith("data:text/csv;base64,")
+    path = tmp_path / "measurements.csv"
+    path.write_bytes(_content(csv))
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    assert len(table) == len(run.records)
+    assert table.iloc[-1]["reason"] == 'a, "b"'
+    assert (table["accuracy"].dropna() <= 1).all()
+    assert Run.model_validate_json(_content(document)).records == run.records
+    assert (csv.size, document.size) == (len(_content(csv)), len(_content(document)))
+
+
+def _content(file: downloads.Download) -> bytes:
+    import base64
+
+    return base64.b64decode(file.uri.partition(",")[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(0.0123, "+1.2"), (-0.05, "−5.0"), (0.0004, "0.0"), (-0.0004, "0.0"), (None, "—")],
+)
+def test_changes_in_points(change: float | None, text: str) -> None:
+    assert points(change) == text
+
+
+def test_points_of_a_chart_that_lie_together_are_told_together() -> None:
+    run = synthetic_run()
+    for backend in ("torch", "keras"):
+        run.put(counted("mlp", backend, "fgsm", 30, 60, 0.1, norm="linf"))
+    titles = re.findall(r"<title>([^<]*, ε = 0\.1: [^<]*)</title>", html_of(run))
+    said = "· mlp, ε = 0.1: 50.0\u202f% (37.7–62.3)"
+    assert f"torch {said}\nkeras {said}" in titles
+
+
+def test_render_all_writes_what_page_gives(tmp_path: Path) -> None:
+    sources = [Source(synthetic_run(), "a"), Source(synthetic_run(seed=1), "b")]
+    out = reports.render_all(sources, tmp_path / "page.html")
+    assert out.read_text(encoding="utf-8") == page(sources)
