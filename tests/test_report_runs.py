@@ -197,11 +197,14 @@ def test_changes_in_points(change: float | None, text: str) -> None:
 
 def test_points_of_a_chart_that_lie_together_are_told_together() -> None:
     run = synthetic_run()
-    for backend in ("torch", "keras"):
-        run.put(counted("mlp", backend, "fgsm", 30, 60, 0.1, norm="linf"))
-    titles = re.findall(r"<title>([^<]*, ε = 0\.1: [^<]*)</title>", html_of(run))
-    said = "· mlp, ε = 0.1: 50.0\u202f% (37.7–62.3)"
-    assert f"torch {said}\nkeras {said}" in titles
+    run.put(counted("mlp", "torch", "fgsm", 30, 60, 0.1, norm="linf"))
+    run.put(counted("mlp", "keras", "fgsm", 31, 60, 0.1, norm="linf"))
+    run.put(counted("mlp", "torch", "fgsm", 30, 60, 0.2, norm="linf"))
+    run.put(counted("mlp", "keras", "fgsm", 40, 60, 0.2, norm="linf"))
+    titles = re.findall(r"<title>([^<]*, ε = 0\.[12]: [^<]*)</title>", html_of(run))
+    told = [[line.partition(" (")[0] for line in title.split("\n")] for title in titles]
+    assert ["torch · mlp, ε = 0.1: 50.0\u202f%", "keras · mlp, ε = 0.1: 51.7\u202f%"] in told
+    assert ["torch · mlp, ε = 0.2: 50.0\u202f%"] in told
 
 
 def test_render_all_writes_what_page_gives(tmp_path: Path) -> None:

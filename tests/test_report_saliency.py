@@ -114,7 +114,7 @@ def test_the_cascade_has_the_correlations_under_its_maps() -> None:
 
 def test_measures_and_covered_pixels_are_tables() -> None:
     run = synthetic_run(backends=["torch"])
-    run.arrays["torch/mlp/saliency/gradient/top/accuracy"] = np.full((2, 5), 0.25)
+    run.arrays["torch/mlp/saliency/gradient/top/accuracy"] = np.full((2, 5), [[0.25], [0.9]])
     run.arrays["torch/mlp/saliency/gradient/least/accuracy"] = np.full((2, 5), 0.75)
     run.arrays["torch/mlp/saliency/random/accuracy"] = np.full((3, 2, 5), 0.5)
     tables = seen(run).tables
