@@ -54,19 +54,22 @@ def run(
         int, typer.Option("-n", metavar="N", min=1, help="Processes (needs pytest-xdist).")
     ] = 1,
     retrain: Retrain = False,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the trainings, instead of the spec's.")
+    ] = None,
 ) -> int:
     """Train or load the models, run the suites, and write run.json and report.html."""
     import pytest
 
     from harness.data import prepare
     from harness.plugin import REFUSED
-    from harness.spec import load_spec, suites_folder
+    from harness.spec import load_spec, seeded, suites_folder
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
-    prepare(load_spec(spec).data.name)
+    prepare(seeded(load_spec(spec), seed).data.name)
     if taken := next((path for path in (out, *out.parents) if path.is_file()), None):
         raise HarnessError(f"--out: {taken} is a file; name a folder")
     suites = suites_folder()
@@ -77,6 +80,7 @@ def run(
     arguments += ["-k", select] if select else []
     arguments += ["-n", str(jobs)] if jobs > 1 else []
     arguments += ["--retrain"] if retrain else []
+    arguments += [f"--seed={seed}"] if seed is not None else []
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")

@@ -21,7 +21,7 @@ import pytest
 from harness.errors import BackendError, DataError, HarnessError
 from harness.records import Record, Run, Status
 from harness.registry import import_together, missing
-from harness.spec import Spec, load_spec
+from harness.spec import Spec, load_spec, seeded
 from harness.text import one_line
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="measure this backend (may be repeated); by default those of the spec that are "
         "installed",
+    )
+    group.addoption(
+        "--seed",
+        dest="robustness_seed",
+        type=int,
+        metavar="N",
+        help="seed of the trainings, instead of the spec's",
     )
     group.addoption(
         "--results",
@@ -329,7 +336,10 @@ def _session(config: pytest.Config) -> Session:
     if SESSION in config.stash:
         return config.stash[SESSION]
     try:
-        spec = load_spec(config.getoption("--spec") or "digits")
+        spec = seeded(
+            load_spec(config.getoption("--spec") or "digits"),
+            config.getoption("robustness_seed"),
+        )
         named = config.getoption("--backend")
         backends = tuple(dict.fromkeys(named or spec.backends))
         absent = {name: reason for name in backends if (reason := missing(name))}

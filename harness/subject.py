@@ -14,7 +14,7 @@ from harness.attacks.iterated import Iterated
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.errors import MeasurementError
 from harness.judge import CLEAN
-from harness.measure import Answers, answers_to, correct_count, sweep
+from harness.measure import Answers, answers_to, correct_count, logits_of, sweep
 from harness.minimal import along_gradient, by_search
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.records import Record, Run, counted
@@ -27,6 +27,9 @@ from harness.saliency.sanity import SanityError
 from harness.spec import MinimalSpec, SaliencySpec
 from harness.text import one_line
 from harness.validity import Evidence, ValidityError
+
+SIGNED = 64
+"""Images by whose logits a model is known again."""
 
 
 class Subject:
@@ -156,6 +159,8 @@ class Subject:
     def _clean(self) -> Answers:
         answers = answers_to(self.model, self.x)
         self._keep(f"{CLEAN}/predictions", answers.labels)
+        logits = logits_of(self.model, self.x[:SIGNED])
+        self._keep("signature", (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
         self._keep("examples/clean/confidence", answers.confidence[self._examples])
         return answers
 
