@@ -360,7 +360,9 @@ class Spec(Part):
     @model_validator(mode="after")
     def _tolerances_are_of_checks(self) -> Spec:
         known = {"clean", *self.attacks} | {
-            f"{name}@{epsilon:g}" for name, sweep in self.attacks.items() for epsilon in sweep.epsilons
+            f"{name}@{epsilon:g}"
+            for name, sweep in self.attacks.items()
+            for epsilon in sweep.epsilons
         }
         for name in self.gate.tolerances:
             if name not in known:
