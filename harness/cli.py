@@ -207,7 +207,7 @@ def gate(
     from harness.gate.baseline import write
     from harness.gate.junit import as_junit
     from harness.gate.markdown import as_markdown
-    from harness.gate.table import print_comparison
+    from harness.gate.table import MARGIN, print_comparison
 
     comparison = compare_with(run_folder, baseline, tolerance=tolerance, backends=backend or ())
     if junit is not None:
@@ -217,7 +217,8 @@ def gate(
     if markdown == "-":
         typer.echo(as_markdown(comparison), nl=False)
     # With Markdown on the output, the table goes where a person still sees it.
-    print_comparison(comparison, Console(stderr=markdown == "-"))
+    width = max(MARGIN, Console().width)
+    print_comparison(comparison, Console(stderr=markdown == "-", width=width))
     return 0 if comparison.passed else 1
 
 

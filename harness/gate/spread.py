@@ -14,7 +14,8 @@ ever fail. Two facts help:
   themselves: the effects are drawn towards each other by the empirical Bayes estimate of Smyth
   2004 (section 6.2), which adds degrees of freedom where they are alike, and none where they are
   not. Checks that rise and fall as one count as one in this: no more degrees are added than
-  (n - 1)·(m - 1), with m the effective number of checks by the correlation of their flips.
+  (n - 1)·(m - 1), with m the effective number of checks. What varies beyond the floor is taken to
+  be common to all of them, so that where seeds matter much, little is added.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def predictions(checks: Sequence[Outcomes]) -> list[Prediction]:
     effects = accuracies.var(axis=1, ddof=1) / floor
     moving = [i for i, outcomes in enumerate(checks) if (outcomes != outcomes[0]).any()]
     prior, added = _prior(effects[moving], runs - 1)
-    added = min(added, (runs - 1) * (_effective([checks[i] for i in moving]) - 1))
+    added = min(added, (runs - 1) * (_effective([checks[i] for i in moving], prior) - 1))
     drawn = (
         prior if np.isinf(added) else (added * prior + (runs - 1) * effects) / (added + runs - 1)
     )
@@ -128,10 +129,11 @@ def _inverse_trigamma(value: float) -> float:
     return float(brentq(lambda x: float(polygamma(1, x)) - value, low, high))
 
 
-def _effective(checks: Sequence[Outcomes]) -> float:
-    """How many checks they amount to, m²/Σρ²: as many if their flips are independent, else fewer.
+def _effective(checks: Sequence[Outcomes], effect: float) -> float:
+    """How many checks they amount to, m²/Σρ²: as many if they vary independently, else fewer.
 
-    ρ is the correlation of the flips over the images that all have.
+    The share of the variance that images flipping on their own explain, 1/effect, is correlated as
+    the flips are, over the images that all have. The rest may be one and the same in all checks.
     """
     if not checks:
         return 1.0
@@ -141,4 +143,5 @@ def _effective(checks: Sequence[Outcomes]) -> float:
     flips = flips[lengths > 0] / lengths[lengths > 0, None]
     if len(flips) == 0:
         return 1.0
-    return len(flips) ** 2 / float(((flips @ flips.T) ** 2).sum())
+    own = 1 / max(1.0, effect)
+    return len(flips) ** 2 / float(((own * (flips @ flips.T) + 1 - own) ** 2).sum())

@@ -15,6 +15,8 @@ STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
      "improved": "green", "new": "cyan", "unchanged": "dim"}
 )  # fmt: skip
+MARGIN = 110
+"""The table is at least so wide, in characters."""
 COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "p", "why")
 
 
