@@ -83,7 +83,8 @@ def predictions(checks: Sequence[Outcomes]) -> list[Prediction]:
     effects = accuracies.var(axis=1, ddof=1) / floor
     moving = [i for i, outcomes in enumerate(checks) if (outcomes != outcomes[0]).any()]
     prior, added = _prior(effects[moving], runs - 1)
-    added = min(added, (runs - 1) * (_effective([checks[i] for i in moving], prior) - 1))
+    effective = max(1.0, _effective([checks[i] for i in moving], prior))
+    added = min(added, (runs - 1) * (effective - 1))
     drawn = (
         prior if np.isinf(added) else (added * prior + (runs - 1) * effects) / (added + runs - 1)
     )

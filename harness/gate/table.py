@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +15,7 @@ STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
      "improved": "green", "new": "cyan", "unchanged": "dim"}
 )  # fmt: skip
-MARGIN = 110
+MARGIN = 140
 """The table is at least so wide, in characters."""
 COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "p", "why")
 
@@ -32,10 +32,9 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     if told:
         table = Table(box=None, pad_edge=False)
         for column in COLUMNS:
-            text = column in ("verdict", "check", "why")
-            table.add_column(
-                column, justify="left" if text else "right", no_wrap=not text, overflow="fold"
-            )
+            justify: JustifyMethod = "left" if column in ("verdict", "check", "why") else "right"
+            # Names stay whole, so that a log can be searched for them.
+            table.add_column(column, justify=justify, no_wrap=column != "why", overflow="fold")
         for row in told:
             style = "bold red" if row.fails else STYLES[row.verdict]
             # Text, since names and reasons may hold brackets, which rich would take for markup.
