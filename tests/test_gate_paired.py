@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gate_runs import run_of
@@ -11,7 +13,7 @@ from scipy.stats import binomtest
 
 from harness.gate import Baseline, compare
 from harness.gate.paired import LEVEL, difference_interval, holm, mcnemar
-from harness.gate.power import detectable_drop, power
+from harness.gate.power import CHANGED, IMAGES, detectable_drop, power
 
 
 def test_the_exact_p_value_is_scipys():
@@ -134,3 +136,14 @@ def test_the_detectable_drop_is_the_smallest_that_is_caught():
 def test_a_drop_needs_as_many_images_to_change():
     with pytest.raises(ValueError, match=r"not 0\.01"):
         power(0.02, 100, 0.01)
+
+
+def test_the_documented_table_is_the_computed_one():
+    text = (Path(__file__).parent.parent / "docs" / "gate.md").read_text(encoding="utf-8")
+    table = text.partition("| images | 0.5 %")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) == len(IMAGES)
+    for images, line in zip(IMAGES, table, strict=True):
+        first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        drops = [detectable_drop(images, share) for share in CHANGED]
+        assert first == f"{images:,}"
+        assert cells == ["-" if drop is None else f"{100 * drop:.2f}" for drop in drops]
