@@ -216,8 +216,9 @@ def test_the_example_of_the_readme_gates_a_model_of_ones_own(name, tmp_path, mon
         gate(Path("results"), Path("baselines/my-model"))
 
 
-def test_the_commands_of_the_readme_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_commands_of_the_documentation_exist():
+    pages = (ROOT / "README.md", ROOT / "docs" / "gate.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     for verb in (("gate",), ("baseline", "accept"), ("baseline", "add"), ("baseline", "power")):
         assert f"harness {' '.join(verb)}" in text

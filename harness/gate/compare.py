@@ -92,6 +92,7 @@ def gate(
         RunError: The run or the baseline cannot be read, or they cannot be compared.
         HarnessError: The tolerance is not in [0, 1], or a backend is in neither.
     """
+    _check(tolerance)
     run, baseline = Run.load(folder), read(path)
     if not incomplete(run) and (reason := changes(run, baseline)):
         again = command("accept", folder, path)
@@ -120,7 +121,10 @@ def compare(
         RunError: They are of different specs or data.
         HarnessError: The tolerance is not in [0, 1], or a backend is in neither.
     """
-    settings = _settings(run, tolerance)
+    _check(tolerance)
+    settings = run.gate
+    if tolerance is not None:
+        settings = settings.model_copy(update={"tolerance": tolerance})
     broken = incomplete(run)
     if broken:
         return Comparison((), False, f"failed: {broken}")
@@ -148,13 +152,10 @@ def compare(
     return Comparison(rows, passed, f"{'passed' if passed else 'failed'}: {summary}", notes)
 
 
-def _settings(run: Run, tolerance: float | None) -> GateSettings:
-    """The run's settings; written this way around, a tolerance of NaN is refused too."""
-    if tolerance is None:
-        return run.gate
-    if not 0.0 <= tolerance <= 1.0:
+def _check(tolerance: float | None) -> None:
+    """Refuse a tolerance that is no fraction; written this way around, NaN is refused too."""
+    if tolerance is not None and not 0.0 <= tolerance <= 1.0:
         raise HarnessError(f"tolerance {tolerance:g}: give a fraction of the images, 0 to 1")
-    return run.gate.model_copy(update={"tolerance": tolerance})
 
 
 def _way(run: Run, baseline: Baseline, model: Model, add: str) -> _Way:
