@@ -142,8 +142,8 @@ def compare(
     models = dict.fromkeys((key[1], key[0]) for key in keys)
     ways = {model: _way(run, baseline, model, add) for model in models}
     rows = _rows(run, ways, keys, settings)
-    measured = {(r.backend, r.target) for r in run.records if accuracy(r) is not None}
-    notes = tuple(way.note for model, way in ways.items() if model in measured)
+    tested = {(row.key[1], row.key[0]) for row in rows if row.p_value is not None}
+    notes = tuple(way.note for model, way in ways.items() if model in tested)
     passed = not any(row.fails for row in rows)
     counts = Counter(row.outcome for row in rows)
     summary = ", ".join(
