@@ -313,6 +313,15 @@ def test_an_accuracy_whose_outcomes_are_not_there_or_contradict_it_is_incomparab
     assert "499 of 1000 predictions are right, but 500" in row.detail
 
 
+def test_a_check_that_not_every_accepted_run_has_is_incomparable():
+    baseline = Baseline.of(
+        run_of({"clean": HALF, "fgsm@0.1": HALF}, model=3.0), run_of({"clean": HALF}, model=4.0)
+    )
+    comparison = compare(run_of({"clean": HALF, "fgsm@0.1": HALF}), baseline)
+    row = row_of(comparison, "torch mlp fgsm eps=0.1")
+    assert (row.verdict, row.detail) == ("incomparable", "only in 1 of the 2 accepted runs")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

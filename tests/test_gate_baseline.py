@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,6 +63,16 @@ def test_outcomes_come_back_as_they_were(outcomes):
 def test_outcomes_that_are_damaged_are_refused(text, count, words):
     with pytest.raises(ValueError, match=words):
         unpack(text, count)
+
+
+def test_outcomes_that_would_fill_the_memory_are_not_inflated():
+    text = pack(np.zeros(10**8, bool))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="not those of 8 images"):
+        unpack(text, 8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_outcomes_are_compact():
