@@ -46,6 +46,7 @@ class Bench:
         self.retrain = retrain
         self.while_training = while_training
         self.run = new_run(spec.model_dump(mode="json"))
+        self.run.gate = spec.gate
         self._subjects: dict[tuple[str, str], Subject] = {}
         self._cases: dict[tuple[str, str], Case] = {}
         self._evidence: dict[tuple[str, str], Evidence] = {}

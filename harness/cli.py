@@ -57,19 +57,22 @@ def run(
         int, typer.Option("-n", metavar="N", min=1, help="Processes (needs pytest-xdist).")
     ] = 1,
     retrain: Retrain = False,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the trainings, instead of the spec's.")
+    ] = None,
 ) -> int:
     """Train or load the models, run the suites, and write run.json and report.html."""
     import pytest
 
     from harness.data import prepare
     from harness.plugin import REFUSED
-    from harness.spec import load_spec, suites_folder
+    from harness.spec import load_spec, seeded, suites_folder
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
-    prepare(load_spec(spec).data.name)
+    prepare(seeded(load_spec(spec), seed).data.name)
     if taken := next((path for path in (out, *out.parents) if path.is_file()), None):
         raise HarnessError(f"--out: {taken} is a file; name a folder")
     suites = suites_folder()
@@ -80,6 +83,7 @@ def run(
     arguments += ["-k", select] if select else []
     arguments += ["-n", str(jobs)] if jobs > 1 else []
     arguments += ["--retrain"] if retrain else []
+    arguments += [f"--seed={seed}"] if seed is not None else []
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")
@@ -188,19 +192,107 @@ def report(
 @app.command()
 def gate(
     run_folder: RunFolder,
-    baseline: Annotated[Path, typer.Option(metavar="FILE", help="The accepted baseline.")],
+    baseline: Annotated[
+        Path, typer.Option(metavar="PATH", help="A folder of baselines (the newest counts) or one.")
+    ],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", metavar="NAME", help="Compare this one only; may be repeated."),
+    ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Accuracy that may be lost, as a fraction.")
-    ] = 0.005,
-    update: Annotated[bool, typer.Option(help="Accept this run as the new baseline.")] = False,
+        float | None,
+        typer.Option(help="Accuracy that may be lost, as a fraction, instead of the spec's."),
+    ] = None,
+    markdown: Annotated[
+        str, typer.Option(metavar="FILE", help="Write a summary as Markdown; - is the output.")
+    ] = "",
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")
+    ] = None,
 ) -> int:
     """Compare a stored run with a baseline; exit code 1 if something got worse or vanished."""
-    from harness.gate import gate as compare_with
-    from harness.gate_table import print_comparison
+    from rich.console import Console
 
-    comparison = compare_with(run_folder, baseline, tolerance=tolerance, update=update)
-    print_comparison(comparison)
+    from harness.gate import gate as compare_with
+    from harness.gate.baseline import write
+    from harness.gate.junit import as_junit
+    from harness.gate.markdown import as_markdown
+    from harness.gate.table import MARGIN, print_comparison
+
+    comparison = compare_with(run_folder, baseline, tolerance=tolerance, backends=backend or ())
+    if junit is not None:
+        write(junit, as_junit(comparison))
+    if markdown and markdown != "-":
+        write(Path(markdown), as_markdown(comparison))
+    if markdown == "-":
+        typer.echo(as_markdown(comparison), nl=False)
+    # With Markdown on the output, the table goes where a person still sees it.
+    width = max(MARGIN, Console().width)
+    print_comparison(comparison, Console(stderr=markdown == "-", width=width))
     return 0 if comparison.passed else 1
+
+
+accepted = typer.Typer(
+    no_args_is_help=True, help="Accept runs as the baselines that the gate compares with."
+)
+app.add_typer(accepted, name="baseline")
+BaselinePath = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Folder of baselines (default: suites/baselines/SPEC)."),
+]
+
+
+@accepted.command("accept")
+def baseline_accept(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
+    """Make a run the new baseline, under the next number."""
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    written = store.accept(run, baseline or store.default_path(run))
+    typer.echo(f"accepted: {written} (review {written.with_suffix('.txt')})")
+    return 0
+
+
+@accepted.command("add")
+def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
+    """Add a run of retrained models to the current baseline, which then knows their spread."""
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    written = store.add(run, baseline or store.default_path(run))
+    typer.echo(f"added: {written} (review {written.with_suffix('.txt')})")
+    return 0
+
+
+@accepted.command("show")
+def baseline_show(
+    baseline: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A folder of baselines, or one.")
+    ],
+) -> int:
+    """Print a baseline as a table."""
+    from harness.gate import store
+
+    typer.echo(store.summary(store.read(baseline)), nl=False)
+    return 0
+
+
+@accepted.command("power")
+def baseline_power(
+    checks: Annotated[int, typer.Option(min=1, help="How many checks are compared.")] = 30,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Accuracy that may be lost, as a fraction.")
+    ] = 0.005,
+) -> int:
+    """Print which drop the gate sees, by number of images and share of changed outcomes."""
+    from rich.console import Console
+
+    from harness.gate.power import power_table
+
+    Console().print(power_table(checks, tolerance))
+    return 0
 
 
 def main() -> None:

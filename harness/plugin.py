@@ -21,11 +21,12 @@ import pytest
 from harness.errors import BackendError, DataError, HarnessError
 from harness.records import Record, Run, Status
 from harness.registry import import_together, missing
-from harness.spec import Spec, load_spec
+from harness.spec import Spec, load_spec, seeded
 from harness.text import one_line
 
 if TYPE_CHECKING:
     from harness.bench import Bench
+    from harness.gate.session import SessionGate
     from harness.target import Target
 
 REFUSED = 64
@@ -52,11 +53,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "installed",
     )
     group.addoption(
+        "--seed",
+        dest="robustness_seed",
+        type=int,
+        metavar="N",
+        help="seed of the trainings, instead of the spec's",
+    )
+    group.addoption(
         "--results",
         dest="robustness_results",
         metavar="DIR",
         default="results",
         help="where run.json and arrays.npz are written (default: results)",
+    )
+    group.addoption(
+        "--baseline",
+        dest="robustness_baseline",
+        metavar="PATH",
+        help="fail if the run is worse than this baseline: a file, or a folder of numbered ones",
     )
     group.addoption(
         "--retrain",
@@ -77,6 +91,8 @@ class Session:
     retrain: bool
     worker: str
     uncaptured: Callable[[], AbstractContextManager[None]]
+    named: tuple[str, ...] = ()
+    gate: SessionGate | None = None
     bench: Bench | None = None
     targets: dict[tuple[str, str], Target] = field(default_factory=dict)
     epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
@@ -262,7 +278,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     state = session.config.stash[SESSION]
     parts = sorted((state.results / PARTS).glob("*/run.json")) if not state.worker else []
-    if state.bench is None and not parts:
+    if state.bench is None and not parts and (state.gate is None or state.worker):
         return
     run: Run = state.open_bench().run
     for part in parts:
@@ -274,6 +290,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     told = exitstatus == 0 or any(r.status in ("failed", "error") for r in run.records)
     run.finished = exitstatus in (0, 1) and told and not stopped
     state.save()
+    if state.gate and not state.worker:
+        session.exitstatus = state.gate.close(run, state.named, exitstatus)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -293,6 +311,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             console.print(table)
         terminalreporter.write(captured.get())
     terminalreporter.line(f"run: {state.results / 'run.json'}")
+    if state.gate:
+        state.gate.show(terminalreporter)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -317,7 +337,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _announced(config: pytest.Config) -> bool:
     """Whether the command line says that suites are run; others are found when collected."""
-    if config.getoption("--spec") or config.getoption("--backend"):
+    if any(config.getoption(option) for option in ("--spec", "--backend", "--baseline")):
         return True
     start = config.invocation_params.dir
     paths = [(start / argument.partition("::")[0]).resolve() for argument in config.args]
@@ -329,7 +349,13 @@ def _session(config: pytest.Config) -> Session:
     if SESSION in config.stash:
         return config.stash[SESSION]
     try:
-        spec = load_spec(config.getoption("--spec") or "digits")
+        gate = _gate(config)
+        of = gate.baseline.spec if gate else "digits"
+        spec = seeded(
+            load_spec(config.getoption("--spec") or of), config.getoption("robustness_seed")
+        )
+        if gate:
+            gate.expect(spec.name)
         named = config.getoption("--backend")
         backends = tuple(dict.fromkeys(named or spec.backends))
         absent = {name: reason for name in backends if (reason := missing(name))}
@@ -351,8 +377,19 @@ def _session(config: pytest.Config) -> Session:
         retrain=config.getoption("--retrain"),
         worker=worker,
         uncaptured=_uncaptured(config),
+        named=tuple(named or ()),
+        gate=gate,
     )
     return session
+
+
+def _gate(config: pytest.Config) -> SessionGate | None:
+    """The baseline that the session is held against; without one the gate is not imported."""
+    if not config.getoption("robustness_baseline"):
+        return None
+    from harness.gate.session import SessionGate
+
+    return SessionGate.of(config)
 
 
 def _uncaptured(config: pytest.Config) -> Callable[[], AbstractContextManager[None]]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from harness.errors import RunError
+from harness.gate_settings import GateSettings
 from harness.protocol import NormName
 from harness.spec import first_problem
 from harness.statistics import wilson
@@ -195,6 +196,8 @@ class Run(BaseModel):
 
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int16, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
+    - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
+      which a model is known again;
     - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images falls,
       (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
       fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and
@@ -234,6 +237,7 @@ class Run(BaseModel):
     spec: dict[str, Any]
     spec_sha256: str
     data_sha256: str
+    gate: GateSettings = GateSettings()
     classes: tuple[str, ...] = ()
     commit: str | None = None
     dirty: bool | None = None

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from harness import registry
 from harness.attacks import make_attack
 from harness.errors import SpecError
+from harness.gate_settings import GateSettings
 from harness.protocol import Attack
 from harness.recipes import RECIPES
 from harness.saliency.methods import METHODS
@@ -316,7 +317,7 @@ class GridSpec(Part):
 class Spec(Part):
     """One benchmark: data, targets, attacks and expectations.
 
-    The grid changes no measurement, so it is in no dump of the spec and not in its hash.
+    Grid and gate change no measurement, so they are in no dump of the spec and not in its hash.
     """
 
     name: str
@@ -329,6 +330,7 @@ class Spec(Part):
     minimal: MinimalSpec = MinimalSpec()
     targets: Annotated[dict[str, TargetSpec], Field(min_length=1)]
     grid: GridSpec | None = Field(default=None, exclude=True)
+    gate: GateSettings = Field(default=GateSettings(), exclude=True)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Spec:
@@ -353,6 +355,21 @@ class Spec(Part):
                 for epsilon in ranges:
                     if epsilon not in self.attacks[attack].epsilons:
                         raise ValueError(f"{where}: epsilon {epsilon:g} is not in the sweep")
+        return self
+
+    @model_validator(mode="after")
+    def _tolerances_are_of_checks(self) -> Spec:
+        known = {"clean", *self.attacks} | {
+            f"{name}@{epsilon:g}"
+            for name, sweep in self.attacks.items()
+            for epsilon in sweep.epsilons
+        }
+        for name in self.gate.tolerances:
+            if name not in known:
+                raise ValueError(
+                    f"gate.tolerances.{name}: no such check; use clean, the name of an attack, or "
+                    "ATTACK@EPSILON with an epsilon of its sweep"
+                )
         return self
 
     @model_validator(mode="after")
@@ -423,6 +440,19 @@ def parse_spec(text: str, source: str) -> Spec:
         raise SpecError(f"{source}: {first_problem(error)}") from error
     except ValueError as error:  # besides TOMLDecodeError that of an integer of 5,000 digits
         raise SpecError(f"{source}: not valid TOML: {one_line(error)}") from error
+
+
+def seeded(spec: Spec, seed: int | None) -> Spec:
+    """The spec with another seed of its trainings; the same one if None.
+
+    Raises:
+        SpecError: The seed is not one.
+    """
+    if seed is None:
+        return spec
+    if not 0 <= seed < 2**32:
+        raise SpecError(f"--seed: {seed} is not from 0 to 2**32 - 1")
+    return spec.model_copy(update={"seed": seed})
 
 
 def first_problem(error: ValidationError) -> str:

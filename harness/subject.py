@@ -16,7 +16,7 @@ from harness.attacks.iterated import Iterated
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.errors import MeasurementError
 from harness.judge import CLEAN
-from harness.measure import Answers, answers_to, correct_count, sweep
+from harness.measure import Answers, answers_to, correct_count, logits_of, sweep
 from harness.minimal import Fallen, along_gradient, by_search
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.records import Record, Run, Timing, counted
@@ -34,6 +34,8 @@ EXTREMES = 6
 """How many of the most fragile images, and of the sturdiest, are kept."""
 FEW = 3
 """Examples whose maps are kept for each model of the cascade."""
+SIGNED = 64
+"""Images by whose logits a model is known again."""
 
 
 class Subject:
@@ -174,6 +176,8 @@ class Subject:
         with self._timed(CLEAN, len(self.x)):
             answers = answers_to(self.model, self.x)
         self._keep(f"{CLEAN}/predictions", answers.labels)
+        logits = logits_of(self.model, self.x[:SIGNED])
+        self._keep("signature", (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
         self._keep("examples/clean/confidence", answers.confidence[self._examples])
         return answers
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import sklearn.datasets  # noqa: F401  # not in the time of the first test
 from tiny_spec import tiny_spec
@@ -102,7 +103,7 @@ def loaded_by(module, *arguments, cwd):
 def test_help_answers_without_importing_anything_slow(tmp_path):
     packages, done = loaded_by("harness", "--help", cwd=tmp_path)
     assert done.code == 0
-    for name in ("run", "train", "search", "data", "report", "gate"):
+    for name in ("run", "train", "search", "data", "report", "gate", "baseline"):
         assert re.search(rf"\b{name}\b", done.out)
     assert not packages & (FRAMEWORKS | SLOW | {"backends", "pytest", "reports", "suites"})
     assert "harness" in packages
@@ -319,28 +320,35 @@ def test_the_report_of_a_run_that_failed_is_still_a_report(command, finished, tm
 # harness gate
 
 
-def test_a_baseline_is_written_then_accepted_then_held(command, finished, tmp_path):
+def test_a_run_is_accepted_then_held(command, finished, tmp_path):
     folder = finished[0] / "out"
-    gate = ("gate", folder, "--baseline", "baseline.json")
-    first = command(*gate)
-    assert first.code == 1
-    assert "--update" in first.out
-    assert (tmp_path / "baseline.json").is_file()
-    assert command(*gate).code == 1  # nobody has accepted it yet
-    assert command(*gate, "--update").code == 0
+    gate = ("gate", folder, "--baseline", "baselines")
+    assert "harness baseline accept RUN --baseline baselines" in command(*gate).line
+    assert not (tmp_path / "baselines").exists()
+    assert command("baseline", "accept", folder, "--baseline", "baselines").code == 0
     held = command(*gate)
     assert held.code == 0
     assert "passed" in held.out
 
     run = Run.load(folder)
     (clean,) = [record for record in run.records if record.check == "clean"]
-    run.put(clean.model_copy(update={"accuracy": clean.accuracy - 0.1, "correct": None}))
+    right = np.flatnonzero(run.arrays["numpy/mlp/clean/predictions"] == run.arrays["labels"])
+    run.arrays["numpy/mlp/clean/predictions"][right[:20]] = -1
+    correct = clean.correct - 20
+    run.put(clean.model_copy(update={"accuracy": correct / clean.total, "correct": correct}))
     run.save(tmp_path / "worse")
-    worse = ("gate", "worse", "--baseline", "baseline.json")
+    worse = ("gate", "worse", "--baseline", "baselines")
     done = command(*worse)
     assert done.code == 1
     assert "regressed" in done.out
     assert command(*worse, "--tolerance", "0.2").code == 0
+
+
+def test_a_seed_of_the_command_line_is_the_runs(command, finished, tmp_path, spec):
+    done = command("run", spec, "--seed", "5", "--out", "other", "-k", "clean")
+    assert done.code == 0, done
+    assert Run.load(tmp_path / "other").spec["seed"] == 5
+    assert "--seed: -1" in command("run", spec, "--seed", "-1").line
 
 
 # Wrong requests

@@ -104,6 +104,7 @@ def test_a_run_holds_exactly_the_arrays_that_it_documents():
     m = (CLASSES,)
     expected = {
         "clean/predictions": (np.int16, (N,)),
+        "signature": (np.float32, (N,)),
         "examples/index": (np.int64, m),
         "examples/clean": (np.float32, (*m, *SHAPE)),
         "examples/clean/confidence": (np.float32, m),

@@ -1,0 +1,173 @@
+"""The gate's outcome for people and machines: the terminal, Markdown, JUnit XML, the command."""
+
+from __future__ import annotations
+
+import io
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from gate_runs import changed, right, run_of, status_record
+from rich.console import Console
+
+from harness import cli
+from harness.gate import Baseline, compare, store
+from harness.gate.junit import as_junit
+from harness.gate.markdown import as_markdown
+from harness.gate.power import detectable_drop, power_table
+from harness.gate.table import print_comparison
+
+HALF = right(500)
+OLD = {"clean": HALF, "fgsm@0.1": HALF, "fgsm@0.2": HALF}
+NEW = {"clean": changed(HALF, 0, 40), "fgsm@0.1": HALF, "fgsm@0.2": changed(HALF, 90, 5)}
+NASTY = "shape [red](3, 4)[/nonsense] <b>|x\x00"
+
+
+def compared(*records):
+    return compare(run_of(NEW, *records, model=2.0), Baseline.of(run_of(OLD)))
+
+
+def printed(comparison, width=160):
+    stream = io.StringIO()
+    print_comparison(comparison, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_the_table_shows_what_moved_worst_first_and_the_message():
+    text = printed(compared())
+    assert text.index("regressed") < text.index("improved")
+    for words in ("torch mlp fgsm eps=0.2", "50.00%", "41.50%", "-8.50", "+4.00", "90 images lost"):
+        assert words in text
+    assert "eps=0.1" not in text
+    assert text.endswith("failed: 1 regressed, 1 improved, 1 unchanged\n")
+
+
+def test_names_and_reasons_with_brackets_are_shown_as_they_are():
+    text = printed(compared(status_record("error", "shape [red](3, 4)[/nonsense]")), 240)
+    assert "error: shape [red](3, 4)[/nonsense]" in text
+
+
+def test_a_command_in_a_note_is_not_broken_across_lines():
+    comparison = compared()
+    assert "`harness baseline add RUN" in comparison.notes[0]
+    assert comparison.notes[0] in printed(comparison, width=40)
+
+
+def test_markdown_has_a_table_that_nothing_in_it_can_break():
+    text = as_markdown(compared(status_record("error", NASTY)))
+    lines = text.splitlines()
+    assert lines[0] == "### Robustness gate ❌"
+    assert "failed: 2 regressed, 1 improved, 1 unchanged" in lines
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 3
+    assert {line.replace("\\|", "").count("|") for line in table} == {9}
+    assert "<b>" not in text
+    assert "✅" in as_markdown(compare(run_of(OLD), Baseline.of(run_of(OLD))))
+
+
+def test_markdown_has_a_bounded_length():
+    old = {f"fgsm@{n}": HALF for n in range(1, 150)}
+    text = as_markdown(compare(run_of({"clean": HALF}), Baseline.of(run_of(old))))
+    assert text.endswith("and 50 more\n")
+
+
+def test_junit_is_xml_with_a_failure_for_each_check_that_fails():
+    suite = ElementTree.fromstring(as_junit(compared(status_record("error", NASTY))))  # noqa: S314
+    assert suite.tag == "testsuite"
+    cases = {(c.get("classname"), c.get("name")): c for c in suite.iter("testcase")}
+    assert len(cases) == int(suite.get("tests")) == 5
+    failed = {key for key, case in cases.items() if case.find("failure") is not None}
+    assert failed == {
+        ("gate", "gate"), ("torch.mlp", "fgsm eps=0.2"), ("torch.mlp", "conformance/batch-split"),
+    }  # fmt: skip
+    assert int(suite.get("failures")) == 3
+    failure = cases["torch.mlp", "fgsm eps=0.2"].find("failure")
+    assert failure.get("message") == "regressed: 90 images lost and 5 gained of 1000"
+    assert "points: -8.50" in failure.text
+
+
+def test_junit_of_a_gate_that_passes_has_no_failure():
+    text = as_junit(compare(run_of(OLD), Baseline.of(run_of(OLD))))
+    suite = ElementTree.fromstring(text)  # noqa: S314
+    assert suite.get("failures") == "0"
+    assert not list(suite.iter("failure"))
+
+
+def test_the_table_of_detectable_drops():
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(power_table(30, 0.005, images=(100, 7000)))
+    lines = [line.strip("│").split("│") for line in stream.getvalue().splitlines()]
+    hundred, thousands = ([cell.strip() for cell in line] for line in lines[-3:-1])
+    assert hundred == ["100", "-", "-", "-", "-", "-"]
+    assert thousands[:2] == ["7,000", "-"]
+    assert float(thousands[3]) == pytest.approx(100 * detectable_drop(7000, 0.02), abs=0.005)
+
+
+# The command
+
+
+@pytest.fixture
+def command(capfd, monkeypatch, tmp_path):
+    """Run the command where a baseline and two runs lie; gives code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    run_of(OLD).save(tmp_path / "same")
+    run_of(NEW, model=2.0).save(tmp_path / "worse")
+    store.accept(run_of(OLD), tmp_path / "suites" / "baselines" / "digits")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+PATH = ("--baseline", "suites/baselines/digits")
+
+
+def test_exit_codes(command):
+    assert command("gate", "same", *PATH)[0] == 0
+    assert command("gate", "worse", *PATH)[0] == 1
+    assert command("gate", "worse", *PATH, "--tolerance", "0.2")[0] == 0
+    same = ("same", *PATH)
+    for wrong in (
+        ("nowhere", *PATH), ("same", "--baseline", "none"), (*same, "--backend", "theano"),
+        (*same, "--tolerance", "7"),
+    ):  # fmt: skip
+        code, out, err = command("gate", *wrong)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_the_summary_goes_where_it_is_asked_for(command, tmp_path):
+    code, out, err = command("gate", "worse", *PATH, "--markdown", "-", "--junit", "a/gate.xml")
+    assert code == 1
+    assert out.startswith("### Robustness gate ❌")
+    assert "regressed" in err
+    assert ElementTree.parse(tmp_path / "a" / "gate.xml").getroot().get("failures") == "2"  # noqa: S314
+    code, out, _ = command("gate", "same", *PATH, "--markdown", "summary.md")
+    assert "passed: 3 unchanged" in out
+    assert (
+        (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("### Robustness gate ✅")
+    )
+
+
+def test_baselines_are_accepted_added_to_and_shown(command, tmp_path):
+    code, out, _ = command("baseline", "add", "worse")  # the spec says where its baselines lie
+    assert code == 0
+    assert "suites/baselines/digits/0001.json" in out
+    code, out, _ = command("baseline", "show", "suites/baselines/digits")
+    assert (code, out) == (0, (tmp_path / "suites/baselines/digits/0001.txt").read_text())
+    assert "run 2" in out
+    assert command("baseline", "accept", "worse")[0] == 0
+    assert (tmp_path / "suites/baselines/digits/0002.json").is_file()
+    code, _, err = command("baseline", "add", "worse")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "is the model of run 1" in err
+
+
+def test_the_power_table_is_a_command(command):
+    code, out, _ = command("baseline", "power", "--checks", "1", "--tolerance", "0.01")
+    assert code == 0
+    assert "1 checks, tolerance 1 points" in " ".join(out.split())
