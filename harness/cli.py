@@ -180,12 +180,15 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The file to write (default: report.html in the folder).")
     ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Hold the runs against this baseline too.")
+    ] = None,
 ) -> int:
-    """Draw the report of stored runs; nothing is rerun."""
+    """Draw the report of stored runs; nothing is rerun. It says, but does not judge."""
     folders = run_folders or [Path("results")]
     if out is None and len(folders) > 1:
         raise HarnessError("--out: name the file to write; several runs belong to no one folder")
-    _drawn(folders, out or folders[0] / "report.html")
+    _drawn(folders, out or folders[0] / "report.html", baseline)
     return 0
 
 
@@ -315,8 +318,9 @@ def _report_of(folder: Path, page: Path) -> int:
     return 0 if stored.verdict == "passed" else 1
 
 
-def _drawn(folders: list[Path], page: Path) -> list[Run]:
+def _drawn(folders: list[Path], page: Path, baseline: Path | None = None) -> list[Run]:
     """Draw stored runs on one page, say where it is, and return them."""
+    from harness.gate import gate as compare_with
     from harness.records import Run
     from harness.search_result import search_beside
     from reports import render_all
@@ -330,7 +334,12 @@ def _drawn(folders: list[Path], page: Path) -> list[Run]:
     # By the last part of the path, unless two share it.
     names = last if len(set(last)) == len(last) else [str(folder) for folder in folders]
     sources = [
-        Source(run, name, search_beside(run, folder))
+        Source(
+            run,
+            name,
+            search_beside(run, folder),
+            compare_with(folder, baseline) if baseline else None,
+        )
         for run, name, folder in zip(runs, names, folders, strict=True)
     ]
     typer.echo(f"report: {render_all(sources, page).resolve()}")

@@ -47,9 +47,11 @@ def words(name: str) -> str:
     return name.replace("-x-", " × ").replace("-", " ").replace("_", " ")
 
 
-def points(change: float | None) -> str:
+def points(change: float | None, digits: int = 1) -> str:
     """A change of an accuracy in percentage points: ``+0.4``, ``−1.2`` or ``0.0``."""
     if change is None or not math.isfinite(change):
         return NOTHING
-    rounded = round(100 * change, 1)
-    return "0.0" if rounded == 0 else f"{rounded:+.1f}".replace("-", "−")
+    rounded = round(100 * change, digits)
+    return (
+        f"{abs(rounded):.{digits}f}" if rounded == 0 else f"{rounded:+.{digits}f}".replace("-", "−")
+    )

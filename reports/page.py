@@ -14,11 +14,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from harness.gate import Comparison
 from harness.records import ModelInfo, Run, replacing
 from harness.search_result import SearchResult
 from reports import (
     attacks,
     backends,
+    baseline,
     classes,
     downloads,
     figures,
@@ -46,11 +48,13 @@ class Source:
         run: What was measured.
         name: What the run is called where there are several.
         search: A search over the grid of its spec, which gets a section.
+        comparison: The run held against a baseline, likewise.
     """
 
     run: Run
     name: str = ""
     search: SearchResult | None = None
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class Chapter:
     Attributes:
         name: What the run is called where there are several.
         prefix: What the ids of its sections begin with.
-        verdict: ``passed`` or ``failed``.
+        verdict: ``failed`` if a check of the run or its comparison with a baseline failed, else
+            ``passed``.
         title: Name of the spec.
         sections: Those that are there.
         body: Their HTML.
@@ -140,14 +145,14 @@ def _environment() -> jinja2.Environment:
 
 
 def _chapter(source: Source, prefix: str) -> Chapter:
-    content = _content(source.run, source.search)
+    content = _content(source)
     sections = _sections(content)
     body = _environment().get_template("run.html.jinja").render(
         content | {"sections": sections, "name": source.name if prefix else ""}
     )  # fmt: skip
     shown = [section for section in sections if section.present]
     return Chapter(
-        source.name, prefix, source.run.verdict, content["title"], shown,
+        source.name, prefix, content["verdict"], content["title"], shown,
         Markup(_distinct(body, prefix) if prefix else body),  # noqa: S704  (a template escaped it)
     )  # fmt: skip
 
@@ -161,8 +166,10 @@ def _distinct(body: str, prefix: str) -> str:
     return re.sub(r'(href="#|url\(#)', rf"\1{prefix}", body)
 
 
-def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
+def _content(source: Source) -> dict[str, Any]:
     """Everything that the templates print of a run."""
+    run = source.run
+    kept = source.comparison is None or source.comparison.passed
     frame, order = tables.measurements(run), stored.pairs(run)
     series, sweeps = figures.series_of(order), tables.sweeps(frame)
     attack = next(iter(sweeps), None)
@@ -175,6 +182,7 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
     galleries = [gallery.gallery_of(run, pair, attack or "", epsilons) for pair in order]
     return {
         "run": run,
+        "verdict": "passed" if run.verdict == "passed" and kept else "failed",
         "title": str(stored.spec_value(run, "name") or "unnamed spec"),
         "description": str(stored.spec_value(run, "description") or ""),
         "seeds": _seeds(run),
@@ -208,7 +216,8 @@ def _content(run: Run, search: SearchResult | None) -> dict[str, Any]:
         "trainings": [
             _training(info, place) for place, info in enumerate(run.models) if info.history
         ],
-        "search": section_of(search) if search else None,
+        "search": section_of(source.search) if source.search else None,
+        "against": baseline.section_of(source.comparison) if source.comparison else None,
         "speed": speed.section_of(run, order),
         "origins": tables.origins(run),
         "downloads": downloads.downloads_of(run, frame),
@@ -219,6 +228,7 @@ def _sections(content: dict[str, Any]) -> list[Section]:
     """The parts of a chapter, in order."""
     occlusion: tables.Grid = content["occlusion"]
     return [
+        *_optional("baseline", "Against the baseline", content["against"]),
         Section("accuracy", "Accuracy under attack", bool(content["sweeps"])),
         Section("examples", "Example images", bool(content["examples"])),
         # What not every run has, and none lacks, is not named where it is absent.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from synthetic import METHODS, synthetic_run
 
+from harness.gate import Comparison, Row
 from harness.records import Record, counted
 from reports import render, render_all
 from reports.page import Source
@@ -48,7 +49,8 @@ def failing():
                    reason="MemoryError: it broke"))  # fmt: skip
     run.put(Record(target="mlp", backend="jax", check="clean", status="skipped",
                    reason="not installed"))  # fmt: skip
-    return run
+    lost = Row(("mlp", "torch", "fgsm", 0.1), "regressed", 0.7, 0.6, (-0.2, 0.0), 0.001)
+    return Source(run, comparison=Comparison((lost,), False, "failed: 1 regressed", ("a note",)))
 
 
 def bare():
@@ -67,7 +69,7 @@ def hostile():
 
 MADE_UP = {
     "everything": lambda: [Source(everything())],
-    "failing": lambda: [Source(failing())],
+    "failing": lambda: [failing()],
     "bare": lambda: [Source(bare())],
     "hostile": lambda: [Source(hostile())],
     "several": lambda: [Source(everything(), "before"), Source(everything(seed=1), "after")],

@@ -1,0 +1,60 @@
+"""The section that holds a run against its baseline: what moved, by how much, how sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.gate import Comparison, Row
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """An interval of a change on a common scale, in percent of the scale's width from its left."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A check that is not unchanged, with its interval as a picture where there is one."""
+
+    row: Row
+    whisker: Whisker | None
+
+
+@dataclass(frozen=True)
+class Against:
+    """A comparison for the page.
+
+    Attributes:
+        comparison: The comparison.
+        moved: What changed, what fails first.
+        unchanged: How many checks did not.
+        reach: The end of the whiskers' scale, as a change of accuracy.
+    """
+
+    comparison: Comparison
+    moved: list[Moved]
+    unchanged: int
+    reach: float
+
+
+def section_of(comparison: Comparison) -> Against:
+    """What the page shows of a comparison."""
+    rows = comparison.worst_first
+    intervals = [row.interval for row in rows if row.interval is not None]
+    reach = max((abs(end) for ends in intervals for end in ends), default=0.0) or 1.0
+    moved = [Moved(row, _whisker(row, reach)) for row in rows]
+    return Against(comparison, moved, len(comparison.rows) - len(rows), reach)
+
+
+def _whisker(row: Row, reach: float) -> Whisker | None:
+    if row.interval is None or row.difference is None:
+        return None
+    low, middle, high = (
+        round(50 + 50 * change / reach, 1)
+        for change in (row.interval[0], row.difference, row.interval[1])
+    )
+    return Whisker(low, middle, high)
