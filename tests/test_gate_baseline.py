@@ -267,8 +267,8 @@ def test_a_damaged_baseline_is_one_line_and_stays_as_it_is(stored, tmp_path, tex
 def test_a_run_given_for_the_baseline_is_not_overwritten(stored):
     folder = stored(run_of(CLEAN))
     before = (folder / "run.json").read_bytes()
-    for path, words in ((folder / "run.json", "schema"), (folder / "arrays.npz", "not a baseline")):
-        assert words in refused(baselines.accept, run_of(CLEAN), path)
+    for path in (folder / "run.json", folder / "arrays.npz"):
+        assert "not a baseline" in refused(baselines.accept, run_of(CLEAN), path)
     assert (folder / "run.json").read_bytes() == before
 
 

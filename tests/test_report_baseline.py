@@ -6,7 +6,7 @@ import re
 
 import pytest
 from synthetic import synthetic_run
-from test_report import EVERYTHING, Page, html_of
+from test_report import ALONE, Page, html_of
 
 from harness.gate import Comparison, Row
 from reports import baseline
@@ -26,7 +26,7 @@ SAME = Row(("mlp", "keras", "fgsm", 0.1), "unchanged", 0.5, 0.5, (-0.01, 0.01), 
 def shown(*rows: Row, notes: tuple[str, ...] = ()) -> Page:
     passed = not any(row.fails for row in rows)
     comparison = Comparison(rows, passed, "passed: all" if passed else "failed: some", notes)
-    return Page(page([Source(synthetic_run(), comparison=comparison)]))
+    return Page(page([Source(synthetic_run(backends=["torch"]), comparison=comparison)]))
 
 
 def table_of(seen: Page) -> list[list[str]]:
@@ -36,7 +36,7 @@ def table_of(seen: Page) -> list[list[str]]:
 
 def test_what_moved_is_told_with_how_much_and_how_sure() -> None:
     seen = shown(SAME, GAINED, LOST, notes=("torch mlp: image by image",))
-    assert seen.sections == EVERYTHING | {"baseline"}
+    assert seen.sections == ALONE | {"baseline"}
     head, lost, gained = table_of(seen)
     assert head[2:5] == ["Baseline", "Run", "Change"]
     assert head[5] == "−3.0 to +3.0"
@@ -64,7 +64,7 @@ def test_a_whisker_spans_its_interval_on_a_scale_that_all_share() -> None:
 
 
 def test_a_regression_fails_the_page_although_every_check_of_the_run_passed() -> None:
-    assert html_of(synthetic_run()).count("<title>PASSED") == 1
+    assert html_of(synthetic_run(backends=["torch"])).count("<title>PASSED") == 1
     seen = shown(LOST)
     assert seen.text.split()[0] == "FAILED"
     top = seen.text[: seen.text.index("Key figures")]
@@ -79,7 +79,9 @@ def test_a_regression_fails_the_page_although_every_check_of_the_run_passed() ->
 def test_what_fails_looks_like_a_failure(row: Row, words: str) -> None:
     seen = shown(row)
     assert table_of(seen)[1][1] == words
-    html = page([Source(synthetic_run(), comparison=Comparison((row,), False, "failed"))])
+    html = page(
+        [Source(synthetic_run(backends=["torch"]), comparison=Comparison((row,), False, "failed"))]
+    )
     assert f'<span class="badge failed">{words}</span>' in html
 
 
@@ -95,7 +97,7 @@ def test_where_nothing_moved_there_is_a_sentence_and_no_table() -> None:
 
 def test_a_run_that_cannot_be_compared_says_why() -> None:
     comparison = Comparison((), False, "failed: the run did not finish; run it again")
-    seen = Page(page([Source(synthetic_run(), comparison=comparison)]))
+    seen = Page(page([Source(synthetic_run(backends=["torch"]), comparison=comparison)]))
     assert "the run did not finish; run it again" in seen.text
     assert "Nothing moved" not in seen.text
 
@@ -104,4 +106,6 @@ def test_names_in_a_comparison_are_text() -> None:
     bad = "<script>alert(1)</script>"
     row = Row((bad, bad, bad, None), "regressed", detail=bad, new_status=bad, old_status=bad)
     comparison = Comparison((row,), False, bad, (bad,))
-    assert "<script>alert" not in page([Source(synthetic_run(), comparison=comparison)])
+    assert "<script>alert" not in page(
+        [Source(synthetic_run(backends=["torch"]), comparison=comparison)]
+    )

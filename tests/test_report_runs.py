@@ -21,8 +21,12 @@ from reports.tables import measurements
 TORCH = Pair("torch", "mlp")
 
 
+def small(seed: int = 0) -> Run:
+    return synthetic_run(backends=["torch"], seed=seed)
+
+
 def two(**changed: Run) -> Page:
-    runs = {"before": synthetic_run(), "after": synthetic_run(seed=1)} | changed
+    runs = {"before": small(), "after": small(1)} | changed
     return Page(page([Source(run, name) for name, run in runs.items()]))
 
 
@@ -45,13 +49,12 @@ def test_several_runs_have_a_chapter_each_with_ids_of_its_own() -> None:
 
 
 def test_one_run_is_a_page_without_chapters() -> None:
-    assert "side by side" not in seen(synthetic_run()).text
-    named = page([Source(synthetic_run(), "results")])
-    assert named == html_of(synthetic_run())
+    assert "side by side" not in seen(small()).text
+    assert page([Source(small(), "results")]) == html_of(small())
 
 
 def test_each_run_is_compared_with_the_first() -> None:
-    before, after = synthetic_run(backends=["torch"]), synthetic_run(backends=["torch"])
+    before, after = small(), small()
     before.put(counted("mlp", "torch", "clean", 54, 60))
     after.put(counted("mlp", "torch", "clean", 51, 60))
     before.put(counted("mlp", "torch", "fgsm", 30, 60, 0.1, norm="linf"))
@@ -69,13 +72,13 @@ def test_each_run_is_compared_with_the_first() -> None:
 
 def test_runs_of_other_data_say_so() -> None:
     assert "different data" not in two().text
-    other = synthetic_run(seed=1)
+    other = small(1)
     other.data_sha256 = "e" * 64
     assert "different data" in two(after=other).text
 
 
 def test_a_failed_run_fails_the_page() -> None:
-    bad = synthetic_run(seed=1)
+    bad = small(1)
     bad.finished = False
     assert two(after=bad).text.split()[0] == "FAILED"
     assert two().text.split()[0] == "PASSED"
@@ -208,6 +211,6 @@ def test_points_of_a_chart_that_lie_together_are_told_together() -> None:
 
 
 def test_render_all_writes_what_page_gives(tmp_path: Path) -> None:
-    sources = [Source(synthetic_run(), "a"), Source(synthetic_run(seed=1), "b")]
+    sources = [Source(small(), "a"), Source(small(1), "b")]
     out = reports.render_all(sources, tmp_path / "page.html")
     assert out.read_text(encoding="utf-8") == page(sources)
