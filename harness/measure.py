@@ -6,13 +6,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError
 from harness.norms import NORMS
-from harness.protocol import Array, Attack, Bounds, FloatArray, IntArray, Model, NormName
+from harness.protocol import (
+    Array,
+    Attack,
+    Bounds,
+    FloatArray,
+    IntArray,
+    Model,
+    NormName,
+    Objective,
+)
 
 BATCH = 1000
 """Images per call, unless they are so large that fewer fit the memory bound."""
@@ -20,6 +30,10 @@ MEMORY = 256 * 2**20
 """Bytes that one batch of images may take up, with all that an attack keeps beside it."""
 COPIES = 16
 """Arrays of the size of the batch that an attack keeps, at most."""
+CACHED = 2**19
+"""Bytes of images that are looked at in one go, so that they stay in a processor's cache."""
+HOST = 1
+"""The type of the CPU in DLPack, the standard by which libraries hand arrays to each other."""
 TOLERANCE = 1e-6
 """How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
 
@@ -123,12 +137,15 @@ def sweep(
         # A copy, so that an attack that works in place does not move what it is checked against.
         given = model.asarray(x[part].copy())
         places = np.arange(part.start, part.stop)
-        perturbed = attack.perturb(model, given, labels, epsilons, index=places)
+        asked = Remembering(model, images, given)
+        perturbed = attack.perturb(asked, given, labels, epsilons, index=places)
         for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
             if epsilon is None or adversarial is None:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
-            moved |= check_perturbation(model, images, adversarial, epsilon, attack.norm) > 0
-            logits[index].append(_finite_logits(model, adversarial))
+            distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
+            moved |= distance > 0
+            known = asked.clean if distance == 0 else None
+            logits[index].append(_finite_logits(model, adversarial, known))
             if inside:
                 values = model.numpy(adversarial)
                 kept[index] |= {position: values[position - part.start] for position in inside}
@@ -146,6 +163,44 @@ def sweep(
     return results
 
 
+class Remembering:
+    """A model that keeps what it said of the clean images, if an attack has asked it for that.
+
+    Most attacks do, and at ε = 0 return the images as they were: then nobody need ask again.
+
+    Args:
+        model: What is asked.
+        images: The clean images, (n, *shape).
+        given: The copy of them that the attack works on.
+    """
+
+    def __init__(self, model: Model, images: Array, given: Array) -> None:
+        self._model, self._images, self._given = model, images, given
+        self.clean: Array | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def logits(self, x: Array) -> Array:
+        """See ``protocol.Model``."""
+        logits = self._model.logits(x)
+        self._keep(x, logits)
+        return logits
+
+    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
+        """See ``protocol.Model``."""
+        logits, gradient = self._model.logits_and_gradient(x, y, objective)
+        self._keep(x, logits)
+        return logits, gradient
+
+    def _keep(self, x: Array, logits: Array) -> None:
+        # By now the attack may have worked on its copy in place.
+        if x is self._given and self.clean is None:
+            xp, given, images = _at_hand(self._model, x, self._images)
+            if bool(xp.all(given == images)):
+                self.clean = logits
+
+
 def check_perturbation(
     model: Model, x: Array, adversarial: Array, epsilon: float, norm: NormName = "linf"
 ) -> float:
@@ -159,15 +214,13 @@ def check_perturbation(
     Raises:
         MeasurementError: They are not; the message says by how much.
     """
-    xp, (low, high), measure = model.xp, model.bounds, NORMS[norm]
+    (low, high), measure = model.bounds, NORMS[norm]
     if tuple(adversarial.shape) != tuple(x.shape):
         raise MeasurementError(
             f"the attack returned shape {tuple(adversarial.shape)} for {tuple(x.shape)}"
         )
     slack = rounding(model.bounds)
-    distance = _number(model, xp.max(measure.length(xp, adversarial - x)))
-    lowest = _number(model, xp.min(adversarial))
-    highest = _number(model, xp.max(adversarial))
+    distance, lowest, highest = _spans(model, x, adversarial, norm)
     # Both are NaN if any pixel is, in every framework.
     if not math.isfinite(lowest + highest):
         raise MeasurementError("an adversarial image holds NaN or infinity")
@@ -200,8 +253,34 @@ def correct_count(answers: Answers, y: IntArray) -> int:
     return int(np.sum(answers.labels == y))
 
 
-def _finite_logits(model: Model, x: Array) -> FloatArray:
-    values = model.numpy(model.logits(x))
+def _spans(
+    model: Model, x: Array, adversarial: Array, norm: NormName
+) -> tuple[float, float, float]:
+    """The largest distance of an image from its original, and the lowest and the highest pixel."""
+    xp, clean, found = _at_hand(model, x, adversarial)
+    size = len(x)
+    if xp is np:
+        size = max(1, CACHED // max(1, found[:1].nbytes))
+    spans = []
+    for part in batches(len(x), size):
+        length = NORMS[norm].length(xp, found[part] - clean[part])
+        ends = xp.max(length), xp.min(found[part]), xp.max(found[part])
+        spans.append([float(end) for end in ends])
+    # By NumPy, in whose maxima and minima NaN wins.
+    distances, lows, highs = np.transpose(spans)
+    return float(distances.max()), float(lows.min()), float(highs.max())
+
+
+def _at_hand(model: Model, *arrays: Array) -> tuple[Any, ...]:
+    """Arrays and their namespace: views in NumPy, which is quick to ask, if all lie on the host."""
+    devices = {getattr(array, "__dlpack_device__", lambda: (None,))()[0] for array in arrays}
+    if devices == {HOST}:
+        return np, *map(model.numpy, arrays)
+    return model.xp, *arrays
+
+
+def _finite_logits(model: Model, x: Array, known: Array | None = None) -> FloatArray:
+    values = model.numpy(model.logits(x) if known is None else known)
     if values.ndim != 2 or len(values) != len(x):
         raise MeasurementError(f"logits have shape {values.shape} for {len(x)} images")
     if not np.isfinite(values).all():
@@ -210,10 +289,7 @@ def _finite_logits(model: Model, x: Array) -> FloatArray:
 
 
 def _read(logits: FloatArray) -> Answers:
+    # The largest of these is exp(0).
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = odds.max(axis=1) / odds.sum(axis=1)
+    confidence = 1 / odds.sum(axis=1)
     return Answers(logits.argmax(axis=1).astype(np.int16), confidence.astype(np.float32))
-
-
-def _number(model: Model, scalar: Array) -> float:
-    return float(model.numpy(scalar))
