@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError
 from harness.norms import NORMS
+from harness.pieces import pieces
 from harness.protocol import (
     Array,
     Attack,
@@ -30,10 +31,6 @@ MEMORY = 256 * 2**20
 """Bytes that one batch of images may take up, with all that an attack keeps beside it."""
 COPIES = 16
 """Arrays of the size of the batch that an attack keeps, at most."""
-CACHED = 2**19
-"""Bytes of images that are looked at in one go, so that they stay in a processor's cache."""
-HOST = 1
-"""The type of the CPU in DLPack, the standard by which libraries hand arrays to each other."""
 TOLERANCE = 1e-6
 """How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
 
@@ -196,8 +193,8 @@ class Remembering:
     def _keep(self, x: Array, logits: Array) -> None:
         # By now the attack may have worked on its copy in place.
         if x is self._given and self.clean is None:
-            xp, given, images = _at_hand(self._model, x, self._images)
-            if bool(xp.all(given == images)):
+            pairs = pieces(self._model, x, self._images)
+            if all(bool(xp.all(given == image)) for xp, given, image in pairs):
                 self.clean = logits
 
 
@@ -257,26 +254,13 @@ def _spans(
     model: Model, x: Array, adversarial: Array, norm: NormName
 ) -> tuple[float, float, float]:
     """The largest distance of an image from its original, and the lowest and the highest pixel."""
-    xp, clean, found = _at_hand(model, x, adversarial)
-    size = len(x)
-    if xp is np:
-        size = max(1, CACHED // max(1, found[:1].nbytes))
     spans = []
-    for part in batches(len(x), size):
-        length = NORMS[norm].length(xp, found[part] - clean[part])
-        ends = xp.max(length), xp.min(found[part]), xp.max(found[part])
-        spans.append([float(end) for end in ends])
+    for xp, clean, found in pieces(model, x, adversarial):
+        longest = NORMS[norm].longest(xp, found - clean)
+        spans.append([float(end) for end in (longest, xp.min(found), xp.max(found))])
     # By NumPy, in whose maxima and minima NaN wins.
     distances, lows, highs = np.transpose(spans)
     return float(distances.max()), float(lows.min()), float(highs.max())
-
-
-def _at_hand(model: Model, *arrays: Array) -> tuple[Any, ...]:
-    """Arrays and their namespace: views in NumPy, which is quick to ask, if all lie on the host."""
-    devices = {getattr(array, "__dlpack_device__", lambda: (None,))()[0] for array in arrays}
-    if devices == {HOST}:
-        return np, *map(model.numpy, arrays)
-    return model.xp, *arrays
 
 
 def _finite_logits(model: Model, x: Array, known: Array | None = None) -> FloatArray:
