@@ -189,3 +189,55 @@ def test_each_tries_the_likely_classes_in_turn_and_any_serves():
     assert seen == [[-1, 0, 1, 0], [-1, 1, 0, 0], [-1, 0, 0, 1]]
     (found,) = attacked(PGD(target="each"), linear(10 * np.eye(4)), PIXELS, [0], [0.06])
     assert linear(np.eye(4)).logits(found).argmax() == 2
+
+
+@pytest.mark.parametrize("target", ["next", "runner-up", "least-likely"])
+def test_what_a_targeted_attack_has_made_wrong_or_hit_stays_so_at_larger_epsilons(target):
+    model, (x, y) = small_net(), small_images(60)
+    attack = PGD(steps=5, target=target)
+    goals = attack.goals(model.logits(x), y)
+    before = np.zeros((2, len(y)), bool)
+    for found in attacked(attack, model, x, y, [0.0, 0.02, 0.05, 0.1, 0.2, 0.4]):
+        labels = model.logits(found).argmax(axis=1)
+        now = np.array([labels != y, labels == goals])
+        assert (now >= before).all()
+        before = now
+    assert before[1].any()
+    assert before[0].sum() > 8
+
+
+def test_an_image_that_is_wrong_already_is_still_led_to_its_target():
+    model = linear(10 * np.eye(4))
+    attack = PGD(target="next", start="clean")
+    (found,) = attacked(attack, model, PIXELS, [2], [0.2])  # it is taken for 0, and meant to be 3
+    assert model.logits(found).argmax() == 3
+
+
+def test_of_several_attempts_at_a_target_the_best_is_kept():
+    """Of one seed the first attempt is the same, whatever comes after it."""
+    model, (x, y) = small_net(), small_images(60, wrong=0)
+    goals = PGD(target="least-likely").goals(model.logits(x), y)
+    rows = np.arange(len(y))
+
+    def reached(restarts, epsilon):
+        attack = PGD(steps=3, reach=1.0, target="least-likely", restarts=restarts)
+        (found,) = attacked(attack, model, x, y, [epsilon])
+        logits = model.logits(found)
+        goal = logits[rows, goals]
+        logits[rows, goals] = -np.inf
+        rank = np.where(goal > logits.max(axis=1), 2, logits.argmax(axis=1) != y)
+        return rank, goal - logits.max(axis=1)
+
+    for epsilon in (0.05, 0.15):
+        (few, short), (many, far) = reached(1, epsilon), reached(5, epsilon)
+        assert (many >= few).all()
+        same = (many == few) & (many < 2)
+        assert same.sum() > 20
+        assert (far[same] >= short[same]).all()
+
+
+def test_an_attack_that_aims_at_no_single_class_has_no_goals():
+    logits, labels = np.array([[3.0, 2.0, 1.0]]), np.array([0])
+    assert PGD().goals(logits, labels) is None
+    assert PGD(target="each").goals(logits, labels) is None
+    assert PGD(target="runner-up").goals(logits, labels).tolist() == [1]

@@ -90,6 +90,11 @@ class Iterated:
             )
         return self
 
+    @property
+    def aims_at_one(self) -> bool:
+        """Whether each image has one class that it is to be taken for."""
+        return self.target not in ("none", "each")
+
     def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
         """The class that each image is to be taken for, (n,), or None where any false one serves.
 
@@ -97,7 +102,7 @@ class Iterated:
             logits: What the model says of the clean images, (n, k).
             labels: Their true labels, (n,).
         """
-        return None if self.target in ("none", "each") else aims(logits, labels, self.target)
+        return aims(logits, labels, self.target) if self.aims_at_one else None
 
     def begin(self, ball: Ball, state: State) -> State:
         """The state before the first step, with what the attack needs beside ``moving``."""
