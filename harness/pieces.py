@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.protocol import Array, ArrayNamespace, Model
+from harness.protocol import Array, ArrayNamespace, FloatArray, Model
 
 CACHED = 2**19
 """Bytes of images in a piece."""
@@ -24,10 +24,28 @@ def pieces(model: Model, x: Array, other: Array) -> Iterator[tuple[ArrayNamespac
         yield model.xp, x, other
         return
     x, other = model.numpy(x), model.numpy(other)
-    size = max(1, CACHED // max(1, x[:1].nbytes))
-    for start in range(0, len(x), size):
-        part = slice(start, start + size)
+    for part in _parts(x):
         yield np, x[part], other[part]
+
+
+def shifted(model: Model, x: Array, direction: Array, size: float) -> Array:
+    """A new batch x + size · direction, clipped to the box; all of them are (n, *shape)."""
+    low, high = model.bounds
+    if not (_on_host(x) and _on_host(direction)):
+        return model.xp.clip(x + size * direction, low, high)
+    clean, along = model.numpy(x), model.numpy(direction)
+    found = np.empty_like(clean)
+    for part in _parts(clean):
+        piece = found[part]
+        np.multiply(along[part], size, out=piece)
+        piece += clean[part]
+        np.clip(piece, low, high, out=piece)
+    return model.asarray(found)
+
+
+def _parts(images: FloatArray) -> Iterator[slice]:
+    size = max(1, CACHED // max(1, images[:1].nbytes))
+    return (slice(start, start + size) for start in range(0, len(images), size))
 
 
 def _on_host(array: Array) -> bool:
