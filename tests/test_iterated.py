@@ -7,6 +7,8 @@ from small_models import Counting, attacked, linear, right, small_images, small_
 
 from harness.attacks import make_attack
 from harness.attacks.pgd import MIM, PGD
+from harness.errors import MeasurementError
+from harness.measure import sweep
 from harness.norms import NORMS
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1); this cannot win.
@@ -108,6 +110,19 @@ def test_one_random_step_of_fgsm_rs_goes_five_quarters_of_epsilon():
     assert found[:, 0].min() >= -0.1 - 1e-9
     assert (found[:, 0] < -0.1 + 1e-9).mean() == pytest.approx(5 / 8, abs=0.08)
     assert found[:, 0].max() == pytest.approx(-0.025, abs=0.005)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("name", ["pgd", "mim", "apgd", "apgd-t"])
+def test_a_gradient_that_is_not_a_number_is_not_hidden(name, backend):
+    class Broken(Counting):
+        def logits_and_gradient(self, x, y, objective):
+            logits, gradient = super().logits_and_gradient(x, y, objective)
+            return logits, gradient * float("nan")
+
+    model, (x, y) = Broken(small_net(backend, "float32")), small_images(wrong=0)
+    with pytest.raises(MeasurementError, match=r"^an adversarial image holds NaN or infinity$"):
+        sweep(model, make_attack(name, options={"steps": 3, "restarts": 1}), x, y, [0.001])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

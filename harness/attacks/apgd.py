@@ -73,7 +73,7 @@ class APGD(Iterated):
 
     def end(self, ball: Ball, state: State, loss: Callable[[], Array]) -> Array:
         """See ``Iterated``; the point of the highest loss, as line 18 of the algorithm says."""
-        better = loss() > _risen(ball.model.xp, state["best_loss"])
+        better = ~(loss() <= _risen(ball.model.xp, state["best_loss"]))  # NaN must not be hidden
         moving = state["moving"]
         return ball.model.xp.where(per_image(ball.model.xp, better, moving), moving, state["best"])
 

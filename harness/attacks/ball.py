@@ -120,7 +120,9 @@ class Standing:
         taken = rank > before
         if keep != "fallen":
             same = (rank == before) & (before < FALLEN)
-            taken |= same & ((lead > self.lead[rows]) | (keep == "last"))
+            # NaN is kept, too: whoever checks the images must see it.
+            further = (lead > self.lead[rows]) | np.isnan(lead)
+            taken |= same & (further | (keep == "last"))
         chosen = np.flatnonzero(taken)
         if len(chosen):
             picked = self.model.xp.take(images, self.model.asarray(chosen), axis=0)
