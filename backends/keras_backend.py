@@ -178,7 +178,7 @@ class KerasTrainer:
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See ``protocol.Trainer``."""
-        return {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(self._variables())}
+        return {str(i): np.array(v.value.numpy()) for i, v in enumerate(self._variables())}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""

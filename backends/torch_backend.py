@@ -220,7 +220,7 @@ class TorchBackend:
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]
         for hidden in architecture.hidden:
-            layers += [_linear(width, hidden), nn.ReLU()]
+            layers += [_linear(width, hidden), nn.ReLU(inplace=True)]
             width = hidden
         net = nn.Sequential(*layers, _linear(width, architecture.classes))
         model = TorchMLP(net.to(getattr(torch, dtype)).eval().requires_grad_(False), bounds)

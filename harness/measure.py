@@ -6,13 +6,24 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError
 from harness.norms import NORMS
-from harness.protocol import Array, Attack, Bounds, FloatArray, IntArray, Model, NormName
+from harness.pieces import pieces
+from harness.protocol import (
+    Array,
+    Attack,
+    Bounds,
+    FloatArray,
+    IntArray,
+    Model,
+    NormName,
+    Objective,
+)
 
 BATCH = 1000
 """Images per call, unless they are so large that fewer fit the memory bound."""
@@ -123,12 +134,15 @@ def sweep(
         # A copy, so that an attack that works in place does not move what it is checked against.
         given = model.asarray(x[part].copy())
         places = np.arange(part.start, part.stop)
-        perturbed = attack.perturb(model, given, labels, epsilons, index=places)
+        asked = Remembering(model, images, given)
+        perturbed = attack.perturb(asked, given, labels, epsilons, index=places)
         for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
             if epsilon is None or adversarial is None:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
-            moved |= check_perturbation(model, images, adversarial, epsilon, attack.norm) > 0
-            logits[index].append(_finite_logits(model, adversarial))
+            distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
+            moved |= distance > 0
+            known = asked.clean if distance == 0 else None
+            logits[index].append(_finite_logits(model, adversarial, known))
             if inside:
                 values = model.numpy(adversarial)
                 kept[index] |= {position: values[position - part.start] for position in inside}
@@ -146,6 +160,44 @@ def sweep(
     return results
 
 
+class Remembering:
+    """A model that keeps what it said of the clean images, if an attack has asked it for that.
+
+    Most attacks do, and at ε = 0 return the images as they were: then nobody need ask again.
+
+    Args:
+        model: What is asked.
+        images: The clean images, (n, *shape).
+        given: The copy of them that the attack works on.
+    """
+
+    def __init__(self, model: Model, images: Array, given: Array) -> None:
+        self._model, self._images, self._given = model, images, given
+        self.clean: Array | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def logits(self, x: Array) -> Array:
+        """See ``protocol.Model``."""
+        logits = self._model.logits(x)
+        self._keep(x, logits)
+        return logits
+
+    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
+        """See ``protocol.Model``."""
+        logits, gradient = self._model.logits_and_gradient(x, y, objective)
+        self._keep(x, logits)
+        return logits, gradient
+
+    def _keep(self, x: Array, logits: Array) -> None:
+        # By now the attack may have worked on its copy in place.
+        if x is self._given and self.clean is None:
+            pairs = pieces(self._model, x, self._images)
+            if all(bool(xp.all(given == image)) for xp, given, image in pairs):
+                self.clean = logits
+
+
 def check_perturbation(
     model: Model, x: Array, adversarial: Array, epsilon: float, norm: NormName = "linf"
 ) -> float:
@@ -159,15 +211,13 @@ def check_perturbation(
     Raises:
         MeasurementError: They are not; the message says by how much.
     """
-    xp, (low, high), measure = model.xp, model.bounds, NORMS[norm]
+    (low, high), measure = model.bounds, NORMS[norm]
     if tuple(adversarial.shape) != tuple(x.shape):
         raise MeasurementError(
             f"the attack returned shape {tuple(adversarial.shape)} for {tuple(x.shape)}"
         )
     slack = rounding(model.bounds)
-    distance = _number(model, xp.max(measure.length(xp, adversarial - x)))
-    lowest = _number(model, xp.min(adversarial))
-    highest = _number(model, xp.max(adversarial))
+    distance, lowest, highest = _spans(model, x, adversarial, norm)
     # Both are NaN if any pixel is, in every framework.
     if not math.isfinite(lowest + highest):
         raise MeasurementError("an adversarial image holds NaN or infinity")
@@ -200,8 +250,21 @@ def correct_count(answers: Answers, y: IntArray) -> int:
     return int(np.sum(answers.labels == y))
 
 
-def _finite_logits(model: Model, x: Array) -> FloatArray:
-    values = model.numpy(model.logits(x))
+def _spans(
+    model: Model, x: Array, adversarial: Array, norm: NormName
+) -> tuple[float, float, float]:
+    """The largest distance of an image from its original, and the lowest and the highest pixel."""
+    spans = []
+    for xp, clean, found in pieces(model, x, adversarial):
+        longest = NORMS[norm].longest(xp, found - clean)
+        spans.append([float(end) for end in (longest, xp.min(found), xp.max(found))])
+    # By NumPy, in whose maxima and minima NaN wins.
+    distances, lows, highs = np.transpose(spans)
+    return float(distances.max()), float(lows.min()), float(highs.max())
+
+
+def _finite_logits(model: Model, x: Array, known: Array | None = None) -> FloatArray:
+    values = model.numpy(model.logits(x) if known is None else known)
     if values.ndim != 2 or len(values) != len(x):
         raise MeasurementError(f"logits have shape {values.shape} for {len(x)} images")
     if not np.isfinite(values).all():
@@ -210,10 +273,7 @@ def _finite_logits(model: Model, x: Array) -> FloatArray:
 
 
 def _read(logits: FloatArray) -> Answers:
+    # The largest of these is exp(0).
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = odds.max(axis=1) / odds.sum(axis=1)
+    confidence = 1 / odds.sum(axis=1)
     return Answers(logits.argmax(axis=1).astype(np.int16), confidence.astype(np.float32))
-
-
-def _number(model: Model, scalar: Array) -> float:
-    return float(model.numpy(scalar))

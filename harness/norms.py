@@ -20,6 +20,9 @@ class Norm(Protocol):
     def length(self, xp: ArrayNamespace, change: Array) -> Array:
         """The length of each of n changes (n, *shape): (n,)."""
 
+    def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
+        """The largest of their lengths, a scalar."""
+
     def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
         """The nearest changes that are no longer than the radius."""
 
@@ -40,6 +43,10 @@ class Linf:
         """See ``Norm``."""
         flat = xp.reshape(change, (len(change), -1))
         return xp.maximum(xp.max(flat, axis=1), -xp.min(flat, axis=1))  # no copy of all pixels
+
+    def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
+        """See ``Norm``."""
+        return xp.maximum(xp.max(changes), -xp.min(changes))
 
     def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
         """See ``Norm``."""
@@ -66,6 +73,10 @@ class L2:
         """See ``Norm``."""
         flat = xp.reshape(change, (len(change), -1))
         return xp.sqrt(xp.sum(flat * flat, axis=1))
+
+    def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
+        """See ``Norm``."""
+        return xp.max(self.length(xp, changes))
 
     def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
         """See ``Norm``."""

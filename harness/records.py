@@ -53,7 +53,8 @@ class Record(BaseModel):
         status: ``measured`` (not judged), ``passed``, ``failed``, ``skipped`` or ``error``.
         reason: Why it failed, was skipped, or broke; one line.
         norm: The norm that epsilon is a radius of: ``linf`` or ``l2``.
-        value: What was measured where that is no accuracy, such as a median epsilon.
+        value: What was measured where that is no accuracy, such as a median epsilon; of an attack
+            that aims at a class of each image, the share of images that are taken for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

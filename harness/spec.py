@@ -338,7 +338,9 @@ class Spec(Part):
             try:
                 sweep.made(name)
             except SpecError as error:
-                raise ValueError(f"attacks.{name}: {error}") from error
+                # It may begin with the name, which is in front of it already.
+                said = str(error).removeprefix(f"{name}: ")
+                raise ValueError(f"attacks.{name}: {said}") from error
         for name in self.backends:
             if name not in registry.BACKENDS:
                 known = ", ".join(registry.BACKENDS)

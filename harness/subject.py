@@ -74,11 +74,16 @@ class Subject:
     def attacked(
         self, attack: Attack, epsilons: Sequence[float], images: int | None = None
     ) -> list[Record]:
-        """Accuracy under an attack of the first images (or all), a record per epsilon."""
+        """Accuracy under an attack of the first images (or all), a record per epsilon.
+
+        If the attack aims at a class of each image, the records' values are its success: the share
+        of images that are taken for that class.
+        """
         x, y = self.x[:images], self.y[:images]
         kept = self._examples[self._examples < len(x)]
         try:
             _ = self._clean  # epsilon 0 is judged beside it
+            goals = self._goals(attack, x, y)
             with self._timed(attack.name, len(x), len(epsilons)):
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
@@ -90,7 +95,9 @@ class Subject:
             if len(kept) == len(self._examples):
                 self._keep(f"examples/{key}", result.kept.astype(np.float32))
                 self._keep(f"examples/{key}/confidence", result.answers.confidence[kept])
-            records.append(self._counted(attack.name, result.answers, result.epsilon, attack.norm))
+            hits = None if goals is None else float(np.mean(result.answers.labels == goals))
+            answers, epsilon = result.answers, result.epsilon
+            records.append(self._counted(attack.name, answers, epsilon, attack.norm, hits))
         return records
 
     def minimal_epsilon(self, method: str, settings: MinimalSpec, attack: Attack) -> Record:
@@ -170,6 +177,12 @@ class Subject:
     def validity(self, rule: str, evidence: Evidence) -> Record:
         """One check of whether the robustness numbers can be trusted; likewise."""
         return self._checked(f"validity/{rule}", lambda: validity.CHECKS[rule](evidence))
+
+    def _goals(self, attack: Attack, x: FloatArray, y: IntArray) -> IntArray | None:
+        """The class that each image is to be taken for, if the attack aims at one."""
+        if not isinstance(attack, Iterated) or not attack.aims_at_one:
+            return None
+        return attack.goals(logits_of(self.model, x), y)
 
     @cached_property
     def _clean(self) -> Answers:
@@ -254,11 +267,12 @@ class Subject:
         answers: Answers,
         epsilon: float | None = None,
         norm: NormName | None = None,
+        value: float | None = None,
     ) -> Record:
         total = len(answers.labels)
         correct = correct_count(answers, self.y[:total])
         record = counted(self.target, self.backend, check, correct, total, epsilon, norm=norm)
-        return self._put(record)
+        return self._put(record.model_copy(update={"value": value}))
 
     def _checked(self, check: str, run_it: Callable[[], None]) -> Record:
         record = Record(target=self.target, backend=self.backend, check=check)

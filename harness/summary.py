@@ -45,4 +45,7 @@ def _table(run: Run, norm: NormName | None) -> Table:
 def _cell(record: Record | None) -> str:
     if record is None:
         return ""
-    return record.status if record.accuracy is None else f"{100 * record.accuracy:.2f}"
+    if record.accuracy is None:
+        return record.status
+    hits = "" if record.value is None else f" ({100 * record.value:.2f} hit)"
+    return f"{100 * record.accuracy:.2f}{hits}"

@@ -5,11 +5,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from small_models import attacked, linear, small_images, small_net
+from small_models import Counting, attacked, linear, small_images, small_net
 
 from harness.attacks import make_attack
 from harness.attacks.apgd import APGD, _checks
 from harness.attacks.ball import Ball, Standing
+from harness.attacks.iterated import OBJECTIVES
 from harness.attacks.pgd import PGD
 from harness.objectives import LogOdds
 
@@ -130,6 +131,24 @@ def test_the_corner_of_the_ball_of_a_linear_model_is_reached(name, options):
     attack = make_attack(name, options=options)
     (found,) = attacked(attack, linear(*FOUR), [[0.5, 0.5]], [0], [0.125])
     np.testing.assert_allclose(found, [[0.375, 0.625]], atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin", "dlr"])
+def test_images_that_stand_end_where_the_loss_was_highest(loss):
+    model, (x, y) = Counting(small_net()), small_images(40, wrong=0)
+    attack = APGD(steps=9, losses=(loss,))
+    (found,) = attacked(attack, model, x, y, [0.02])
+    left = model.model.logits(found).argmax(axis=1) == y
+    assert left.sum() > 20
+    true = np.arange(5) == y[:, None]
+
+    def losses(images):
+        return OBJECTIVES[loss].value(np, model.model.logits(images), true)[left]
+
+    # The clean images are asked for first; then each step, and the last point.
+    path = [losses(images) for images in model.asked[1:] if len(images) == len(y)]
+    assert len(path) >= 10
+    np.testing.assert_allclose(losses(found), np.max(path, axis=0), rtol=1e-5)
 
 
 def test_its_losses_are_no_lower_than_those_of_pgd():

@@ -367,6 +367,12 @@ def test_the_named_variants_are_what_they_are_called():
         ("fgsm", {"norm": "l1"}, r"norm: [^\n]* \(got 'l1'\)"),
         ("noise", {"seed": -1}, r"seed: [^\n]* \(got -1\)"),
         ("strongest", {"steps": 3}, r"strongest: [^\n]*'steps'"),
+        (
+            "pgd",
+            {"start": "clean", "restarts": 2},
+            r"restarts: 2 attempts [^\n]*",
+        ),
+        ("mim", {"restarts": 3}, r"restarts: 3 attempts from the clean image [^\n]*"),
     ],
 )
 def test_an_option_that_is_wrong_is_named_in_one_line(name, options, complaint):

@@ -489,6 +489,7 @@ def test_numpy_refuses_to_train_batch_normalisation_and_builds_it(weights, image
 # State
 
 
+@pytest.mark.filterwarnings("error::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["plain", "normed"])
 def test_a_restored_trainer_takes_exactly_the_same_steps(backend, weights, toy, kind):
     net = NORMED if kind == "normed" else NET

@@ -7,6 +7,8 @@ from small_models import Counting, attacked, linear, right, small_images, small_
 
 from harness.attacks import make_attack
 from harness.attacks.pgd import MIM, PGD
+from harness.errors import MeasurementError
+from harness.measure import sweep
 from harness.norms import NORMS
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1); this cannot win.
@@ -110,6 +112,19 @@ def test_one_random_step_of_fgsm_rs_goes_five_quarters_of_epsilon():
     assert found[:, 0].max() == pytest.approx(-0.025, abs=0.005)
 
 
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("name", ["pgd", "mim", "apgd", "apgd-t"])
+def test_a_gradient_that_is_not_a_number_is_not_hidden(name, backend):
+    class Broken(Counting):
+        def logits_and_gradient(self, x, y, objective):
+            logits, gradient = super().logits_and_gradient(x, y, objective)
+            return logits, gradient * float("nan")
+
+    model, (x, y) = Broken(small_net(backend, "float32")), small_images(wrong=0)
+    with pytest.raises(MeasurementError, match=r"^an adversarial image holds NaN or infinity$"):
+        sweep(model, make_attack(name, options={"steps": 3, "restarts": 1}), x, y, [0.001])
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_starts_fill_the_ball_and_each_restart_has_its_own(norm):
     model = Counting(linear(np.eye(4), [9, 0, 0, 0], bounds=(-9.0, 9.0)))
@@ -189,3 +204,55 @@ def test_each_tries_the_likely_classes_in_turn_and_any_serves():
     assert seen == [[-1, 0, 1, 0], [-1, 1, 0, 0], [-1, 0, 0, 1]]
     (found,) = attacked(PGD(target="each"), linear(10 * np.eye(4)), PIXELS, [0], [0.06])
     assert linear(np.eye(4)).logits(found).argmax() == 2
+
+
+@pytest.mark.parametrize("target", ["next", "runner-up", "least-likely"])
+def test_what_a_targeted_attack_has_made_wrong_or_hit_stays_so_at_larger_epsilons(target):
+    model, (x, y) = small_net(), small_images(60)
+    attack = PGD(steps=5, target=target)
+    goals = attack.goals(model.logits(x), y)
+    before = np.zeros((2, len(y)), bool)
+    for found in attacked(attack, model, x, y, [0.0, 0.02, 0.05, 0.1, 0.2, 0.4]):
+        labels = model.logits(found).argmax(axis=1)
+        now = np.array([labels != y, labels == goals])
+        assert (now >= before).all()
+        before = now
+    assert before[1].any()
+    assert before[0].sum() > 8
+
+
+def test_an_image_that_is_wrong_already_is_still_led_to_its_target():
+    model = linear(10 * np.eye(4))
+    attack = PGD(target="next", start="clean")
+    (found,) = attacked(attack, model, PIXELS, [2], [0.2])  # it is taken for 0, and meant to be 3
+    assert model.logits(found).argmax() == 3
+
+
+def test_of_several_attempts_at_a_target_the_best_is_kept():
+    """Of one seed the first attempt is the same, whatever comes after it."""
+    model, (x, y) = small_net(), small_images(60, wrong=0)
+    goals = PGD(target="least-likely").goals(model.logits(x), y)
+    rows = np.arange(len(y))
+
+    def reached(restarts, epsilon):
+        attack = PGD(steps=3, reach=1.0, target="least-likely", restarts=restarts)
+        (found,) = attacked(attack, model, x, y, [epsilon])
+        logits = model.logits(found)
+        goal = logits[rows, goals]
+        logits[rows, goals] = -np.inf
+        rank = np.where(goal > logits.max(axis=1), 2, logits.argmax(axis=1) != y)
+        return rank, goal - logits.max(axis=1)
+
+    for epsilon in (0.05, 0.15):
+        (few, short), (many, far) = reached(1, epsilon), reached(5, epsilon)
+        assert (many >= few).all()
+        same = (many == few) & (many < 2)
+        assert same.sum() > 20
+        assert (far[same] >= short[same]).all()
+
+
+def test_an_attack_that_aims_at_no_single_class_has_no_goals():
+    logits, labels = np.array([[3.0, 2.0, 1.0]]), np.array([0])
+    assert PGD().goals(logits, labels) is None
+    assert PGD(target="each").goals(logits, labels) is None
+    assert PGD(target="runner-up").goals(logits, labels).tolist() == [1]

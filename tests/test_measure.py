@@ -7,10 +7,10 @@ import pytest
 from backends_at_hand import NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import linear
+from small_models import Counting, linear, small_images, small_net
 
 from backends.numpy_backend import NumpyBackend
-from harness import measure
+from harness import measure, pieces
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.errors import MeasurementError
@@ -272,6 +272,43 @@ def test_at_epsilon_zero_alone_nothing_need_change():
     assert correct_count(result.answers, Y) == 4
 
 
+# What is known already
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_what_an_attack_asked_of_the_clean_images_is_not_asked_again(backend):
+    model, (x, y) = Counting(small_net(backend, "float32")), small_images()
+    clean, moved = sweep(model, FGSM(), x, y, [0.0, 0.1], batch_size=25)
+    assert model.rows == [25, 25, 15, 15]  # each batch once with the gradient, and once at 0.1
+    for epsilon, found in ((0.0, clean), (0.1, moved)):
+        (alone,) = sweep(small_net(backend, "float32"), FGSM(), x, y, [epsilon])
+        np.testing.assert_array_equal(found.answers.labels, alone.answers.labels)
+        np.testing.assert_array_equal(found.answers.confidence, alone.answers.confidence)
+
+
+def test_images_that_an_attack_moved_before_it_asked_are_not_the_clean_ones():
+    class Deceiving(Attack):
+        def perturb(self, model, x, y, epsilons, *, index):
+            x += 0.25
+            model.logits(x)
+            x -= 0.25
+            return (x for _ in epsilons)
+
+    (result,) = sweep(threshold_model(), Deceiving(None), X[1:], Y[1:], [0.0])
+    assert result.answers.labels.tolist() == [0, 1, 1]
+
+
+def test_images_that_are_not_quite_the_clean_ones_are_asked_for():
+    class Nudging(Attack):
+        def perturb(self, model, x, y, epsilons, *, index):
+            model.logits(x)
+            return (x + np.float32(5e-7) for _ in epsilons)
+
+    x = np.array([[0.5 - 2e-7]], np.float32)
+    (result,) = sweep(threshold_model(), Nudging(None), x, Y[:1], [0.0])
+    assert result.answers.labels.tolist() == [1]
+
+
 # Ball, box, finiteness
 
 
@@ -308,6 +345,21 @@ def test_in_every_framework_a_pixel_that_is_not_finite_is_found(backend, bad, pl
     moved[place] = bad
     with pytest.raises(MeasurementError, match="an adversarial image holds NaN or infinity"):
         check_perturbation(model, model.asarray(x), model.asarray(moved), 0.1)
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("image", range(5))
+def test_in_every_piece_of_a_batch_what_is_wrong_is_found(backend, image, monkeypatch):
+    monkeypatch.setattr(pieces, "CACHED", 2 * 16 * 4)  # two images
+    model, x = small_net(backend, "float32"), np.full((5, 4, 4), 0.5, np.float32)
+    for bad, radius, complaint in ((np.nan, 9, "NaN"), (0.65, 0.1, "ball"), (1.5, 9, "box")):
+        moved = x.copy()
+        moved[image, 1, 2] = bad
+        with pytest.raises(MeasurementError, match=complaint):
+            check_perturbation(model, model.asarray(x), model.asarray(moved), radius)
+    moved[image, 1, 2] = 0.45
+    found = check_perturbation(model, model.asarray(x), model.asarray(moved), 0.1)
+    assert found == pytest.approx(0.05)
 
 
 def test_perturbations_on_the_border_of_ball_and_box_pass():

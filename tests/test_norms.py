@@ -31,6 +31,9 @@ def batches(largest=100):
 def test_lengths_of_small_changes(model, name):
     found = NORMS[name].length(model.xp, model.asarray(CHANGES))
     np.testing.assert_allclose(model.numpy(found), LENGTHS[name], rtol=1e-12)
+    for sign in (1, -1):
+        longest = NORMS[name].longest(model.xp, model.asarray(sign * CHANGES))
+        assert float(longest) == pytest.approx(max(LENGTHS[name]), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -474,6 +474,15 @@ def test_the_ladder_marks_the_strongest_attack_at_each_epsilon() -> None:
     assert len(marked) == len(above_zero) - 1 + 2
 
 
+def test_a_targeted_attack_tells_how_many_images_are_taken_for_their_target() -> None:
+    run = synthetic_run(backends=["torch"])
+    record = counted("mlp", "torch", "pgd-next", 30, 60, 0.1, norm="linf")
+    run.put(record.model_copy(update={"value": 0.25}))
+    cells = [" ".join(cell.split()) for rows in seen(run).tables for row in rows for cell in row]
+    assert "50.0 % 37.7–62.3, 25.0 % hit" in cells
+    assert sum("hit" in cell for cell in cells) == 2, "in the ladder, and by itself"
+
+
 def test_one_attack_is_no_ladder() -> None:
     assert "The ladder" not in seen(synthetic_run(backends=["torch"])).text
 

@@ -198,9 +198,9 @@ WRONG = [
     ('["numpy", "torch"]', '["numpy", "theano"]',
      "backends: there is no theano; the backends are torch, keras, numpy"),
     ("[saliency]", "[attacks.fgms]\nepsilons = [0.1]\n[saliency]",
-     "attacks.fgms: fgms: no such attack; the attacks are *, fgsm, *, pgd, "),
+     "attacks.fgms: no such attack; the attacks are *, fgsm, *, pgd, "),
     ("[attacks.fgsm]", "[attacks.mine]\nepsilons = [0.1]\n[attacks.fgsm]",
-     "attacks.mine: mine: no such attack; the attacks are *"),
+     "attacks.mine: no such attack; the attacks are *"),
     ("[attacks.fgsm]", '[attacks.mine]\nattack = "pdg"\nepsilons = [0.1]\n[attacks.fgsm]',
      "attacks.mine: pdg: no such attack; the attacks are *"),
     # Options of attacks
@@ -285,12 +285,12 @@ def test_the_largest_seed_and_close_epsilons_are_allowed():
 def test_an_attack_has_a_name_of_its_own_and_options_and_may_see_fewer_images():
     text = (
         'attack = "pgd"\nepsilons = [0.1]\nsteps = 7\nreach = 2\nrestarts = 3\nimages = 100\n'
-        'losses = ["margin", "dlr"]\nstart = "clean"\nseed = 5'
+        'losses = ["margin", "dlr"]\nstart = "random"\nseed = 5'
     )
     spec = parse_spec(edited("[saliency]", f"[attacks.hard]\n{text}\n[saliency]"), "f.toml")
     sweep = spec.attacks["hard"]
     assert sweep.made("hard") == PGD(
-        name="hard", steps=7, reach=2.0, restarts=3, losses=("margin", "dlr"), start="clean", seed=5
+        name="hard", steps=7, reach=2.0, restarts=3, losses=("margin", "dlr"), seed=5
     )
     assert (sweep.epsilons, sweep.images) == ((0.1,), 100)
     assert spec.attacks["fgsm"].made("fgsm") == FGSM()

@@ -1,10 +1,14 @@
 """Subjects: what a model under test leaves in the run, also when something breaks."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from backends.numpy_backend import NumpyBackend
 from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.protocol import GRADIENT, Architecture
 from harness.records import Run
@@ -12,6 +16,7 @@ from harness.saliency.methods import explain
 from harness.spec import MinimalSpec, SaliencySpec
 from harness.statistics import wilson
 from harness.subject import Subject
+from harness.summary import accuracy_tables
 from harness.training import initial_weights
 
 SHAPE, CLASSES, N = (3, 4), 3, 50
@@ -90,6 +95,31 @@ def test_a_class_without_images_has_no_example():
     subject = make_subject(y=np.array([2, 2, 0, 2]))
     subject.clean()
     assert subject.run.arrays["numpy/mlp/examples/index"].tolist() == [0, 2]
+
+
+# Targets
+
+
+def test_an_attack_with_targets_records_how_many_images_are_taken_for_them():
+    subject = make_subject()
+    attack = PGD(name="aimed", target="next", steps=5)
+    records = subject.attacked(attack, EPSILONS)
+    for record in records:
+        labels = subject.run.arrays[f"numpy/mlp/aimed@{record.epsilon:g}/predictions"]
+        assert record.value == np.mean(labels == (LABELS + 1) % CLASSES)
+        assert record.correct == np.sum(labels == LABELS)
+    assert records[-1].value > records[0].value
+    (table,) = accuracy_tables(subject.run)
+    console = Console(width=200, file=io.StringIO())
+    console.print(table)
+    last = records[-1]
+    assert f"{100 * last.accuracy:.2f} ({100 * last.value:.2f} hit)" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("target", ["none", "each"])
+def test_an_attack_that_takes_any_false_class_records_accuracy_alone(target):
+    (record,) = make_subject().attacked(PGD(target=target, steps=2), [0.1])
+    assert record.value is None
 
 
 # Everything

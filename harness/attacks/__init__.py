@@ -84,6 +84,8 @@ def make_attack(
         return ATTACKS[kind](**said)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":  # of options together; it names them itself
+            raise SpecError(first["msg"].removeprefix("Value error, ")) from error
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "unexpected_keyword_argument":
             raise SpecError(f"{key}: {kind} has no such option") from error

@@ -71,6 +71,12 @@ class APGD(Iterated):
             new, gradient = _checked(ball, new, gradient, interval)
         return _moved(ball, new, gradient, first=number == 0)
 
+    def end(self, ball: Ball, state: State, loss: Callable[[], Array]) -> Array:
+        """See ``Iterated``; the point of the highest loss, as line 18 of the algorithm says."""
+        better = ~(loss() <= _risen(ball.model.xp, state["best_loss"]))  # NaN must not be hidden
+        moving = state["moving"]
+        return ball.model.xp.where(per_image(ball.model.xp, better, moving), moving, state["best"])
+
 
 def _risen(xp: ArrayNamespace, loss: Array) -> Array:
     return loss + RISE * xp.abs(loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, Norm
 ROUNDING = 1e-5
 """An image has fallen if another logit leads by more than this share of the largest logit; in
 another batch rounding may take away less than that."""
+FALLEN = 2
+"""The rank of an image that is attacked no more; 1 is that of one that is wrong, but not as it is
+wanted, and 0 that of one that is right."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,12 @@ class Ball:
 
 
 class Standing:
-    """Which images of a batch are still classified rightly, and the best attack on each so far.
+    """Which images of a batch are still to be attacked, and the best attack on each so far.
 
     An image that has fallen stays fallen, and is attacked no more: its adversarial image lies in
-    every larger ball too. What was found lies on the host, so that each image travels once.
+    every larger ball too. It falls when it is not taken for its label; or, once ``aim`` has been
+    called, when it is taken for its goal. What was found lies on the host, so that each image
+    travels once.
 
     Args:
         model: The classifier under attack.
@@ -69,7 +75,22 @@ class Standing:
         self.labels: IntArray = model.numpy(y)
         self.images: FloatArray = np.array(model.numpy(x))
         self.logits: FloatArray = np.array(model.numpy(model.logits(x)))
-        self.stands: BoolArray = ~beaten(self.logits, self.labels)
+        self.goals: IntArray | None = None
+        self.rank, self.lead = self._judged(slice(None), self.logits)
+
+    @property
+    def stands(self) -> BoolArray:
+        """Which images have not fallen, (n,)."""
+        return np.asarray(self.rank < FALLEN)
+
+    def aim(self, goals: IntArray) -> None:
+        """From now on an image falls when it is taken for its goal, (n,)."""
+        self.goals = goals
+        self.rank, self.lead = self._judged(slice(None), self.logits)
+
+    def renew(self) -> None:
+        """Let the next attack replace any image that has not fallen, but not a wrong by a right."""
+        self.lead = np.full(len(self.lead), -np.inf)
 
     def rows(self) -> IntArray:
         """Positions of the images that stand, (m,)."""
@@ -80,40 +101,61 @@ class Standing:
         rows: IntArray,
         images: Array,
         logits: Array,
-        targets: IntArray | None = None,
-        *,
-        keep: bool = False,
+        keep: Literal["fallen", "last", "best"] = "fallen",
     ) -> BoolArray:
         """Take candidates for the images in ``rows``, and tell which of these fall, (m,).
 
-        An image that fell before keeps what it fell by, however long it stays in the batch.
+        An image that fell before keeps what it fell by, however long it stays in the batch; and one
+        with a goal that has been taken for another class is not replaced by one taken for its own.
 
         Args:
             rows: Positions in the batch, (m,).
             images: Candidates within the ball, (m, *shape).
             logits: What the model says of them, (m, k).
-            targets: The classes they must be taken for, (m,); any false one if None.
-            keep: Whether candidates that do not fall replace what was there before.
+            keep: Whether candidates that bring an image no further replace what was there before:
+                not at all, always, or where their margin is larger.
         """
-        fallen = beaten(self.model.numpy(logits), self.labels[rows], targets)
-        chosen = np.flatnonzero(self.stands[rows] & (fallen | keep))
+        rank, lead = self._judged(rows, self.model.numpy(logits))
+        before = self.rank[rows]
+        taken = rank > before
+        if keep != "fallen":
+            same = (rank == before) & (before < FALLEN)
+            # NaN is kept, too: whoever checks the images must see it.
+            further = (lead > self.lead[rows]) | np.isnan(lead)
+            taken |= same & (further | (keep == "last"))
+        chosen = np.flatnonzero(taken)
         if len(chosen):
             picked = self.model.xp.take(images, self.model.asarray(chosen), axis=0)
-            self.images[rows[chosen]] = self.model.numpy(picked)
-        self.stands[rows[fallen]] = False
-        return fallen
+            places = rows[chosen]
+            self.images[places] = self.model.numpy(picked)
+            self.rank[places], self.lead[places] = rank[chosen], lead[chosen]
+        return np.asarray(rank == FALLEN)
 
     def adversarial(self) -> Array:
         """The batch as attacked so far, (n, *shape)."""
         return self.model.asarray(self.images.copy())
 
+    def _judged(self, rows: IntArray | slice, logits: FloatArray) -> tuple[IntArray, FloatArray]:
+        """How far images have come, 0 to ``FALLEN``, and their margin: both (m,)."""
+        labels = self.labels[rows]
+        wrong = beaten(logits, labels)
+        if self.goals is None:
+            return np.where(wrong, FALLEN, 0), _lead(logits, labels)
+        goals = self.goals[rows]
+        hit = beaten(logits, labels, goals)
+        return np.where(hit, FALLEN, np.where(wrong, 1, 0)), -_lead(logits, goals)
+
 
 def beaten(logits: FloatArray, labels: IntArray, targets: IntArray | None = None) -> BoolArray:
     """Which rows of logits (n, k) are beyond rounding not of their label, or of their target."""
-    rows = np.arange(len(logits))
     slack = ROUNDING * np.abs(logits).max(axis=1, initial=0.0)
-    named = labels if targets is None else targets
-    others = np.array(logits)
+    if targets is None:
+        return np.asarray(_lead(logits, labels) > slack)
+    return np.asarray(_lead(logits, targets) < -slack)
+
+
+def _lead(logits: FloatArray, named: IntArray) -> FloatArray:
+    """How far the largest of the other logits (n, k) is ahead of the named one, (n,)."""
+    rows, others = np.arange(len(logits)), np.array(logits)
     others[rows, named] = -np.inf
-    lead = others.max(axis=1, initial=-np.inf) - logits[rows, named]
-    return np.asarray(lead > slack if targets is None else lead < -slack)
+    return np.asarray(others.max(axis=1, initial=-np.inf) - logits[rows, named])

@@ -61,7 +61,7 @@ class DeepFool:
             inside = xp.clip(clean + (1 + self.overshoot) * (at - clean), low, high)
             walked = at + _to_boundary(model, inside, labels)
             stretched = xp.clip(clean + (1 + self.overshoot) * (walked - clean), low, high)
-            standing.offer(rows, stretched, model.logits(stretched), keep=True)
+            standing.offer(rows, stretched, model.logits(stretched), keep="last")
             moving = _scattered(model, moving, rows, walked)
             rows = standing.rows()
         return standing.adversarial()

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from harness.attacks.iterated import OPTIONS
 from harness.norms import NORMS
 from harness.objectives import LogOdds
+from harness.pieces import shifted
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
 
 
@@ -37,8 +38,5 @@ class FGSM:
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
         _, gradient = model.logits_and_gradient(x, y, LogOdds())
         direction = NORMS[self.norm].steepest(model.xp, gradient)
-        low, high = model.bounds
         for epsilon in epsilons:
-            moved = epsilon * direction
-            moved += x  # in place, where arrays allow it
-            yield model.xp.clip(moved, low, high)
+            yield shifted(model, x, direction, float(epsilon))

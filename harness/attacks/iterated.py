@@ -5,19 +5,30 @@ An attack's author writes ``begin`` and ``advance``, one step for a whole batch.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
+from typing_extensions import Self
 
 from harness.attacks.ball import Ball, Standing
 from harness.attacks.draws import generators, stacked
 from harness.norms import NORMS
 from harness.objectives import LogitRatio, LogOdds, Margin, Towards
-from harness.protocol import GRADIENT, Array, FloatArray, IntArray, Model, NormName, Objective
+from harness.protocol import (
+    GRADIENT,
+    Array,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Model,
+    NormName,
+    Objective,
+)
 
 State: TypeAlias = dict[str, Array]
 """Arrays with a row per image under attack; ``moving`` are the images themselves."""
@@ -52,7 +63,9 @@ class Iterated:
             ``dlr`` (three, or four if it aims at one) ``margin`` takes its place.
         target: ``none`` for any false class. With ``next`` (label + 1), ``runner-up`` or
             ``least-likely`` (by the clean logits) an image falls when it is taken for that class;
-            with ``each`` the most likely false classes are tried in turn, and any serves.
+            until then the best attempt is kept: one at which it is wrong, or else that of the
+            largest margin. With ``each`` the most likely false classes are tried in turn, and any
+            serves.
         targets: How many classes ``each`` tries.
         seed: Seed of the random starts.
     """
@@ -67,6 +80,29 @@ class Iterated:
     targets: Count = 9
     seed: Annotated[int, Field(ge=0)] = 0
     requires: ClassVar[frozenset[str]] = frozenset({GRADIENT})
+
+    @model_validator(mode="after")
+    def _restarts_differ(self) -> Self:
+        if self.start == "clean" and self.restarts > 1:
+            raise ValueError(
+                f"restarts: {self.restarts} attempts from the clean image would be the same one; "
+                'set restarts = 1, or start = "random"'
+            )
+        return self
+
+    @property
+    def aims_at_one(self) -> bool:
+        """Whether each image has one class that it is to be taken for."""
+        return self.target not in ("none", "each")
+
+    def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
+        """The class that each image is to be taken for, (n,), or None where any false one serves.
+
+        Args:
+            logits: What the model says of the clean images, (n, k).
+            labels: Their true labels, (n,).
+        """
+        return aims(logits, labels, self.target) if self.aims_at_one else None
 
     def begin(self, ball: Ball, state: State) -> State:
         """The state before the first step, with what the attack needs beside ``moving``."""
@@ -86,11 +122,15 @@ class Iterated:
         """
         raise NotImplementedError
 
+    def end(self, ball: Ball, state: State, loss: Callable[[], Array]) -> Array:
+        """The images that an attempt ends with, (n, *shape); arguments as in ``advance``."""
+        return state["moving"]
+
     def perturb(
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = Standing(model, x, y)
+        standing = self._standing(model, x, y)
         for epsilon in epsilons:
             if epsilon > 0:
                 self._attack(standing, x, float(epsilon), index)
@@ -100,15 +140,28 @@ class Iterated:
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
     ) -> Standing:
         """Attack each image in a ball of its own; radii have a shape that broadcasts over x."""
-        standing = Standing(model, x, y)
+        standing = self._standing(model, x, y)
         self._attack(standing, x, radii, index)
+        return standing
+
+    def _standing(self, model: Model, x: Array, y: Array) -> Standing:
+        standing = Standing(model, x, y)
+        goals = self.goals(standing.logits, standing.labels)
+        if goals is not None:
+            standing.aim(goals)
         return standing
 
     def _attack(
         self, standing: Standing, x: Array, epsilon: Array | float, index: IntArray
     ) -> None:
-        for attempt, (loss, rank) in enumerate(self._attempts(standing)):
-            self._attempt(standing, x, epsilon, index, attempt, loss, rank)
+        standing.renew()
+        for number, (loss, rank) in enumerate(self._attempts(standing)):
+            rows = standing.rows()
+            if not len(rows):
+                return
+            ball = Ball(standing.model, x, epsilon, self.norm).take(standing.model.asarray(rows))
+            start = self._start(ball, index[rows], number)
+            self._attempt(self._climb(standing, ball, rows, start, loss, rank))
 
     def _attempts(self, standing: Standing) -> list[tuple[Loss, int]]:
         """The loss of each attempt, and which of the other classes it aims at, if at any."""
@@ -124,52 +177,47 @@ class Iterated:
             for rank in range(ranks)
         ]
 
-    def _attempt(
+    def _climb(
         self,
         standing: Standing,
-        x: Array,
-        epsilon: Array | float,
-        index: IntArray,
-        attempt: int,
+        ball: Ball,
+        rows: IntArray,
+        start: Array,
         loss: Loss,
         rank: int,
-    ) -> None:
-        """Attack what still stands, from one start, with one loss, towards one class."""
-        model, rows = standing.model, standing.rows()
-        if not len(rows):
-            return
-        xp = model.xp
-        goals = aims(standing, rows, self.target, rank)
-        objective = OBJECTIVES[loss] if goals is None else Towards(loss)
-        wanted = standing.labels[rows] if goals is None else _signed(standing, rows, goals)
-        ball = Ball(model, x, epsilon, self.norm).take(model.asarray(rows))
-        labels = model.asarray(wanted)
+    ) -> Climb:
+        """What stands, at one start, with one loss, and towards one class."""
+        model, objective, true = standing.model, OBJECTIVES[loss], standing.labels[rows]
+        labels = model.asarray(true)
+        if self.target != "none":
+            logits, objective = standing.logits[rows], Towards(loss)
+            labels = model.asarray(_signed(logits, true, aims(logits, true, self.target, rank)))
         mask = _mask(model, labels, standing.logits.shape[1])
-        state = self.begin(ball, {"moving": self._start(ball, index[rows], attempt)})
-        strict = None if self.target == "each" else goals
+        state = self.begin(ball, {"moving": start})
+        return Climb(standing, objective, ball, rows, labels, mask, state)
+
+    def _attempt(self, climb: Climb) -> None:
+        """Climb from one start until all have fallen, or the steps are used up."""
         for number in range(self.steps):
-            logits, gradient = model.logits_and_gradient(state["moving"], labels, objective)
-            standing.offer(rows, state["moving"], logits, strict)
-            stay = standing.stands[rows]
+            logits, gradient = climb.slope()
+            climb.offer(logits)
+            stay = climb.standing.stands[climb.rows]
             if stay.mean() <= 1 - LEAVE:
                 if not stay.any():
                     return
-                kept = model.asarray(np.flatnonzero(stay))
-                rows, ball = rows[stay], ball.take(kept)
-                strict = None if strict is None else strict[stay]
-                labels, mask, logits, gradient = (
-                    xp.take(a, kept, axis=0) for a in (labels, mask, logits, gradient)
-                )
-                state = {key: xp.take(value, kept, axis=0) for key, value in state.items()}
-            climbed = partial(objective.value, xp, logits, mask)
-            state = self.advance(ball, state, climbed, gradient, number)
-        # Those that fell but have not left yet keep the image they fell by.
-        stay = standing.stands[rows]
-        kept = model.asarray(np.flatnonzero(stay))
-        last = xp.take(state["moving"], kept, axis=0)
+                logits, gradient = climb.narrow(stay, logits, gradient)
+            loss = climb.loss(logits)
+            climb.state = self.advance(climb.ball, climb.state, loss, gradient, number)
+        logits = climb.model.logits(climb.state["moving"])
+        climb.offer(logits)
+        stay = climb.standing.stands[climb.rows]
+        # Those that have fallen, but not left yet, keep the image they fell by.
         if stay.any():
-            aimed = None if strict is None else strict[stay]
-            standing.offer(rows[stay], last, model.logits(last), aimed, keep=True)
+            (logits,) = climb.narrow(stay, logits)
+            last = self.end(climb.ball, climb.state, climb.loss(logits))
+            if last is not climb.state["moving"]:
+                logits = climb.model.logits(last)
+            climb.standing.offer(climb.rows, last, logits, "best")
 
     def _start(self, ball: Ball, index: IntArray, attempt: int) -> Array:
         if self.start == "clean":
@@ -181,23 +229,80 @@ class Iterated:
         return xp.clip(ball.x + ball.epsilon * change, low, high)
 
 
-def aims(standing: Standing, rows: IntArray, target: Target, rank: int) -> IntArray | None:
-    """The class that each image is to be taken for, (m,), or None where any false one serves."""
-    labels, logits = standing.labels[rows], np.array(standing.logits[rows])
-    if target == "none":
-        return None
+@dataclasses.dataclass
+class Climb:
+    """An attempt under way, on images that leave it as they fall.
+
+    Attributes:
+        standing: Which images of the whole batch stand.
+        objective: What is increased.
+        ball: What is allowed; it has m images.
+        rows: Their positions in the batch, (m,).
+        labels: What the model takes for labels, (m,), or (m, k) as ``Towards`` says.
+        mask: What the objective takes for its mask, (m, k).
+        state: Where they are; see ``State``.
+    """
+
+    standing: Standing
+    objective: Objective
+    ball: Ball
+    rows: IntArray
+    labels: Array
+    mask: Array
+    state: State
+
+    @property
+    def model(self) -> Model:
+        """The classifier under attack."""
+        return self.ball.model
+
+    def slope(self) -> tuple[Array, Array]:
+        """Logits (m, k), and the gradient of the objective, (m, *shape)."""
+        return self.model.logits_and_gradient(self.state["moving"], self.labels, self.objective)
+
+    def loss(self, logits: Array) -> Callable[[], Array]:
+        """Tells the objective, (m,), at these logits."""
+        return partial(self.objective.value, self.model.xp, logits, self.mask)
+
+    def offer(self, logits: Array) -> None:
+        """Note which images have fallen where they are now."""
+        self.standing.offer(self.rows, self.state["moving"], logits)
+
+    def narrow(self, stay: BoolArray, *arrays: Array) -> tuple[Array, ...]:
+        """Go on with some of the images, (m,); returns their rows of the arrays."""
+        kept = self.model.asarray(np.flatnonzero(stay))
+
+        def take(array: Array) -> Array:
+            return self.model.xp.take(array, kept, axis=0)
+
+        self.rows, self.ball = self.rows[stay], self.ball.take(kept)
+        self.labels, self.mask = take(self.labels), take(self.mask)
+        self.state = {key: take(value) for key, value in self.state.items()}
+        return tuple(take(array) for array in arrays)
+
+
+def aims(logits: FloatArray, labels: IntArray, target: Target, rank: int = 0) -> IntArray:
+    """The class that each image is to be taken for, (n,), by its clean logits (n, k).
+
+    Args:
+        logits: What the model says of the clean images, (n, k).
+        labels: Their true labels, (n,).
+        target: Which false class it is.
+        rank: For ``each``, how many are more likely.
+    """
     if target == "next":
         return np.asarray((labels + 1) % logits.shape[1])
-    logits[np.arange(len(rows)), labels] = -np.inf
-    order = np.argsort(-logits, axis=1, kind="stable")
+    others = np.array(logits)
+    others[np.arange(len(labels)), labels] = -np.inf
+    order = np.argsort(-others, axis=1, kind="stable")
     return np.asarray(order[:, -2 if target == "least-likely" else rank])
 
 
-def _signed(standing: Standing, rows: IntArray, goals: IntArray) -> FloatArray:
+def _signed(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray:
     """What ``Towards`` takes for its mask: 1 for the goal, -1 for the true class, (m, k)."""
-    signs = np.zeros(standing.logits[rows].shape, dtype=np.float32)
-    signs[np.arange(len(rows)), goals] = 1.0
-    signs[np.arange(len(rows)), standing.labels[rows]] = -1.0
+    signs, rows = np.zeros(logits.shape, dtype=np.float32), np.arange(len(labels))
+    signs[rows, goals] = 1.0
+    signs[rows, labels] = -1.0
     return signs
 
 

@@ -51,7 +51,7 @@ class Noise:
                     break
                 noisy = model.xp.clip(x + epsilon * change, low, high)
                 chosen = model.xp.take(noisy, model.asarray(rows), axis=0)
-                standing.offer(rows, chosen, model.logits(chosen), keep=True)
+                standing.offer(rows, chosen, model.logits(chosen), keep="last")
             yield standing.adversarial()
 
     def _changes(self, model: Model, x: Array, index: IntArray, draw: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -75,7 +75,7 @@ class Square:
             moving = np.where(better[:, None, None, None], proposed, moving)
             lead = np.where(better, reached, lead)
         last = standing.stands[rows]
-        _lead(standing, rows[last], moving[last], x.shape[1:], keep=True)
+        _lead(standing, rows[last], moving[last], x.shape[1:], keep="last")
 
     def _draws(
         self, index: IntArray, planes: tuple[int, ...]
@@ -143,14 +143,14 @@ def _lead(
     planes: FloatArray,
     shape: tuple[int, ...],
     *,
-    keep: bool = False,
+    keep: Literal["fallen", "last"] = "fallen",
 ) -> FloatArray:
     """How far the true class's logit is ahead of the next, (m,); who falls is noted."""
     if not len(rows):
         return np.zeros(0)
     images = standing.model.asarray(_from_planes(planes, shape))
     logits = standing.model.logits(images)
-    standing.offer(rows, images, logits, keep=keep)
+    standing.offer(rows, images, logits, keep)
     others = np.array(standing.model.numpy(logits))
     at = np.arange(len(rows)), standing.labels[rows]
     own = others[at]

@@ -60,4 +60,4 @@ class Strongest:
         here = model.asarray(np.asarray(rows, dtype=np.int64))
         some, labels = (model.xp.take(array, here, axis=0) for array in (x, y))
         (found,) = attack.perturb(model, some, labels, [epsilon], index=index[rows])
-        standing.offer(rows, found, model.logits(found), keep=True)
+        standing.offer(rows, found, model.logits(found), keep="last")
