@@ -94,12 +94,10 @@ class LogitRatio:
 
     def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
         """The derivative of the value by each logit, (n, k), by the rule for quotients."""
-        scale = self._scale(xp, logits)
-        ratio = Margin().value(xp, logits, true)[:, None] / scale
-        ordered = xp.sort(logits, axis=1)
-        first = _shared(xp, logits == ordered[:, -1:], logits)
-        third = _shared(xp, logits == ordered[:, -3:-2], logits)
-        return (Margin().logit_gradient(xp, logits, true) - ratio * (first - third)) / scale
+        margin, scale = Margin(), self._scale(xp, logits)
+        ratio = margin.value(xp, logits, true)[:, None] / scale
+        first, third = _places(xp, logits, 1, 3)
+        return (margin.logit_gradient(xp, logits, true) - ratio * (first - third)) / scale
 
     def _scale(self, xp: ArrayNamespace, logits: Array) -> Array:
         if logits.shape[1] < 3:
@@ -140,10 +138,7 @@ class Towards:
             return true
         scale = self._scale(xp, logits)
         ratio = xp.sum(true * logits, axis=1, keepdims=True) / scale
-        ordered = xp.sort(logits, axis=1)
-        first = _shared(xp, logits == ordered[:, -1:], logits)
-        third = _shared(xp, logits == ordered[:, -3:-2], logits)
-        fourth = _shared(xp, logits == ordered[:, -4:-3], logits)
+        first, third, fourth = _places(xp, logits, 1, 3, 4)
         return (true - ratio * (first - (third + fourth) / 2)) / scale
 
     def _scale(self, xp: ArrayNamespace, logits: Array) -> Array:
@@ -201,6 +196,13 @@ def _shared(xp: ArrayNamespace, chosen: Array, logits: Array) -> Array:
     """A weight of one per row, shared by the chosen entries (more than one where logits tie)."""
     ones = xp.where(chosen, 0.0 * logits + 1.0, 0.0 * logits)
     return ones / xp.sum(ones, axis=1, keepdims=True)
+
+
+def _places(xp: ArrayNamespace, logits: Array, *places: int) -> list[Array]:
+    """The gradient of the largest logit (place 1), of the next (2), and so on, each (n, k)."""
+    rising, classes = xp.sort(logits, axis=1), logits.shape[1]
+    ends = [classes - place for place in places]
+    return [_shared(xp, logits == rising[:, end : end + 1], logits) for end in ends]
 
 
 def _others(xp: ArrayNamespace, logits: Array, true: Array) -> tuple[Array, Array]:
