@@ -231,6 +231,13 @@ def test_failed_broken_and_skipped_checks_come_with_their_reasons() -> None:
     assert "≥ 99" in text
 
 
+def test_records_that_share_a_key_break_nothing() -> None:
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="", finished=True)
+    once = counted("mlp", "torch", "clean", 50, 60).judged("passed")
+    run.records = [once, once.judged("measured")]
+    assert "All judged checks passed: 1." in Page(html_of(run)).text
+
+
 def test_a_run_that_did_not_finish_says_so() -> None:
     run = synthetic_run()
     run.finished = False
