@@ -181,6 +181,13 @@ def test_extremes_that_do_not_fit_are_not_shown(name: str, value: np.ndarray) ->
     assert minimal.extremes_of(run, [TORCH]) == []
 
 
+def test_one_image_alone_is_neither_fragile_nor_sturdy() -> None:
+    run = with_extremes(np.array([0.2, 0.3, 0.1, 0.4]))
+    for key in [key for key in run.arrays if "/extremes/" in key]:
+        run.arrays[key] = run.arrays[key][:1]
+    assert minimal.extremes_of(run, [TORCH]) == []
+
+
 def test_speed_is_images_at_each_epsilon_a_second() -> None:
     run = synthetic_run(backends=["torch"])
     run.timings = [
