@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,12 +184,20 @@ def report(
     baseline: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Hold the runs against this baseline too.")
     ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", metavar="NAME", help="With --baseline: compare this one only; repeatable."
+        ),
+    ] = None,
 ) -> int:
     """Draw the report of stored runs; nothing is rerun. It says, but does not judge."""
     folders = run_folders or [Path("results")]
     if out is None and len(folders) > 1:
         raise HarnessError("--out: name the file to write; several runs belong to no one folder")
-    _drawn(folders, out or folders[0] / "report.html", baseline)
+    if backend and baseline is None:
+        raise HarnessError("--backend: says what is compared; name the baseline with --baseline")
+    _drawn(folders, out or folders[0] / "report.html", baseline, backend or [])
     return 0
 
 
@@ -318,7 +327,9 @@ def _report_of(folder: Path, page: Path) -> int:
     return 0 if stored.verdict == "passed" else 1
 
 
-def _drawn(folders: list[Path], page: Path, baseline: Path | None = None) -> list[Run]:
+def _drawn(
+    folders: list[Path], page: Path, baseline: Path | None = None, backends: Sequence[str] = ()
+) -> list[Run]:
     """Draw stored runs on one page, say where it is, and return them."""
     from harness.gate import gate as compare_with
     from harness.records import Run
@@ -338,7 +349,7 @@ def _drawn(folders: list[Path], page: Path, baseline: Path | None = None) -> lis
             run,
             name,
             search_beside(run, folder),
-            compare_with(folder, baseline) if baseline else None,
+            compare_with(folder, baseline, backends=backends) if baseline else None,
         )
         for run, name, folder in zip(runs, names, folders, strict=True)
     ]

@@ -77,12 +77,13 @@ def evaluate(
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
     made = [make_attack(one) if isinstance(one, str) else one for one in attacks]
     radii = _radii(epsilons)
-    _check_outputs(model, images, labels)
+    classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(model)
     run = new_run({"name": name, "attacks": {a.name: {"epsilons": radii} for a in made}})
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
+    run.classes = tuple(str(label) for label in range(classes))
     run.arrays["labels"] = labels.astype(np.int16)
     subject = Subject(run, kind, name, model, images, labels)
     subject.clean()
@@ -141,8 +142,8 @@ def _content_hash(images: FloatArray, labels: IntArray) -> str:
     return digest.hexdigest()
 
 
-def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> None:
-    """Catch early what would make every later number wrong."""
+def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
+    """Catch early what would make every later number wrong; returns the number of classes."""
     try:
         logits, again = logits_of(model, images[:64]), logits_of(model, images[:64])
     except Exception as error:
@@ -163,3 +164,4 @@ def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> None:
         raise HarnessError(
             f"y: labels span [{low}, {high}], but the model has {logits.shape[1]} classes from 0"
         )
+    return int(logits.shape[1])

@@ -11,6 +11,9 @@ from harness.records import Run
 from reports import stored, tables
 from reports.stored import Pair
 
+MOST = 100
+"""Of more classes no one reads a matrix, and it would fill megabytes."""
+
 
 @dataclass(frozen=True)
 class Confusions:
@@ -19,7 +22,8 @@ class Confusions:
     Attributes:
         pair: Which model.
         clean: Of the clean images, if stored.
-        attacked: Under the attack at the epsilon that is shown at first, if stored.
+        attacked: Under the attack at ``shown``, if stored.
+        shown: The epsilon above zero that is shown at first: the page's, or else the smallest.
         epsilons: At which matrices are stored.
         counts: The matrix at each of these, row by row.
     """
@@ -27,6 +31,7 @@ class Confusions:
     pair: Pair
     clean: tables.Confusion | None
     attacked: tables.Confusion | None
+    shown: float | None
     epsilons: list[float]
     counts: list[list[list[int]]]
 
@@ -49,7 +54,9 @@ class PerClass:
 def confusions_of(
     run: Run, pair: Pair, attack: str, epsilons: Sequence[float], shown: float | None
 ) -> Confusions | None:
-    """The matrices of a pair, as far as predictions are stored; None if none are."""
+    """The matrices of a pair, as far as predictions are stored; None without any."""
+    if len(stored.class_names(run)) > MOST:
+        return None
     found = {
         epsilon: matrix
         for epsilon in epsilons
@@ -57,11 +64,13 @@ def confusions_of(
                                        f"{attack} at ε = {epsilon:g}"))
     }  # fmt: skip
     clean = tables.confusion(run, pair, "clean", "Clean images")
-    attacked = None if shown is None else found.get(shown)
+    if shown not in found:
+        shown = min((epsilon for epsilon in found if epsilon > 0), default=None)
+    attacked = None if shown is None else found[shown]
     if clean is None and attacked is None:
         return None
     counts = [matrix.counts.to_numpy().tolist() for matrix in found.values()]
-    return Confusions(pair, clean, attacked, list(found), counts)
+    return Confusions(pair, clean, attacked, shown, list(found), counts)
 
 
 def per_class_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> PerClass | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from markupsafe import Markup, escape
+
 NOTHING = "—"
 SPACE = "\u202f"
 """Between a number and its percent sign, where no line may break."""
@@ -54,4 +56,16 @@ def points(change: float | None, digits: int = 1) -> str:
     rounded = round(100 * change, digits)
     return (
         f"{abs(rounded):.{digits}f}" if rounded == 0 else f"{rounded:+.{digits}f}".replace("-", "−")
+    )
+
+
+def code(text: str) -> Markup:
+    """Text in which what stands between backticks is a command."""
+    parts = text.split("`")
+    # Without its partner the last backtick is one.
+    if len(parts) % 2 == 0:
+        parts[-2:] = ["`".join(parts[-2:])]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
     )

@@ -94,6 +94,8 @@ def _extremes(run: Run, pair: Pair, method: str) -> Extremes | None:
             index, truth, epsilon, Tile(png(kept.clean[place], GREY, *ends), about), fallen
         ))  # fmt: skip
     half = len(found) // 2
+    if not half:
+        return None  # one image alone is neither
     return Extremes(pair, NAMES[method], found[:half], found[half:][::-1])
 
 

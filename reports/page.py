@@ -138,7 +138,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
-        "number": formats.number, "words": formats.words, "points": formats.points,
+        "number": formats.number, "words": formats.words, "points": formats.points, "code": formats.code,
     }  # fmt: skip
     environment.globals |= {"symbols": SYMBOLS, "nothing": formats.NOTHING}
     return environment
@@ -160,10 +160,16 @@ def _chapter(source: Source, prefix: str) -> Chapter:
 def _distinct(body: str, prefix: str) -> str:
     """A chapter whose ids and references to them begin with a prefix.
 
-    What is quoted is markup for certain: in text and attributes quotes are escaped.
+    What stands in angle brackets is a tag for certain, and what it quotes an attribute: elsewhere
+    these signs are escaped.
     """
-    body = re.sub(r'\b(id|for|aria-labelledby)="', rf'\1="{prefix}', body)
-    return re.sub(r'(href="#|url\(#)', rf"\1{prefix}", body)
+
+    def marked(tag: re.Match[str]) -> str:
+        return re.sub(
+            r' ((?:id|for|aria-labelledby)="|href="#|clip-path="url\(#)', rf" \1{prefix}", tag[0]
+        )
+
+    return re.sub(r"<[^<>]+>", marked, body)
 
 
 def _content(source: Source) -> dict[str, Any]:

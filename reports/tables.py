@@ -86,7 +86,8 @@ def verdict_reasons(run: Run, frame: pd.DataFrame) -> list[str]:
     """Sentences that say why the verdict is what it is."""
     counts = dict(status_counts(frame))
     if run.verdict == "passed":
-        passed = counts["passed"]
+        # Of all records, as the verdict; the table has the last of those that share a key.
+        passed = sum(record.status == "passed" for record in run.records)
         left_out = f" {counts['skipped']} skipped." if "skipped" in counts else ""
         return [f"All judged checks passed: {passed}.{left_out}"]
     reasons = []
@@ -113,22 +114,33 @@ def concerns(frame: pd.DataFrame) -> list[Concern]:
 
 
 def sweeps(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The measured accuracies of each attack, by rising epsilon; ``fgsm`` first."""
+    """The measured accuracies of each attack, by rising epsilon; ``fgsm`` first, then L∞ ones."""
     measured = frame.dropna(subset=["epsilon", "accuracy"])
     found = {
         str(check): part.sort_values("epsilon", kind="stable")
         for check, part in measured.groupby("check", sort=False)
     }
-    return dict(sorted(found.items(), key=lambda item: item[0] != "fgsm"))
+    return dict(
+        sorted(
+            found.items(), key=lambda item: (item[0] != "fgsm", item[1]["norm"].iloc[0] != "linf")
+        )
+    )
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies under attacks of one norm: L∞, or L2 where nothing else was measured."""
+    attacked = frame[(frame["epsilon"] > 0) & frame["accuracy"].notna()]
+    norm = "linf" if (attacked["norm"] == "linf").any() else "l2"
+    found: pd.DataFrame = attacked[attacked["norm"] == norm]
+    return found
 
 
 def headline_epsilon(frame: pd.DataFrame) -> float | None:
-    """The L∞ radius above zero at which the most attacks were measured, of several the middle one.
+    """The radius above zero at which the most attacks were measured, of several the middle one.
 
-    Of two middle ones the smaller.
+    Of two middle ones the smaller. The attacks are those that are ``comparable``.
     """
-    linf = frame[(frame["epsilon"] > 0) & frame["accuracy"].notna() & (frame["norm"] == "linf")]
-    attacks = linf.groupby("epsilon")["check"].nunique()
+    attacks = comparable(frame).groupby("epsilon")["check"].nunique()
     if attacks.empty:
         return None
     return float(statistics.median_low(attacks.index[attacks == attacks.max()].tolist()))
@@ -140,7 +152,8 @@ def key_figures(
     """Each pair's clean accuracy, and those under the attack and under the strongest."""
     measured = frame.dropna(subset=["accuracy"])
     clean = by_pair(measured[measured["check"] == "clean"])
-    at = measured[(measured["epsilon"] == epsilon) & (measured["norm"] == "linf")]
+    at = comparable(frame)
+    at = at[at["epsilon"] == epsilon]
     attacked = by_pair(at[at["check"] == attack])
     # The last in order stays, so the lowest comes last.
     lowest = by_pair(at.sort_values("accuracy", ascending=False, kind="stable"))

@@ -269,7 +269,8 @@ def test_an_expression_that_is_none_is_exit_code_2(command, spec):
 # harness train
 
 
-def test_train_says_how_well_the_models_do(command, tmp_path):
+def test_train_says_how_well_the_models_do(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path / "cache"))  # where no test trained before
     (tmp_path / "other.toml").write_text(tiny_spec(seed=5))
     for word in ("trained", "stored"):
         done = command("train", "other.toml")

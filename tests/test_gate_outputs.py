@@ -7,7 +7,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from gate_runs import changed, right, run_of, status_record
+from gate_runs import changed, measured, right, run_of, status_record
 from rich.console import Console
 
 from harness import cli
@@ -151,6 +151,28 @@ def test_the_summary_goes_where_it_is_asked_for(command, tmp_path):
     assert (
         (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("### Robustness gate ✅")
     )
+
+
+def test_the_report_holds_runs_against_a_baseline_or_writes_nothing(command, tmp_path):
+    run_of(OLD, data_sha256="f" * 64).save(tmp_path / "other")
+    page = tmp_path / "page.html"
+    for folders in (["other"], ["same", "other"]):
+        code, out, err = command("report", *folders, "--out", "page.html", *PATH)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert "the data differ" in err
+        assert "other" in err
+        assert not page.exists()
+    assert "--baseline" in command("report", "same", "--backend", "torch")[2]
+    assert command("report", "same", "--out", "page.html", *PATH, "--backend", "torch")[0] == 0
+    assert "passed: 3 unchanged" in page.read_text(encoding="utf-8")
+    # The accepted run has another backend, which then has vanished unless one names its own.
+    measured(both := run_of(OLD), OLD, backend="keras").save(tmp_path / "both")
+    store.accept(both, tmp_path / "both.json")
+    against = ("report", "same", "--out", "page.html", "--baseline", "both.json")
+    assert command(*against)[0] == 0
+    assert "failed: 3 vanished, 3 unchanged" in page.read_text(encoding="utf-8")
+    assert command(*against, "--backend", "torch")[0] == 0
+    assert "passed: 3 unchanged" in page.read_text(encoding="utf-8")
 
 
 def test_baselines_are_accepted_added_to_and_shown(command, tmp_path):

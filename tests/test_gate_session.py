@@ -8,12 +8,16 @@ from tiny_spec import tiny_spec
 
 import harness.bench
 import harness.summary
+from harness import registry
 from harness.attacks import ATTACKS
 from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS
 from harness.gate import store
 from harness.records import Run
 from harness.spec import suites_folder
+
+# Above all torch, which cannot be imported a second time.
+registry.import_together({"torch"})
 
 pytest_plugins = ["pytester"]
 SUITES = suites_folder()

@@ -133,6 +133,7 @@ def test_predictions_are_kept_and_the_run_can_be_stored(tmp_path):
     assert run.arrays[f"{prefix}/clean/predictions"].tolist() == [0, 0, 1, 1]
     assert run.arrays[f"{prefix}/fgsm@0.2/predictions"].tolist() == [1, 0, 1, 1]
     assert run.arrays["labels"].tolist() == Y.tolist()
+    assert run.classes == ("0", "1")  # those of the model, also where the labels have fewer
     assert run.finished
     run.save(tmp_path)
     assert Run.load(tmp_path).records == run.records

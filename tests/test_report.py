@@ -231,6 +231,13 @@ def test_failed_broken_and_skipped_checks_come_with_their_reasons() -> None:
     assert "≥ 99" in text
 
 
+def test_records_that_share_a_key_break_nothing() -> None:
+    run = Run(spec={}, spec_sha256="", data_sha256="", created="", finished=True)
+    once = counted("mlp", "torch", "clean", 50, 60).judged("passed")
+    run.records = [once, once.judged("measured")]
+    assert "All judged checks passed: 1." in Page(html_of(run)).text
+
+
 def test_a_run_that_did_not_finish_says_so() -> None:
     run = synthetic_run()
     run.finished = False
@@ -391,6 +398,7 @@ def linf(check: str, *epsilons: float) -> list[Record]:
         (linf("fgsm", 0.1, 0.2, 0.3, 0.4), 0.2),
         (linf("fgsm", 0.1, 0.2, 0.3) + linf("pgd", 0.1), 0.1),
         ([*linf("fgsm", 0.1, 0.3), counted("mlp", "torch", "l2", 5, 10, 0.3, norm="l2")], 0.1),
+        ([counted("mlp", "torch", "pgd-l2", 5, 10, e, norm="l2") for e in (0.0, 1.0, 2.0)], 1.0),
         (linf("fgsm", 0.0), None),
     ],
 )
@@ -399,6 +407,26 @@ def test_the_headline_is_where_the_most_attacks_were_measured(
 ) -> None:
     run = Run(spec={}, spec_sha256="", data_sha256="", created="now", records=records)
     assert tables.headline_epsilon(tables.measurements(run)) == epsilon
+
+
+def test_l2_attacks_alone_have_key_figures_and_matrices_too() -> None:
+    run = without(synthetic_run(backends=["torch"]), "fgsm@0.1/predictions")
+    run.records = [r.model_copy(update={"norm": r.norm and "l2"}) for r in run.records]
+    html = html_of(run)
+    assert re.search(r"lowest, fgsm</dt>\s*<dd><b>\d", html)
+    # What the run does not hold at the headline is shown at the smallest epsilon that it holds.
+    assert "fgsm at ε = 0.05" in html
+    assert 'min="0" max="3" value="1" step="1" data-epsilons="0 0.05 0.2 0.3"' in html
+
+
+def test_more_classes_than_can_be_read_make_no_matrix() -> None:
+    few = synthetic_run(backends=["torch"], classes=[f"c{i}" for i in range(100)])
+    html = html_of(few)
+    assert 'id="confusion"' in html
+    assert len(html) < 2_000_000
+    many = synthetic_run(backends=["torch"], classes=[f"c{i}" for i in range(101)])
+    assert "confusion" not in seen(many).sections
+    assert "classes" in seen(many).sections
 
 
 def test_key_figures_name_the_strongest_attack() -> None:

@@ -10,6 +10,7 @@ from test_report import ALONE, Page, html_of
 
 from harness.gate import Comparison, Row
 from reports import baseline
+from reports.formats import code
 from reports.page import Source, page
 
 LOST = Row(("mlp", "torch", "fgsm", 0.1), "regressed", 0.72, 0.70, (-0.03, -0.01), 0.0004,
@@ -109,3 +110,17 @@ def test_names_in_a_comparison_are_text() -> None:
     assert "<script>alert" not in page(
         [Source(synthetic_run(backends=["torch"]), comparison=comparison)]
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("type `a <b>` now", "type <code>a &lt;b&gt;</code> now"),
+        ("`a` and `b`", "<code>a</code> and <code>b</code>"),
+        ("a ` alone", "a ` alone"),
+        ("`a` ` b", "<code>a</code> ` b"),
+        ("plain <b>", "plain &lt;b&gt;"),
+    ],
+)
+def test_what_stands_between_backticks_is_a_command(text: str, html: str) -> None:
+    assert code(text) == html

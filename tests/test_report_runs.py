@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def test_several_runs_have_a_chapter_each_with_ids_of_its_own() -> None:
         assert {f"{chapter}accuracy", f"{chapter}saliency", f"{chapter}provenance"} <= set(ids)
     assert [text for level, text in shown.headings if level == 1] == ["2 runs side by side"]
     assert not shown.open
+
+
+def test_names_that_look_like_ids_are_left_as_they_are_in_chapters() -> None:
+    name = 'url(#a) href="#b" id="c" for='
+    run = synthetic_run(backends=[name], classes=[name, "b"], name=name)
+    run.records = [
+        r.model_copy(update={"check": r.check.replace("fgsm", name)}) for r in run.records
+    ]
+    for key in [key for key in run.arrays if "fgsm" in key]:
+        run.arrays[key.replace("fgsm", name)] = run.arrays.pop(key)
+    html = page([Source(run, "a"), Source(run, "b")])
+    shown = Page(html)
+    held = [json.loads(script) for script in shown.scripts if script.startswith("{")]
+    assert [one["attack"] for one in held] == [name, name]
+    assert shown.text.count("run1-") == 0
+    labels = [str(a["aria-label"]) for _, a in shown.tags if "aria-label" in a]
+    assert any(name in label for label in labels)
+    assert not any("run1-" in label for label in labels)
+    clips = re.findall(r'clip-path="url\(#([^)]*)\)"', html)
+    assert clips
+    assert {clip for clip in clips if not clip.startswith("runs")} <= set(
+        re.findall(r' id="([^"]*)"', html)
+    )
 
 
 def test_one_run_is_a_page_without_chapters() -> None:
@@ -157,6 +181,13 @@ def test_extremes_that_do_not_fit_are_not_shown(name: str, value: np.ndarray) ->
     assert minimal.extremes_of(run, [TORCH]) == []
 
 
+def test_one_image_alone_is_neither_fragile_nor_sturdy() -> None:
+    run = with_extremes(np.array([0.2, 0.3, 0.1, 0.4]))
+    for key in [key for key in run.arrays if "/extremes/" in key]:
+        run.arrays[key] = run.arrays[key][:1]
+    assert minimal.extremes_of(run, [TORCH]) == []
+
+
 def test_speed_is_images_at_each_epsilon_a_second() -> None:
     run = synthetic_run(backends=["torch"])
     run.timings = [
@@ -182,6 +213,17 @@ def test_the_page_carries_the_records_as_csv_and_the_run_as_json(tmp_path: Path)
     assert (table["accuracy"].dropna() <= 1).all()
     assert Run.model_validate_json(_content(document)).records == run.records
     assert (csv.size, document.size) == (len(_content(csv)), len(_content(document)))
+
+
+def test_a_run_is_carried_whatever_text_and_numbers_it_holds() -> None:
+    run = synthetic_run(backends=["torch"], classes=["half a pair \ud800", "b"])
+    run.spec["x"] = [float("nan"), {"y": "\udfff"}]
+    _, document = downloads.downloads_of(run, measurements(run))
+    held = json.loads(_content(document))
+    assert held["classes"] == ["half a pair \ud800", "b"]
+    assert held["spec"]["x"] == [None, {"y": "\udfff"}]
+    html = page([Source(run)]).encode("utf-8", "replace").decode()
+    assert "half a pair ?" in html
 
 
 def _content(file: downloads.Download) -> bytes:

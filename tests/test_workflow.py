@@ -71,12 +71,14 @@ def test_the_commands_and_their_options_exist(job):
         sub = command.commands[words[1]]
         context = sub.make_context(words[1], words[2:cut])  # refuses unknown options
         seen.append((words[1], context.params))
-    assert [name for name, _ in seen] == ["run", "gate"]
-    run, gate = (params for _, params in seen)
+    assert [name for name, _ in seen] == ["run", "gate", "report"]
+    run, gate, report = (params for _, params in seen)
     assert load_spec(run["spec"]).name == "digits"
     assert gate["run_folder"] == run["out"]
     assert gate["backend"] == run["backend"] == ["numpy"]
     assert gate["markdown"] == "-"
+    assert report["run_folders"] == [run["out"]]
+    assert (report["baseline"], report["backend"]) == (gate["baseline"], gate["backend"])
     baseline = store.read(ROOT / gate["baseline"])
     assert baseline.spec == "digits"
     assert {key[1] for key in baseline.keys} >= set(registry.BACKENDS)
@@ -84,7 +86,7 @@ def test_the_commands_and_their_options_exist(job):
 
 def test_the_gate_and_the_report_do_not_depend_on_the_suites_passing(job):
     steps = {step.get("name"): step for step in job["steps"]}
-    for name in ("Gate", "Keep the report"):
+    for name in ("Gate", "Report", "Keep the report"):
         assert steps[name]["if"] == "${{ !cancelled() }}"
     assert steps["Keep the report"]["with"]["path"] == "results"
 

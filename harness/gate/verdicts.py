@@ -104,6 +104,8 @@ def by_status(old: Entry | None, new: Record | None) -> tuple[Verdict, str] | No
         return ("unchanged", "") if failed_before else ("regressed", reason)
     if old is None:
         return "new", ""
+    if old.status == "measured" and new.status == "skipped":
+        return "vanished", f"now {reason}"
     if not says_something(old):
         return ("new", f"was {old.status}") if says_something(new) else ("unchanged", "")
     before, after = accuracy(old), accuracy(new)
