@@ -33,7 +33,8 @@ def new_run(spec: dict[str, Any]) -> Run:
             "numpy": np.__version__,
         },
         machine={
-            "system": platform.platform(),
+            # No kernel's number, which differs from machine to machine and changes no result.
+            "system": " ".join(filter(None, (platform.system(), *platform.libc_ver()))),
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count() or 1,
         },

@@ -138,7 +138,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
-        "number": formats.number, "words": formats.words, "points": formats.points, "code": formats.code,
+        "number": formats.number, "words": formats.words, "points": formats.points,
+        "code": formats.code,
     }  # fmt: skip
     environment.globals |= {"symbols": SYMBOLS, "nothing": formats.NOTHING}
     return environment
