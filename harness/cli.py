@@ -9,7 +9,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -257,25 +257,13 @@ BaselinePath = Annotated[
 @accepted.command("accept")
 def baseline_accept(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Make a run the new baseline, under the next number."""
-    from harness.gate import store
-    from harness.records import Run
-
-    run = Run.load(run_folder)
-    written = store.accept(run, baseline or store.default_path(run))
-    typer.echo(f"accepted: {written} (review {written.with_suffix('.txt')})")
-    return 0
+    return _taken("accepted", run_folder, baseline)
 
 
 @accepted.command("add")
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Add a run of retrained models to the current baseline, which then knows their spread."""
-    from harness.gate import store
-    from harness.records import Run
-
-    run = Run.load(run_folder)
-    written = store.add(run, baseline or store.default_path(run))
-    typer.echo(f"added: {written} (review {written.with_suffix('.txt')})")
-    return 0
+    return _taken("added", run_folder, baseline)
 
 
 @accepted.command("show")
@@ -320,6 +308,18 @@ def main() -> None:
         sys.exit(2)
 
 
+def _taken(how: Literal["accepted", "added"], folder: Path, baseline: Path | None) -> int:
+    """Write a stored run into a baseline, and say where."""
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(folder)
+    take = store.accept if how == "accepted" else store.add
+    written = take(run, baseline or store.default_path(run))
+    typer.echo(f"{how}: {written} (review {written.with_suffix('.txt')})")
+    return 0
+
+
 def _report_of(folder: Path, page: Path) -> int:
     """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
     (stored,) = _drawn([folder], page)
@@ -331,7 +331,7 @@ def _drawn(
     folders: list[Path], page: Path, baseline: Path | None = None, backends: Sequence[str] = ()
 ) -> list[Run]:
     """Draw stored runs on one page, say where it is, and return them."""
-    from harness.gate import gate as compare_with
+    from harness.gate import against
     from harness.records import Run
     from harness.search_result import search_beside
     from reports import render_all
@@ -349,7 +349,7 @@ def _drawn(
             run,
             name,
             search_beside(run, folder),
-            compare_with(folder, baseline, backends=backends) if baseline else None,
+            against(run, folder, baseline, backends=backends) if baseline else None,
         )
         for run, name, folder in zip(runs, names, folders, strict=True)
     ]

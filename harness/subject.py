@@ -63,6 +63,7 @@ class Subject:
         self.x = x
         self.y = y
         self._fgsm: tuple[tuple[int, float], FloatArray] | None = None
+        self._moved: tuple[float, FloatArray] | None = None
 
     def clean(self) -> Record:
         """Accuracy on the images as they are."""
@@ -211,12 +212,20 @@ class Subject:
     def _keep_maps(self, method: str, epsilon: float) -> None:
         """The maps of the examples, as they are and under FGSM with that radius."""
         x, y = self.x[self._examples], self.y[self._examples]
-        moved = analysis.under_fgsm(self.model, x, y, epsilon)
-        self._keep("examples/moved", moved.astype(np.float32))
-        self._keep("examples/moved/labels", answers_to(self.model, moved).labels)
+        moved = self._moved_examples(epsilon)
         for name, images in (("examples/maps", x), ("examples/moved/maps", moved)):
             maps = explain(self.model, images, y, method)
             self._keep(f"{name}/{method}", maps.astype(np.float32))
+
+    def _moved_examples(self, epsilon: float) -> FloatArray:
+        """The examples under FGSM with that radius, (m, *shape); attacked once for all methods."""
+        if self._moved is None or self._moved[0] != epsilon:
+            x, y = self.x[self._examples], self.y[self._examples]
+            moved = analysis.under_fgsm(self.model, x, y, epsilon)
+            self._keep("examples/moved", moved.astype(np.float32))
+            self._keep("examples/moved/labels", answers_to(self.model, moved).labels)
+            self._moved = epsilon, moved
+        return self._moved[1]
 
     def _keep_extremes(self, check: str, fallen: Fallen) -> None:
         """The images that fell first and last, of those that did not stand wrong already."""

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from harness.norms import NORMS
+from harness.protocol import NormName
 from harness.records import Run
 from reports import figures, stored, tables
 from reports.figures import Series
 from reports.stored import Pair
-
-NORMS = {"linf": "L∞", "l2": "L2"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def sweeps_of(run: Run, sweeps: dict[str, pd.DataFrame], series: dict[Pair, Seri
         accuracies = tables.grid(frame, list(series), "epsilon")
         lines = [(series[pair], tables.of_pair(frame, pair)) for pair in accuracies.pairs]
         chart = figures.accuracy_chart(
-            lines, _chance(run), figures.axis_of(frame), f"sweep{place}",
+            lines, stored.chance(run), figures.axis_of(frame), f"sweep{place}",
             f"Line chart: accuracy under {attack} against epsilon, for "
             + ", ".join(look.label for look, _ in lines),
         )  # fmt: skip
@@ -70,7 +70,7 @@ def ladders_of(run: Run, frame: pd.DataFrame, order: list[Pair]) -> list[Ladder]
         mine = tables.of_pair(measured, pair)
         rungs = [
             _rungs(run, norm, part, looks, f"ladder{place}-{norm}", pair)
-            for norm in figures.AXES
+            for norm in NORMS
             if (part := mine[mine["norm"] == norm])["check"].nunique() > 0
         ]
         if mine["check"].nunique() > 1:
@@ -80,7 +80,7 @@ def ladders_of(run: Run, frame: pd.DataFrame, order: list[Pair]) -> list[Ladder]
 
 def _rungs(
     run: Run,
-    norm: str,
+    norm: NormName,
     frame: pd.DataFrame,
     looks: dict[str, Series],
     name: str,
@@ -92,7 +92,7 @@ def _rungs(
         for attack in attacks
     ]
     chart = figures.accuracy_chart(
-        lines, _chance(run), figures.AXES[norm], name,
+        lines, stored.chance(run), figures.AXES[norm], name,
         f"Line chart: accuracy of {pair.label} against epsilon, under " + ", ".join(attacks),
     )  # fmt: skip
     cells = {(row.check, row.epsilon): row for row in tables.rows_of(frame)}
@@ -100,16 +100,10 @@ def _rungs(
     least = attacked.groupby("epsilon")["accuracy"].transform("min")
     lowest = attacked[attacked["accuracy"] <= least]
     return Rungs(
-        norm=NORMS[norm],
+        norm=NORMS[norm].label,
         chart=chart,
         series=[look for look, _ in lines],
         epsilons=sorted({epsilon for _, epsilon in cells}),
         cells=cells,
         lowest={(row.check, row.epsilon) for row in tables.rows_of(lowest)},
     )
-
-
-def _chance(run: Run) -> float | None:
-    """Accuracy of guessing, if the number of classes is known."""
-    names = stored.class_names(run)
-    return 1 / len(names) if names else None

@@ -46,9 +46,7 @@ class Across:
 
 def across(run: Run, frame: pd.DataFrame, order: Sequence[Pair]) -> list[Across]:
     """Each target that was measured in more than one backend: clean, and under each attack."""
-    measured = frame[
-        frame["accuracy"].notna() & ((frame["check"] == "clean") | frame["epsilon"].notna())
-    ]
+    measured = tables.accuracies(frame)
     found = []
     for target in dict.fromkeys(pair.target for pair in order):
         pairs = [pair for pair in order if pair.target == target]

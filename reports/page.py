@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from harness.gate import Comparison
 from harness.records import ModelInfo, Run, replacing
+from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
 from reports import (
     attacks,
@@ -214,7 +215,7 @@ def _content(source: Source) -> dict[str, Any]:
         "saliency": saliency.section_of(run, frame, order, top),
         "saliency_epsilon": _number(stored.spec_value(run, "saliency", "epsilon")),
         "measure_names": list(saliency.MEASURES.values()),
-        "shares": saliency.COVERED,
+        "shares": SHARES,
         "occlusion": tables.grid(tables.occlusion(frame), order, "check"),
         "occlusion_names": tables.OCCLUSIONS,
         "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),

@@ -73,9 +73,8 @@ def _beside(
         for look, sweep in zip(looks.values(), sweeps, strict=True)
         if attack in sweep
     ]
-    classes = len(stored.class_names(runs[0]))
     chart = figures.accuracy_chart(
-        lines, 1 / classes if classes else None, figures.axis_of(lines[0][1]), f"runs{place}",
+        lines, stored.chance(runs[0]), figures.axis_of(lines[0][1]), f"runs{place}",
         f"Line chart: accuracy of {pair.label} under {attack} against epsilon, for "
         + ", ".join(look.label for look, _ in lines),
     ) if lines else None  # fmt: skip
@@ -86,10 +85,7 @@ def _rows(mine: Sequence[Any]) -> list[Row]:
     """Clean accuracy, and that under each attack by rising epsilon, of all that any run has."""
     cells: dict[tuple[str, str], list[Any | None]] = {}
     for place, frame in enumerate(mine):
-        measured = frame[
-            frame["accuracy"].notna() & ((frame["check"] == "clean") | frame["epsilon"].notna())
-        ]
-        for row in tables.rows_of(measured):
+        for row in tables.rows_of(tables.accuracies(frame)):
             # NaN is not equal to itself, so epsilon is compared as it is written.
             blank: list[Any | None] = [None] * len(mine)
             cells.setdefault((row.check, f"{row.epsilon:g}"), blank)[place] = row

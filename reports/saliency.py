@@ -23,8 +23,6 @@ TOP = 0.15
 """Share of the pixels that is outlined where the spec does not say."""
 DIGITS = 6
 """A page is read, not stored: maps of more digits than this are not shown."""
-PREFIX = "saliency-sanity/"
-COVERED = SHARES
 MEASURES = {
     "deletion": "Deletion area", "insertion": "Insertion area", "stability": "Stability",
     "strokes": "On strokes",
@@ -272,18 +270,12 @@ def _at_random(run: Run, pair: Pair) -> tuple[FloatArray, FloatArray] | None:
 def _verdicts(frame: pd.DataFrame, pair: Pair) -> Verdicts | None:
     cells = {}
     for row in tables.rows_of(tables.of_pair(frame, pair)):
-        method, slash, rule = str(row.check).removeprefix(PREFIX).partition("/")
-        if str(row.check).startswith(PREFIX) and slash:
+        method, slash, rule = str(row.check).removeprefix(tables.SANITY).partition("/")
+        if str(row.check).startswith(tables.SANITY) and slash:
             cells[rule, method] = row
     if not cells:
         return None
     rules, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
     # In the order of the checks, whatever the order in which they ran.
     rules.sort(key=lambda rule: list(CHECKS).index(rule) if rule in CHECKS else len(CHECKS))
-    return Verdicts(methods, [(rule, _meaning(rule)) for rule in rules], cells)
-
-
-def _meaning(rule: str) -> str:
-    """What a check means: the first sentence of its own documentation."""
-    check = CHECKS.get(rule)
-    return ((check.__doc__ if check else "") or "").partition("\n")[0]
+    return Verdicts(methods, [(rule, tables.asks(CHECKS.get(rule))) for rule in rules], cells)

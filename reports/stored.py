@@ -55,6 +55,12 @@ def class_names(run: Run) -> list[str]:
     return [] if labels is None else [str(label) for label in range(int(labels.max()) + 1)]
 
 
+def chance(run: Run) -> float | None:
+    """Accuracy of guessing, if the number of classes is known."""
+    names = class_names(run)
+    return 1 / len(names) if names else None
+
+
 def labels_of(run: Run) -> IntArray | None:
     """The true labels of the test images, if each is a known class."""
     return _known_classes(run, _integers(run, "labels"))
@@ -69,10 +75,8 @@ def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
 
 def smallest_epsilons(run: Run, pair: Pair, method: str) -> FloatArray | None:
     """The smallest epsilon at which each image falls (infinite if it never does), if stored."""
-    found = run.arrays.get(f"{pair.backend}/{pair.target}/minimal-epsilon/{method}")
-    if found is None or found.ndim != 1 or not found.size or found.dtype.kind != "f":
-        return None
-    return None if np.isnan(found).any() or found.min() < 0 else found.astype(np.float64)
+    found = array(run, pair, f"minimal-epsilon/{method}", (None,), finite=False)
+    return None if found is None or np.isnan(found).any() or found.min() < 0 else found
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,9 @@ def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
 def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
     """The confidence in the prediction for each example, if there is one per index."""
     index = example_index(run, pair)
-    found = run.arrays.get(f"{pair.backend}/{pair.target}/examples/{name}/confidence")
-    if index is None or found is None or found.shape != index.shape or found.dtype.kind != "f":
+    if index is None:
         return None
-    return found.astype(np.float64)
+    return array(run, pair, f"examples/{name}/confidence", index.shape, finite=False)
 
 
 def example_labels(run: Run, pair: Pair, name: str) -> IntArray | None:
@@ -164,12 +167,10 @@ def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
 def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:
     """Per model of the cascade the maps (few, height, width) of the first examples, if stored."""
     found = run.arrays.get(f"{pair.backend}/{pair.target}/examples/cascade/{method}")
-    if found is None or found.ndim < 4 or found.dtype.kind != "f" or not truths_of(run, pair):
+    if found is None or found.ndim < 4 or not found.size or not truths_of(run, pair):
         return None
-    sides = [side for side in found.shape[2:] if side != 1]
-    if len(sides) != 2 or not found.size:
-        return None
-    return list(np.nan_to_num(found.reshape(*found.shape[:2], *sides).astype(np.float64)))
+    layers = [grey for maps in found if (grey := _grey(maps, len(maps))) is not None]
+    return layers or None
 
 
 def array(

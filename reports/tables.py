@@ -135,6 +135,13 @@ def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
+    """Clean accuracies and those under attack."""
+    about = (frame["check"] == "clean") | frame["epsilon"].notna()
+    rows: pd.DataFrame = frame[about & frame["accuracy"].notna()]
+    return rows
+
+
 def headline_epsilon(frame: pd.DataFrame) -> float | None:
     """The radius above zero at which the most attacks were measured, of several the middle one.
 
@@ -205,13 +212,18 @@ def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
 
 
 def meanings() -> dict[str, str]:
-    """What each check of validity and conformance asks: the first line of its documentation."""
+    """What each check of validity and conformance asks, by its name in the records."""
     from harness import conformance, validity
 
     checks: dict[str, Callable[..., None]]
     checks = {f"conformance/{rule}": check for rule, check in conformance.CHECKS.items()}
     checks |= {f"validity/{rule}": check for rule, check in validity.CHECKS.items()}
-    return {name: (check.__doc__ or "").partition("\n")[0] for name, check in checks.items()}
+    return {name: asks(check) for name, check in checks.items()}
+
+
+def asks(check: Callable[..., None] | None) -> str:
+    """What a check asks: the first line of its documentation; nothing of one that is not known."""
+    return ((check.__doc__ if check else "") or "").partition("\n")[0]
 
 
 def occlusion(frame: pd.DataFrame) -> pd.DataFrame:

@@ -93,7 +93,19 @@ def gate(
         HarnessError: The tolerance is not in [0, 1], or a backend is in neither.
     """
     _check(tolerance)
-    run, baseline = Run.load(folder), read(path)
+    return against(Run.load(folder), folder, path, tolerance=tolerance, backends=backends)
+
+
+def against(
+    run: Run,
+    folder: Path,
+    path: Path,
+    *,
+    tolerance: float | None = None,
+    backends: Collection[str] = (),
+) -> Comparison:
+    """The same of a run that has been loaded from its folder."""
+    baseline = read(path)
     if not incomplete(run) and (reason := changes(run, baseline)):
         again = command("accept", folder, path)
         raise RunError(f"{path}: {reason}; take another baseline, or accept this run: `{again}`")
