@@ -66,8 +66,8 @@ def run(
     import pytest
 
     from harness.data import prepare
-    from harness.plugin import REFUSED
     from harness.spec import load_spec, seeded, suites_folder
+    from harness.testing.session import REFUSED
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
@@ -79,12 +79,15 @@ def run(
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.
-    arguments += ["-p", "no:cacheprovider", "--spec", spec, "--results", str(out)]
-    arguments += [f"--backend={name}" for name in backends]
+    arguments += ["-p", "no:cacheprovider"]
+    # By their long names, which no other plugin claims; -p loads them where nothing loads itself.
+    arguments += ["-p", "robustness-harness"]
+    arguments += ["--robustness-spec", spec, "--robustness-results", str(out)]
+    arguments += [f"--robustness-backend={name}" for name in backends]
     arguments += ["-k", select] if select else []
     arguments += ["-n", str(jobs)] if jobs > 1 else []
-    arguments += ["--retrain"] if retrain else []
-    arguments += [f"--seed={seed}"] if seed is not None else []
+    arguments += ["--robustness-retrain"] if retrain else []
+    arguments += [f"--robustness-seed={seed}"] if seed is not None else []
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")
