@@ -6,7 +6,8 @@ runs the suites (whose ``conftest.py`` adds the short names).
 
 A test that is marked ``@pytest.mark.robustness_check(NAME)`` and asks for ``robustness_target``
 runs once per backend and target of the spec; if it asks for ``attack`` and ``epsilon`` too, once
-per attack of the spec and epsilon of its sweep. ``robustness_judge`` holds a record against the spec.
+per attack of the spec and epsilon of its sweep. ``robustness_judge`` holds a record against what
+the spec expects.
 """
 
 from __future__ import annotations

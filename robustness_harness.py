@@ -2,8 +2,8 @@
 
 A project may well have folders ``harness``, ``backends``, ``suites`` or ``reports``. Python imports
 what it finds first, so that ours may be hidden by those in the current folder, in ``PYTHONPATH``,
-or beside a script; an editable install is hidden even by a folder without ``__init__.py``. This module
-lies beside the packages, imports none of them, and tells.
+or beside a script; an editable install is hidden even by a folder without ``__init__.py``. This
+module lies beside the packages, imports none of them, and tells.
 """
 
 from __future__ import annotations

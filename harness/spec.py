@@ -20,6 +20,7 @@ from harness.protocol import Attack
 from harness.recipes import RECIPES
 from harness.saliency.methods import METHODS
 from harness.text import one_line
+from robustness_harness import shadowed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -395,7 +396,13 @@ def fingerprint(value: Mapping[str, Any]) -> str:
 
 
 def suites_folder() -> Path:
-    """The folder of the suites, in a checkout or an installed wheel."""
+    """The folder of the suites, in a checkout or an installed wheel.
+
+    Raises:
+        SpecError: There is none, or another package of its name hides it.
+    """
+    if reason := shadowed("suites"):
+        raise SpecError(reason)
     found = importlib.util.find_spec("suites")
     if found is None or not found.submodule_search_locations:
         raise SpecError("the package 'suites' is not installed: pip install robustness-harness")
