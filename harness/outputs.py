@@ -20,10 +20,9 @@ so that a network whose outputs are clearly logits is asked little."""
 TOLERANCE = 2.0**-6
 """Relative error of a row's sum that is rounding, also in bfloat16, whose numbers have 8 bits: one
 rounding each for the exponentials, their sum, the quotient, and a factor behind it."""
-FINE = 1e-4
-"""The same where there are so few images that sums may be alike by chance: that of float32."""
-ENOUGH = 8
-"""Images with outputs of their own from which ``TOLERANCE`` holds."""
+NOISE = 16
+"""Images of noise that are asked, too, before anything is said: unlike test images, which may be
+few or much the same, they do not have sums that are alike by chance."""
 SHARE = 0.1
 """Sums are constant if they vary by no more than this share of what the outputs in a row do. Logits
 far above zero have sums that are alike, too, but relative to their size only."""
@@ -38,10 +37,10 @@ def no_logits(outputs: FloatArray) -> str:
     Refused are outputs that all lie in [0, 1], as after a sigmoid or a softmax of any precision,
     and such as are non-negative with constant positive sums over the classes, as percentages or
     votes are. Other non-negative outputs are logits (as behind a last ReLU), and so are those that
-    sum to zero, or of which all are the same (``validity`` has a check of that).
+    sum to zero, or are the same of all images (``validity`` has a check of that).
     """
     low, high = float(outputs.min()), float(outputs.max())
-    if not high > 0 or low < -FINE * high:
+    if not high > 0 or low < -(TOLERANCE**2) * high:
         return ""
     sums = outputs.sum(axis=1, dtype=np.float64)
     mean, off = float(sums.mean()), float(np.abs(sums - sums.mean()).max())
@@ -49,10 +48,9 @@ def no_logits(outputs: FloatArray) -> str:
         return ""
     if high <= 1 + TOLERANCE:
         return f"all outputs lie in [{low:.3g}, {high:.3g}]"
-    different = len({row.tobytes() for row in outputs[: ROUNDS[0]]})
+    varied = bool((outputs != outputs[0]).any()) or len(outputs) == 1
     centred = np.abs(outputs - outputs.mean(axis=1, keepdims=True)).sum(axis=1)
-    tolerance = TOLERANCE if different >= ENOUGH else FINE
-    if different > 1 and off <= min(tolerance * mean, SHARE * float(centred.mean())):
+    if varied and off <= min(TOLERANCE * mean, SHARE * float(centred.mean())):
         return f"no output is negative, and those of each image sum to {mean:.4g}"
     return ""
 
@@ -78,9 +76,9 @@ def looked_through(model: Model, x: FloatArray) -> str:
 
 
 def _noise(x: FloatArray, bounds: Bounds) -> FloatArray:
-    """A few images unlike each other: test images may be few, or all be answered alike."""
+    """``NOISE`` images of the shape and dtype of x, evenly from the bounds."""
     low, high = bounds
-    drawn = np.random.default_rng(0).random((2 * ENOUGH, *x.shape[1:]))
+    drawn = np.random.default_rng(0).random((NOISE, *x.shape[1:]))
     return (low + (high - low) * drawn).astype(x.dtype)
 
 
