@@ -1,4 +1,4 @@
-"""What outputs are: heads that are no logits are found whatever their precision, healthy ones not."""
+"""Heads that give no logits are found whatever their precision, and healthy ones are not."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_suites_judge_by_the_same_rule(head):
         return
     with pytest.raises(ConformanceError, match="probabilities"):
         check_logits_not_probabilities(case)
-    with pytest.raises(ValidityError, match="^probabilities: "):
+    with pytest.raises(ValidityError, match=r"^probabilities: "):
         CHECKS["probabilities"](evidence)
 
 
@@ -296,7 +296,7 @@ def test_a_model_may_carry_its_own_declaration():
 
 @pytest.mark.parametrize("outputs", ["logit", "", None, ["logits"]])
 def test_other_declarations_are_refused_by_name(outputs):
-    with pytest.raises(HarnessError, match="^outputs: ") as error:
+    with pytest.raises(HarnessError, match=r"^outputs: ") as error:
         harness.evaluate(Headed(), X, Y, outputs=outputs)
     for kind in KINDS:
         assert kind in str(error.value)

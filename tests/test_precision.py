@@ -1,4 +1,4 @@
-"""Networks of half and of mixed precision: images stay float32, and are cast at the network's door."""
+"""Networks of half and mixed precision: images stay float32, and are cast at the network's door."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from backends_at_hand import at_hand
 
 import harness
 from harness.attacks.apgd import APGD
+from harness.attacks.deepfool import DeepFool
+from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
+from harness.attacks.square import Square
+from harness.attacks.strongest import Strongest
 from harness.errors import BackendError, HarnessError
 from harness.objectives import LogOdds
 
 RANDOM = np.random.default_rng(0)
 SHAPE, CLASSES = (1, 6, 6), 4
-X = RANDOM.random((120, *SHAPE), dtype=np.float32)
+X = RANDOM.random((60, *SHAPE), dtype=np.float32)
 EPSILONS = [0.0, 0.02, 0.05]
 ATTACKS = [
-    "fgsm", PGD(steps=5), APGD(steps=5), "apgd-t", "pgd-l2", "deepfool", "square", "noise",
-    "strongest",
+    "fgsm", PGD(steps=3), APGD(steps=3), APGD(name="apgd-t", steps=3, target="each", targets=2),
+    PGD(name="pgd-l2", norm="l2", steps=3), DeepFool(steps=3), Square(steps=20), "noise",
+    Strongest(members=(FGSM(), APGD(steps=2))),
 ]  # fmt: skip
 
 
@@ -103,16 +108,16 @@ def test_images_gradients_and_logits_of_a_half_precision_network_are_float32(pre
     net = torch_net().to(getattr(torch, precision))
     model = harness.wrap(net)
     x = model.asarray(X)
-    logits, gradient = model.logits_and_gradient(x, model.asarray(np.zeros(120, int)), LogOdds())
+    logits, gradient = model.logits_and_gradient(x, model.asarray(np.zeros(60, int)), LogOdds())
     for array in (x, logits, gradient, model.logits(x)):
         assert array.dtype == torch.float32
     np.testing.assert_array_equal(model.numpy(x), X)
     exact = harness.wrap(torch_net())
     _, theirs = exact.logits_and_gradient(
-        exact.asarray(X), exact.asarray(np.zeros(120, int)), LogOdds()
+        exact.asarray(X), exact.asarray(np.zeros(60, int)), LogOdds()
     )
-    largest = float(theirs.abs().max())
-    np.testing.assert_allclose(gradient, theirs, atol=0.05 * largest)
+    # As a whole: where rounding turns a unit on or off, a few pixels differ by more.
+    assert float((gradient - theirs).norm()) <= 0.05 * float(theirs.norm())
 
 
 def test_a_gradient_in_half_precision_is_that_of_the_rounded_weights():
@@ -193,8 +198,8 @@ def test_torchs_default_dtype_does_not_matter(set_to):
     try:
         model = harness.wrap(net)
         assert model.dtype == torch.float32
-        y = X.reshape(120, -1)[:, :4].argmax(axis=1)
-        assert counts(model, y)["clean", None] == 120
+        y = X.reshape(60, -1)[:, :4].argmax(axis=1)
+        assert counts(model, y)["clean", None] == 60
     finally:
         torch.set_default_dtype(before)
 
@@ -213,7 +218,7 @@ def test_outputs_that_are_not_one_tensor_are_named(outputs, what):
     wrapped = torch.nn.Module()
     wrapped.forward = lambda x: outputs(net(x))
     with pytest.raises(HarnessError, match=f"returns .*{what}, not one tensor of logits") as error:
-        harness.evaluate(harness.wrap(wrapped), X, np.zeros(120, int))
+        harness.evaluate(harness.wrap(wrapped), X, np.zeros(60, int))
     assert "\n" not in str(error.value)
 
 
@@ -231,7 +236,7 @@ def test_a_torch_network_without_a_gradient_says_so_in_one_sentence(cut):
     wrapped.forward = cuts[cut]
     run = harness.evaluate(harness.wrap(wrapped), X, labels_of(net), epsilons=[0.1])
     clean, attacked = run.records
-    assert clean.correct == 120
+    assert clean.correct == 60
     assert attacked.status == "error"
     assert attacked.reason.startswith("the network gives no gradient: ")
 
@@ -328,10 +333,10 @@ KERAS = {
 def test_keras_heads_of_another_dtype_than_the_input(kind):
     plain = keras_net()
     y = labels_of(plain)
-    attacks = ["fgsm", PGD(steps=5), APGD(steps=5), "apgd-t", "pgd-l2", "deepfool"]
-    expected = counts(harness.wrap(plain), y, attacks)
+    attacks, epsilons = [*ATTACKS[:4], DeepFool(steps=3)], [0.05]
+    expected = counts(harness.wrap(plain), y, attacks, epsilons)
     model = harness.wrap(keras_net(**KERAS[kind]))
-    found = counts(model, y, attacks)
+    found = counts(model, y, attacks, epsilons)
     # In bfloat16 more images lie as near to the boundary as its rounding.
     near = 8 if "bfloat16" in kind else 2
     assert max(abs(found[key] - expected[key]) for key in expected) <= near
@@ -385,6 +390,6 @@ def test_a_keras_network_without_a_gradient_says_so_in_one_sentence():
                             keras.layers.Dense(CLASSES)])  # fmt: skip
     run = harness.evaluate(harness.wrap(net), X, labels_of(net), epsilons=[0.1])
     clean, attacked = run.records
-    assert clean.correct == 120
+    assert clean.correct == 60
     assert attacked.status == "error"
     assert attacked.reason.startswith("the network gives no gradient: ")
