@@ -59,7 +59,7 @@ class Bench:
         dataset = load_dataset(self.spec.data)
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
-        self.run.arrays["labels"] = dataset.test.y.astype(np.int16)
+        self.run.arrays["labels"] = dataset.test.y.astype(np.int32)
         return dataset
 
     def subject(self, backend: str, target: str) -> Subject:

@@ -60,8 +60,8 @@ def attacked(model: Model, attack: Attack, epsilon: float, x: FloatArray, y: Int
     """
     images, labels = [x[:0]], [y[:0]]
     for part in batches(len(x), batch_size_for(x)):
-        # A copy, so that an attack that works in place does not move what it is checked by.
-        given, true = model.asarray(x[part].copy()), model.asarray(y[part])
+        # Copies, so that an attack that works in place does not move what it is checked by.
+        given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         places = np.arange(part.start, part.stop)
         (found,) = attack.perturb(model, given, true, [epsilon], index=places)
         images.append(model.numpy(found))
