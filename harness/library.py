@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.attacks import make_attack
-from harness.conformance import EPSILONS, looks_like_probabilities
+from harness.conformance import EPSILONS, NotApplicableError, looks_like_probabilities
 from harness.errors import HarnessError
 from harness.measure import logits_of, rounding
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
@@ -20,6 +21,7 @@ from harness.records import Run
 from harness.registry import backend_of, made_by
 from harness.subject import Subject
 from harness.text import one_line
+from harness.validity import CHEAP, Evidence, Reported
 
 
 def wrap(net: Any, bounds: Bounds = (0.0, 1.0)) -> Model:
@@ -53,6 +55,12 @@ def evaluate(
 ) -> Run:
     """Clean accuracy, and accuracy under each attack at each epsilon.
 
+    It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
+    (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
+    comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero;
+    and whether the model is better than chance. Each is a record, and one that fails does not stop
+    the others.
+
     Args:
         model: A wrapped network, or any other ``protocol.Model``.
         x: Images, (n, *shape), floats within ``model.bounds``.
@@ -62,8 +70,9 @@ def evaluate(
         name: What the records call the model.
 
     Returns:
-        A run whose records are ``measured`` (or ``error``, with the reason), not judged:
-        ``run.frame()`` is the table.
+        A run whose accuracies are ``measured`` (or ``error``, with the reason), not judged, followed
+        by the checks, ``passed``, ``failed`` or ``skipped``, with the reason: ``run.frame()`` is the
+        table.
 
     Raises:
         HarnessError: The model, the images, the labels, or the epsilons are not what they should
@@ -86,9 +95,16 @@ def evaluate(
     run.classes = tuple(str(label) for label in range(classes))
     run.arrays["labels"] = labels.astype(np.int16)
     subject = Subject(run, kind, name, model, images, labels)
+    reported = tuple(Reported(attack, tuple(radii)) for attack in made)
+    evidence = Evidence(model, images, labels, reported=reported)
+    # Asked before the attacks, and again after them: no answer may depend on earlier calls.
+    with suppress(NotApplicableError):
+        _ = evidence.raw_logits
     subject.clean()
     for attack in made:
         subject.attacked(attack, radii)
+    for rule in CHEAP:
+        subject.validity(rule, evidence)
     run.finished = True
     return run
 
@@ -145,16 +161,12 @@ def _content_hash(images: FloatArray, labels: IntArray) -> str:
 def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
     """Catch early what would make every later number wrong; returns the number of classes."""
     try:
-        logits, again = logits_of(model, images[:64]), logits_of(model, images[:64])
+        logits = logits_of(model, images[:64])
     except Exception as error:
         shape = images.shape[1:]
         raise HarnessError(
             one_line(f"the model cannot be evaluated on images of shape {shape}: {error}")
         ) from error
-    if not np.allclose(logits, again, rtol=1e-4, atol=1e-4):
-        raise HarnessError(
-            "the model's outputs change from call to call; turn its dropout or noise off"
-        )
     if looks_like_probabilities(logits):
         raise HarnessError(
             "the model returns probabilities; attacks need logits: leave its softmax out"
