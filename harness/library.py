@@ -70,9 +70,9 @@ def evaluate(
         name: What the records call the model.
 
     Returns:
-        A run whose accuracies are ``measured`` (or ``error``, with the reason), not judged, followed
-        by the checks, ``passed``, ``failed`` or ``skipped``, with the reason: ``run.frame()`` is the
-        table.
+        A run whose accuracies are ``measured`` (or ``error``, with the reason), not judged; the
+        checks follow, ``passed``, ``failed`` or ``skipped``, with the reason. ``run.frame()`` is
+        the table.
 
     Raises:
         HarnessError: The model, the images, the labels, or the epsilons are not what they should

@@ -19,6 +19,8 @@ ALONE = 8
 """Images that are asked one by one."""
 RELATIVE = 1e-3
 """Difference of float32 logits that is rounding, relative to the largest of them."""
+ALIKE = 1e-4
+"""The same of a second call that is like the first: it rounds alike."""
 COARSE = 0.05
 """The same of logits of any precision: that of bfloat16, after many layers."""
 NUDGE = 1e-6
@@ -133,8 +135,8 @@ def _in_pieces(model: Model, x: FloatArray, pieces: list[IntArray]) -> FloatArra
 def _step(logits: FloatArray) -> float:
     """What two roundings of such logits may be apart, relative to the largest."""
     if logits.dtype != np.float32:
-        return RELATIVE
+        return ALIKE
     if np.array_equal(logits, logits.astype(np.float16).astype(np.float32)):
         return 4e-3
     bits = np.ascontiguousarray(logits).view(np.uint32)
-    return 2e-2 if not (bits & 0xFFFF).any() else RELATIVE
+    return 2e-2 if not (bits & 0xFFFF).any() else ALIKE

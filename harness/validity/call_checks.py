@@ -47,15 +47,16 @@ def check_call_to_call(evidence: Evidence) -> None:
     (EOT, Athalye et al. 2018, section 4) tells how robust such a model is. Where the answers depend
     on the calls before, no attack does.
     """
-    if not asking.differ(evidence.asked_again, evidence.logits):
+    if evidence.steady:
         return
-    more = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS - 2)]
-    calls = [evidence.logits, evidence.asked_again, *more]
+    more = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS - 3)]
+    calls = [evidence.logits, *evidence.asked_again, *more]
+    moved = max(_moved(evidence, again) for again in evidence.asked_again)
     memory = asking.has_memory(calls)
     raise ValidityError(
         "call-to-call",
-        f"asked again the same images get other logits, and "
-        f"{_moved(evidence, evidence.asked_again)} another label"
+        f"asked again the same images get other logits, and {moved} of {len(evidence.y)} another "
+        "label"
         + ("; the answers depend on how often the model was asked before" if memory else ""),
         MEMORY if memory else RANDOM,
     )
@@ -66,7 +67,7 @@ def check_batch_dependence(evidence: Evidence) -> None:
 
     The same images are asked in batches of one class, in other places, and alone.
     """
-    if asking.differ(evidence.asked_again, evidence.logits):
+    if not evidence.steady:
         raise NotApplicableError("the logits change from call to call")
     if len(evidence.y) < 2:
         raise NotApplicableError("one image has no neighbours")
@@ -85,8 +86,8 @@ def check_batch_dependence(evidence: Evidence) -> None:
         if asking.differ(found, logits[:few], evidence.slack):
             raise ValidityError(
                 "batch-dependence",
-                f"{how} the same images get other logits, and {_moved(evidence, found)} another "
-                "label",
+                f"{how} the same images get other logits, and {_moved(evidence, found)} of {few} "
+                "another label",
                 NEIGHBOURS,
             )
 
@@ -97,7 +98,7 @@ def check_gradient_mode(evidence: Evidence) -> None:
     A network may ask whether gradients are on, and answer otherwise: then attacks climb another
     model than the one that is measured.
     """
-    if asking.differ(evidence.asked_again, evidence.logits):
+    if not evidence.steady:
         raise NotApplicableError("the logits change from call to call")
     try:
         beside, _ = evidence.with_gradient
@@ -112,11 +113,11 @@ def check_gradient_mode(evidence: Evidence) -> None:
         raise ValidityError(
             "gradient-mode",
             f"where a gradient is asked for, the same images get other logits, and "
-            f"{_moved(evidence, beside)} another label",
+            f"{_moved(evidence, beside)} of {len(beside)} another label",
             ONE_MODE,
         )
 
 
-def _moved(evidence: Evidence, logits: FloatArray) -> str:
-    moved = int(np.sum(logits.argmax(axis=1) != evidence.labels[: len(logits)]))
-    return f"{moved} of {len(logits)}"
+def _moved(evidence: Evidence, logits: FloatArray) -> int:
+    """How many of the first images these logits give another label."""
+    return int(np.sum(logits.argmax(axis=1) != evidence.labels[: len(logits)]))
