@@ -28,7 +28,7 @@ NUDGE = 1e-6
 HEADROOM = 10.0
 """How many times larger the rounding of another batch may be than what such a nudge does."""
 CALLS = 12
-"""How often a model is asked whose answers change, to see whether they drift or repeat."""
+"""How often a model whose answers change is asked, to see whether they drift or repeat."""
 
 
 def differ(found: FloatArray, expected: FloatArray, relative: float = 0.0) -> bool:
@@ -93,6 +93,8 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             raise BrokenError(one_line(f"the model gives no gradient: {said}")) from error
+        if logits.shape != (len(y[part]), *logits.shape[1:2]) or not np.isfinite(logits).all():
+            raise BrokenError("the logits beside the gradient are of another shape, or not finite")
         if getattr(gradient, "shape", None) != x[part].shape or gradient.dtype.kind != "f":
             what = "nothing" if gradient.dtype.kind == "O" else f"the shape {gradient.shape}"
             raise BrokenError(
@@ -104,13 +106,17 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
     return logits, gradients
 
 
-def has_memory(calls: list[FloatArray]) -> bool:
-    """Whether answers of several calls, each (n, k), depend on how many there were before.
+def has_memory(first: FloatArray, calls: list[FloatArray]) -> bool:
+    """Whether answers depend on how often the model was asked before.
 
     Random answers scatter: they neither move on in one direction, nor come back in turn, nor stay
     what they were until they change for good.
+
+    Args:
+        first: Those of a first call, (n, k).
+        calls: Those of later calls, one right after the other, each (n, k).
     """
-    changes = [after - before for before, after in pairwise(calls)]
+    changes = [after - before for before, after in pairwise([first, *calls])]
     if all(float(np.sum(a * b)) > 0 for a, b in pairwise(changes)):
         return True
     states: list[int] = []
@@ -136,7 +142,9 @@ def _step(logits: FloatArray) -> float:
     """What two roundings of such logits may be apart, relative to the largest."""
     if logits.dtype != np.float32:
         return ALIKE
-    if np.array_equal(logits, logits.astype(np.float16).astype(np.float32)):
+    with np.errstate(over="ignore"):
+        rounded = logits.astype(np.float16).astype(np.float32)
+    if np.array_equal(logits, rounded):
         return 4e-3
     bits = np.ascontiguousarray(logits).view(np.uint32)
     return 2e-2 if not (bits & 0xFFFF).any() else ALIKE

@@ -49,10 +49,9 @@ def check_call_to_call(evidence: Evidence) -> None:
     """
     if evidence.steady:
         return
-    more = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS - 3)]
-    calls = [evidence.logits, *evidence.asked_again, *more]
+    calls = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS)]
     moved = max(_moved(evidence, again) for again in evidence.asked_again)
-    memory = asking.has_memory(calls)
+    memory = asking.has_memory(evidence.logits, calls)
     raise ValidityError(
         "call-to-call",
         f"asked again the same images get other logits, and {moved} of {len(evidence.y)} another "
@@ -104,12 +103,7 @@ def check_gradient_mode(evidence: Evidence) -> None:
         beside, _ = evidence.with_gradient
     except BrokenError as error:
         raise ValidityError("gradient-mode", str(error), FLOW) from error
-    if not np.isfinite(beside).all() or beside.shape != evidence.logits.shape:
-        raise ValidityError(
-            "gradient-mode", "the logits beside a gradient are of another shape, or not finite",
-            ONE_MODE,
-        )  # fmt: skip
-    if evidence.differ(beside):
+    if not evidence.one_mode:
         raise ValidityError(
             "gradient-mode",
             f"where a gradient is asked for, the same images get other logits, and "

@@ -8,9 +8,9 @@ import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.protocol import BoolArray, IntArray
-from harness.validity.chance_checks import far_better, seen_as, under_tiny_noise
+from harness.validity.chance_checks import far_better, is_firm, seen_as
 from harness.validity.evidence import Evidence
-from harness.validity.finding import ValidityError, more_often
+from harness.validity.finding import ValidityError
 from harness.validity.views import View, views
 
 FILLED = 0.3
@@ -54,6 +54,8 @@ def check_labels_shifted(evidence: Evidence) -> None:
     before, after = labels[half:] == y[half:], renamed[labels[half:]] == y[half:]
     if not far_better(after, before):
         return
+    if not is_firm(evidence):
+        raise NotApplicableError("noise that nobody sees changes the accuracy as well")
     better = _better_view(evidence)
     if better is not None and better[0][half:].sum() >= after.sum():
         raise NotApplicableError(f"the model is right with {better[1][0]}, whatever its labels")
@@ -109,11 +111,7 @@ def _how(renamed: IntArray) -> str:
 
 
 def _better_view(evidence: Evidence) -> tuple[BoolArray, View] | None:
-    """The view on which the model is far better, and by most; with which images are right then.
-
-    Raises:
-        NotApplicableError: Invisible noise alone changes the accuracy, so that any view may.
-    """
+    """The view on which the model is far better, and by most; with which images are right then."""
     found: list[tuple[BoolArray, View]] = []
     candidates = list(views(evidence.x, evidence.model.bounds))
     for view in candidates:
@@ -122,16 +120,9 @@ def _better_view(evidence: Evidence) -> tuple[BoolArray, View] | None:
             right = np.asarray(logits.argmax(axis=1) == evidence.y)
             if far_better(right, evidence.right, len(candidates)):
                 found.append((right, view))
-    if not found:
+    if not found or not is_firm(evidence):
         return None
-    _require_firm(evidence)
     return max(found, key=lambda each: int(each[0].sum()))
-
-
-def _require_firm(evidence: Evidence) -> None:
-    noisy = under_tiny_noise(evidence)
-    if more_often(noisy, evidence.right) or more_often(evidence.right, noisy):
-        raise NotApplicableError("invisible noise changes the accuracy as other pixels do")
 
 
 def _check_bounds(evidence: Evidence) -> None:

@@ -160,6 +160,11 @@ class Evidence:
             raise NotApplicableError("the model gives no gradients")
         return self.once("with_gradient", lambda: asking.with_gradient(self.model, self.x, self.y))
 
+    @cached_property
+    def one_mode(self) -> bool:
+        """Whether the logits beside a gradient are those of a plain call; see above."""
+        return not self.differ(self.with_gradient[0])
+
     @property
     def gradients(self) -> FloatArray:
         """Input gradients of the log-odds, which attacks climb, (n, *shape); see above."""
@@ -182,6 +187,8 @@ class Evidence:
         self.require_better_than_chance()
         labels = outputs(self.model, self.test_x).argmax(axis=1)
         wrong = np.flatnonzero(labels != self.test_y)[:WRONG]
+        if not len(wrong):
+            raise NotApplicableError("no image is misclassified")
         x, y = self.test_x[wrong], np.asarray(self.test_y[wrong], dtype=np.int64)
         outcome = self._attacked(self.attacks.iterated, SHARES[0] * self.width, x, y)
         return np.asarray(allowed(outcome).labels == y)
@@ -338,9 +345,11 @@ class Evidence:
             raise NotApplicableError(f"{attack.name} needs {lacking}, which the model lacks")
         if GRADIENT in attack.requires:
             try:
-                _ = self.with_gradient
+                one_mode = self.one_mode
             except BrokenError as error:
                 raise NotApplicableError(one_line(error)) from error
+            if not one_mode:
+                raise NotApplicableError("the logits are others where a gradient is asked for")
         return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+import numpy as np
+
 from harness.conformance import NotApplicableError
 from harness.protocol import GRADIENT, Attack
 from harness.validity.evidence import SHARES, Evidence
@@ -111,9 +113,13 @@ def _require_gradients(evidence: Evidence) -> None:
     if GRADIENT not in evidence.model.capabilities:
         raise NotApplicableError("the model gives no gradients")
     try:
-        _ = evidence.gradients
+        one_mode, gradients = evidence.one_mode, evidence.gradients
     except BrokenError as error:
         raise NotApplicableError(str(error)) from error
+    if not one_mode:
+        raise NotApplicableError("the logits are others where a gradient is asked for")
+    if not np.isfinite(gradients).all():
+        raise NotApplicableError("the gradients hold NaN or infinity")
 
 
 def _cases(evidence: Evidence) -> Iterator[WorstCase]:
