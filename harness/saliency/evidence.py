@@ -52,6 +52,8 @@ class MapEvidence:
         twins: What the model is compared with; without it some checks do not apply.
         bounds: What passes.
         seed: Which pixels are drawn.
+        channel_axis: Which axis of one image holds its channels; see ``similarity.spatial_axes``
+            for what is taken where that is not said.
     """
 
     model: Model
@@ -62,6 +64,7 @@ class MapEvidence:
     twins: Twins | None = None
     bounds: SanitySpec = field(default_factory=SanitySpec)
     seed: int = 0
+    channel_axis: int | None = None
 
     @property
     def x(self) -> FloatArray:
@@ -106,7 +109,8 @@ class MapEvidence:
     def similarities(self, twin: Model) -> tuple[float, float]:
         """Mean rank correlation and SSIM of the absolute maps of the model and of a twin."""
         own, other = np.abs(self.require_sound()), np.abs(self.maps_of(twin))
-        ranks, structure = rank_correlation(own, other), structural_similarity(own, other)
+        ranks = rank_correlation(own, other)
+        structure = structural_similarity(own, other, self.channel_axis)
         return float(ranks.mean()), float(structure.mean())
 
     def require_twins(self) -> Twins:
