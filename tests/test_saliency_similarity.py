@@ -28,15 +28,16 @@ def by_hand(a, b):
     for row in range(height):
         for column in range(width):
             rows, columns = (
-                mirrored(place + reach, side)
-                for place, side in ((row, height), (column, width))
+                mirrored(place + reach, side) for place, side in ((row, height), (column, width))
             )
             p, q = a[np.ix_(rows, columns)], b[np.ix_(rows, columns)]
             mean_p, mean_q = (window * p).sum(), (window * q).sum()
             spread = (window * (p - mean_p) ** 2).sum() + (window * (q - mean_q) ** 2).sum()
             cross = (window * (p - mean_p) * (q - mean_q)).sum()
-            total += (2 * mean_p * mean_q + 1e-4) / (mean_p**2 + mean_q**2 + 1e-4) * (
-                (2 * cross + 9e-4) / (spread + 9e-4)
+            total += (
+                (2 * mean_p * mean_q + 1e-4)
+                / (mean_p**2 + mean_q**2 + 1e-4)
+                * ((2 * cross + 9e-4) / (spread + 9e-4))
             )
     return total / a.size
 

@@ -12,10 +12,11 @@ from contextlib import suppress
 
 import numpy as np
 
-from harness.conformance import NotApplicableError, objective_values
+from harness.conformance import NotApplicableError
+from harness.differences import NO_SLOPE, off_the_ties, slopes
 from harness.measure import answers_to, correct_count, logits_of
 from harness.objectives import ClassLogit, CrossEntropy
-from harness.protocol import FloatArray, IntArray, Model, Objective
+from harness.protocol import FloatArray, Objective
 from harness.saliency.evidence import FEW, MapEvidence, Twins, unsound
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation
@@ -31,8 +32,6 @@ EXACT = 1e-6
 COMPLETE = 0.05
 """How far the sum of a map may be from the logit that it explains, relative to that: the quadrature
 has few points, and the gradient of a ReLU network jumps between them."""
-STEP = 1e-7
-"""Of the finite differences, in pixel units and in float64: short, so that few ReLUs switch."""
 DIFFERENCE = 1e-5
 """Agreement of a gradient with finite differences, relative to the largest of them."""
 SWITCHED = 0.01
@@ -104,21 +103,25 @@ def check_completeness(evidence: MapEvidence) -> None:
 
 
 def check_finite_differences(evidence: MapEvidence) -> None:
-    """A gradient is what the objective does when a pixel is moved, in float64."""
+    """A gradient is what the objective does when a pixel is moved, in float64.
+
+    The images are moved a little first: see ``differences.off_the_ties``.
+    """
     if evidence.name not in DERIVED:
         raise NotApplicableError(f"{evidence.name} is no gradient at the image itself")
     model = evidence.require_twins().exact
-    x, y = evidence.x[:FEW].astype(np.float64), evidence.y[:FEW]
-    found = evidence.maps_of(model, x, y).reshape(len(x), -1)
+    x, y = off_the_ties(evidence.x[:FEW], model.bounds, evidence.seed), evidence.y[:FEW]
+    maps = evidence.maps_of(model, x, y).reshape(len(x), -1)
     if evidence.name == "predicted-gradient":
         y = logits_of(model, x).argmax(axis=1)
-    count = found.shape[1]
-    chosen = np.random.default_rng(evidence.seed).permutation(count)[:PIXELS]
-    slopes = _slopes(model, x, y, DERIVED[evidence.name], chosen)
-    if evidence.name == "gradient-x-input":
-        slopes = slopes * x.reshape(len(x), -1)[:, chosen]
-    scale = max(float(np.abs(slopes).max()), 1e-12)
-    wrong = float(np.mean(~(np.abs(found[:, chosen] - slopes) <= DIFFERENCE * scale)))
+    chosen = np.random.default_rng(evidence.seed).permutation(maps.shape[1])[:PIXELS]
+    pixels = np.tile(chosen, (len(x), 1))
+    slope = slopes(model, x, y, DERIVED[evidence.name], pixels, DIFFERENCE)
+    if not slope.enough:
+        raise NotApplicableError(NO_SLOPE)
+    factor = x.reshape(len(x), -1)[:, chosen] if evidence.name == "gradient-x-input" else 1.0
+    error = np.abs(maps[:, chosen] - factor * slope.values)
+    wrong = float(np.mean(~(error <= np.abs(factor) * slope.allowed)[slope.smooth]))
     if wrong > SWITCHED:
         raise SanityError(
             "finite-differences", evidence.name,
@@ -279,19 +282,3 @@ def _require_close(
             rule, evidence.name, f"{words}, maps differ by {error:.2g} of their largest value",
             advice,
         )  # fmt: skip
-
-
-def _slopes(
-    model: Model, x: FloatArray, y: IntArray, objective: Objective, pixels: IntArray
-) -> FloatArray:
-    """Central differences of the objective by some pixels of each image, (n, pixels)."""
-    flat = x.reshape(len(x), -1)
-    slopes = np.empty((len(x), len(pixels)))
-    for column, pixel in enumerate(pixels):
-        ends = []
-        for step in (STEP, -STEP):
-            moved = flat.copy()
-            moved[:, pixel] += step
-            ends.append(objective_values(model, moved.reshape(x.shape), y, objective))
-        slopes[:, column] = (ends[0] - ends[1]) / (2 * STEP)
-    return slopes
