@@ -30,6 +30,7 @@ from harness.protocol import (
     Penalties,
     Weights,
     fold_batch_norm,
+    require_classes,
 )
 
 
@@ -75,7 +76,10 @@ class KerasModel:
                 lambda x, y: self._differentiate(x, y, objective),
                 input_signature=[self.signature, labels],
             )
-        return self._gradients[key](x, y)
+        logits, gradient = self._gradients[key](x, y)
+        if len(y.shape) == 1:
+            require_classes(self.numpy(y), logits.shape[1])
+        return logits, gradient
 
     def _differentiate(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -28,6 +28,7 @@ from harness.protocol import (
     Penalties,
     Weights,
     fold_batch_norm,
+    require_classes,
 )
 
 
@@ -66,6 +67,8 @@ class TorchModel:
             watched = x.detach().requires_grad_(True)
             logits = self.net(self._spared(watched))
             values = logits.detach()
+            if y.ndim == 1:
+                require_classes(self.numpy(y), values.shape[1])
             true = y if y.ndim == 2 else functional.one_hot(y, values.shape[1]).bool()
             flow = objective.logit_gradient(self.xp, values, true)
             (gradient,) = torch.autograd.grad(logits, watched, grad_outputs=flow)

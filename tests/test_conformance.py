@@ -54,7 +54,7 @@ def test_outputs_have_the_precision_of_the_network():
             return logits.astype(np.float32)
 
     model = SingleLogits(NET, network(), (0.0, 1.0), "float64")
-    with pytest.raises(ConformanceError, match="^logits have dtype float32, not float64$"):
+    with pytest.raises(ConformanceError, match=r"^logits have dtype float32, not float64$"):
         CHECKS["dtypes"](replace(case_of(NumpyBackend()), model=model))
 
 
