@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.attacks import make_attack
+from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, looks_like_probabilities
 from harness.errors import HarnessError
 from harness.measure import logits_of, rounding
@@ -80,7 +81,8 @@ def evaluate(
     classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(model)
-    run = new_run({"name": name, "attacks": {a.name: {"epsilons": radii} for a in made}})
+    asked = {a.name: {"epsilons": radii, "options": options_of(a)} for a in made}
+    run = new_run({"name": name, "attacks": asked})
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))

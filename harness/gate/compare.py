@@ -125,6 +125,18 @@ def against(
     return compare(run, baseline, tolerance=tolerance, backends=backends, path=path)
 
 
+def changed_by(run: Run, path: Path) -> Comparison | str:
+    """What accepting a run in place of a baseline changes; a sentence if they cannot be compared.
+
+    Raises:
+        RunError: The baseline cannot be read.
+    """
+    baseline = read(path)
+    if reason := changes(run, baseline):
+        return f"they cannot be compared: {reason}"
+    return compare(run, baseline, path=path)
+
+
 def compare(
     run: Run,
     baseline: Baseline,

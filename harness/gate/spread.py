@@ -1,32 +1,32 @@
-"""A retrained model beside several earlier ones: where the accuracies of a further run are expected.
+"""A retrained model beside several earlier ones: where a further run's accuracies are expected.
 
 Trainings that differ by their seed alone give other accuracies. With n of them a further one is
 expected at mean ± z·S·√(1 + 1/n), where S is the standard deviation between seeds. Two to five runs
 hardly tell S: by Student's t alone, corrected for thirty checks, nothing could ever fail. So S is
 taken from what is known beyond them:
 
-- *A prior.* S is `PRIOR` points as long as the runs do not contradict it: seeds of the same training
-  mostly lie within one point. Runs whose accuracies agree by luck therefore do not cry wolf, and
-  runs that spread as seeds do make no blind gate. From five runs or so on, agreement is no luck any
-  more, and S falls below it (the upper `SURE` confidence limit of the observed spread).
+- *A prior.* S is `PRIOR` as long as the runs do not contradict it: seeds of the same training
+  mostly lie within a point. So runs that agree by luck do not cry wolf, and runs that spread as
+  seeds do make no blind gate. From five runs on agreement is hardly luck any more, and S falls
+  below it, to the upper confidence limit `SURE` of the observed spread.
 - *Flips.* Even if each image flipped from seed to seed on its own, accuracies would vary by
   v = mean over images of the variance of its outcome / number of images. This is known well, since
   there are many images, and S² is never less.
-- *More than flips.* Where the observed spread s is beyond what the prior makes likely, S is an upper
-  confidence limit of it, √(s² - v) times √(ν/χ²), on top of the flips; at most `CEILING`, so that
-  a drop far beyond any seed's never passes. s² is the median over the checks of a model, in units of
-  the binomial variance, or the mean of that and the check's own, whichever is larger.
+- *More than flips.* Where the observed spread s is beyond what the prior makes likely, S is an
+  upper confidence limit of it, √(s² - v)·√(ν/χ²), on top of the flips; at most `CEILING`, so that
+  a drop far beyond any seed's never passes. s² is the median over the checks of a model, in units
+  of the binomial variance, or the mean of that and the check's own, whichever is larger.
 
-A second test asks whether *one check* dropped that the model's others did not: of the new run and of
-the earlier ones the median shift of all checks is taken away (in binomial standard deviations), and
-what is left has (n - 1)·(m - 1) degrees of freedom, in place of n - 1. Where the new run's median
-shift is larger than the earlier ones', checks that follow it more or less than others would stand
-out, so the scale grows by the same factor.
+A second test asks whether *one check* dropped that the model's others did not: of the new run, and
+of the earlier ones, the median shift of all checks is taken away (in binomial standard deviations),
+and what is left has (n - 1)·(m - 1) degrees of freedom in place of n - 1. Where the new run's shift
+is larger than the earlier ones', checks that follow it more or less than others would stand out,
+so the scale grows by the same factor.
 
-Assumptions: accuracies of seeds are about normal around their mean; a shift that is common to all
-checks has a spread of at most `PRIOR` a priori. What this lets pass and catches is measured by
-`simulation.py`; docs/gate.md has the tables. Sources: prediction intervals, Hahn 1969; pooled
-variances, Smyth 2004, of which this takes the idea that checks tell of each other.
+Assumptions: accuracies of seeds are about normal around their mean, and a spread that all checks
+share is mostly below a point. What this catches, and how often it cries wolf, `simulation.py`
+measures; docs/gate.md has the tables. Sources: prediction intervals, Hahn 1969 (Journal of the
+American Statistical Association 64); checks that tell of each other, Smyth 2004.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from harness.gate.paired import Floats
 Outcomes = npt.NDArray[np.bool_]
 FEWEST = 2
 """So many runs have a spread."""
-PRIOR = 0.009
+PRIOR = 0.0085
 """Standard deviation of the accuracy between seeds, unless the runs contradict it."""
 DOUBT = 0.75
 """The runs contradict it where their own spread is beyond this share of it."""
@@ -62,7 +62,7 @@ ALONE = 0.5
 """In the test of one check beside the others, this share of the prior is its least spread."""
 FEWEST_CHECKS = 4
 """So many checks that vary have a median shift."""
-EVEN = 0.02
+EVEN = 0.08
 """Lowest variance of an outcome in the binomial unit: near 0 and 100 % the unit would vanish."""
 SHARED = 0.7
 """Share of the degrees of freedom that is left, since checks on the same images are correlated."""
@@ -97,10 +97,11 @@ class Prediction:
         left = self.rise - self.shift
         tested = (self.freedom > 0) & (left * self.rise > 0)
         alone = 2 * t.sf(np.abs(left) / self.own_scale, np.maximum(self.freedom, 1))
-        return np.minimum(1.0, 2 * np.minimum(level, np.where(tested, alone, 1.0)))
+        both = 2 * np.minimum(level, np.where(tested, alone, 1.0))
+        return np.asarray(np.minimum(1.0, both), dtype=float)
 
     def visible(self, error: float) -> Floats:
-        """The smallest drop whose p-value is at most ``error``, with the other checks as they are."""
+        """The smallest drop with a p-value of at most ``error``, the other checks as they are."""
         from scipy.stats import norm, t
 
         level = norm.isf(error / 4) * self.scale
@@ -194,7 +195,7 @@ def _alone(
     degrees = (runs - 1) * np.maximum(count - 1, 1) / np.maximum(count, 1)
     own = (left**2).sum(axis=-1) / degrees[..., None] * unit
     pooled = np.maximum(_median(own / unit, moving)[..., None] * unit, flips)
-    variance = np.maximum(np.maximum(pooled, (own + pooled) / 2), (ALONE * PRIOR) ** 2)
+    variance = np.maximum(np.maximum(pooled, own), (ALONE * PRIOR) ** 2)
     usual = np.sqrt((shared**2).sum(axis=-1) / (runs - 1))
     grown = np.maximum(1.0, np.abs(shift) / np.maximum(usual, 1e-9))
     freedom = np.where(count >= FEWEST_CHECKS, SHARED * (runs - 1) * (count - 1.0), 0.0)
