@@ -258,15 +258,33 @@ BaselinePath = Annotated[
 
 
 @accepted.command("accept")
-def baseline_accept(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
-    """Make a run the new baseline, under the next number."""
-    return _taken("accepted", run_folder, baseline)
+def baseline_accept(
+    run_folder: RunFolder,
+    baseline: BaselinePath = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")
+    ] = False,
+) -> int:
+    """Make a run the new baseline, under the next number, once it is shown what changes."""
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    path = baseline or store.default_path(run)
+    if store.locate(path) is not None and not _agreed(run, path, run_folder, yes=yes):
+        typer.echo("nothing was accepted")
+        return 1
+    return _written("accepted", store.accept(run, path))
 
 
 @accepted.command("add")
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Add a run of retrained models to the current baseline, which then knows their spread."""
-    return _taken("added", run_folder, baseline)
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    return _written("added", store.add(run, baseline or store.default_path(run)))
 
 
 @accepted.command("show")
@@ -288,12 +306,28 @@ def baseline_power(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Accuracy that may be lost, as a fraction.")
     ] = 0.005,
+    gates: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Simulate so many gates of retrained models.")
+    ] = 0,
+    seeds: Annotated[
+        int, typer.Option(metavar="K", min=1, help="With --gates: runs in the baseline.")
+    ] = 3,
+    images: Annotated[
+        int, typer.Option(metavar="M", min=1, help="With --gates: images of each check.")
+    ] = 1000,
 ) -> int:
-    """Print which drop the gate sees, by number of images and share of changed outcomes."""
+    """Print which drop the gate sees, by number of images and share of changed outcomes.
+
+    With --gates, simulate gates against several seeds: false alarms, and drops that are caught.
+    """
     from rich.console import Console
 
-    from harness.gate.power import power_table
+    from harness.gate.power import power_table, simulated_tables
 
+    if gates:
+        for table in simulated_tables(gates, seeds, checks, images, tolerance):
+            Console().print(table)
+        return 0
     Console().print(power_table(checks, tolerance))
     return 0
 
@@ -311,14 +345,39 @@ def main() -> None:
         sys.exit(2)
 
 
-def _taken(how: Literal["accepted", "added"], folder: Path, baseline: Path | None) -> int:
-    """Write a stored run into a baseline, and say where."""
-    from harness.gate import store
-    from harness.records import Run
+def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
+    """Show what replacing a baseline changes, and ask.
 
-    run = Run.load(folder)
-    take = store.accept if how == "accepted" else store.add
-    written = take(run, baseline or store.default_path(run))
+    Raises:
+        HarnessError: There is nobody to ask, and ``--yes`` is not given.
+        RunError: The run may not become a baseline, or the present one is damaged.
+    """
+    from rich.console import Console
+
+    from harness.gate import changed_by, store
+    from harness.gate.table import MARGIN, print_comparison
+
+    found = store.locate(path)
+    store.check(run)
+    comparison = changed_by(run, path)
+    typer.echo(f"the run beside {found}, which it is to follow:")
+    if isinstance(comparison, str):
+        typer.echo(comparison)
+    else:
+        print_comparison(comparison, Console(width=max(MARGIN, Console().width)))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        again = store.command("accept", folder, path)
+        raise HarnessError(
+            f"{found}: accepting would replace it, and there is no terminal to ask on; "
+            f"to accept all the same: `{again} --yes`"
+        )
+    return typer.confirm("Accept the run as the new baseline?")
+
+
+def _written(how: Literal["accepted", "added"], written: Path) -> int:
+    """Say where a baseline was written."""
     typer.echo(f"{how}: {written} (review {written.with_suffix('.txt')})")
     return 0
 
@@ -327,7 +386,7 @@ def _report_of(folder: Path, page: Path) -> int:
     """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
     (stored,) = _drawn([folder], page)
     typer.echo(f"verdict: {stored.verdict}")
-    return 0 if stored.verdict == "passed" else 1
+    return 1 if stored.verdict == "failed" else 0
 
 
 def _drawn(

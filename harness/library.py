@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.arguments import attacks_from, bounds_from, images_from, labels_from, radii_from
+from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError
 from harness.measure import batches, logits_of
@@ -94,13 +95,8 @@ def evaluate(
     classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(undeclared(model))
-    run = new_run(
-        {
-            "name": name,
-            "outputs": kind_of(model),
-            "attacks": {a.name: {"epsilons": radii} for a in made},
-        }
-    )
+    asked = {a.name: {"epsilons": radii, "options": options_of(a)} for a in made}
+    run = new_run({"name": name, "outputs": kind_of(model), "attacks": asked})
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
