@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from harness.files import replacing
 from harness.protocol import FloatArray, Weights
-from harness.records import Epoch, replacing
+from harness.records import Epoch
 
 
 class Notes(BaseModel):

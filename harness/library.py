@@ -14,6 +14,7 @@ from harness.attacks import make_attack
 from harness.conformance import EPSILONS, looks_like_probabilities
 from harness.errors import HarnessError
 from harness.measure import logits_of, rounding
+from harness.names import checked_name
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
 from harness.records import Run
@@ -59,7 +60,7 @@ def evaluate(
         y: True labels, (n,) integers from 0.
         attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
-        name: What the records call the model.
+        name: What the records call the model; it must be able to be a file name.
 
     Returns:
         A run whose records are ``measured`` (or ``error``, with the reason), not judged:
@@ -76,6 +77,7 @@ def evaluate(
     if len(images) != len(labels):
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
     made = [make_attack(one) if isinstance(one, str) else one for one in attacks]
+    _check_names(name, made)
     radii = _radii(epsilons)
     classes = _check_outputs(model, images, labels)
 
@@ -91,6 +93,15 @@ def evaluate(
         subject.attacked(attack, radii)
     run.finished = True
     return run
+
+
+def _check_names(name: str, attacks: Sequence[Attack]) -> None:
+    """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
+    for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
+        try:
+            checked_name(value)
+        except ValueError as error:
+            raise HarnessError(f"{key}: {error}; give it another") from error
 
 
 def _images(x: npt.ArrayLike, bounds: Bounds) -> FloatArray:

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from harness.cache import cache_dir
 from harness.errors import DataError
-from harness.records import replacing
+from harness.files import replacing
 from harness.text import one_line
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _progress() -> Progress:
 
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
-from rich.text import Text
 
 from harness.gate.verdicts import Comparison, Row, Verdict
+from harness.terminal import plain
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
@@ -37,14 +37,13 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
             table.add_column(column, justify=justify, no_wrap=column != "why", overflow="fold")
         for row in told:
             style = "bold red" if row.fails else STYLES[row.verdict]
-            # Text, since names and reasons may hold brackets, which rich would take for markup.
-            table.add_row(*(Text(c, style if i == 0 else "") for i, c in enumerate(cells(row))))
+            table.add_row(*(plain(c, style if i == 0 else "") for i, c in enumerate(cells(row))))
         console.print(table)
     for note in comparison.notes:
-        console.print(Text(note), soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
     style = "green" if comparison.passed else "red"
     # Unwrapped, so that a command in it can be copied.
-    console.print(Text(comparison.message, style), soft_wrap=True)
+    console.print(plain(comparison.message, style), soft_wrap=True)
 
 
 def cells(row: Row) -> tuple[str, ...]:
