@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import BackendError, DataError, HarnessError
+from harness.errors import BackendError, DataError, HarnessError, RunError
+from harness.files import check_folder
+from harness.interruption import terminable
 from harness.records import Record, Run, Status
 from harness.registry import import_together, missing
 from harness.spec import Spec, load_spec, seeded
@@ -97,6 +99,8 @@ class Session:
     targets: dict[tuple[str, str], Target] = field(default_factory=dict)
     epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     selected: set[str] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
+    endings: ExitStack = field(default_factory=ExitStack)
 
     @property
     def folder(self) -> Path:
@@ -111,6 +115,12 @@ class Session:
             import_together(self.selected)
             self.bench = Bench(self.spec, retrain=self.retrain, while_training=self.uncaptured)
         return self.bench
+
+    def begin(self) -> None:
+        """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C."""
+        self.endings.enter_context(terminable())
+        if self.worker in ("", "gw0"):
+            self.open_bench().run.begin(self.results)
 
     def save(self) -> None:
         """Write the run, so that what was measured is kept whatever comes."""
@@ -211,6 +221,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             state.selected.add(backend)
         if epsilon is not None:
             state.epsilons.setdefault((backend, target, check), []).append(epsilon)
+    if state.selected and not session.config.option.collectonly:
+        state.begin()
 
 
 @pytest.fixture(scope="session")
@@ -272,23 +284,31 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)  # after xdist has ended its workers
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     """Write the run; the main process of a parallel session joins what its workers wrote."""
-    if SESSION not in session.config.stash:
-        return
-    state = session.config.stash[SESSION]
+    yield
+    if SESSION in session.config.stash:
+        _finish(session, session.config.stash[SESSION], exitstatus)
+
+
+def _finish(session: pytest.Session, state: Session, exitstatus: int) -> None:
+    state.endings.close()
     parts = sorted((state.results / PARTS).glob("*/run.json")) if not state.worker else []
     if state.bench is None and not parts and (state.gate is None or state.worker):
         return
     run: Run = state.open_bench().run
     for part in parts:
-        run.absorb(Run.load(part.parent))
+        try:
+            run.absorb(Run.load(part.parent))
+        except RunError as error:  # of a worker that was killed while it wrote
+            state.lost.append(str(error))
     if not state.worker:
         shutil.rmtree(state.results / PARTS, ignore_errors=True)
     stopped = bool(session.shouldstop or session.shouldfail)
     # A failure that no record tells of (a crashed worker) leaves a run that is not whole.
     told = exitstatus == 0 or any(r.status in ("failed", "error") for r in run.records)
-    run.finished = exitstatus in (0, 1) and told and not stopped
+    run.finished = exitstatus in (0, 1) and told and not stopped and not state.lost
     state.save()
     if state.gate and not state.worker:
         session.exitstatus = state.gate.close(run, state.named, exitstatus)
@@ -309,7 +329,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         console = Console(width=max(100, Console().width), color_system=None)
         with console.capture() as captured:
             console.print(table)
-        terminalreporter.write(captured.get())
+        for line in captured.get().splitlines():  # each, so that none is spoilt by another's signs
+            terminalreporter.line(line)
+    for reason in state.lost:
+        terminalreporter.line(f"lost: {reason}")
     terminalreporter.line(f"run: {state.results / 'run.json'}")
     if state.gate:
         state.gate.show(terminalreporter)
@@ -361,10 +384,12 @@ def _session(config: pytest.Config) -> Session:
         absent = {name: reason for name in backends if (reason := missing(name))}
         if named and absent:
             raise BackendError(next(iter(absent.values())))
+        results = config.invocation_params.dir / config.getoption("--results")
+        worker = getattr(config, "workerinput", {}).get("workerid", "")
+        if not worker and not config.option.collectonly:
+            check_folder(results, "--results")
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
-    results = config.invocation_params.dir / config.getoption("--results")
-    worker = getattr(config, "workerinput", {}).get("workerid", "")
     if worker and not _announced(config):
         raise pytest.UsageError("name the spec: in a parallel session --spec is needed")
     if not worker:

@@ -318,6 +318,15 @@ class Run(BaseModel):
             # In ASCII, which can hold whatever a path or a reason held.
             stream.write(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
+    def begin(self, folder: Path) -> None:
+        """Put this run in the place of an earlier one, whose report goes.
+
+        However it ends, even by ``kill -9``, nothing of the earlier one is taken for this one.
+        """
+        if (folder / "run.json").exists():
+            (folder / "report.html").unlink(missing_ok=True)
+        self.save(folder)
+
     @classmethod
     def load(cls, folder: Path) -> Run:
         """Read a run that was saved into a folder, by this version or since schema 3.

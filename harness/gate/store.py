@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from harness.errors import RunError
+from harness.files import check_writable
 from harness.gate.baseline import Accepted, Baseline, Entry, label, name_of, order, write
 from harness.gate.settings import asked, changes
 from harness.gate.verdicts import incomplete
@@ -151,6 +152,8 @@ def _check(run: Run) -> None:
 
 
 def _save(baseline: Baseline, path: Path) -> Path:
+    for file in (path, path.with_suffix(".txt")):  # both or none
+        check_writable(file)
     baseline.save(path)
     write(path.with_suffix(".txt"), summary(baseline))
     return path
