@@ -29,7 +29,9 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     fold_batch_norm,
+    require_classes,
 )
 
 
@@ -82,6 +84,8 @@ class KerasModel:
                 "the network gives no gradient: its logits do not follow from the image by "
                 "differentiable steps (a stop_gradient, argmax or NumPy in between?)"
             )
+        if len(y.shape) == 1:
+            require_classes(self.numpy(y), logits.shape[1])
         return logits, gradient
 
     def _answer(self, x: Array) -> Array:
@@ -192,6 +196,7 @@ class KerasTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self.state())
         for index, variable in enumerate(self._variables()):
             variable.assign(state[str(index)])
 

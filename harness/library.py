@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from harness.arguments import attacks_from, bounds_from, images_from, labels_from, radii_from
+from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError
-from harness.measure import logits_of
+from harness.measure import batches, logits_of
+from harness.names import checked_name
 from harness.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
@@ -21,6 +23,9 @@ from harness.registry import backend_of, made_by
 from harness.subject import Subject
 from harness.text import one_line
 from harness.validity import CHEAP, Evidence, Reported
+
+HASHED = 2**24
+"""Bytes of the data that are hashed at a time."""
 
 
 def wrap(net: Any, bounds: Bounds = (0.0, 1.0), outputs: Outputs = "auto") -> Model:
@@ -67,7 +72,7 @@ def evaluate(
         y: True labels, (n,) or (n, 1) integers from 0.
         attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
-        name: What the records call the model.
+        name: What the records call the model; it must be able to be a file name.
         outputs: What the model returns, as in ``wrap``; it takes the place of what was said there.
 
     Returns:
@@ -88,16 +93,12 @@ def evaluate(
     if len(images) != len(labels):
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
     made, radii = attacks_from(attacks), radii_from(epsilons)
+    _check_names(name, made)
     classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(undeclared(model))
-    run = new_run(
-        {
-            "name": name,
-            "outputs": kind_of(model),
-            "attacks": {a.name: {"epsilons": radii} for a in made},
-        }
-    )
+    asked = {a.name: {"epsilons": radii, "options": options_of(a)} for a in made}
+    run = new_run({"name": name, "outputs": kind_of(model), "attacks": asked})
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
@@ -117,12 +118,22 @@ def evaluate(
     return run
 
 
+def _check_names(name: str, attacks: Sequence[Attack]) -> None:
+    """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
+    for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
+        try:
+            checked_name(value)
+        except ValueError as error:
+            raise HarnessError(f"{key}: {error}; give it another") from error
+
+
 def _content_hash(images: FloatArray, labels: IntArray) -> str:
-    """SHA-256 of images and labels, by which the gate knows the same data again."""
+    """SHA-256 of images and labels, by which the gate knows the same data; in parts, uncopied."""
     digest = hashlib.sha256()
     for array in (images, labels):
         digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        for part in batches(len(array), max(1, HASHED // max(1, array[:1].nbytes))):
+            digest.update(np.ascontiguousarray(array[part]).data)
     return digest.hexdigest()
 
 

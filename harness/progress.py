@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.text import printable
+
 _quiet = ContextVar("_quiet", default=False)
 
 
@@ -36,12 +38,12 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
         yield lambda note: None
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     ) as progress:
-        task = progress.add_task(description, total=total, completed=done, note="")
-        yield lambda note: progress.update(task, advance=1, note=note)
+        task = progress.add_task(printable(description), total=total, completed=done, note="")
+        yield lambda note: progress.update(task, advance=1, note=printable(note))
