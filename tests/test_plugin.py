@@ -108,7 +108,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     # Where it came from.
     spec = load_spec("tiny.toml")
     assert (run.schema_, run.spec, run.spec_sha256) == (
-        3, spec.model_dump(mode="json"), spec.sha256,
+        4, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip
     assert fingerprint(run.spec) == run.spec_sha256
     assert re.fullmatch("[0-9a-f]{64}", run.data_sha256)
