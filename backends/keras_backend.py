@@ -30,6 +30,7 @@ from harness.protocol import (
     Penalties,
     Weights,
     fold_batch_norm,
+    require_classes,
 )
 
 
@@ -82,6 +83,8 @@ class KerasModel:
                 "the network gives no gradient: its logits do not follow from the image by "
                 "differentiable steps (a stop_gradient, argmax or NumPy in between?)"
             )
+        if len(y.shape) == 1:
+            require_classes(self.numpy(y), logits.shape[1])
         return logits, gradient
 
     def _answer(self, x: Array) -> Array:

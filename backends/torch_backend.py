@@ -29,6 +29,7 @@ from harness.protocol import (
     Penalties,
     Weights,
     fold_batch_norm,
+    require_classes,
 )
 
 COMPUTED_IN = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -73,6 +74,8 @@ class TorchModel:
             watched = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
             logits = self._answer(self._differentiable(), self._entered(watched))
             values = logits.detach()
+            if y.ndim == 1:
+                require_classes(self.numpy(y), values.shape[1])
             true = y if y.ndim == 2 else functional.one_hot(y, values.shape[1]).bool()
             flow = objective.logit_gradient(self.xp, values, true)
             if logits.requires_grad:

@@ -287,14 +287,19 @@ class Run(BaseModel):
         self.classes = self.classes or other.classes
 
     @property
-    def verdict(self) -> Literal["passed", "failed"]:
-        """Passed if the run finished, holds a passed check, and none that failed or broke.
+    def verdict(self) -> Literal["passed", "measured", "failed"]:
+        """What the run says as a whole.
 
-        A run without a judged record has failed: it says nothing.
+        ``failed`` if it did not finish, is empty, says nothing, or any check failed or broke;
+        ``measured`` if it holds accuracies and none of them was judged; else ``passed``.
         """
         statuses = {record.status for record in self.records}
-        bad = statuses & {"failed", "error"}
-        return "passed" if self.finished and "passed" in statuses and not bad else "failed"
+        if not self.finished or statuses & {"failed", "error"} or statuses <= {"skipped"}:
+            return "failed"
+        accuracies = {record.status for record in self.records if record.total is not None}
+        if "measured" in accuracies and "passed" not in accuracies:
+            return "measured"
+        return "passed" if "passed" in statuses else "measured"
 
     def frame(self) -> pd.DataFrame:
         """The records as a table, a row each, with the columns ``COLUMNS``."""
