@@ -240,7 +240,6 @@ WRONG = {
     "nan-logits": ({"model": NotANumber()}, ["NaN"]),
     "no-model": ({"model": "net"}, ["str", "harness.wrap"]),
     "unknown-attack": ({"attacks": ["pgm"]}, ["pgm", "fgsm"]),
-    "an-attack-not-in-a-list": ({"attacks": "fgsm"}, ["no such attack"]),
     "negative-epsilon": ({"epsilons": [0.1, -0.1]}, ["epsilons", "-0.1"]),
     "nan-epsilon": ({"epsilons": [float("nan")]}, ["epsilons", "nan"]),
     "infinite-epsilon": ({"epsilons": [float("inf")]}, ["epsilons", "inf"]),

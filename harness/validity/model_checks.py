@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.conformance import NotApplicableError, looks_like_probabilities
+from harness.conformance import NotApplicableError
+from harness.outputs import kind_of, looked_through
 from harness.protocol import GRADIENT, FloatArray
 from harness.validity.evidence import SHARES, Evidence
 from harness.validity.finding import ValidityError, exceeds
@@ -36,12 +37,13 @@ def check_probabilities(evidence: Evidence) -> None:
     Outputs of a log-softmax pass: they are logits but for a number added to each row, and what
     attacks climb does not change with it.
     """
-    logits = evidence.logits
-    squashed = logits.min() >= 0 and logits.max() <= 1 and logits.min() < logits.max()
-    if looks_like_probabilities(logits) or squashed:
+    _ = evidence.logits  # finite
+    if (kind := kind_of(evidence.model)) != "auto":
+        raise NotApplicableError(f"the outputs are declared to be {kind}")
+    if found := looked_through(evidence.model, evidence.test_x):
         raise ValidityError(
             "probabilities",
-            f"all outputs lie in [{logits.min():.3g}, {logits.max():.3g}]",
+            found,
             "Return the logits: leave the softmax or sigmoid at the end out.",
         )
 
