@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.attacks import make_attack
+from harness.attacks.strongest import require_distinct
 from harness.conformance import EPSILONS, looks_like_probabilities
 from harness.errors import HarnessError
 from harness.measure import logits_of, rounding
@@ -53,6 +54,9 @@ def evaluate(
 ) -> Run:
     """Clean accuracy, and accuracy under each attack at each epsilon.
 
+    Accuracy under an attack is an *upper bound* on robust accuracy: an attack that fails proves
+    nothing, and a stronger one may succeed.
+
     Args:
         model: A wrapped network, or any other ``protocol.Model``.
         x: Images, (n, *shape), floats within ``model.bounds``.
@@ -68,7 +72,7 @@ def evaluate(
     Raises:
         HarnessError: The model, the images, the labels, or the epsilons are not what they should
             be; or the model returns probabilities instead of logits.
-        SpecError: There is no attack of that name.
+        SpecError: There is no attack of that name, or two attacks have one name.
     """
     if not isinstance(model, Model):
         raise HarnessError(f"{type(model).__name__}: not a model; pass harness.wrap(net)")
@@ -76,6 +80,7 @@ def evaluate(
     if len(images) != len(labels):
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
     made = [make_attack(one) if isinstance(one, str) else one for one in attacks]
+    require_distinct(made)
     radii = _radii(epsilons)
     classes = _check_outputs(model, images, labels)
 
