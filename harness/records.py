@@ -297,11 +297,15 @@ class Run(BaseModel):
         return "passed" if self.finished and "passed" in statuses and not bad else "failed"
 
     def frame(self) -> pd.DataFrame:
-        """The records as a table, a row each, with the columns ``COLUMNS``."""
+        """The records as a table, a row each, with the columns ``COLUMNS``.
+
+        Accuracy under an attack is an upper bound on robust accuracy: ``frame().attrs`` says so.
+        """
         import pandas as pd
 
         rows = [record.model_dump() for record in self.records]
         table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
+        table.attrs["accuracy"] = UPPER_BOUND
         return table
 
     def save(self, folder: Path) -> None:

@@ -70,9 +70,7 @@ class SquareL2(RandomSearch):
         emptied[to] = _unit(new) * available[:, :, None, None]
         return _within(clean, emptied, epsilon, bounds)
 
-    def _draws(
-        self, index: IntArray, grid: tuple[int, int, int]
-    ) -> tuple[FloatArray, Drawn]:
+    def _draws(self, index: IntArray, grid: tuple[int, int, int]) -> tuple[FloatArray, Drawn]:
         """The signs of the first bumps, (m, c, down, across); and what each step needs.
 
         That is where the two windows lie, (m, steps, 2, 2) in [0, 1), the sign of each channel,
@@ -136,9 +134,7 @@ def _unit(values: FloatArray) -> FloatArray:
     return np.asarray(values / np.where(length > 0, length, 1.0))
 
 
-def _within(
-    clean: FloatArray, change: FloatArray, epsilon: float, bounds: Bounds
-) -> FloatArray:
+def _within(clean: FloatArray, change: FloatArray, epsilon: float, bounds: Bounds) -> FloatArray:
     """The images with a change of length ε, cut off by the box, in the dtype of the clean ones."""
     length = np.sqrt((change**2).sum(axis=(1, 2, 3), keepdims=True))
     scaled = change * (epsilon / np.where(length > 0, length, 1.0))
@@ -147,4 +143,4 @@ def _within(
 
 def _signs(random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
     up = random.random(shape, dtype=np.float32) < 0.5
-    return np.where(up, np.float32(1), np.float32(-1))
+    return np.asarray(np.where(up, np.float32(1), np.float32(-1)))

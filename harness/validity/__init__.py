@@ -20,6 +20,7 @@ from harness.validity.attack_checks import (
 from harness.validity.data_checks import check_input_range, check_labels_shifted
 from harness.validity.evidence import Attacks, Evidence
 from harness.validity.finding import ValidityError
+from harness.validity.loss_checks import check_other_loss
 from harness.validity.masking_checks import (
     check_black_box_stronger,
     check_iterated_weaker,
@@ -54,6 +55,7 @@ CHECKS: dict[str, Callable[[Evidence], None]] = {
     "black-box-stronger": check_black_box_stronger,
     "not-to-chance": check_not_to_chance,
     "rises-with-epsilon": check_rises_with_epsilon,
+    "other-loss-stronger": check_other_loss,
 }
 
 
