@@ -8,10 +8,9 @@ from rich.table import Table
 
 from harness.protocol import NormName
 from harness.records import Record, Run
+from harness.text import UPPER_BOUND
 
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
-
-UPPER_BOUND = "Accuracy under attack is an upper bound on robust accuracy."
 
 
 def accuracy_tables(run: Run) -> Iterator[Table]:

@@ -1,6 +1,9 @@
-"""Text for people: messages on one line."""
+"""Text for people: messages on one line, and what goes without saying nowhere."""
 
 from __future__ import annotations
+
+UPPER_BOUND = "Accuracy under attack is an upper bound on robust accuracy."
+"""Stands beside every table of such accuracies."""
 
 
 def one_line(message: object) -> str:
