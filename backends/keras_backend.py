@@ -29,6 +29,7 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     fold_batch_norm,
     require_classes,
 )
@@ -195,6 +196,7 @@ class KerasTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self.state())
         for index, variable in enumerate(self._variables()):
             variable.assign(state[str(index)])
 
