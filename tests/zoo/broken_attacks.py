@@ -229,6 +229,6 @@ BROKEN_ATTACKS = {
     "tiny-steps": (_as_pgd(TinySteps), WEAK),
     "gives-up": (_as_pgd(GivesUp), {"rises-with-epsilon", "vanishing-gradients", *WEAK}),
     "stops-growing": (_as_pgd(StopsGrowing), WEAK),
-    "one-loss": (_one_loss, {"other-loss-stronger", "iterated-weaker"}),
+    "one-loss": (_one_loss, {"iterated-weaker", "other-loss-stronger", "stronger-attack"}),
 }  # fmt: skip
 """What makes the evidence of each, and what must fire, no more and no less."""
