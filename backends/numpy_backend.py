@@ -22,6 +22,8 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
+    require_classes,
 )
 
 
@@ -58,6 +60,8 @@ class NumpyModel:
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; the chain rule, layer by layer."""
         layers = self.layers(x)
+        if y.ndim == 1:
+            require_classes(y, layers[-1].shape[1])
         true = y if y.ndim == 2 else one_hot(y, layers[-1].shape[1])
         flow = objective.logit_gradient(np, layers[-1], true)
         for index in reversed(range(len(self.matrices))):
@@ -151,6 +155,7 @@ class NumpyTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self.state())
         for key, value in self._slots().items():
             value[...] = state[key]
         self.steps = int(state["steps"])

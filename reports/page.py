@@ -14,8 +14,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from harness.files import replacing
 from harness.gate import Comparison
-from harness.records import ModelInfo, Run, replacing
+from harness.records import ModelInfo, Run
 from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
 from reports import (
