@@ -111,7 +111,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     for name, sweep in spec.attacks.items():
         assert run.spec["attacks"][name].pop("options") == options_of(sweep.made(name))
     assert (run.schema_, run.spec, run.spec_sha256) == (
-        3, spec.model_dump(mode="json"), spec.sha256,
+        4, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip
     assert fingerprint(run.spec) == run.spec_sha256
     assert re.fullmatch("[0-9a-f]{64}", run.data_sha256)
