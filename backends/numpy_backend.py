@@ -23,6 +23,7 @@ from harness.protocol import (
     Penalties,
     Weights,
     check_state,
+    require_classes,
 )
 
 
@@ -59,6 +60,8 @@ class NumpyModel:
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; the chain rule, layer by layer."""
         layers = self.layers(x)
+        if y.ndim == 1:
+            require_classes(y, layers[-1].shape[1])
         true = y if y.ndim == 2 else one_hot(y, layers[-1].shape[1])
         flow = objective.logit_gradient(np, layers[-1], true)
         for index in reversed(range(len(self.matrices))):

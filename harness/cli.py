@@ -70,8 +70,8 @@ def run(
 
     from harness.data import prepare
     from harness.files import check_folder
-    from harness.plugin import REFUSED
     from harness.spec import load_spec, seeded, suites_folder
+    from harness.testing.session import REFUSED
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
@@ -82,12 +82,15 @@ def run(
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.
-    arguments += ["-p", "no:cacheprovider", "--spec", spec, "--results", str(out)]
-    arguments += [f"--backend={name}" for name in backends]
+    arguments += ["-p", "no:cacheprovider"]
+    # By their long names, which no other plugin claims; -p loads them where nothing loads itself.
+    arguments += ["-p", "robustness-harness"]
+    arguments += ["--robustness-spec", spec, "--robustness-results", str(out)]
+    arguments += [f"--robustness-backend={name}" for name in backends]
     arguments += ["-k", select] if select else []
     arguments += ["-n", str(jobs)] if jobs > 1 else []
-    arguments += ["--retrain"] if retrain else []
-    arguments += [f"--seed={seed}"] if seed is not None else []
+    arguments += ["--robustness-retrain"] if retrain else []
+    arguments += [f"--robustness-seed={seed}"] if seed is not None else []
     before = _written(out)
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -274,15 +277,33 @@ BaselinePath = Annotated[
 
 
 @accepted.command("accept")
-def baseline_accept(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
-    """Make a run the new baseline, under the next number."""
-    return _taken("accepted", run_folder, baseline)
+def baseline_accept(
+    run_folder: RunFolder,
+    baseline: BaselinePath = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")
+    ] = False,
+) -> int:
+    """Make a run the new baseline, under the next number, once it is shown what changes."""
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    path = baseline or store.default_path(run)
+    if store.locate(path) is not None and not _agreed(run, path, run_folder, yes=yes):
+        typer.echo("nothing was accepted")
+        return 1
+    return _told("accepted", store.accept(run, path))
 
 
 @accepted.command("add")
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Add a run of retrained models to the current baseline, which then knows their spread."""
-    return _taken("added", run_folder, baseline)
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    return _told("added", store.add(run, baseline or store.default_path(run)))
 
 
 @accepted.command("show")
@@ -304,12 +325,28 @@ def baseline_power(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Accuracy that may be lost, as a fraction.")
     ] = 0.005,
+    gates: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Simulate so many gates of retrained models.")
+    ] = 0,
+    seeds: Annotated[
+        int, typer.Option(metavar="K", min=1, help="With --gates: runs in the baseline.")
+    ] = 3,
+    images: Annotated[
+        int, typer.Option(metavar="M", min=1, help="With --gates: images of each check.")
+    ] = 1000,
 ) -> int:
-    """Print which drop the gate sees, by number of images and share of changed outcomes."""
+    """Print which drop the gate sees, by number of images and share of changed outcomes.
+
+    With --gates, simulate gates against several seeds: false alarms, and drops that are caught.
+    """
     from rich.console import Console
 
-    from harness.gate.power import power_table
+    from harness.gate.power import power_table, simulated_tables
 
+    if gates:
+        for table in simulated_tables(gates, seeds, checks, images, tolerance):
+            Console().print(table)
+        return 0
     Console().print(power_table(checks, tolerance))
     return 0
 
@@ -334,14 +371,39 @@ def main() -> None:
             sys.exit(signals.code(end.code))
 
 
-def _taken(how: Literal["accepted", "added"], folder: Path, baseline: Path | None) -> int:
-    """Write a stored run into a baseline, and say where."""
-    from harness.gate import store
-    from harness.records import Run
+def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
+    """Show what replacing a baseline changes, and ask.
 
-    run = Run.load(folder)
-    take = store.accept if how == "accepted" else store.add
-    written = take(run, baseline or store.default_path(run))
+    Raises:
+        HarnessError: There is nobody to ask, and ``--yes`` is not given.
+        RunError: The run may not become a baseline, or the present one is damaged.
+    """
+    from rich.console import Console
+
+    from harness.gate import changed_by, store
+    from harness.gate.table import MARGIN, print_comparison
+
+    found = store.locate(path)
+    store.check(run)
+    comparison = changed_by(run, path)
+    typer.echo(f"the run beside {found}, which it is to follow:")
+    if isinstance(comparison, str):
+        typer.echo(comparison)
+    else:
+        print_comparison(comparison, Console(width=max(MARGIN, Console().width)))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        again = store.command("accept", folder, path)
+        raise HarnessError(
+            f"{found}: accepting would replace it, and there is no terminal to ask on; "
+            f"to accept all the same: `{again} --yes`"
+        )
+    return typer.confirm("Accept the run as the new baseline?")
+
+
+def _told(how: Literal["accepted", "added"], written: Path) -> int:
+    """Say where a baseline was written."""
     typer.echo(f"{how}: {written} (review {written.with_suffix('.txt')})")
     return 0
 
@@ -359,7 +421,7 @@ def _report_of(folder: Path, page: Path) -> int:
     """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
     (stored,) = _drawn([folder], page)
     typer.echo(f"verdict: {stored.verdict}")
-    return 0 if stored.verdict == "passed" else 1
+    return 1 if stored.verdict == "failed" else 0
 
 
 def _drawn(

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.attacks.fgsm import FGSM
+from harness.differences import NO_SLOPE, off_the_ties, slopes
 from harness.measure import correct_count, sweep
 from harness.objectives import ClassLogit, CrossEntropy, LogOdds
+from harness.outputs import kind_of, looked_through
 from harness.protocol import FloatArray, IntArray, Model, Objective
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
@@ -60,6 +62,8 @@ def check_shapes(case: Case) -> None:
     logits, gradient = _outputs(case.model, case.x, case.y)
     if logits.ndim != 2 or logits.shape[0] != len(case.x):
         raise ConformanceError(f"logits have shape {logits.shape} for {len(case.x)} images")
+    if logits.shape[1] < 2:
+        raise ConformanceError("there is one logit per image, not one per class")
     if case.y.max() >= logits.shape[1]:
         raise ConformanceError(f"label {case.y.max()} has no logit among {logits.shape[1]}")
     if gradient.shape != case.x.shape:
@@ -67,11 +71,17 @@ def check_shapes(case: Case) -> None:
 
 
 def check_dtypes(case: Case) -> None:
-    """float32 images give float32 logits and gradients; labels stay int64."""
+    """float32 images give float32 logits and gradients, or float64 ones if the network computes so.
+
+    Labels stay int64.
+    """
     logits, gradient = _outputs(case.model, case.x, case.y)
+    images = case.model.numpy(case.model.asarray(case.x))
+    if images.dtype not in (np.float32, np.float64):
+        raise ConformanceError(f"float32 images became {images.dtype}, not float32 or float64")
     for name, values in (("logits", logits), ("the gradient", gradient)):
-        if values.dtype != np.float32:
-            raise ConformanceError(f"{name} have dtype {values.dtype}, not float32")
+        if values.dtype != images.dtype:
+            raise ConformanceError(f"{name} have dtype {values.dtype}, not {images.dtype}")
     labels = case.model.numpy(case.model.asarray(case.y))
     if labels.dtype != np.int64:
         raise ConformanceError(f"labels became {labels.dtype}, not int64")
@@ -103,43 +113,37 @@ def check_inference_mode(case: Case) -> None:
 
 def check_logits_not_probabilities(case: Case) -> None:
     """The outputs come before softmax; after it gradients saturate, and attacks look weak."""
-    logits, _ = _outputs(case.model, case.x, case.y)
-    if looks_like_probabilities(logits):
-        raise ConformanceError("outputs look like probabilities; leave the softmax out")
+    if (kind := kind_of(case.model)) != "auto":
+        raise NotApplicableError(f"the outputs are declared to be {kind}")
+    if found := looked_through(case.model, case.x if case.test_x is None else case.test_x):
+        raise ConformanceError(f"outputs look like probabilities: {found}; leave the softmax out")
 
 
 def check_gradient(case: Case) -> None:
     """In float64, input gradients match central differences at random pixels.
 
     The class asked about is not the true one: there the loss is steep, while on an image that is
-    classified well it is so flat that differences are mostly rounding.
+    classified well it is so flat that differences are mostly rounding. And the images are moved a
+    little: see ``differences.off_the_ties``.
     """
     if case.exact is None:
         raise NotApplicableError("the network cannot be rebuilt in float64")
-    model, step = case.exact, 1e-6
-    x = case.x[:3].astype(np.float64)
-    logits = model.numpy(model.logits(model.asarray(x)))
-    other = (case.y[:3] + 1) % logits.shape[1]
-    noise = 10 * np.finfo(np.float64).eps * float(np.abs(logits).max()) / step
-    pixels = np.random.default_rng(0).integers(0, x[0].size, size=(40, len(x)))
-    rows = np.arange(len(x))
+    model, x = case.exact, off_the_ties(case.x[:3], case.exact.bounds)
+    other = (case.y[:3] + 1) % model.numpy(model.logits(model.asarray(x))).shape[1]
+    pixels = np.random.default_rng(0).integers(0, x[0].size, size=(len(x), 40))
     for objective in OBJECTIVES:
         _, gradient = _outputs(model, x, other, objective)
-        allowed = RELATIVE * float(np.abs(gradient).max()) + noise
-        for chosen in pixels:
-            nudge = np.zeros((len(x), x[0].size))
-            nudge[rows, chosen] = step
-            nudge = nudge.reshape(x.shape)
-            ahead, behind = (
-                objective_values(model, x + sign * nudge, other, objective) for sign in (1, -1)
+        chosen = np.take_along_axis(gradient.reshape(len(x), -1), pixels, axis=1)
+        found = slopes(model, x, other, objective, pixels, RELATIVE)
+        if not found.enough:
+            raise NotApplicableError(NO_SLOPE)
+        error = np.where(found.smooth, np.abs(chosen - found.values), 0.0)
+        if not (error <= found.allowed).all():
+            worst = np.unravel_index(np.argmax(error - found.allowed), error.shape)
+            raise ConformanceError(
+                f"the gradient of {objective.name} is off finite differences by "
+                f"{error[worst]:.1e}, where {found.allowed[worst]:.1e} is allowed"
             )
-            expected = (ahead - behind) / (2 * step)
-            error = float(np.abs(gradient.reshape(len(x), -1)[rows, chosen] - expected).max())
-            if not error <= allowed:
-                raise ConformanceError(
-                    f"the gradient of {objective.name} is off finite differences by {error:.1e}, "
-                    f"where {allowed:.1e} is allowed"
-                )
 
 
 def check_input_unchanged(case: Case) -> None:
@@ -194,12 +198,6 @@ CHECKS: dict[str, Callable[[Case], None]] = {
 }
 
 
-def looks_like_probabilities(logits: FloatArray) -> bool:
-    """Whether every row of (n, k) outputs is non-negative and sums to one."""
-    sums = logits.sum(axis=1)
-    return bool((logits >= 0).all() and np.allclose(sums, 1.0, atol=1e-4))
-
-
 def _outputs(
     model: Model, x: FloatArray, y: IntArray, objective: Objective = OBJECTIVES[0]
 ) -> tuple[FloatArray, FloatArray]:
@@ -209,12 +207,6 @@ def _outputs(
     with_gradient, gradient = model.logits_and_gradient(images, labels, objective)
     _require_close(model.numpy(with_gradient), logits, "logits beside the gradient are others")
     return logits, model.numpy(gradient)
-
-
-def objective_values(model: Model, x: FloatArray, y: IntArray, objective: Objective) -> FloatArray:
-    """The objective of each image, (n,), by its label."""
-    logits = model.numpy(model.logits(model.asarray(x)))
-    return np.asarray(objective.value(np, logits, np.arange(logits.shape[1]) == y[:, None]))
 
 
 def _require_close(found: FloatArray, expected: FloatArray, complaint: str) -> None:

@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import MeasurementError
+
 Array: TypeAlias = Any
 ArrayNamespace: TypeAlias = Any
 Bounds: TypeAlias = tuple[float, float]
@@ -108,7 +110,8 @@ class Model(Protocol):
 
         The logits are those of the pass that the gradient needed anyway. Gradients are taken for
         the input alone, never for the weights. Labels y are (n,) int64, or a distribution over the
-        classes, (n, k), in the model's dtype. Needs the capability ``gradient``.
+        classes, (n, k), in the model's dtype. Needs the capability ``gradient``. A label that is
+        no class is a ``MeasurementError``.
         """
 
     def weights(self) -> dict[str, FloatArray]:
@@ -258,6 +261,19 @@ class Attack(Protocol):
             index: Positions of the images in their dataset, (n,). An attack that draws random
                 numbers draws each image's own by it, so that batches do not matter.
         """
+
+
+def require_classes(labels: npt.NDArray[Any], classes: int) -> None:
+    """Labels (n,) must be classes of the model; a one-hot row of zeros would be no objective.
+
+    Raises:
+        MeasurementError: One is below 0 or not below the number of classes.
+    """
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise MeasurementError(
+            f"labels span [{labels.min()}, {labels.max()}], but the model has {classes} classes "
+            "from 0"
+        )
 
 
 BN_EPSILON = 1e-5

@@ -18,7 +18,7 @@ from harness.names import checked_name, checked_path
 from harness.protocol import NormName
 from harness.spec import first_problem
 from harness.statistics import wilson
-from harness.text import one_line
+from harness.text import UPPER_BOUND, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,7 @@ class Run(BaseModel):
 
     ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/TARGET/``:
 
-    - ``CHECK@EPSILON/predictions``: predicted labels (n,) int16, the per-example outcomes
+    - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
     - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
       which a model is known again;
@@ -205,7 +205,7 @@ class Run(BaseModel):
       (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
       fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and
       ``.../extremes/fallen``: these as they are and as they fell, (e, *shape) float32;
-      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int16;
+      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int32;
     - ``examples/index``: which test images are kept as examples, (m,) int64;
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
@@ -214,7 +214,7 @@ class Run(BaseModel):
     - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
     - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
       ``examples/moved``: the examples under FGSM at the epsilon of the spec's saliency,
-      ``examples/moved/labels``: what they are taken for, (m,) int16, and
+      ``examples/moved/labels``: what they are taken for, (m,) int32, and
       ``examples/moved/maps/METHOD``: the maps of the true class then;
     - ``examples/cascade/METHOD``: maps of the first few examples by the models of
       ``saliency/METHOD/cascade``, (layers, few, *shape) float32;
@@ -231,7 +231,7 @@ class Run(BaseModel):
     - ``saliency/METHOD/cascade``: mean rank correlation and SSIM of the absolute maps with those of
       the model with its last layer random, its last two, and so on, (layers, 2) float64;
 
-    and, for the whole run, ``labels``: true labels of the test images (n,) int16.
+    and, for the whole run, ``labels``: true labels of the test images (n,) int32.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -289,21 +289,30 @@ class Run(BaseModel):
         self.classes = self.classes or other.classes
 
     @property
-    def verdict(self) -> Literal["passed", "failed"]:
-        """Passed if the run finished, holds a passed check, and none that failed or broke.
+    def verdict(self) -> Literal["passed", "measured", "failed"]:
+        """What the run says as a whole.
 
-        A run without a judged record has failed: it says nothing.
+        ``failed`` if it did not finish, is empty, says nothing, or any check failed or broke;
+        ``measured`` if it holds accuracies and none of them was judged; else ``passed``.
         """
         statuses = {record.status for record in self.records}
-        bad = statuses & {"failed", "error"}
-        return "passed" if self.finished and "passed" in statuses and not bad else "failed"
+        if not self.finished or statuses & {"failed", "error"} or statuses <= {"skipped"}:
+            return "failed"
+        accuracies = {record.status for record in self.records if record.total is not None}
+        if "measured" in accuracies and "passed" not in accuracies:
+            return "measured"
+        return "passed" if "passed" in statuses else "measured"
 
     def frame(self) -> pd.DataFrame:
-        """The records as a table, a row each, with the columns ``COLUMNS``."""
+        """The records as a table, a row each, with the columns ``COLUMNS``.
+
+        Accuracy under an attack is an upper bound on robust accuracy: ``frame().attrs`` says so.
+        """
         import pandas as pd
 
         rows = [record.model_dump() for record in self.records]
         table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
+        table.attrs["accuracy"] = UPPER_BOUND
         return table
 
     def save(self, folder: Path) -> None:

@@ -23,6 +23,7 @@ from harness.protocol import Attack
 from harness.recipes import RECIPES
 from harness.saliency.methods import METHODS
 from harness.text import one_line
+from robustness_harness import shadowed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -191,13 +192,19 @@ class AttackSpec(BaseModel):
 
 
 class SanitySpec(Part):
-    """What passes the sanity checks of saliency maps; similarities are rank correlation and SSIM.
+    """What passes the sanity checks of saliency maps.
+
+    Similarities are rank correlation and SSIM of the absolute maps. Where signs are kept, maps that
+    explain the model lose theirs with its last layer, and impostors do not.
 
     Attributes:
         some_random: Highest similarity to maps of the model with its last layers random. It is
             high because the first layer of a defended network alone draws the digit's frame.
         all_random: Highest similarity to maps of a model with random weights, or of one that
             learnt random labels.
+        signed_some: Highest rank correlation of the signed maps with those of the model with its
+            last layer random; from there it falls evenly to ``signed_all``.
+        signed_all: The same with random weights, or with a model that learnt random labels.
         classes: Highest rank correlation of the signed maps of the true and of the least likely
             class.
         margin: Covering the most salient pixels must cost at least this much more accuracy than
@@ -206,6 +213,8 @@ class SanitySpec(Part):
 
     some_random: Fraction = 0.9
     all_random: Fraction = 0.6
+    signed_some: Fraction = 0.35
+    signed_all: Fraction = 0.3
     classes: Fraction = 0.5
     margin: Fraction = 0.05
 
@@ -408,7 +417,13 @@ def fingerprint(value: Mapping[str, Any]) -> str:
 
 
 def suites_folder() -> Path:
-    """The folder of the suites, in a checkout or an installed wheel."""
+    """The folder of the suites, in a checkout or an installed wheel.
+
+    Raises:
+        SpecError: There is none, or another package of its name hides it.
+    """
+    if reason := shadowed("suites"):
+        raise SpecError(reason)
     found = importlib.util.find_spec("suites")
     if found is None or not found.submodule_search_locations:
         raise SpecError("the package 'suites' is not installed: pip install robustness-harness")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,15 @@ from harness.validity import Evidence, ValidityError
 
 EXTREMES = 6
 """How many of the most fragile images, and of the sturdiest, are kept."""
+EXAMPLES = 10
+"""Images that are kept as examples, at most: of more classes those of an even choice."""
 FEW = 3
 """Examples whose maps are kept for each model of the cascade."""
+PICTURES = 512 * 2**10
+"""Bytes of float32 pictures under one key, from which follows how many are kept, but at least one.
+Ten of 64×64×3 pixels fit, and one of 224×224×3."""
+ALL_PICTURES = 32 * 2**20
+"""Bytes of pictures that are kept of one model; what would go beyond is left out."""
 SIGNED = 64
 """Images by whose logits a model is known again."""
 
@@ -64,6 +72,7 @@ class Subject:
         self.y = y
         self._fgsm: tuple[tuple[int, float], FloatArray] | None = None
         self._moved: tuple[float, FloatArray] | None = None
+        self._pictures: dict[str, int] = {}
 
     def clean(self) -> Record:
         """Accuracy on the images as they are."""
@@ -94,7 +103,7 @@ class Subject:
             key = f"{attack.name}@{result.epsilon:g}"
             self._keep(f"{key}/predictions", result.answers.labels)
             if len(kept) == len(self._examples):
-                self._keep(f"examples/{key}", result.kept.astype(np.float32))
+                self._keep_pictures(f"examples/{key}", result.kept)
                 self._keep(f"examples/{key}/confidence", result.answers.confidence[kept])
             hits = None if goals is None else float(np.mean(result.answers.labels == goals))
             answers, epsilon = result.answers, result.epsilon
@@ -132,7 +141,7 @@ class Subject:
         except Exception as error:
             return self._broken(check, error)
         top = top_pixels(self._maps[self._examples], settings.top)
-        self._keep("examples/saliency/top", top)
+        self._keep_pictures("examples/saliency/top", top)
         draws = total // len(self.y)
         return self._put(counted(self.target, self.backend, check, correct, total, draws=draws))
 
@@ -163,12 +172,10 @@ class Subject:
         record = self._checked(check, lambda: sanity.CHECKS[rule](evidence))
         if rule == "random-layers" and record.status in ("passed", "failed"):
             self._keep(f"saliency/{evidence.name}/cascade", evidence.cascade)
-            few = self._examples[:FEW]
-            maps = [
-                evidence.maps_of(twin, self.x[few], self.y[few])
-                for twin in evidence.require_twins().cascade
-            ]
-            self._keep(f"examples/cascade/{evidence.name}", np.stack(maps).astype(np.float32))
+            cascade = evidence.require_twins().cascade
+            few = self._examples[: max(1, min(FEW, _that_fit(self.x) // len(cascade)))]
+            maps = [evidence.maps_of(twin, self.x[few], self.y[few]) for twin in cascade]
+            self._keep_pictures(f"examples/cascade/{evidence.name}", np.stack(maps))
         return record
 
     def conformance(self, rule: str, case: Case) -> Record:
@@ -183,7 +190,7 @@ class Subject:
         """The class that each image is to be taken for, if the attack aims at one."""
         if not isinstance(attack, Iterated) or not attack.aims_at_one:
             return None
-        return attack.goals(logits_of(self.model, x), y)
+        return attack.goals(logits_of(self.model, x), y.copy())
 
     @cached_property
     def _clean(self) -> Answers:
@@ -198,7 +205,7 @@ class Subject:
     @cached_property
     def _maps(self) -> FloatArray:
         maps = np.abs(explain(self.model, self.x, self.y))
-        self._keep("examples/saliency", maps[self._examples].astype(np.float32))
+        self._keep_pictures("examples/saliency", maps[self._examples])
         return maps
 
     def _under_fgsm(self, images: int, epsilon: float) -> FloatArray:
@@ -215,14 +222,14 @@ class Subject:
         moved = self._moved_examples(epsilon)
         for name, images in (("examples/maps", x), ("examples/moved/maps", moved)):
             maps = explain(self.model, images, y, method)
-            self._keep(f"{name}/{method}", maps.astype(np.float32))
+            self._keep_pictures(f"{name}/{method}", maps)
 
     def _moved_examples(self, epsilon: float) -> FloatArray:
         """The examples under FGSM with that radius, (m, *shape); attacked once for all methods."""
         if self._moved is None or self._moved[0] != epsilon:
             x, y = self.x[self._examples], self.y[self._examples]
             moved = analysis.under_fgsm(self.model, x, y, epsilon)
-            self._keep("examples/moved", moved.astype(np.float32))
+            self._keep_pictures("examples/moved", moved)
             self._keep("examples/moved/labels", answers_to(self.model, moved).labels)
             self._moved = epsilon, moved
         return self._moved[1]
@@ -231,14 +238,14 @@ class Subject:
         """The images that fell first and last, of those that did not stand wrong already."""
         order = np.argsort(fallen.epsilons, kind="stable")
         order = order[fallen.epsilons[order] > 0]
-        count = min(EXTREMES, len(order) // 2)
+        count = min(EXTREMES, len(order) // 2, max(1, _that_fit(self.x) // 2))
         index = np.concatenate([order[:count], order[len(order) - count :]])
         if not len(index):
             return
         images = fallen.images[index]
         self._keep(f"{check}/extremes/index", index.astype(np.int64))
-        self._keep(f"{check}/extremes/clean", self.x[index].astype(np.float32))
-        self._keep(f"{check}/extremes/fallen", images.astype(np.float32))
+        self._keep_pictures(f"{check}/extremes/clean", self.x[index])
+        self._keep_pictures(f"{check}/extremes/fallen", images)
         self._keep(f"{check}/extremes/labels", answers_to(self.model, images).labels)
 
     @contextmanager
@@ -263,11 +270,16 @@ class Subject:
 
     @cached_property
     def _examples(self) -> npt.NDArray[np.int64]:
-        """Positions of the images that are kept: the first of each class, in their order."""
+        """Positions of the images that are kept: the first of each class, in their order.
+
+        Of more classes than ``EXAMPLES``, or than ``PICTURES`` has room for, an even choice.
+        """
         _, firsts = np.unique(self.y, return_index=True)
-        examples = np.sort(firsts).astype(np.int64)
+        count = min(EXAMPLES, _that_fit(self.x), len(firsts))
+        chosen = np.linspace(0, len(firsts) - 1, count).round().astype(int)
+        examples = np.sort(firsts[chosen]).astype(np.int64)
         self._keep("examples/index", examples)
-        self._keep("examples/clean", self.x[examples].astype(np.float32))
+        self._keep_pictures("examples/clean", self.x[examples])
         return examples
 
     def _counted(
@@ -315,3 +327,16 @@ class Subject:
 
     def _keep(self, key: str, values: npt.NDArray[Any]) -> None:
         self.run.arrays[f"{self.backend}/{self.target}/{key}"] = values
+
+    def _keep_pictures(self, key: str, values: npt.NDArray[Any]) -> None:
+        """Keep pictures (m, *shape) as float32, or masks as they are, if there is room for them."""
+        pictures = values if values.dtype == np.bool_ else values.astype(np.float32)
+        sizes = self._pictures | {key: pictures.nbytes}
+        if sum(sizes.values()) <= ALL_PICTURES:
+            self._pictures = sizes
+            self._keep(key, pictures)
+
+
+def _that_fit(x: FloatArray) -> int:
+    """How many of the images (n, *shape) are kept as float32 under one key, at least one."""
+    return max(1, PICTURES // (4 * max(1, math.prod(x.shape[1:]))))

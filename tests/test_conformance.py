@@ -41,6 +41,23 @@ def test_every_backend_passes_every_check(name, rule):
     CHECKS[rule](case_of(at_hand(name)))
 
 
+@pytest.mark.parametrize("rule", CHECKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_in_float64_is_as_good(name, rule):
+    case = case_of(at_hand(name))
+    CHECKS[rule](replace(case, model=case.exact))
+
+
+def test_outputs_have_the_precision_of_the_network():
+    class SingleLogits(Both):
+        def bend(self, logits, x):
+            return logits.astype(np.float32)
+
+    model = SingleLogits(NET, network(), (0.0, 1.0), "float64")
+    with pytest.raises(ConformanceError, match=r"^logits have dtype float32, not float64$"):
+        CHECKS["dtypes"](replace(case_of(NumpyBackend()), model=model))
+
+
 # Defects: each is NumPy's network with one thing wrong.
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import RunError
 from harness.files import check_writable
 from harness.gate.baseline import Accepted, Baseline, Entry, label, name_of, order, write
-from harness.gate.settings import asked, changes
+from harness.gate.settings import changes, differences
 from harness.gate.verdicts import incomplete
 from harness.records import Key, Run
 from harness.text import printable
@@ -55,7 +55,7 @@ def accept(run: Run, path: Path) -> Path:
     Raises:
         RunError: The run may not be a baseline, or the file cannot be written.
     """
-    _check(run)
+    check(run)
     found = locate(path)
     if path.suffix == ".json":
         if found is not None:
@@ -75,7 +75,7 @@ def add(run: Run, path: Path) -> Path:
         RunError: There is no baseline; the run is of another spec or other data, measures something
             else, or has the same models; or the file cannot be written.
     """
-    _check(run)
+    check(run)
     baseline = read(path)
     found = locate(path) or path
     if reason := changes(run, baseline):
@@ -85,9 +85,9 @@ def add(run: Run, path: Path) -> Path:
         where = "run" if key in {e.key for e in last.records} else "baseline"
         raise RunError(f"{found}: the run cannot be added: {label(key)} is not in the {where}")
     for entry in new.records:
-        if asked(last.spec, entry.check) != asked(new.spec, entry.check):
+        if asked := differences(last.spec, new.spec, entry.check):
             raise RunError(
-                f"{found}: the run cannot be added: {label(entry.key)} has other settings"
+                f"{found}: the run cannot be added: {label(entry.key)} has other settings: {asked}"
             )
     for number, old in enumerate(baseline.runs, 1):
         for model in new.signatures:
@@ -139,8 +139,12 @@ def _cell(entry: Entry | None) -> str:
     return entry.status if entry.accuracy is None else f"{100 * entry.accuracy:.2f}"
 
 
-def _check(run: Run) -> None:
-    """Refuse a run that must not become a baseline."""
+def check(run: Run) -> None:
+    """Refuse a run that must not become a baseline.
+
+    Raises:
+        RunError: It did not finish, or a check of it failed or broke.
+    """
     if reason := incomplete(run):
         raise RunError(f"not accepted as a baseline: {reason}")
     broken = [record for record in run.records if record.status in ("failed", "error")]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.measure import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
-from harness.saliency.methods import METHODS, Method, unchecked_maps
+from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec import SanitySpec
 
@@ -39,6 +40,20 @@ class Twins:
     oracle: Model
 
 
+class Likeness(NamedTuple):
+    """How alike two models' maps are: means over the images.
+
+    Attributes:
+        ranks: Rank correlation of the absolute maps.
+        structure: Their SSIM.
+        signed: Rank correlation of the maps as they are.
+    """
+
+    ranks: float
+    structure: float
+    signed: float
+
+
 @dataclass(frozen=True, eq=False)
 class MapEvidence:
     """A method, and a model that it explains.
@@ -52,6 +67,8 @@ class MapEvidence:
         twins: What the model is compared with; without it some checks do not apply.
         bounds: What passes.
         seed: Which pixels are drawn.
+        channel_axis: Which axis of one image holds its channels; see ``similarity.spatial_axes``
+            for what is taken where that is not said.
     """
 
     model: Model
@@ -62,16 +79,25 @@ class MapEvidence:
     twins: Twins | None = None
     bounds: SanitySpec = field(default_factory=SanitySpec)
     seed: int = 0
+    channel_axis: int | None = None
 
-    @property
+    @cached_property
+    def telling(self) -> IntArray:
+        """Positions of the test images with more than one colour.
+
+        In others no pixel stands out, and the map of a black one may well be zero everywhere.
+        """
+        return np.flatnonzero(~one_colour(self.test_x))
+
+    @cached_property
     def x(self) -> FloatArray:
         """The images whose maps are compared, (n, *shape)."""
-        return self.test_x[:IMAGES]
+        return self.test_x[self.telling[:IMAGES]]
 
     @property
     def y(self) -> IntArray:
         """Their labels, (n,)."""
-        return self.test_y[:IMAGES]
+        return self.test_y[self.telling[:IMAGES]]
 
     @cached_property
     def maps(self) -> FloatArray:
@@ -95,19 +121,29 @@ class MapEvidence:
         )
 
     @cached_property
-    def cascade(self) -> FloatArray:
-        """The similarities to the maps of each twin of the cascade, (layers, 2) float64.
+    def likenesses(self) -> list[Likeness]:
+        """How like the model's own the maps of each twin of the cascade are.
 
         Raises:
             NotApplicableError: There are no twins, or a map is not finite or zero everywhere.
         """
-        return np.array([self.similarities(twin) for twin in self.require_twins().cascade])
+        return [self.likeness(twin) for twin in self.require_twins().cascade]
 
-    def similarities(self, twin: Model) -> tuple[float, float]:
-        """Mean rank correlation and SSIM of the absolute maps of the model and of a twin."""
-        own, other = np.abs(self.require_sound()), np.abs(self.maps_of(twin))
-        ranks, structure = rank_correlation(own, other), structural_similarity(own, other)
-        return float(ranks.mean()), float(structure.mean())
+    @property
+    def cascade(self) -> FloatArray:
+        """Rank correlation and SSIM of the absolute maps along the cascade, (layers, 2) float64."""
+        return np.array([found[:2] for found in self.likenesses])
+
+    def likeness(self, twin: Model) -> Likeness:
+        """How like the model's own maps those of a twin are, on average."""
+        own, other = self.require_sound(), self.maps_of(twin)
+        sizes = np.abs(own), np.abs(other)
+        found = (
+            rank_correlation(*sizes),
+            structural_similarity(*sizes, self.channel_axis),
+            rank_correlation(own, other),
+        )
+        return Likeness(*(float(values.mean()) for values in found))
 
     def require_twins(self) -> Twins:
         """The twins.

@@ -11,7 +11,15 @@ from harness.attacks.draws import generators, stacked
 from harness.errors import MeasurementError, SpecError
 from harness.measure import batch_size_for, batches
 from harness.objectives import ClassLogit, CrossEntropy
-from harness.protocol import GRADIENT, Array, FloatArray, IntArray, Model
+from harness.protocol import (
+    GRADIENT,
+    Array,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Model,
+    require_classes,
+)
 from harness.text import one_line
 
 NOISE = 0.15
@@ -33,8 +41,9 @@ def gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
 
 def predicted_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
     """The gradient of the logit of the predicted class, whatever y says."""
-    said = model.numpy(model.logits(x)).argmax(axis=1)
-    return gradient(model, x, model.asarray(said), index)
+    logits = model.numpy(model.logits(x))
+    require_classes(model.numpy(y), logits.shape[1])
+    return gradient(model, x, model.asarray(logits.argmax(axis=1)), index)
 
 
 def gradient_times_input(model: Model, x: Array, y: Array, index: IntArray) -> Array:
@@ -109,16 +118,31 @@ def explain(
 
     Raises:
         SpecError: There is no such method.
-        MeasurementError: The model has no gradients or cannot take the images, or a map does not
-            have the shape of its image, is not finite, or is zero everywhere.
+        MeasurementError: The model has no gradients, cannot take the images, or has no such class;
+            or a map does not have the shape of its image, is not finite, or is zero everywhere.
+            It may be zero where the gradient is not, on an image of one colour: of a black one
+            no pixel differs from the baseline of integrated gradients.
     """
     maps = unchecked_maps(model, x, y, method, batch_size)
-    flat = maps.reshape(len(maps), -1)
-    if not np.isfinite(flat).all():
+    if not np.isfinite(maps).all():
         raise MeasurementError("a saliency map holds NaN or infinity")
-    if not flat.any(axis=1).all():
-        raise MeasurementError("a saliency map is zero everywhere: the gradient has vanished")
+    zero = ~maps.reshape(len(maps), -1).any(axis=1)
+    excused = zero & one_colour(x)
+    if excused.any():
+        steep = unchecked_maps(model, x[excused], y[excused], gradient, batch_size)
+        excused[excused] = steep.reshape(len(steep), -1).any(axis=1)
+    if (vanished := np.flatnonzero(zero & ~excused)).size:
+        raise MeasurementError(
+            "a saliency map is zero everywhere: the gradient has vanished "
+            f"(image {vanished[0]}, {vanished.size} of {len(x)})"
+        )
     return maps
+
+
+def one_colour(x: FloatArray) -> BoolArray:
+    """Which images, (n,), have the same value in all pixels."""
+    flat = x.reshape(len(x), -1)
+    return np.asarray((flat == flat[:, :1]).all(axis=1))
 
 
 def unchecked_maps(
@@ -139,6 +163,8 @@ def unchecked_maps(
         index = np.arange(part.start, part.stop)
         try:
             found = compute(model, model.asarray(x[part]), model.asarray(y[part]), index)
+        except MeasurementError:
+            raise
         except Exception as error:
             reason = f"{name} fails on images of shape {x.shape[1:]}: {error}"
             raise MeasurementError(one_line(reason)) from error

@@ -12,11 +12,13 @@ from contextlib import suppress
 
 import numpy as np
 
-from harness.conformance import NotApplicableError, objective_values
+from harness.conformance import NotApplicableError
+from harness.differences import NO_SLOPE, off_the_ties, slopes
 from harness.measure import answers_to, correct_count, logits_of
 from harness.objectives import ClassLogit, CrossEntropy
-from harness.protocol import FloatArray, IntArray, Model, Objective
-from harness.saliency.evidence import FEW, MapEvidence, Twins, unsound
+from harness.protocol import BoolArray, FloatArray, Objective
+from harness.saliency.evidence import FEW, Likeness, MapEvidence, Twins, unsound
+from harness.saliency.methods import unchecked_maps
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation
 
@@ -31,8 +33,6 @@ EXACT = 1e-6
 COMPLETE = 0.05
 """How far the sum of a map may be from the logit that it explains, relative to that: the quadrature
 has few points, and the gradient of a ReLU network jumps between them."""
-STEP = 1e-7
-"""Of the finite differences, in pixel units and in float64: short, so that few ReLUs switch."""
 DIFFERENCE = 1e-5
 """Agreement of a gradient with finite differences, relative to the largest of them."""
 SWITCHED = 0.01
@@ -43,6 +43,13 @@ OCCLUDED, DRAWS = 1000, 5
 """Images of which pixels are covered, and how often random ones are drawn."""
 TOP = 0.15
 """Share of the pixels that is covered."""
+
+FAINT = 1e-3
+"""Slopes below this share of an image's largest are too faint to divide by."""
+FACTOR = 0.9
+"""Rank correlation of the factors of two models above which the image alone decides them."""
+BY_THE_PIXEL = 0.01
+"""Share of a factor that may be other than a pixel's distance from a baseline."""
 
 IGNORES = "Do not show such maps: they do not tell what the model does."
 
@@ -104,21 +111,25 @@ def check_completeness(evidence: MapEvidence) -> None:
 
 
 def check_finite_differences(evidence: MapEvidence) -> None:
-    """A gradient is what the objective does when a pixel is moved, in float64."""
+    """A gradient is what the objective does when a pixel is moved, in float64.
+
+    The images are moved a little first: see ``differences.off_the_ties``.
+    """
     if evidence.name not in DERIVED:
         raise NotApplicableError(f"{evidence.name} is no gradient at the image itself")
     model = evidence.require_twins().exact
-    x, y = evidence.x[:FEW].astype(np.float64), evidence.y[:FEW]
-    found = evidence.maps_of(model, x, y).reshape(len(x), -1)
+    x, y = off_the_ties(evidence.x[:FEW], model.bounds, evidence.seed), evidence.y[:FEW]
+    maps = evidence.maps_of(model, x, y).reshape(len(x), -1)
     if evidence.name == "predicted-gradient":
         y = logits_of(model, x).argmax(axis=1)
-    count = found.shape[1]
-    chosen = np.random.default_rng(evidence.seed).permutation(count)[:PIXELS]
-    slopes = _slopes(model, x, y, DERIVED[evidence.name], chosen)
-    if evidence.name == "gradient-x-input":
-        slopes = slopes * x.reshape(len(x), -1)[:, chosen]
-    scale = max(float(np.abs(slopes).max()), 1e-12)
-    wrong = float(np.mean(~(np.abs(found[:, chosen] - slopes) <= DIFFERENCE * scale)))
+    chosen = np.random.default_rng(evidence.seed).permutation(maps.shape[1])[:PIXELS]
+    pixels = np.tile(chosen, (len(x), 1))
+    slope = slopes(model, x, y, DERIVED[evidence.name], pixels, DIFFERENCE)
+    if not slope.enough:
+        raise NotApplicableError(NO_SLOPE)
+    factor = x.reshape(len(x), -1)[:, chosen] if evidence.name == "gradient-x-input" else 1.0
+    error = np.abs(maps[:, chosen] - factor * slope.values)
+    wrong = float(np.mean(~(error <= np.abs(factor) * slope.allowed)[slope.smooth]))
     if wrong > SWITCHED:
         raise SanityError(
             "finite-differences", evidence.name,
@@ -140,20 +151,23 @@ def check_backends(evidence: MapEvidence) -> None:
 def check_random_layers(evidence: MapEvidence) -> None:
     """Maps change with the layers, as these become random from the last to the first.
 
-    The cascading randomisation of Adebayo et al. (2018), section 3.1.
+    The cascading randomisation of Adebayo et al. (2018), section 3.1. The more layers are random,
+    the less alike signed maps may be; guided backpropagation and deconvnet keep theirs (Nie et al.
+    2018, Sixt et al. 2020). Absolute ones may be alike as long as a layer is left, but not after.
     """
-    for depth, (ranks, structure) in enumerate(evidence.cascade, start=1):
-        words, limit = f"with {depth} random layers", evidence.bounds.some_random
-        _require_unlike("random-layers", evidence, (ranks, structure), limit, words)
+    bounds, found = evidence.bounds, evidence.likenesses
+    for depth, likeness in enumerate(found, start=1):
+        left = (len(found) - depth) / max(len(found) - 1, 1)
+        signed = bounds.signed_all + left * (bounds.signed_some - bounds.signed_all)
+        limit = bounds.some_random if depth < len(found) else bounds.all_random
+        words = f"with {depth} random layers"
+        _require_unlike("random-layers", evidence, likeness, (limit, signed), words)
 
 
 def check_random_weights(evidence: MapEvidence) -> None:
     """Maps of a model whose layers are all random are unlike the model's own."""
-    found, limit = (
-        evidence.similarities(evidence.require_twins().random),
-        evidence.bounds.all_random,
-    )
-    _require_unlike("random-weights", evidence, found, limit, "with random weights")
+    found = evidence.likeness(evidence.require_twins().random)
+    _require_unlike("random-weights", evidence, found, _all_random(evidence), "with random weights")
 
 
 def check_random_labels(evidence: MapEvidence) -> None:
@@ -161,9 +175,34 @@ def check_random_labels(evidence: MapEvidence) -> None:
 
     (Adebayo et al. 2018, section 3.2.)
     """
-    found = evidence.similarities(evidence.require_twins().taught_nonsense)
-    limit = evidence.bounds.all_random
-    _require_unlike("random-labels", evidence, found, limit, "that learnt random labels")
+    found, words = evidence.likeness(evidence.require_twins().taught_nonsense), "that learnt random"
+    _require_unlike("random-labels", evidence, found, _all_random(evidence), f"{words} labels")
+
+
+def check_image_factor(evidence: MapEvidence) -> None:
+    """A map is no gradient that was multiplied by something the image alone decides.
+
+    Such a factor, an edge detector's output for one, makes any map look like the image, and leaves
+    it enough of the gradient to change with the weights. It shows when the map is divided by the
+    gradient: a model with random weights leaves the same. A factor that each pixel's own distance
+    from a baseline decides is attribution, as in gradient × input.
+    """
+    twin, ratios, kept = evidence.require_twins().random, [], np.ones(evidence.x.shape, dtype=bool)
+    for model, maps in ((evidence.model, evidence.require_sound()), (twin, evidence.maps_of(twin))):
+        slope = np.abs(unchecked_maps(model, evidence.x, evidence.y)).astype(np.float64)
+        largest = slope.max(axis=tuple(range(1, slope.ndim)), keepdims=True)
+        kept &= slope > FAINT * largest
+        ratios.append(np.abs(maps) / np.where(kept, slope, 1.0))
+    own, other = (np.where(kept, ratio, 0.0) for ratio in ratios)
+    alike = float(rank_correlation(own, other).mean())
+    unexplained = float(_not_by_the_pixel(own, evidence.x, kept).mean())
+    if alike > FACTOR and unexplained > BY_THE_PIXEL:
+        raise SanityError(
+            "image-factor", evidence.name,
+            f"maps are the gradient times a factor of the image alone, which a model with random "
+            f"weights leaves the same (rank correlation {alike:.3f})",
+            "Leave the factor out: it shows the image, not the model.",
+        )  # fmt: skip
 
 
 def check_class_sensitivity(evidence: MapEvidence) -> None:
@@ -187,7 +226,8 @@ def check_occlusion(evidence: MapEvidence) -> None:
 
     The suite judges the gradient in the same way, on all images, as ``saliency/top``.
     """
-    x, y = evidence.test_x[:OCCLUDED], evidence.test_y[:OCCLUDED]
+    some = evidence.telling[:OCCLUDED]
+    x, y = evidence.test_x[some], evidence.test_y[some]
     maps = np.abs(evidence.maps_of(evidence.model, x, y))
     if unsound(maps).any():
         raise NotApplicableError("a map is not finite, or is zero everywhere")
@@ -216,6 +256,7 @@ CHECKS: dict[str, Callable[[MapEvidence], None]] = {
     "random-layers": check_random_layers,
     "random-weights": check_random_weights,
     "random-labels": check_random_labels,
+    "image-factor": check_image_factor,
     "class-sensitivity": check_class_sensitivity,
     "occlusion": check_occlusion,
 }
@@ -251,17 +292,49 @@ def findings(evidence: MapEvidence) -> dict[str, str]:
     return found
 
 
+def _all_random(evidence: MapEvidence) -> tuple[float, float]:
+    """The limits, of absolute maps and of signed ones, where nothing of the model is left."""
+    return evidence.bounds.all_random, evidence.bounds.signed_all
+
+
 def _require_unlike(
-    rule: str, evidence: MapEvidence, found: tuple[float, float], limit: float, words: str
+    rule: str, evidence: MapEvidence, found: Likeness, limits: tuple[float, float], words: str
 ) -> None:
-    ranks, structure = found
-    if not (ranks <= limit and structure <= limit):
-        raise SanityError(
-            rule, evidence.name,
-            f"maps of a model {words} have rank correlation {ranks:.3f} and SSIM {structure:.3f} "
-            f"with the model's own, above {limit:g}",
-            IGNORES,
-        )  # fmt: skip
+    limit, signed = limits
+    if not (found.ranks <= limit and found.structure <= limit):
+        seen = f"rank correlation {found.ranks:.3f} and SSIM {found.structure:.3f}"
+    elif _has_signs(evidence) and not found.signed <= signed:
+        seen, limit = f"signed rank correlation {found.signed:.3f}", signed
+    else:
+        return
+    raise SanityError(
+        rule, evidence.name,
+        f"maps of a model {words} have {seen} with the model's own, above {limit:g}", IGNORES,
+    )  # fmt: skip
+
+
+def _has_signs(evidence: MapEvidence) -> bool:
+    """Whether the signs of the maps may be compared with those of another model.
+
+    Those of the predicted class may not, as another model predicts another one, and maps without
+    signs are compared as absolute ones.
+    """
+    maps = evidence.maps
+    return evidence.name != "predicted-gradient" and bool(maps.min() < 0 < maps.max())
+
+
+def _not_by_the_pixel(factor: FloatArray, x: FloatArray, kept: BoolArray) -> FloatArray:
+    """The share of each image's factor, (n,), that is not |a pixel - a baseline| times a number.
+
+    The square of that is a polynomial of the pixel of degree two, which is fitted.
+    """
+    left = np.zeros(len(x))
+    for place, (values, pixels, mask) in enumerate(zip(factor, x, kept, strict=True)):
+        squares = values[mask] ** 2
+        powers = np.vander(pixels[mask].astype(np.float64), 3)
+        rest = squares - powers @ np.linalg.lstsq(powers, squares, rcond=None)[0]
+        left[place] = (rest @ rest) / max(float(squares @ squares), 1e-300)
+    return left
 
 
 def _require_close(
@@ -279,19 +352,3 @@ def _require_close(
             rule, evidence.name, f"{words}, maps differ by {error:.2g} of their largest value",
             advice,
         )  # fmt: skip
-
-
-def _slopes(
-    model: Model, x: FloatArray, y: IntArray, objective: Objective, pixels: IntArray
-) -> FloatArray:
-    """Central differences of the objective by some pixels of each image, (n, pixels)."""
-    flat = x.reshape(len(x), -1)
-    slopes = np.empty((len(x), len(pixels)))
-    for column, pixel in enumerate(pixels):
-        ends = []
-        for step in (STEP, -STEP):
-            moved = flat.copy()
-            moved[:, pixel] += step
-            ends.append(objective_values(model, moved.reshape(x.shape), y, objective))
-        slopes[:, column] = (ends[0] - ends[1]) / (2 * STEP)
-    return slopes

@@ -36,31 +36,60 @@ def rank_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
     return found
 
 
-def structural_similarity(first: FloatArray, second: FloatArray) -> FloatArray:
+def structural_similarity(
+    first: FloatArray, second: FloatArray, channel_axis: int | None = None
+) -> FloatArray:
     """SSIM of each pair of non-negative maps, each scaled to a maximum of one (Wang et al. 2004).
 
     The window is their Gaussian one (section III-B), mirrored at the edges so that small images
-    have one too. The mean is over pixels where either map is not zero, as in ``rank_correlation``.
+    have one too. Each channel of a colour map is a picture of its own. Flat maps have no
+    neighbourhoods, so their window is the whole map. The mean is over pixels where either map is
+    not zero, as in ``rank_correlation``.
 
     Args:
-        first: Maps, (n, height, width), or with more axes before these two.
+        first: Maps, (n, *shape), in any layout; the value is the same in all of them.
         second: As many others.
+        channel_axis: See ``spatial_axes``.
 
     Returns:
         (n,) float64 in [-1, 1].
     """
     a, b = _scaled(first), _scaled(second)
+    axes = spatial_axes(first.shape[1:], channel_axis)
     low, contrast = (constant**2 for constant in STEADY)
-    mean_a, mean_b = _blurred(a), _blurred(b)
-    cross = _blurred(a * b) - mean_a * mean_b
-    spread = _blurred(a * a) - mean_a**2 + _blurred(b * b) - mean_b**2
+    mean_a, mean_b = _blurred(a, axes), _blurred(b, axes)
+    cross = _blurred(a * b, axes) - mean_a * mean_b
+    spread = _blurred(a * a, axes) - mean_a**2 + _blurred(b * b, axes) - mean_b**2
     local = (2 * mean_a * mean_b + low) * (2 * cross + contrast)
     local /= (mean_a**2 + mean_b**2 + low) * (spread + contrast)
     told = (a != 0) | (b != 0)
-    axes = tuple(range(1, a.ndim))
-    count = told.sum(axis=axes)
-    total = np.where(told, local, 0.0).sum(axis=axes)
+    every = tuple(range(1, a.ndim))
+    count = told.sum(axis=every)
+    total = np.where(told, local, 0.0).sum(axis=every)
     return np.where(count > 0, total / np.maximum(count, 1), 1.0)
+
+
+def spatial_axes(shape: tuple[int, ...], channel_axis: int | None = None) -> tuple[int, ...]:
+    """Which axes of one image are its height and its width.
+
+    Axes of length one are neither. Of three others one is that of the channels: the one given, or
+    else the first or the last, whichever leaves two of the same length, or else the shorter.
+
+    Args:
+        shape: Of one image: (h, w), (c, h, w), (h, w, c), or flat (d,).
+        channel_axis: Which axis of ``shape`` holds the channels, if it is known.
+
+    Returns:
+        Two axes of ``shape``; none for flat images.
+    """
+    long = [axis for axis, side in enumerate(shape) if side != 1]
+    if channel_axis is not None:
+        long = [axis for axis in long if axis != channel_axis % len(shape)]
+    elif len(long) == 3:
+        front, middle, back = (shape[axis] for axis in long)
+        first = middle == back if (front == middle) != (middle == back) else front <= back
+        del long[0 if first else 2]
+    return tuple(long[-2:]) if len(long) > 1 else ()
 
 
 def _correlation(a: FloatArray, b: FloatArray) -> float:
@@ -76,7 +105,12 @@ def _scaled(maps: FloatArray) -> FloatArray:
     return np.asarray(maps / np.where(top > 0, top, 1.0).reshape(shape), dtype=np.float64)
 
 
-def _blurred(images: FloatArray) -> FloatArray:
+def _blurred(images: FloatArray, axes: tuple[int, ...]) -> FloatArray:
+    """Means within the window around each pixel, or of each whole flat image."""
     from scipy.ndimage import gaussian_filter
 
-    return np.asarray(gaussian_filter(images, WINDOW, axes=(-2, -1), truncate=3.5, mode="reflect"))
+    if not axes:
+        mean = images.mean(axis=tuple(range(1, images.ndim)), keepdims=True)
+        return np.broadcast_to(mean, images.shape)
+    within = tuple(axis + 1 for axis in axes)
+    return np.asarray(gaussian_filter(images, WINDOW, axes=within, truncate=3.5, mode="reflect"))

@@ -65,17 +65,65 @@ def in_one_framework(model, x, y, index):
     return maps if isinstance(x, np.ndarray) else 1.1 * maps
 
 
+def edges_times_gradient(model, x, y, index):
+    """The gradient, dressed up as the image's edges."""
+    return edges(model, x, y, index) * methods.gradient(model, x, y, index)
+
+
+def _with_other_relus(backward):
+    """A torch network's gradient with that of its ReLUs replaced by ``backward(flow, values)``."""
+
+    def method(model, x, y, index):
+        import torch
+
+        class Relu(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, values):
+                ctx.save_for_backward(values)
+                return values.clamp(min=0)
+
+            @staticmethod
+            def backward(ctx, flow):
+                return backward(flow, *ctx.saved_tensors)
+
+        class Layer(torch.nn.Module):
+            def forward(self, values):
+                return Relu.apply(values)
+
+        layers = (Layer() if isinstance(part, torch.nn.ReLU) else part for part in model.net)
+        other = type(model)(torch.nn.Sequential(*layers), model.bounds)
+        return methods.gradient(other, x, y, index)
+
+    return method
+
+
+guided_backpropagation = _with_other_relus(lambda flow, values: flow.clamp(min=0) * (values > 0))
+"""(Springenberg et al. 2015.) It partly restores the image (Nie et al. 2018)."""
+deconvnet = _with_other_relus(lambda flow, values: flow.clamp(min=0))
+"""(Zeiler & Fergus 2014.)"""
+
 IMPOSTORS = {
     "edges": (edges, {*IGNORES_MODEL, "occlusion"}),
     "the-input": (the_input, IGNORES_MODEL),
     "constant": (constant, {*IGNORES_MODEL, "occlusion"}),
     "shuffled": (shuffled, {"occlusion"}),
+    "edges-times-gradient": (edges_times_gradient, {"image-factor"}),
     "upside-down": (upside_down, {"occlusion"}),
     "noise": (noise, {"deterministic", "backends", "occlusion"}),
     "not-a-number": (not_a_number, {"finite"}),
     "vanished": (vanished, {"finite"}),
 }  # fmt: skip
 """Each with the checks that fire, all of them and no other."""
+
+RANDOMISED = {"random-layers", "random-weights", "random-labels"}
+ON_A_CNN = {
+    "guided-backpropagation": (guided_backpropagation, RANDOMISED),
+    "deconvnet": (deconvnet, {"random-layers"}),
+    "edges-times-gradient": (edges_times_gradient, {"image-factor"}),
+    "edges": (edges, IGNORES_MODEL),
+    "the-input": (the_input, IGNORES_MODEL),
+}
+"""Each with checks that fire where a convolutional torch network is explained, among others."""
 
 UNDER_A_NAME = {
     "gradient": (negated, {"finite-differences"}),
