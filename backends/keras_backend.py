@@ -29,6 +29,7 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     fold_batch_norm,
     require_classes,
 )
@@ -195,6 +196,7 @@ class KerasTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self.state())
         for index, variable in enumerate(self._variables()):
             variable.assign(state[str(index)])
 
@@ -272,7 +274,7 @@ class KerasBackend:
         """See ``protocol.Backend``."""
         if not isinstance(net, keras.Model):
             raise BackendError(f"{type(net).__name__}: not a keras.Model")
-        if not getattr(net, "inputs", None):
+        if not _inputs(net):
             raise BackendError(
                 f"{type(net).__name__}: has no declared input; begin it with keras.Input(shape), "
                 "or put it behind one: keras.Sequential([keras.Input(shape), net])"
@@ -287,6 +289,14 @@ class KerasBackend:
                 "set_weights(net.get_weights()) of it"
             )
         return KerasModel(net, bounds)
+
+
+def _inputs(net: keras.Model) -> list[Any]:
+    """The declared inputs; asked of a Sequential without any, early releases of Keras 3 raise."""
+    try:
+        return list(getattr(net, "inputs", None) or ())
+    except ValueError:
+        return []
 
 
 def dense_layers(net: keras.Model) -> list[keras.layers.Dense]:

@@ -28,6 +28,7 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     fold_batch_norm,
     require_classes,
 )
@@ -225,6 +226,7 @@ class TorchTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self._complete())
         tensors = {key: torch.tensor(value) for key, value in state.items()}
         net = {key[4:]: value for key, value in tensors.items() if key.startswith("net/")}
         self.model.net.load_state_dict(net)
@@ -236,6 +238,16 @@ class TorchTrainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         for index, dropout in enumerate(self._dropouts()):
             dropout.generator.set_state(tensors[f"dropout/{index}"])
+
+    def _complete(self) -> dict[str, npt.NDArray[Any]]:
+        """A state with what the optimizer only has after its first step, as zeros."""
+        groups = self.optimizer.param_groups
+        slots: dict[str, npt.NDArray[Any]] = {}
+        for place, parameter in enumerate(p for group in groups for p in group["params"]):
+            like = np.zeros_like(parameter.detach().cpu().numpy())
+            slots |= {f"adam/{place}/step": np.zeros((), np.float32)}
+            slots |= {f"adam/{place}/exp_avg": like, f"adam/{place}/exp_avg_sq": like}
+        return slots | self.state()
 
     def _dropouts(self) -> list[SeededDropout]:
         return [layer for layer in self.model.net if isinstance(layer, SeededDropout)]

@@ -8,12 +8,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.errors import BackendError, HarnessError
+from harness.interruption import INTERRUPTED, terminable
+from harness.text import printable
 
 if TYPE_CHECKING:
     from harness.records import Run
@@ -66,6 +69,7 @@ def run(
     import pytest
 
     from harness.data import prepare
+    from harness.files import check_folder
     from harness.spec import load_spec, seeded, suites_folder
     from harness.testing.session import REFUSED
 
@@ -74,8 +78,7 @@ def run(
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
     prepare(seeded(load_spec(spec), seed).data.name)
-    if taken := next((path for path in (out, *out.parents) if path.is_file()), None):
-        raise HarnessError(f"--out: {taken} is a file; name a folder")
+    check_folder(out, "--out")
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.
@@ -88,14 +91,19 @@ def run(
     arguments += ["-n", str(jobs)] if jobs > 1 else []
     arguments += ["--robustness-retrain"] if retrain else []
     arguments += [f"--robustness-seed={seed}"] if seed is not None else []
+    before = _written(out)
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")
     if code in (REFUSED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         return 2
-    # Also drawn when interrupted: an older report must not lie beside the new run.
+    interrupted = code == pytest.ExitCode.INTERRUPTED
+    if interrupted and _written(out) == before:
+        typer.echo("harness: stopped before anything was measured", err=True)
+        return INTERRUPTED
+    # Also drawn when interrupted: what was measured until then is kept.
     verdict = _report_of(out, out / "report.html")
-    return 130 if code == pytest.ExitCode.INTERRUPTED else max(int(code), verdict)
+    return INTERRUPTED if interrupted else max(int(code), verdict)
 
 
 @app.command()
@@ -107,6 +115,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from harness.bench import Bench
     from harness.registry import import_together, missing
     from harness.spec import load_spec
+    from harness.terminal import plain
 
     bench = Bench(load_spec(spec), retrain=retrain)
     names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
@@ -120,7 +129,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     for info in bench.run.models:
         best = info.history[info.best_epoch - 1]
         table.add_row(
-            info.backend, info.target, "stored" if info.cached else "trained",
+            plain(info.backend), plain(info.target), "stored" if info.cached else "trained",
             str(len(info.history)), str(info.best_epoch), f"{best.validation_accuracy:.2%}",
             f"{sum(epoch.seconds for epoch in info.history):.1f}",
         )  # fmt: skip
@@ -154,7 +163,7 @@ def search(
         result = search_grid(parsed, name, out, storage=storage, jobs=jobs)
     except KeyboardInterrupt:
         typer.echo("harness: stopped; the same command goes on from here", err=True)
-        return 130
+        return INTERRUPTED
     print_search(result)
     typer.echo(f"best spec: {(out / BEST).resolve()}")
     return 0
@@ -195,12 +204,17 @@ def report(
     ] = None,
 ) -> int:
     """Draw the report of stored runs; nothing is rerun. It says, but does not judge."""
+    from harness.files import check_writable
+
     folders = run_folders or [Path("results")]
     if out is None and len(folders) > 1:
         raise HarnessError("--out: name the file to write; several runs belong to no one folder")
     if backend and baseline is None:
         raise HarnessError("--backend: says what is compared; name the baseline with --baseline")
-    _drawn(folders, out or folders[0] / "report.html", baseline, backend or [])
+    page = out or folders[0] / "report.html"
+    if out is not None or folders[0].is_dir():
+        check_writable(page, "--out")
+    _drawn(folders, page, baseline, backend or [])
     return 0
 
 
@@ -228,12 +242,17 @@ def gate(
     """Compare a stored run with a baseline; exit code 1 if something got worse or vanished."""
     from rich.console import Console
 
+    from harness.files import check_writable
     from harness.gate import gate as compare_with
     from harness.gate.baseline import write
     from harness.gate.junit import as_junit
     from harness.gate.markdown import as_markdown
     from harness.gate.table import MARGIN, print_comparison
 
+    if junit is not None:
+        check_writable(junit, "--junit")
+    if markdown not in ("", "-"):
+        check_writable(Path(markdown), "--markdown")
     comparison = compare_with(run_folder, baseline, tolerance=tolerance, backends=backend or ())
     if junit is not None:
         write(junit, as_junit(comparison))
@@ -274,7 +293,7 @@ def baseline_accept(
     if store.locate(path) is not None and not _agreed(run, path, run_folder, yes=yes):
         typer.echo("nothing was accepted")
         return 1
-    return _written("accepted", store.accept(run, path))
+    return _told("accepted", store.accept(run, path))
 
 
 @accepted.command("add")
@@ -284,7 +303,7 @@ def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     from harness.records import Run
 
     run = Run.load(run_folder)
-    return _written("added", store.add(run, baseline or store.default_path(run)))
+    return _told("added", store.add(run, baseline or store.default_path(run)))
 
 
 @accepted.command("show")
@@ -334,15 +353,22 @@ def baseline_power(
 
 def main() -> None:
     """Run the command; a wrong request is one line on standard error, and exit code 2."""
-    try:
-        app()
-    except HarnessError as error:
-        typer.echo(f"harness: {error}", err=True)
-        sys.exit(2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"harness: {where}{error.strerror or error}", err=True)
-        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign shows its number.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with terminable() as signals:
+        try:
+            app()
+        except HarnessError as error:
+            typer.echo(f"harness: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"harness: {printable(f'{where}{error.strerror or error}')}", err=True)
+            sys.exit(2)
+        except SystemExit as end:
+            sys.exit(signals.code(end.code))
 
 
 def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
@@ -376,10 +402,19 @@ def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
     return typer.confirm("Accept the run as the new baseline?")
 
 
-def _written(how: Literal["accepted", "added"], written: Path) -> int:
+def _told(how: Literal["accepted", "added"], written: Path) -> int:
     """Say where a baseline was written."""
     typer.echo(f"{how}: {written} (review {written.with_suffix('.txt')})")
     return 0
+
+
+def _written(folder: Path) -> tuple[int, int] | None:
+    """What tells whether a folder's run has been written anew."""
+    try:
+        found = (folder / "run.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _report_of(folder: Path, page: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError
 from harness.measure import batches, logits_of
+from harness.names import checked_name
 from harness.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
@@ -58,6 +59,9 @@ def evaluate(
 ) -> Run:
     """Clean accuracy, and accuracy under each attack at each epsilon.
 
+    Accuracy under an attack is an *upper bound* on robust accuracy: an attack that fails proves
+    nothing, and a stronger one may succeed.
+
     Arrays are NumPy's, lists, pandas columns, or tensors of any framework; none is written to.
     It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
     (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
@@ -71,7 +75,7 @@ def evaluate(
         y: True labels, (n,) or (n, 1) integers from 0.
         attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
-        name: What the records call the model.
+        name: What the records call the model; it must be able to be a file name.
         outputs: What the model returns, as in ``wrap``; it takes the place of what was said there.
 
     Returns:
@@ -82,7 +86,7 @@ def evaluate(
     Raises:
         HarnessError: The model, the images, the labels, the attacks, or the epsilons are not what
             they should be; or the model returns probabilities, undeclared, instead of logits.
-        SpecError: There is no attack of that name.
+        SpecError: There is no attack of that name, or two attacks have one name.
     """
     if isinstance(model, type) or not isinstance(model, Model):
         kind = model.__name__ if isinstance(model, type) else type(model).__name__
@@ -92,6 +96,7 @@ def evaluate(
     if len(images) != len(labels):
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
     made, radii = attacks_from(attacks), radii_from(epsilons)
+    _check_names(name, made)
     classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(undeclared(model))
@@ -114,6 +119,15 @@ def evaluate(
         subject.validity(rule, evidence)
     run.finished = True
     return run
+
+
+def _check_names(name: str, attacks: Sequence[Attack]) -> None:
+    """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
+    for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
+        try:
+            checked_name(value)
+        except ValueError as error:
+            raise HarnessError(f"{key}: {error}; give it another") from error
 
 
 def _content_hash(images: FloatArray, labels: IntArray) -> str:

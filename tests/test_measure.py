@@ -281,7 +281,8 @@ def test_what_an_attack_asked_of_the_clean_images_is_not_asked_again(backend):
     clean, moved = sweep(model, FGSM(), x, y, [0.0, 0.1], batch_size=25)
     assert model.rows == [25, 25, 15, 15]  # each batch once with the gradient, and once at 0.1
     for epsilon, found in ((0.0, clean), (0.1, moved)):
-        (alone,) = sweep(small_net(backend, "float32"), FGSM(), x, y, [epsilon])
+        # In the same batches: a matrix product of another size may differ in its last bit.
+        (alone,) = sweep(small_net(backend, "float32"), FGSM(), x, y, [epsilon], batch_size=25)
         np.testing.assert_array_equal(found.answers.labels, alone.answers.labels)
         np.testing.assert_array_equal(found.answers.confidence, alone.answers.confidence)
 

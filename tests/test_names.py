@@ -1,119 +1,138 @@
-"""Folders of a user that hide our packages: one line says which, wherever our code runs."""
+"""Names that become paths, keys and ids: what may be one, checked wherever one is read."""
 
-from __future__ import annotations
+import json
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
+import numpy as np
 import pytest
+from gate_runs import run_of
+from small_models import small_images, small_net
+from synthetic import synthetic_run
+from tiny_spec import tiny_spec
 
-import robustness_harness
-from robustness_harness import HOME, PACKAGES, shadowed
+import harness
+from harness.errors import HarnessError, RunError, SpecError
+from harness.gate.baseline import Baseline
+from harness.names import LONGEST, checked_name, checked_path
+from harness.records import Run
+from harness.spec import parse_spec
+from harness.text import one_line, printable
 
-COMMAND = "from robustness_harness import main; main()"
-"""What the console script does."""
-
-
-def python(*arguments, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=cwd,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment,
-    )  # fmt: skip
-
-
-def place(folder, name, kind):
-    """A package, or a module, of a name of ours; what is said to hide it."""
-    if kind == "module":
-        (folder / f"{name}.py").write_text("")
-        return folder / f"{name}.py"
-    (folder / name).mkdir(parents=True)
-    (folder / name / "__init__.py").write_text("")
-    return folder / name
-
-
-def hides(done, where, name):
-    """The one line, exit code 2, and nothing else."""
-    assert done.returncode == 2, done
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"harness: {where} hides the package {name!r} of robustness-harness")
-    assert "rename it" in line
-    return True
+FINE = [
+    "mlp", "mlp-defended", "my model", "resnet 18 v1.2", "Übung", "模型", "a", "x" * LONGEST,
+    ".hidden", "console", "com", "nul-model", "PGD(40)", "[red]", "a@b", "50 %", "--x", "ε = 0.1",
+]  # fmt: skip
+NONE = [
+    "", " ", ".", "..", "../x", "../../../escape", "/etc/passwd", "a/b", "a\\b", "C:x", "a:b",
+    "a*b", "a\nb", "a\tb", "a\0b", "\x1b[31mred", "\ud800", "a\u202eb", "\u2028",
+    " a", "a ", "a.", "a?",
+    "x" * (LONGEST + 1), "é" * LONGEST, "con", "NUL", "nul.txt", "Com1",
+    "lpt9.tar.gz", "a|b", "<b>",
+]  # fmt: skip
 
 
-def test_nothing_is_hidden_here():
-    assert shadowed() == ""
-    assert {Path(HOME, name).is_dir() for name in PACKAGES} == {True}
+@pytest.mark.parametrize("name", FINE)
+def test_ordinary_names_are_names(name):
+    assert checked_name(name) == name
 
 
-@pytest.mark.parametrize("kind", ["package", "module"])
-@pytest.mark.parametrize("name", PACKAGES)
-def test_the_command_with_a_folder_of_that_name_on_the_path(tmp_path, name, kind):
-    where = place(tmp_path / "theirs", name, kind) if kind == "package" else None
-    if kind == "module":
-        (tmp_path / "theirs").mkdir()
-        where = place(tmp_path / "theirs", name, kind)
-    done = python("-c", COMMAND, "--help", cwd=tmp_path, PYTHONPATH=str(tmp_path / "theirs"))
-    assert hides(done, where, name)
+@pytest.mark.parametrize("name", NONE)
+def test_what_leads_elsewhere_or_is_not_seen_is_none(name):
+    with pytest.raises(ValueError, match="cannot be a name") as caught:
+        checked_name(name)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 200
 
 
-@pytest.mark.parametrize("name", ["backends", "reports"])
-def test_the_module_run_in_a_folder_that_holds_one(tmp_path, name):
-    where = place(tmp_path, name, "package")
-    assert hides(python("-m", "harness", "data", "digits", cwd=tmp_path), where, name)
+def test_each_part_of_a_check_is_a_name():
+    assert checked_path("saliency/gradient/top") == "saliency/gradient/top"
+    for path in ("saliency/../top", "a//b", "/a", "a/"):
+        with pytest.raises(ValueError, match="cannot be a name"):
+            checked_path(path)
 
 
-def test_a_folder_without_init_file_is_told_or_harmless(tmp_path):
-    """It hides an editable install, and no other."""
-    (tmp_path / "reports").mkdir()
-    done = python("-m", "harness", "data", "digits", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "") or hides(done, tmp_path / "reports", "reports")
+# Where they are read
 
 
-def test_a_folder_without_init_file_before_an_editable_install(tmp_path):
-    """The finder of such an install is asked last, and here it is not asked at all."""
-    (tmp_path / "home").mkdir()
-    shutil.copy(robustness_harness.__file__, tmp_path / "home")
-    (tmp_path / "theirs" / "backends").mkdir(parents=True)
-    code = (
-        f"import sys; sys.path[:0] = {[str(tmp_path / 'theirs'), str(tmp_path / 'home')]}; "
-        "import robustness_harness; print(robustness_harness.shadowed())"
-    )
-    done = python("-I", "-S", "-c", code, cwd=tmp_path)
-    where = tmp_path / "theirs" / "backends"
-    assert done.stdout.startswith(f"{where} hides the package 'backends'"), done
-
-
-def test_a_link_to_our_own_folder_hides_nothing(tmp_path):
-    (tmp_path / "link").symlink_to(HOME)
-    code = "from robustness_harness import shadowed; print(repr(shadowed()))"
-    done = python("-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "link"))
-    assert done.stdout == "''\n", done
+@pytest.mark.parametrize("name", ["../../../escape", "/x", "a/b", "..", "nul", "a\x1b[0m"])
+def test_a_run_is_not_accepted_under_a_name_that_leads_out(tmp_path, name):
+    synthetic_run(backends=["torch"]).save(tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    document = json.loads(path.read_text())
+    document["spec"]["name"] = name
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunError, match="cannot be a name") as caught:
+        Run.load(tmp_path / "run")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
-    ("name", "code"),
+    ("part", "key"),
+    [("records", "target"), ("records", "backend"), ("records", "check"), ("models", "target"),
+     ("timings", "check")],
+)  # fmt: skip
+def test_names_within_a_run_are_checked(tmp_path, part, key):
+    synthetic_run(backends=["torch"]).save(tmp_path)
+    document = json.loads((tmp_path / "run.json").read_text())
+    document[part][0][key] = "../x"
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    with pytest.raises(RunError, match="cannot be a name"):
+        Run.load(tmp_path)
+
+
+def test_keys_of_arrays_are_names_between_slashes(tmp_path):
+    run = synthetic_run(backends=["torch"])
+    run.arrays["torch/../clean/predictions"] = np.zeros(3, np.int16)
+    run.save(tmp_path)
+    with pytest.raises(RunError, match="cannot be a name"):
+        Run.load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["spec", "target", "backend", "check", "signatures"])
+def test_names_within_a_baseline_are_checked(tmp_path, key):
+    path = tmp_path / "b.json"
+    Baseline.of(run_of({"clean": np.ones(9, bool)})).save(path)
+    document = json.loads(path.read_text())
+    if key == "spec":
+        document["spec"] = "../x"
+    elif key == "signatures":
+        document["runs"][0]["signatures"] = {"torch/..": ""}
+    else:
+        document["runs"][0]["records"][0][key] = "../x"
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunError, match="cannot be a name"):
+        Baseline.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
     [
-        ("backends", "from harness import registry; registry.backend('numpy')"),
-        ("suites", "from harness.spec import load_spec; load_spec('digits')"),
+        ('"tiny"', '"../tiny"'),
+        ("targets.mlp", 'targets."a/b"'),
+        ("attacks.fgsm]", 'attacks."a:b"]'),
     ],
 )
-def test_a_script_that_lies_beside_one(tmp_path, name, code):
-    where = place(tmp_path, name, "package")
-    (tmp_path / "script.py").write_text(
-        "from harness.errors import HarnessError\n"
-        f"try:\n    {code}\nexcept HarnessError as error:\n    print(error)\n"
-    )
-    done = python("script.py", cwd=tmp_path)
-    assert done.stdout.startswith(f"{where} hides the package {name!r} of "), done
+def test_names_within_a_spec_are_checked(change):
+    with pytest.raises(SpecError, match="cannot be a name"):
+        parse_spec(tiny_spec().replace(*change), "s.toml")
 
 
-def test_a_module_in_memory_counts_as_found(monkeypatch, tmp_path):
-    import types
+@pytest.mark.parametrize("name", ["../x", "", "8/255"])
+def test_the_name_of_an_evaluation_is_checked(name):
+    x, y = small_images(4)
+    with pytest.raises(HarnessError, match=r"^name: .* cannot be a name"):
+        harness.evaluate(small_net(), x, y, name=name)
 
-    made = types.ModuleType("reports")  # as a test double would be; it has no file
-    monkeypatch.setitem(sys.modules, "reports", made)
-    assert shadowed("reports").startswith("a module 'reports' in memory hides the package")
-    assert shadowed("harness", "backends") == ""
+
+# What reaches the terminal
+
+
+def test_what_a_terminal_would_obey_is_shown_instead():
+    assert printable("plain, ε and ∞ 模型\u200d") == "plain, ε and ∞ 模型\u200d"
+    assert printable("\x1b[31m\u202e\ud800\n\x07") == r"\x1b[31m\u202e\ud800\n\x07"
+    assert one_line("a\nb \x1b]0;title\x07") == r"a b \x1b]0;title\x07"
+
+
+def test_no_error_of_ours_moves_the_cursor():
+    assert str(HarnessError("no \x1b[2Jfile\u202e")) == r"no \x1b[2Jfile\u202e"

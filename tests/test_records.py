@@ -12,8 +12,9 @@ import pytest
 from synthetic import synthetic_run
 
 from harness.errors import RunError
+from harness.files import read_document, replacing
 from harness.provenance import new_run
-from harness.records import SCHEMA, ModelInfo, Record, Run, counted, read_document, replacing
+from harness.records import SCHEMA, ModelInfo, Record, Run, counted
 from harness.spec import fingerprint
 from harness.statistics import wilson
 
@@ -137,13 +138,28 @@ def test_what_a_run_knows_of_its_data_is_not_lost_to_one_that_does_not():
         (["passed", "failed"], True, "failed"),
         (["passed", "error"], True, "failed"),
         (["skipped", "skipped"], True, "failed"),
-        (["measured"], True, "failed"),
+        (["measured"], True, "measured"),
+        (["measured", "skipped"], True, "measured"),
+        (["measured"], False, "failed"),
+        (["measured", "failed"], True, "failed"),
     ],
 )
 def test_a_run_passes_if_it_finished_with_a_passed_check_and_none_that_did_not(
     statuses, finished, verdict
 ):
     assert run_of(*statuses, finished=finished).verdict == verdict
+
+
+def test_a_run_whose_accuracies_nobody_judged_is_measured_whatever_else_passed():
+    """Validity checks that passed judge the measurement, not the model."""
+    run = run_of("passed")
+    run.records = [
+        counted("mlp", "torch", "clean", 9, 10),
+        Record(target="mlp", backend="torch", check="validity/x", status="passed"),
+    ]
+    assert run.verdict == "measured"
+    run.put(run.records[0].judged("passed"))
+    assert run.verdict == "passed"
 
 
 def test_the_table_has_its_columns_and_a_row_per_record():
@@ -223,8 +239,9 @@ def test_a_missing_file_is_named(stored, name):
         (b"[1]", "has no schema number"),
         (b"{}", "has no schema number"),
         (b'{"schema": "1"}', "has no schema number"),
-        (b'{"schema": 1}', "schema 1, but 3 is expected; run `harness run` first"),
+        (b'{"schema": 1}', "schema 1, but 4 is expected; run `harness run` first"),
         (b'{"schema": 3}', "spec: Field required"),
+        (b'{"schema": 4}', "arrays_sha256: missing, or no text; run `harness run` again"),
     ],
 )
 def test_a_damaged_run_is_refused(stored, content, finding):
@@ -255,7 +272,7 @@ def test_a_run_with_another_content_names_the_key(stored, change, finding):
 
 @pytest.mark.parametrize(
     ("schema", "remedy"),
-    [(SCHEMA + 1, "upgrade robustness-harness"), (SCHEMA - 1, "run `harness run` first")],
+    [(SCHEMA + 1, "upgrade robustness-harness"), (2, "run `harness run` first")],
 )
 def test_another_schema_is_refused_with_what_helps(stored, schema, remedy):
     path = stored / "run.json"

@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 
 from harness.errors import RunError
+from harness.files import check_writable
 from harness.gate.baseline import Accepted, Baseline, Entry, label, name_of, order, write
 from harness.gate.settings import changes, differences
 from harness.gate.verdicts import incomplete
 from harness.records import Key, Run
+from harness.text import printable
 
 BASELINES = Path("suites/baselines")
 """Where a folder per spec is looked for if no path is given."""
@@ -109,12 +111,13 @@ def default_path(run: Run) -> Path:
 
 def summary(baseline: Baseline) -> str:
     """A baseline for people: its runs, and a line a check with the accuracies in percent."""
-    lines = [f"baseline of {baseline.spec}, data {baseline.data_sha256[:12]}", ""]
+    lines = [f"baseline of {baseline.spec}, data {printable(baseline.data_sha256[:12])}", ""]
     for number, run in enumerate(baseline.runs, 1):
         commit = (run.commit or "unknown")[:12] + ("+" if run.dirty else "")
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
         seed = run.spec.get("seed", "-")
-        lines.append(f"run {number}: seed {seed}, {run.created}, commit {commit}, {versions}")
+        said = f"run {number}: seed {seed}, {run.created}, commit {commit}, {versions}"
+        lines.append(printable(said))
     held: list[dict[Key, Entry]] = [{e.key: e for e in run.records} for run in baseline.runs]
     table = [["check", "images", *(f"run {n}" for n, _ in enumerate(held, 1))]]
     for key in sorted(baseline.keys, key=order):
@@ -153,6 +156,8 @@ def check(run: Run) -> None:
 
 
 def _save(baseline: Baseline, path: Path) -> Path:
+    for file in (path, path.with_suffix(".txt")):  # both or none
+        check_writable(file)
     baseline.save(path)
     write(path.with_suffix(".txt"), summary(baseline))
     return path

@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
-from rich.text import Text
 
 from harness.gate.verdicts import Comparison, Row, Verdict
+from harness.terminal import plain
+from harness.text import UPPER_BOUND
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
@@ -43,14 +44,14 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
             # Names stay whole, so that a log can be searched for them.
             table.add_column(column, justify=justify, no_wrap=column != "why", overflow="fold")
         for line, style in lines:
-            # Text, since names and reasons may hold brackets, which rich would take for markup.
-            table.add_row(*(Text(cell, style if i == 0 else "") for i, cell in enumerate(line)))
+            table.add_row(*(plain(cell, style if i == 0 else "") for i, cell in enumerate(line)))
         console.print(table)
+        console.print(plain(UPPER_BOUND, "dim"), soft_wrap=True)
     for note in comparison.notes:
-        console.print(Text(note), soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
     style = "green" if comparison.passed else "red"
     # Unwrapped, so that a command in it can be copied.
-    console.print(Text(comparison.message, style), soft_wrap=True)
+    console.print(plain(comparison.message, style), soft_wrap=True)
 
 
 def summaries(rows: Sequence[Row]) -> list[tuple[str, ...]]:

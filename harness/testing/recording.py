@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import RunError
 from harness.records import Record, Run, Status
 from harness.testing.axes import subject
 from harness.testing.session import PARTS
@@ -53,21 +54,29 @@ class Recording:
                 run.put((found or record).judged(status, _reason(call)))
         return report
 
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)  # after xdist has ended its workers
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, None, None]:
         """Write the run; the main process of a parallel session joins what its workers wrote."""
+        yield
         state = self.session
+        state.endings.close()
         parts = sorted((state.results / PARTS).glob("*/run.json")) if not state.worker else []
         if state.bench is None and not parts and (state.gate is None or state.worker):
             return
         run: Run = state.open_bench().run
         for part in parts:
-            run.absorb(Run.load(part.parent))
+            try:
+                run.absorb(Run.load(part.parent))
+            except RunError as error:  # of a worker that was killed while it wrote
+                state.lost.append(str(error))
         if not state.worker:
             shutil.rmtree(state.results / PARTS, ignore_errors=True)
         stopped = bool(session.shouldstop or session.shouldfail)
         # A failure that no record tells of (a crashed worker) leaves a run that is not whole.
         told = exitstatus == 0 or any(r.status in ("failed", "error") for r in run.records)
-        run.finished = exitstatus in (0, 1) and told and not stopped
+        run.finished = exitstatus in (0, 1) and told and not stopped and not state.lost
         state.save()
         if state.gate and not state.worker:
             session.exitstatus = state.gate.close(run, state.named, exitstatus)
@@ -86,7 +95,10 @@ class Recording:
             console = Console(width=max(100, Console().width), color_system=None)
             with console.capture() as captured:
                 console.print(table)
-            terminalreporter.write(captured.get())
+            for line in captured.get().splitlines():  # so that none is spoilt by another's signs
+                terminalreporter.line(line)
+        for reason in state.lost:
+            terminalreporter.line(f"lost: {reason}")
         terminalreporter.line(f"run: {state.results / 'run.json'}")
         if state.gate:
             state.gate.show(terminalreporter)

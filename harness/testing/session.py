@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import BackendError, DataError, HarnessError
+from harness.files import check_folder
+from harness.interruption import terminable
 from harness.records import Record
 from harness.registry import import_together, missing
 from harness.spec import Spec, load_spec, seeded
@@ -48,6 +50,8 @@ class Session:
         targets: What was made for tests, by backend and name.
         epsilons: Those of the selected tests, by backend, target and attack.
         selected: The backends of the selected tests.
+        lost: What was measured by processes that were killed, a reason each.
+        endings: What is to be done when the session ends.
     """
 
     spec: Spec
@@ -64,6 +68,8 @@ class Session:
     targets: dict[tuple[str, str], Target] = field(default_factory=dict)
     epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     selected: set[str] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
+    endings: ExitStack = field(default_factory=ExitStack)
 
     @property
     def folder(self) -> Path:
@@ -78,6 +84,12 @@ class Session:
             import_together(self.selected)
             self.bench = Bench(self.spec, retrain=self.retrain, while_training=self.uncaptured)
         return self.bench
+
+    def begin(self) -> None:
+        """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C."""
+        self.endings.enter_context(terminable())
+        if self.worker in ("", "gw0"):
+            self.open_bench().run.begin(self.results)
 
     def save(self) -> None:
         """Write the run, so that what was measured is kept whatever comes."""
@@ -143,15 +155,16 @@ def _session(config: pytest.Config) -> Session:
         absent = {name: reason for name in backends if (reason := missing(name))}
         if named and absent:
             raise BackendError(next(iter(absent.values())))
+        results, workerinput = _results(config), getattr(config, "workerinput", {})
+        if not workerinput and not config.option.collectonly:
+            check_folder(results, "--results")
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
-    workerinput = getattr(config, "workerinput", {})
     if workerinput and ANNOUNCED not in workerinput:
         raise pytest.UsageError(
             "name the spec: in a parallel session that collects more than the suites, "
             "--robustness-spec is needed"
         )
-    results = _results(config)
     if not workerinput:
         shutil.rmtree(results / PARTS, ignore_errors=True)
     return Session(
