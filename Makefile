@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test mnist peers browser clean
+.PHONY: demo test ci full mnist peers browser lowest clean
 
 ## demo: install, run the digits benchmark in every backend, and say where the report is
 demo: $(VENV)/.all
@@ -14,9 +14,23 @@ demo: $(VENV)/.all
 test: $(VENV)/.tox
 	$(BIN)/tox run
 
-## mnist: the checks on real MNIST, with both frameworks in one process
+## ci: all that must pass before a change lands, on small networks; two environments at a time
+ci: $(VENV)/.tox
+	$(BIN)/tox run -e lint,types
+	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
+	    -e mnist,peers,torch,keras,lowest,base,browser
+
+## full: full trainings on real MNIST, and the times beside other libraries
+full: $(VENV)/.tox
+	$(BIN)/tox run -e full
+
+## mnist: the tests, and real MNIST on small networks, with both frameworks in one process
 mnist: $(VENV)/.tox
 	$(BIN)/tox run -e mnist
+
+## lowest: the tests with the lowest versions that pyproject.toml allows
+lowest: $(VENV)/.tox
+	$(BIN)/tox run -e lowest
 
 ## peers: agreement with Foolbox, torchattacks, CleverHans and ART on the same networks
 peers: $(VENV)/.tox
@@ -32,10 +46,10 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.all: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[all]'
+$(VENV)/.all: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $@
 
 $(VENV)/.tox: $(BIN)/python
-	$(BIN)/python -m pip install --quiet 'tox>=4.20'
+	$(BIN)/python -m pip install --quiet 'tox>=4.28'
 	touch $@

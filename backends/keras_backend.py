@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-from harness.errors import BackendError
+from harness.errors import BackendError, MeasurementError
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
@@ -29,6 +29,7 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     fold_batch_norm,
     require_classes,
 )
@@ -44,11 +45,12 @@ class KerasModel:
         self.net = net
         self.bounds = bounds
         entry = net.inputs[0]
-        self.dtype = tf.as_dtype(entry.dtype)
+        self.entry = tf.as_dtype(entry.dtype)
+        # Attacks work in this; a network of another precision gets its images cast at its door.
+        doubles = tf.float64 in (self.entry, tf.as_dtype(net.outputs[0].dtype))
+        self.dtype = tf.float64 if doubles else tf.float32
         self.signature = tf.TensorSpec(entry.shape, self.dtype)
-        self._logits = tf.function(
-            lambda x: net(x, training=False), input_signature=[self.signature]
-        )
+        self._logits = tf.function(self._answer, input_signature=[self.signature])
         self._gradients: dict[
             tuple[Objective, int], Callable[[Array, Array], tuple[Array, Array]]
         ] = {}
@@ -77,14 +79,22 @@ class KerasModel:
                 input_signature=[self.signature, labels],
             )
         logits, gradient = self._gradients[key](x, y)
+        if gradient is None:
+            raise MeasurementError(
+                "the network gives no gradient: its logits do not follow from the image by "
+                "differentiable steps (a stop_gradient, argmax or NumPy in between?)"
+            )
         if len(y.shape) == 1:
             require_classes(self.numpy(y), logits.shape[1])
         return logits, gradient
 
+    def _answer(self, x: Array) -> Array:
+        return tf.cast(self.net(tf.cast(x, self.entry), training=False), self.dtype)
+
     def _differentiate(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            logits = self.net(x, training=False)
+            logits = self._answer(x)
         true = y
         if len(y.shape) == 1:
             true = tf.one_hot(y, logits.shape[1], on_value=True, off_value=False, dtype=tf.bool)
@@ -186,6 +196,7 @@ class KerasTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self.state())
         for index, variable in enumerate(self._variables()):
             variable.assign(state[str(index)])
 
@@ -267,6 +278,15 @@ class KerasBackend:
             raise BackendError(
                 f"{type(net).__name__}: has no declared input; begin it with keras.Input(shape), "
                 "or put it behind one: keras.Sequential([keras.Input(shape), net])"
+            )
+        name, ends = type(net).__name__, (len(net.inputs), len(net.outputs))
+        if ends != (1, 1):
+            raise BackendError(f"{name}: has {ends[0]} inputs and {ends[1]} outputs, not 1 and 1")
+        if not tf.as_dtype(net.inputs[0].dtype).is_floating:
+            raise BackendError(
+                f"{name}: its input is {net.inputs[0].dtype}, through which no gradient flows; "
+                "rebuild it on floats: keras.models.clone_model(net, keras.Input(shape)), and "
+                "set_weights(net.get_weights()) of it"
             )
         return KerasModel(net, bounds)
 

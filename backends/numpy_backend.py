@@ -22,6 +22,7 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     require_classes,
 )
 
@@ -154,6 +155,7 @@ class NumpyTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self.state())
         for key, value in self._slots().items():
             value[...] = state[key]
         self.steps = int(state["steps"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import array_api_compat.torch
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness.errors import BackendError
+from harness.errors import BackendError, MeasurementError
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
@@ -27,9 +28,13 @@ from harness.protocol import (
     Objective,
     Penalties,
     Weights,
+    check_state,
     fold_batch_norm,
     require_classes,
 )
+
+COMPUTED_IN = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""Dtypes that a network may take its images in."""
 
 
 class TorchModel:
@@ -42,41 +47,76 @@ class TorchModel:
     def __init__(self, net: nn.Module, bounds: Bounds) -> None:
         self.net = net
         self.bounds = bounds
-        parameter = next(net.parameters(), torch.empty(0))
-        self.device, self.dtype = parameter.device, parameter.dtype
+        self.device, self.entry = _entrance(net)
+        # Attacks work in this; a network of half precision gets its images cast at its door.
+        self.dtype = torch.float64 if self.entry == torch.float64 else torch.float32
+        self._made_for_inference = any(value.is_inference() for _, value in _tensors(net))
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""
-        dtype = torch.int64 if values.dtype.kind in "iu" else self.dtype
-        # A copy where NumPy's memory is read-only, which torch cannot express.
-        shared = values if values.flags.writeable else values.copy()
-        return torch.as_tensor(shared, dtype=dtype, device=self.device)
+        if values.dtype.kind in "iu":
+            return self._shared(values.astype(np.int64, copy=False), torch.int64)
+        return self._shared(values, self.dtype)
 
     def numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See ``protocol.Model``."""
-        return np.asarray(array.detach().cpu())
+        """See ``protocol.Model``; bfloat16, which NumPy lacks, as float32."""
+        held = array.detach().cpu()
+        return np.asarray(held.float() if held.dtype == torch.bfloat16 else held)
 
     def logits(self, x: Array) -> Array:
-        """See ``protocol.Model``."""
-        with inference_mode(self.net), torch.no_grad():
-            return self.net(self._spared(x))
+        """See ``protocol.Model``; in float32 at least."""
+        with inference_mode(self.net), torch.inference_mode(False), torch.no_grad():
+            return self._answer(self.net, self._entered(x))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; autograd computes only the gradient that is asked for."""
-        with inference_mode(self.net), torch.enable_grad():
-            watched = x.detach().requires_grad_(True)
-            logits = self.net(self._spared(watched))
+        with inference_mode(self.net), torch.inference_mode(False), torch.enable_grad():
+            # What was made in the caller's inference mode takes no part in autograd; a copy does.
+            watched = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
+            logits = self._answer(self._differentiable(), self._entered(watched))
             values = logits.detach()
             if y.ndim == 1:
                 require_classes(self.numpy(y), values.shape[1])
             true = y if y.ndim == 2 else functional.one_hot(y, values.shape[1]).bool()
             flow = objective.logit_gradient(self.xp, values, true)
-            (gradient,) = torch.autograd.grad(logits, watched, grad_outputs=flow)
-        return values, gradient
+            if logits.requires_grad:
+                gradient = torch.autograd.grad(logits, watched, flow, allow_unused=True)[0]
+                if gradient is not None:
+                    return values, gradient
+        raise MeasurementError(
+            "the network gives no gradient: its logits do not follow from the image by autograd "
+            "(a detach, no_grad, argmax or NumPy in between?)"
+        )
 
-    def _spared(self, x: Array) -> Array:
-        """The images, or a copy for a network that may work in place."""
+    def _shared(self, values: npt.NDArray[Any], dtype: torch.dtype) -> Array:
+        """The values as a tensor, in NumPy's own memory where torch can express that."""
+        plain = values.dtype.isnative and min(values.strides, default=0) >= 0
+        if not (plain and values.flags.writeable):
+            values = values.astype(values.dtype.newbyteorder("="), order="C")
+        return torch.as_tensor(values, dtype=dtype, device=self.device)
+
+    def _entered(self, x: Array) -> Array:
+        """The images as the network takes them: cast, or a copy where it may work in place."""
+        if x.dtype != self.entry:
+            return x.to(self.entry)
         return x.clone() if self.may_work_in_place else x
+
+    def _answer(self, net: Callable[[Array], Any], x: Array) -> Array:
+        """The network's outputs, in float32 at least."""
+        outputs = net(x)
+        if not isinstance(outputs, torch.Tensor) or outputs.is_complex():
+            what = getattr(outputs, "dtype", type(outputs).__name__)
+            raise MeasurementError(f"the network returns {what}, not one tensor of logits")
+        return (
+            outputs if outputs.dtype in (torch.float32, torch.float64) else outputs.to(self.dtype)
+        )
+
+    def _differentiable(self) -> Callable[[Array], Any]:
+        """The network; with copies of what in it was made in inference mode."""
+        if not self._made_for_inference:
+            return self.net
+        copies = {name: value.clone() for name, value in _tensors(self.net)}
+        return lambda x: torch.func.functional_call(self.net, copies, (x,))
 
     def weights(self) -> dict[str, FloatArray]:
         """See ``protocol.Model``; a wrapped network has no neutral names."""
@@ -186,6 +226,7 @@ class TorchTrainer:
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
+        check_state(state, self._complete())
         tensors = {key: torch.tensor(value) for key, value in state.items()}
         net = {key[4:]: value for key, value in tensors.items() if key.startswith("net/")}
         self.model.net.load_state_dict(net)
@@ -197,6 +238,16 @@ class TorchTrainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         for index, dropout in enumerate(self._dropouts()):
             dropout.generator.set_state(tensors[f"dropout/{index}"])
+
+    def _complete(self) -> dict[str, npt.NDArray[Any]]:
+        """A state with what the optimizer only has after its first step, as zeros."""
+        groups = self.optimizer.param_groups
+        slots: dict[str, npt.NDArray[Any]] = {}
+        for place, parameter in enumerate(p for group in groups for p in group["params"]):
+            like = np.zeros_like(parameter.detach().cpu().numpy())
+            slots |= {f"adam/{place}/step": np.zeros((), np.float32)}
+            slots |= {f"adam/{place}/exp_avg": like, f"adam/{place}/exp_avg_sq": like}
+        return slots | self.state()
 
     def _dropouts(self) -> list[SeededDropout]:
         return [layer for layer in self.model.net if isinstance(layer, SeededDropout)]
@@ -267,6 +318,25 @@ def _linear(fan_in: int, fan_out: int) -> nn.Linear:
 def linear_layers(net: nn.Sequential) -> list[nn.Linear]:
     """The linear layers from input to logits."""
     return [layer for layer in net if isinstance(layer, nn.Linear)]
+
+
+def _tensors(net: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, then buffers, with their names."""
+    return chain(net.named_parameters(), net.named_buffers())
+
+
+def _entrance(net: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype of the first floating parameter or buffer; else the CPU and float32.
+
+    Integers and booleans (masks, counters, quantised weights) say nothing of the dtype of images,
+    nor do formats in which nothing is computed, such as float8.
+    """
+    tensors = [value for _, value in _tensors(net)]
+    for value in tensors:
+        if value.dtype in COMPUTED_IN:
+            return value.device, value.dtype
+    device = tensors[0].device if tensors else torch.device("cpu")
+    return device, torch.float32
 
 
 @contextmanager

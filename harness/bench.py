@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import registry
+from harness.attacks.options import options_of
 from harness.conformance import Case
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
@@ -22,7 +23,7 @@ from harness.saliency.twins import cascade, taught_random_labels
 from harness.spec import Spec
 from harness.subject import Subject
 from harness.training import Trained, initial_weights, train
-from harness.validity import Evidence
+from harness.validity import Evidence, Reported
 
 
 class Bench:
@@ -46,6 +47,9 @@ class Bench:
         self.retrain = retrain
         self.while_training = while_training
         self.run = new_run(spec.model_dump(mode="json"))
+        # Beside what the spec says, and not in its hash: the defaults are the code's.
+        for name, sweep in spec.attacks.items():
+            self.run.spec["attacks"][name]["options"] = options_of(sweep.made(name))
         self.run.gate = spec.gate
         self._subjects: dict[tuple[str, str], Subject] = {}
         self._cases: dict[tuple[str, str], Case] = {}
@@ -59,7 +63,7 @@ class Bench:
         dataset = load_dataset(self.spec.data)
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
-        self.run.arrays["labels"] = dataset.test.y.astype(np.int16)
+        self.run.arrays["labels"] = dataset.test.y.astype(np.int32)
         return dataset
 
     def subject(self, backend: str, target: str) -> Subject:
@@ -84,7 +88,13 @@ class Bench:
         subject = self.subject(backend, target)
         key = (backend, target)
         if key not in self._evidence:
-            self._evidence[key] = Evidence(subject.model, subject.x, subject.y, seed=self.spec.seed)
+            reported = tuple(
+                Reported(sweep.made(name), sweep.epsilons)
+                for name, sweep in self.spec.attacks.items()
+            )
+            self._evidence[key] = Evidence(
+                subject.model, subject.x, subject.y, seed=self.spec.seed, reported=reported
+            )
         return subject.validity(rule, self._evidence[key])
 
     def sanity(self, backend: str, target: str, method: str, rule: str) -> Record:

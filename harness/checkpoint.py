@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from harness.files import replacing
 from harness.protocol import FloatArray, Weights
-from harness.records import Epoch, replacing
+from harness.records import Epoch
 
 
 class Notes(BaseModel):
@@ -79,12 +80,23 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], notes: No
 
 
 def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Notes] | None:
-    """What ``write_tensors`` wrote; None if the file is missing or damaged."""
+    """What ``write_tensors`` wrote; None if the file is missing, damaged, or holds no numbers."""
     try:
         with safe_open(path, framework="numpy") as stored:
             # A safetensors file is read by name; it is no mapping that could be iterated.
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             notes = Notes.model_validate_json((stored.metadata() or {})["training"])
-    except (OSError, KeyError, ValueError, SafetensorError, ValidationError):
+    # The last two for a dtype that NumPy does not have, such as BF16.
+    except (OSError, KeyError, ValueError, SafetensorError, TypeError, AttributeError):
         return None
-    return (tensors, notes) if 1 <= notes.best_epoch <= len(notes.history) else None
+    numbered = [epoch.epoch for epoch in notes.history] == [*range(1, len(notes.history) + 1)]
+    whole = numbered and 1 <= notes.best_epoch <= len(notes.history)
+    finite = all(np.isfinite(value).all() for value in tensors.values())
+    return (tensors, notes) if whole and finite else None
+
+
+def fits(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether weights have these names and shapes, and are float32."""
+    return {name: value.shape for name, value in weights.items()} == dict(shapes) and all(
+        value.dtype == np.float32 for value in weights.values()
+    )

@@ -8,12 +8,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from harness.errors import BackendError, HarnessError
+from harness.interruption import INTERRUPTED, terminable
+from harness.text import printable
 
 if TYPE_CHECKING:
     from harness.records import Run
@@ -66,33 +69,41 @@ def run(
     import pytest
 
     from harness.data import prepare
-    from harness.plugin import REFUSED
+    from harness.files import check_folder
     from harness.spec import load_spec, seeded, suites_folder
+    from harness.testing.session import REFUSED
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
     prepare(seeded(load_spec(spec), seed).data.name)
-    if taken := next((path for path in (out, *out.parents) if path.is_file()), None):
-        raise HarnessError(f"--out: {taken} is a file; name a folder")
+    check_folder(out, "--out")
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.
-    arguments += ["-p", "no:cacheprovider", "--spec", spec, "--results", str(out)]
-    arguments += [f"--backend={name}" for name in backends]
+    arguments += ["-p", "no:cacheprovider"]
+    # By their long names, which no other plugin claims; -p loads them where nothing loads itself.
+    arguments += ["-p", "robustness-harness"]
+    arguments += ["--robustness-spec", spec, "--robustness-results", str(out)]
+    arguments += [f"--robustness-backend={name}" for name in backends]
     arguments += ["-k", select] if select else []
     arguments += ["-n", str(jobs)] if jobs > 1 else []
-    arguments += ["--retrain"] if retrain else []
-    arguments += [f"--seed={seed}"] if seed is not None else []
+    arguments += ["--robustness-retrain"] if retrain else []
+    arguments += [f"--robustness-seed={seed}"] if seed is not None else []
+    before = _written(out)
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")
     if code in (REFUSED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
         return 2
-    # Also drawn when interrupted: an older report must not lie beside the new run.
+    interrupted = code == pytest.ExitCode.INTERRUPTED
+    if interrupted and _written(out) == before:
+        typer.echo("harness: stopped before anything was measured", err=True)
+        return INTERRUPTED
+    # Also drawn when interrupted: what was measured until then is kept.
     verdict = _report_of(out, out / "report.html")
-    return 130 if code == pytest.ExitCode.INTERRUPTED else max(int(code), verdict)
+    return INTERRUPTED if interrupted else max(int(code), verdict)
 
 
 @app.command()
@@ -104,6 +115,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from harness.bench import Bench
     from harness.registry import import_together, missing
     from harness.spec import load_spec
+    from harness.terminal import plain
 
     bench = Bench(load_spec(spec), retrain=retrain)
     names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
@@ -117,7 +129,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     for info in bench.run.models:
         best = info.history[info.best_epoch - 1]
         table.add_row(
-            info.backend, info.target, "stored" if info.cached else "trained",
+            plain(info.backend), plain(info.target), "stored" if info.cached else "trained",
             str(len(info.history)), str(info.best_epoch), f"{best.validation_accuracy:.2%}",
             f"{sum(epoch.seconds for epoch in info.history):.1f}",
         )  # fmt: skip
@@ -151,7 +163,7 @@ def search(
         result = search_grid(parsed, name, out, storage=storage, jobs=jobs)
     except KeyboardInterrupt:
         typer.echo("harness: stopped; the same command goes on from here", err=True)
-        return 130
+        return INTERRUPTED
     print_search(result)
     typer.echo(f"best spec: {(out / BEST).resolve()}")
     return 0
@@ -192,12 +204,17 @@ def report(
     ] = None,
 ) -> int:
     """Draw the report of stored runs; nothing is rerun. It says, but does not judge."""
+    from harness.files import check_writable
+
     folders = run_folders or [Path("results")]
     if out is None and len(folders) > 1:
         raise HarnessError("--out: name the file to write; several runs belong to no one folder")
     if backend and baseline is None:
         raise HarnessError("--backend: says what is compared; name the baseline with --baseline")
-    _drawn(folders, out or folders[0] / "report.html", baseline, backend or [])
+    page = out or folders[0] / "report.html"
+    if out is not None or folders[0].is_dir():
+        check_writable(page, "--out")
+    _drawn(folders, page, baseline, backend or [])
     return 0
 
 
@@ -225,12 +242,17 @@ def gate(
     """Compare a stored run with a baseline; exit code 1 if something got worse or vanished."""
     from rich.console import Console
 
+    from harness.files import check_writable
     from harness.gate import gate as compare_with
     from harness.gate.baseline import write
     from harness.gate.junit import as_junit
     from harness.gate.markdown import as_markdown
     from harness.gate.table import MARGIN, print_comparison
 
+    if junit is not None:
+        check_writable(junit, "--junit")
+    if markdown not in ("", "-"):
+        check_writable(Path(markdown), "--markdown")
     comparison = compare_with(run_folder, baseline, tolerance=tolerance, backends=backend or ())
     if junit is not None:
         write(junit, as_junit(comparison))
@@ -255,15 +277,33 @@ BaselinePath = Annotated[
 
 
 @accepted.command("accept")
-def baseline_accept(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
-    """Make a run the new baseline, under the next number."""
-    return _taken("accepted", run_folder, baseline)
+def baseline_accept(
+    run_folder: RunFolder,
+    baseline: BaselinePath = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")
+    ] = False,
+) -> int:
+    """Make a run the new baseline, under the next number, once it is shown what changes."""
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    path = baseline or store.default_path(run)
+    if store.locate(path) is not None and not _agreed(run, path, run_folder, yes=yes):
+        typer.echo("nothing was accepted")
+        return 1
+    return _told("accepted", store.accept(run, path))
 
 
 @accepted.command("add")
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Add a run of retrained models to the current baseline, which then knows their spread."""
-    return _taken("added", run_folder, baseline)
+    from harness.gate import store
+    from harness.records import Run
+
+    run = Run.load(run_folder)
+    return _told("added", store.add(run, baseline or store.default_path(run)))
 
 
 @accepted.command("show")
@@ -285,46 +325,103 @@ def baseline_power(
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Accuracy that may be lost, as a fraction.")
     ] = 0.005,
+    gates: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Simulate so many gates of retrained models.")
+    ] = 0,
+    seeds: Annotated[
+        int, typer.Option(metavar="K", min=1, help="With --gates: runs in the baseline.")
+    ] = 3,
+    images: Annotated[
+        int, typer.Option(metavar="M", min=1, help="With --gates: images of each check.")
+    ] = 1000,
 ) -> int:
-    """Print which drop the gate sees, by number of images and share of changed outcomes."""
+    """Print which drop the gate sees, by number of images and share of changed outcomes.
+
+    With --gates, simulate gates against several seeds: false alarms, and drops that are caught.
+    """
     from rich.console import Console
 
-    from harness.gate.power import power_table
+    from harness.gate.power import power_table, simulated_tables
 
+    if gates:
+        for table in simulated_tables(gates, seeds, checks, images, tolerance):
+            Console().print(table)
+        return 0
     Console().print(power_table(checks, tolerance))
     return 0
 
 
 def main() -> None:
     """Run the command; a wrong request is one line on standard error, and exit code 2."""
-    try:
-        app()
-    except HarnessError as error:
-        typer.echo(f"harness: {error}", err=True)
-        sys.exit(2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"harness: {where}{error.strerror or error}", err=True)
-        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign shows its number.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with terminable() as signals:
+        try:
+            app()
+        except HarnessError as error:
+            typer.echo(f"harness: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"harness: {printable(f'{where}{error.strerror or error}')}", err=True)
+            sys.exit(2)
+        except SystemExit as end:
+            sys.exit(signals.code(end.code))
 
 
-def _taken(how: Literal["accepted", "added"], folder: Path, baseline: Path | None) -> int:
-    """Write a stored run into a baseline, and say where."""
-    from harness.gate import store
-    from harness.records import Run
+def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
+    """Show what replacing a baseline changes, and ask.
 
-    run = Run.load(folder)
-    take = store.accept if how == "accepted" else store.add
-    written = take(run, baseline or store.default_path(run))
+    Raises:
+        HarnessError: There is nobody to ask, and ``--yes`` is not given.
+        RunError: The run may not become a baseline, or the present one is damaged.
+    """
+    from rich.console import Console
+
+    from harness.gate import changed_by, store
+    from harness.gate.table import MARGIN, print_comparison
+
+    found = store.locate(path)
+    store.check(run)
+    comparison = changed_by(run, path)
+    typer.echo(f"the run beside {found}, which it is to follow:")
+    if isinstance(comparison, str):
+        typer.echo(comparison)
+    else:
+        print_comparison(comparison, Console(width=max(MARGIN, Console().width)))
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        again = store.command("accept", folder, path)
+        raise HarnessError(
+            f"{found}: accepting would replace it, and there is no terminal to ask on; "
+            f"to accept all the same: `{again} --yes`"
+        )
+    return typer.confirm("Accept the run as the new baseline?")
+
+
+def _told(how: Literal["accepted", "added"], written: Path) -> int:
+    """Say where a baseline was written."""
     typer.echo(f"{how}: {written} (review {written.with_suffix('.txt')})")
     return 0
+
+
+def _written(folder: Path) -> tuple[int, int] | None:
+    """What tells whether a folder's run has been written anew."""
+    try:
+        found = (folder / "run.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _report_of(folder: Path, page: Path) -> int:
     """Draw a stored run, say where the report is, and give the run's verdict as exit code."""
     (stored,) = _drawn([folder], page)
     typer.echo(f"verdict: {stored.verdict}")
-    return 0 if stored.verdict == "passed" else 1
+    return 1 if stored.verdict == "failed" else 0
 
 
 def _drawn(

@@ -1,8 +1,14 @@
 """Errors whose message is meant for the person at the keyboard, and those of a measurement."""
 
+from harness.text import printable
+
 
 class HarnessError(Exception):
     """A wrong request: one line that names the file, key or value, and what to do (exit code 2)."""
+
+    def __str__(self) -> str:
+        """The message without what a terminal would obey: it may quote a file or a server."""
+        return printable(super().__str__())
 
 
 class SpecError(HarnessError):

@@ -3,137 +3,128 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from harness.attacks import make_attack
-from harness.conformance import EPSILONS, looks_like_probabilities
+from harness.arguments import attacks_from, bounds_from, images_from, labels_from, radii_from
+from harness.attacks.options import options_of
+from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError
-from harness.measure import batches, logits_of, rounding
+from harness.measure import batches, logits_of
+from harness.names import checked_name
+from harness.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
 from harness.records import Run
 from harness.registry import backend_of, made_by
 from harness.subject import Subject
 from harness.text import one_line
+from harness.validity import CHEAP, Evidence, Reported
 
 HASHED = 2**24
 """Bytes of the data that are hashed at a time."""
 
 
-def wrap(net: Any, bounds: Bounds = (0.0, 1.0)) -> Model:
+def wrap(net: Any, bounds: Bounds = (0.0, 1.0), outputs: Outputs = "auto") -> Model:
     """A user's own network as a model to evaluate; the network is not changed.
 
     Args:
         net: A ``torch.nn.Module`` or a ``keras.Model`` that returns logits, (n, k).
         bounds: Lowest and highest pixel value that the network takes.
+        outputs: What the network returns. With ``auto`` outputs that look like probabilities are
+            refused when they are met. ``logits`` says that they are none, whatever they look like.
+            ``probabilities`` takes their logarithms for logits, and admits attacks without
+            gradients only, because behind a softmax or sigmoid gradients vanish.
 
     Raises:
-        HarnessError: The bounds are not an interval.
+        HarnessError: The bounds are not an interval, or the outputs none of the three.
         BackendError: The object is not a network of a known framework.
     """
-    try:
-        low, high = (float(end) for end in bounds)
-    except (TypeError, ValueError) as error:
-        raise HarnessError(f"bounds: {bounds!r} is not a pair of numbers") from error
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise HarnessError(f"bounds: [{low:g}, {high:g}] is not a finite interval")
-    return backend_of(net).wrap(net, bounds=(low, high))
+    interval = bounds_from(bounds)
+    return declared(backend_of(net).wrap(net, bounds=interval), outputs)
 
 
 def evaluate(
     model: Model,
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    attacks: Sequence[str | Attack] = ("fgsm",),
-    epsilons: Sequence[float] = EPSILONS,
+    x: Any,
+    y: Any,
+    attacks: str | Attack | Iterable[str | Attack] = ("fgsm",),
+    epsilons: float | Iterable[float] = EPSILONS,
     *,
     name: str = "model",
+    outputs: Outputs = "auto",
 ) -> Run:
     """Clean accuracy, and accuracy under each attack at each epsilon.
+
+    Arrays are NumPy's, lists, pandas columns, or tensors of any framework; none is written to.
+    It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
+    (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
+    comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero;
+    and whether the model is better than chance. Each is a record, and one that fails does not stop
+    the others.
 
     Args:
         model: A wrapped network, or any other ``protocol.Model``.
         x: Images, (n, *shape), floats within ``model.bounds``.
-        y: True labels, (n,) integers from 0.
+        y: True labels, (n,) or (n, 1) integers from 0.
         attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
-        name: What the records call the model.
+        name: What the records call the model; it must be able to be a file name.
+        outputs: What the model returns, as in ``wrap``; it takes the place of what was said there.
 
     Returns:
-        A run whose records are ``measured`` (or ``error``, with the reason), not judged:
-        ``run.frame()`` is the table.
+        A run whose accuracies are ``measured`` (or ``error``, with the reason), not judged; the
+        checks follow, ``passed``, ``failed`` or ``skipped``, with the reason. ``run.frame()`` is
+        the table.
 
     Raises:
-        HarnessError: The model, the images, the labels, or the epsilons are not what they should
-            be; or the model returns probabilities instead of logits.
+        HarnessError: The model, the images, the labels, the attacks, or the epsilons are not what
+            they should be; or the model returns probabilities, undeclared, instead of logits.
         SpecError: There is no attack of that name.
     """
-    if not isinstance(model, Model):
-        raise HarnessError(f"{type(model).__name__}: not a model; pass harness.wrap(net)")
-    images, labels = _images(x, model.bounds), _labels(y)
+    if isinstance(model, type) or not isinstance(model, Model):
+        kind = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise HarnessError(f"{kind}: not a model; pass harness.wrap(net)")
+    model = declared(model, outputs)
+    images, labels = images_from(x, model.bounds), labels_from(y)
     if len(images) != len(labels):
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
-    made = [make_attack(one) if isinstance(one, str) else one for one in attacks]
-    radii = _radii(epsilons)
+    made, radii = attacks_from(attacks), radii_from(epsilons)
+    _check_names(name, made)
     classes = _check_outputs(model, images, labels)
 
-    kind, versions = made_by(model)
-    run = new_run({"name": name, "attacks": {a.name: {"epsilons": radii} for a in made}})
+    kind, versions = made_by(undeclared(model))
+    asked = {a.name: {"epsilons": radii, "options": options_of(a)} for a in made}
+    run = new_run({"name": name, "outputs": kind_of(model), "attacks": asked})
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
-    run.arrays["labels"] = labels.astype(np.int16)
+    run.arrays["labels"] = labels.astype(np.int32)
     subject = Subject(run, kind, name, model, images, labels)
+    reported = tuple(Reported(attack, tuple(radii)) for attack in made)
+    evidence = Evidence(model, images, labels, reported=reported)
+    # Asked before the attacks, and again after them: no answer may depend on earlier calls.
+    with suppress(NotApplicableError):
+        _ = evidence.raw_logits
     subject.clean()
     for attack in made:
         subject.attacked(attack, radii)
+    for rule in CHEAP:
+        subject.validity(rule, evidence)
     run.finished = True
     return run
 
 
-def _images(x: npt.ArrayLike, bounds: Bounds) -> FloatArray:
-    images = np.asarray(x)
-    if images.dtype.kind != "f":
-        raise HarnessError(
-            f"x: pixels are {images.dtype}; pass floats within {list(bounds)}, for bytes x / 255"
-        )
-    if images.ndim < 2 or len(images) == 0:
-        raise HarnessError(f"x: the shape {images.shape} is not (n, *image_shape) with n ≥ 1")
-    lowest, highest = float(images.min()), float(images.max())
-    slack = rounding(bounds)
-    if not (bounds[0] - slack <= lowest and highest <= bounds[1] + slack):
-        raise HarnessError(
-            f"x: pixels span [{lowest:g}, {highest:g}], outside the model's bounds {list(bounds)}; "
-            "scale the images, or wrap the network with its own bounds"
-        )
-    return images
-
-
-def _labels(y: npt.ArrayLike) -> IntArray:
-    labels = np.asarray(y)
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise HarnessError(
-            f"y: {labels.dtype} of shape {labels.shape} is not (n,) integer labels; "
-            "for one-hot labels pass y.argmax(axis=1)"
-        )
-    return labels.astype(np.int64)
-
-
-def _radii(epsilons: Sequence[float]) -> list[float]:
-    try:
-        radii = sorted(float(epsilon) + 0.0 for epsilon in epsilons)  # no -0.0
-    except (TypeError, ValueError):
-        radii = []
-    if not radii or not all(np.isfinite(radius) and radius >= 0 for radius in radii):
-        raise HarnessError(f"epsilons: {epsilons!r} is not one or more finite numbers ≥ 0")
-    if len({f"{radius:g}" for radius in radii}) < len(radii):
-        raise HarnessError(f"epsilons: {radii} must differ in their first six digits")
-    return radii
+def _check_names(name: str, attacks: Sequence[Attack]) -> None:
+    """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
+    for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
+        try:
+            checked_name(value)
+        except ValueError as error:
+            raise HarnessError(f"{key}: {error}; give it another") from error
 
 
 def _content_hash(images: FloatArray, labels: IntArray) -> str:
@@ -149,19 +140,17 @@ def _content_hash(images: FloatArray, labels: IntArray) -> str:
 def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
     """Catch early what would make every later number wrong; returns the number of classes."""
     try:
-        logits, again = logits_of(model, images[:64]), logits_of(model, images[:64])
+        logits = logits_of(model, images[:64])
     except Exception as error:
         shape = images.shape[1:]
         raise HarnessError(
             one_line(f"the model cannot be evaluated on images of shape {shape}: {error}")
         ) from error
-    if not np.allclose(logits, again, rtol=1e-4, atol=1e-4):
+    if found := looked_through(model, images):
         raise HarnessError(
-            "the model's outputs change from call to call; turn its dropout or noise off"
-        )
-    if looks_like_probabilities(logits):
-        raise HarnessError(
-            "the model returns probabilities; attacks need logits: leave its softmax out"
+            f"the model returns probabilities, not logits: {found}; leave the softmax or sigmoid "
+            "at its end out, or say outputs='logits' if they are, or outputs='probabilities' for "
+            "attacks without gradients"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= logits.shape[1]:

@@ -40,11 +40,11 @@ class Answers:
     """What a model says of n images.
 
     Attributes:
-        labels: Predicted labels, (n,) int16.
+        labels: Predicted labels, (n,) int32.
         confidence: Softmax probability of the predicted class, (n,) float32 in [0, 1].
     """
 
-    labels: npt.NDArray[np.int16]
+    labels: npt.NDArray[np.int32]
     confidence: npt.NDArray[np.float32]
 
 
@@ -78,7 +78,7 @@ def logits_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> FloatArra
     """Logits (n, k) of images (n, *shape), computed in batches.
 
     Raises:
-        MeasurementError: A logit is NaN or infinite.
+        MeasurementError: A logit is NaN or infinite, or there are fewer than two a row.
     """
     parts = [_finite_logits(model, model.asarray(x[part])) for part in batches(len(x), batch_size)]
     return np.concatenate(parts)
@@ -124,18 +124,21 @@ def sweep(
     """
     lacking = sorted(attack.requires - model.capabilities)
     if lacking:
-        raise MeasurementError(f"{attack.name} needs {', '.join(lacking)}, which the model lacks")
+        why = "" if getattr(model, "outputs", "") != "probabilities" else ": it gives probabilities"
+        needs = ", ".join(lacking)
+        raise MeasurementError(f"{attack.name} needs {needs}, which the model lacks{why}")
     logits: list[list[FloatArray]] = [[] for _ in epsilons]
     kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
     moved = not any(epsilons)
     for part in batches(len(x), batch_size or batch_size_for(x)):
-        images, labels = model.asarray(x[part]), model.asarray(y[part])
+        images = model.asarray(x[part])
         inside = [position for position in keep if part.start <= position < part.stop]
-        # A copy, so that an attack that works in place does not move what it is checked against.
-        given = model.asarray(x[part].copy())
+        # Copies, so that an attack that works in place does not move what it is checked against,
+        # nor the labels that are counted by.
+        given, labels = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         places = np.arange(part.start, part.stop)
         asked = Remembering(model, images, given)
-        perturbed = attack.perturb(asked, given, labels, epsilons, index=places)
+        perturbed = attack.perturb(asked, given, labels, list(epsilons), index=places)
         for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
             if epsilon is None or adversarial is None:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
@@ -145,7 +148,8 @@ def sweep(
             logits[index].append(_finite_logits(model, adversarial, known))
             if inside:
                 values = model.numpy(adversarial)
-                kept[index] |= {position: values[position - part.start] for position in inside}
+                # Copies, should the attack go on in the same memory.
+                kept[index] |= {at: values[at - part.start].copy() for at in inside}
     results = [
         Attacked(
             epsilon,
@@ -173,7 +177,7 @@ class Remembering:
 
     def __init__(self, model: Model, images: Array, given: Array) -> None:
         self._model, self._images, self._given = model, images, given
-        self.clean: Array | None = None
+        self.clean: FloatArray | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -195,7 +199,7 @@ class Remembering:
         if x is self._given and self.clean is None:
             pairs = pieces(self._model, x, self._images)
             if all(bool(xp.all(given == image)) for xp, given, image in pairs):
-                self.clean = logits
+                self.clean = np.array(self._model.numpy(logits))  # an attack may write to its own
 
 
 def check_perturbation(
@@ -263,10 +267,15 @@ def _spans(
     return float(distances.max()), float(lows.min()), float(highs.max())
 
 
-def _finite_logits(model: Model, x: Array, known: Array | None = None) -> FloatArray:
-    values = model.numpy(model.logits(x) if known is None else known)
-    if values.ndim != 2 or len(values) != len(x):
-        raise MeasurementError(f"logits have shape {values.shape} for {len(x)} images")
+def _finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> FloatArray:
+    values = model.numpy(model.logits(x)) if known is None else known
+    if values.ndim != 2 or len(values) != len(x) or values.shape[1] < 2:
+        what = ""
+        if values.shape in ((len(x),), (len(x), 1)):
+            what = " (one an image: for a single logit z return two, 0 and z)"
+        elif values.ndim != 2:
+            what = " (not (n, k), a row an image and a logit a class)"
+        raise MeasurementError(f"logits have shape {values.shape}{what} for {len(x)} images")
     if not np.isfinite(values).all():
         raise MeasurementError("a logit is NaN or infinite")
     return values
@@ -276,4 +285,4 @@ def _read(logits: FloatArray) -> Answers:
     # The largest of these is exp(0).
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     confidence = 1 / odds.sum(axis=1)
-    return Answers(logits.argmax(axis=1).astype(np.int16), confidence.astype(np.float32))
+    return Answers(logits.argmax(axis=1).astype(np.int32), confidence.astype(np.float32))

@@ -98,8 +98,8 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Fallen
 def _by_search(
     model: Model, attack: Iterated, x: Array, y: IntArray, limit: float, index: IntArray
 ) -> Fallen:
-    labels, clean = model.asarray(y), model.numpy(x)
-    images = np.array(clean)
+    clean = np.array(model.numpy(x))
+    images = clean.copy()
     low, high = np.zeros(len(y)), np.full(len(y), np.inf)
     high[beaten(model.numpy(model.logits(x)), y)] = 0.0
 
@@ -108,7 +108,9 @@ def _by_search(
 
         Where it is nearer than what was found before, it is kept.
         """
-        standing = attack.within(model, x, labels, _radii(model, size, x), index=index)
+        # Copies, so that an attack that works in place moves neither images nor labels.
+        given, labels = model.asarray(clean.copy()), model.asarray(y.copy())
+        standing = attack.within(model, given, labels, _radii(model, size, x), index=index)
         distance = np.abs(standing.images - clean).reshape(len(y), -1).max(axis=1)
         found = np.where(standing.stands, np.inf, np.minimum(distance, size))
         images[found < high] = standing.images[found < high]

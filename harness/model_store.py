@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,10 +11,17 @@ from filelock import FileLock
 
 import harness
 from harness.cache import cache_dir
-from harness.checkpoint import Notes, read_tensors, write_tensors
+from harness.checkpoint import Notes, fits, read_tensors, write_tensors
+from harness.errors import HarnessError
+from harness.files import check_folder
 from harness.protocol import Architecture, Backend
 from harness.spec import TrainingSpec, fingerprint
-from harness.training import Trained
+from harness.text import one_line
+from harness.training import Trained, TrainingError
+
+
+class StoreError(HarnessError):
+    """A store of trained models that cannot be written to."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +66,56 @@ def load_or_train(
 
     Returns:
         The model, and whether it came from the store. A damaged file counts as none.
+
+    Raises:
+        StoreError: There is none, and the store cannot be written to.
     """
-    key.path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(key.path.with_suffix(".lock")):
-        stored = None if retrain else read_model(key.path, key.architecture)
+    path = key.path
+    # Without the lock, so that a store can be used that is only to be read.
+    if not retrain and (stored := read_model(path, key.architecture)) is not None:
+        return stored, True
+    with _locked(path):
+        stored = None if retrain else read_model(path, key.architecture)
         if stored is not None:
             return stored, True
-        checkpoint = key.path.with_suffix(".checkpoint")
+        checkpoint = path.with_suffix(".checkpoint")
         if retrain:
             checkpoint.unlink(missing_ok=True)
-        trained = train(checkpoint)
-        write_model(key.path, trained)
+        try:
+            trained = train(checkpoint)
+        except TrainingError:
+            # What it diverged from is no start for the next one.
+            checkpoint.unlink(missing_ok=True)
+            raise
+        write_model(path, trained)
         checkpoint.unlink(missing_ok=True)
         return trained, False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Take turns at a model, once it is sure that it could be stored.
+
+    Raises:
+        StoreError: It could not.
+    """
+    folder = path.parent
+    try:
+        check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise HarnessError(f"{path} is a folder; remove it")
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except (HarnessError, OSError) as error:
+        raise StoreError(
+            f"trained models cannot be stored ({one_line(error)}); set HARNESS_CACHE_DIR to a "
+            "folder that can be written"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_model(path: Path, trained: Trained) -> None:
@@ -85,7 +130,6 @@ def read_model(path: Path, architecture: Architecture) -> Trained | None:
     if found is None:
         return None
     weights, notes = found
-    shapes = {name: value.shape for name, value in weights.items()}
-    if shapes != architecture.weight_shapes():
+    if not fits(weights, architecture.weight_shapes()):
         return None
     return Trained(weights, notes.best_epoch, notes.history)

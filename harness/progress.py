@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.text import printable
+
 _quiet = ContextVar("_quiet", default=False)
 
 
@@ -33,13 +35,13 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
     """A bar of steps, some of them done; the function yielded advances it and sets its note."""
     console = Console(stderr=True)
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=_quiet.get() or not console.is_terminal,
     ) as progress:
-        task = progress.add_task(description, total=total, completed=done, note="")
-        yield lambda note: progress.update(task, advance=1, note=note)
+        task = progress.add_task(printable(description), total=total, completed=done, note="")
+        yield lambda note: progress.update(task, advance=1, note=printable(note))

@@ -154,7 +154,27 @@ class Trainer(Protocol):
         """All that changes in training: weights, statistics, optimizer, random generators."""
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Go on exactly where another trainer of the same recipe was."""
+        """Go on exactly where another trainer of the same recipe was.
+
+        Raises:
+            ValueError: The state is of another network or optimizer; nothing has been changed.
+        """
+
+
+def check_state(
+    state: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Refuse a trainer's state whose arrays have other names, shapes or dtypes than wanted.
+
+    Raises:
+        ValueError: They have; the message names one.
+    """
+    for name in sorted({*state, *wanted}):
+        have, want = (
+            (a[name].shape, a[name].dtype) if name in a else None for a in (state, wanted)
+        )
+        if have != want:
+            raise ValueError(f"the state's {name} is {have}, not {want}")
 
 
 @dataclass(frozen=True)

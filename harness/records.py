@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from harness.arrays import Arrays, ArraysError, read_arrays, write_arrays
 from harness.errors import RunError
+from harness.files import finite, read_document, replacing
 from harness.gate_settings import GateSettings
+from harness.keys import check_arrays
+from harness.names import checked_name, checked_path
 from harness.protocol import NormName
 from harness.spec import first_problem
 from harness.statistics import wilson
@@ -24,7 +23,10 @@ from harness.text import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 3
+SCHEMA = 4
+READABLE = (3, SCHEMA)
+"""Schemas of stored runs that can be read; 3 has no hash of its arrays."""
+HASH, AGAIN = "arrays_sha256", "run `harness run` again"
 COLLAPSE = 0.2
 """An accuracy under FGSM so far above that under PGD is no robustness (Wong et al. 2020)."""
 Status: TypeAlias = Literal["measured", "passed", "failed", "skipped", "error"]
@@ -195,7 +197,7 @@ class Run(BaseModel):
 
     ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/TARGET/``:
 
-    - ``CHECK@EPSILON/predictions``: predicted labels (n,) int16, the per-example outcomes
+    - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
     - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
       which a model is known again;
@@ -203,7 +205,7 @@ class Run(BaseModel):
       (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
       fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and
       ``.../extremes/fallen``: these as they are and as they fell, (e, *shape) float32;
-      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int16;
+      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int32;
     - ``examples/index``: which test images are kept as examples, (m,) int64;
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
@@ -212,7 +214,7 @@ class Run(BaseModel):
     - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
     - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
       ``examples/moved``: the examples under FGSM at the epsilon of the spec's saliency,
-      ``examples/moved/labels``: what they are taken for, (m,) int16, and
+      ``examples/moved/labels``: what they are taken for, (m,) int32, and
       ``examples/moved/maps/METHOD``: the maps of the true class then;
     - ``examples/cascade/METHOD``: maps of the first few examples by the models of
       ``saliency/METHOD/cascade``, (layers, few, *shape) float32;
@@ -229,7 +231,7 @@ class Run(BaseModel):
     - ``saliency/METHOD/cascade``: mean rank correlation and SSIM of the absolute maps with those of
       the model with its last layer random, its last two, and so on, (layers, 2) float64;
 
-    and, for the whole run, ``labels``: true labels of the test images (n,) int16.
+    and, for the whole run, ``labels``: true labels of the test images (n,) int32.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -287,14 +289,19 @@ class Run(BaseModel):
         self.classes = self.classes or other.classes
 
     @property
-    def verdict(self) -> Literal["passed", "failed"]:
-        """Passed if the run finished, holds a passed check, and none that failed or broke.
+    def verdict(self) -> Literal["passed", "measured", "failed"]:
+        """What the run says as a whole.
 
-        A run without a judged record has failed: it says nothing.
+        ``failed`` if it did not finish, is empty, says nothing, or any check failed or broke;
+        ``measured`` if it holds accuracies and none of them was judged; else ``passed``.
         """
         statuses = {record.status for record in self.records}
-        bad = statuses & {"failed", "error"}
-        return "passed" if self.finished and "passed" in statuses and not bad else "failed"
+        if not self.finished or statuses & {"failed", "error"} or statuses <= {"skipped"}:
+            return "failed"
+        accuracies = {record.status for record in self.records if record.total is not None}
+        if "measured" in accuracies and "passed" not in accuracies:
+            return "measured"
+        return "passed" if "passed" in statuses else "measured"
 
     def frame(self) -> pd.DataFrame:
         """The records as a table, a row each, with the columns ``COLUMNS``."""
@@ -305,71 +312,83 @@ class Run(BaseModel):
         return table
 
     def save(self, folder: Path) -> None:
-        """Write ``run.json`` and ``arrays.npz`` into a folder, each complete or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "arrays.npz") as stream:
-            np.savez_compressed(stream, **cast(dict[str, Any], self.arrays))
+        """Write ``run.json`` and ``arrays.npz`` into a folder, each complete or not at all.
+
+        The arrays come first, and their hash is in ``run.json``: of a run that was cut off between
+        the two, or of two that were saved at once, it is found that they do not belong together.
+        """
+        digest = write_arrays(folder / "arrays.npz", self.arrays)
+        document = finite(self.model_dump(mode="json", by_alias=True)) | {HASH: digest}
         with replacing(folder / "run.json") as stream:
-            text = self.model_dump_json(by_alias=True, indent=1)
-            stream.write(text.encode() + b"\n")
+            # In ASCII, which can hold whatever a path or a reason held.
+            stream.write(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+
+    def begin(self, folder: Path) -> None:
+        """Put this run in the place of an earlier one, whose report goes.
+
+        However it ends, even by ``kill -9``, nothing of the earlier one is taken for this one.
+        """
+        if (folder / "run.json").exists():
+            (folder / "report.html").unlink(missing_ok=True)
+        self.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Run:
-        """Read a run that was saved into a folder.
+        """Read a run that was saved into a folder, by this version or since schema 3.
 
         Raises:
-            RunError: A file is missing, damaged, or of another schema.
+            RunError: A file is missing, damaged, too large, or of another schema; the two are not
+                of one run; or a name in them could lead out of a folder.
         """
-        document = read_document(folder / "run.json", SCHEMA, "run `harness run` first")
+        path = folder / "run.json"
+        document = read_document(path, READABLE, "run `harness run` first")
+        digest = document.pop(HASH, None)
+        if document["schema"] == SCHEMA and not isinstance(digest, str):
+            raise RunError(f"{path}: {HASH}: missing, or no text; {AGAIN}")
+        document["schema"] = SCHEMA
         try:
             run = cls.model_validate(document)
+            run._check_names()
         except ValidationError as error:
-            raise RunError(f"{folder / 'run.json'}: {first_problem(error)}") from error
-        path, remedy = folder / "arrays.npz", "run `harness run` again"
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                run.arrays.update({key: stored[key] for key in stored.files})
-        except FileNotFoundError as error:
-            raise RunError(f"{path}: missing; {remedy}") from error
-        except Exception as error:  # zipfile, zlib and NumPy each raise several of their own
-            raise RunError(f"{path}: damaged ({one_line(error)}); {remedy}") from error
+            raise RunError(f"{path}: {first_problem(error)}") from error
+        except ValueError as error:
+            raise RunError(f"{path}: {one_line(error)}") from error
+        run.arrays.update(_arrays_of(folder, digest))
         return run
 
+    def _check_names(self) -> None:
+        """Refuse names that are no parts of paths; those of a foreign file can be anything.
 
-def read_document(path: Path, schema: int, remedy: str) -> dict[str, Any]:
-    """A JSON object from a file that carries a schema number.
+        Raises:
+            ValueError: One is none.
+        """
+        if "name" in self.spec:
+            checked_name(str(self.spec["name"]))
+        parts: list[Record | ModelInfo | Timing] = [*self.records, *self.models, *self.timings]
+        for part in parts:
+            checked_name(part.target)
+            checked_name(part.backend)
+            if not isinstance(part, ModelInfo):
+                checked_path(part.check)
+
+
+def _arrays_of(folder: Path, digest: str | None) -> Arrays:
+    """The arrays beside a ``run.json`` that knows their hash, or that is of an older schema.
 
     Raises:
-        RunError: The file is missing, not a JSON object, or of another schema.
+        RunError: They are missing, damaged, or not those.
     """
+    path = folder / "arrays.npz"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        arrays, found = read_arrays(path)
+        check_arrays(arrays)
     except FileNotFoundError as error:
-        raise RunError(f"{path}: missing; {remedy}") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: not readable as JSON ({one_line(error)}); {remedy}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
-        raise RunError(f"{path}: has no schema number; {remedy}")
-    if document["schema"] != schema:
-        newer = document["schema"] > schema
-        hint = "upgrade robustness-harness" if newer else remedy
-        raise RunError(f"{path}: schema {document['schema']}, but {schema} is expected; {hint}")
-    return document
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file under a temporary name and rename it, so that it is never seen half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        # mkstemp makes private files; results are as readable as any other file of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        raise RunError(f"{path}: missing; {AGAIN}") from error
+    except (OSError, ArraysError, ValueError) as error:
+        raise RunError(f"{path}: damaged ({one_line(error)}); {AGAIN}") from error
+    if digest is not None and found != digest:
+        raise RunError(
+            f"{path}: damaged (it does not belong to the run.json beside it: written by another "
+            f"run, or changed since); {AGAIN}"
+        )
+    return arrays

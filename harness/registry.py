@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import BackendError
 from harness.protocol import Backend, Model
 from harness.text import one_line
+from robustness_harness import shadowed
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ def backend(name: str) -> Backend:
     """The backend of that name; its framework is imported on the first call.
 
     Raises:
-        BackendError: It is unknown, not installed, or its framework does not import.
+        BackendError: It is unknown, not installed, hidden by a folder ``backends``, or its
+            framework does not import.
     """
-    reason = missing(name)
+    reason = missing(name) or shadowed("backends")
     if reason:
         raise BackendError(reason)
     entry = BACKENDS[name]

@@ -20,12 +20,13 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
+from harness.files import check_folder
 from harness.measure import correct_count, sweep
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
 from harness.records import Epoch
 from harness.search_result import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
-from harness.search_study import SearchError, SharedStudy
+from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
 from harness.spec import GridSpec, Spec, TargetSpec, fingerprint
 from harness.training import TrainingError, initial_weights, train
 
@@ -304,6 +305,7 @@ def search(
         HarnessError: The request is wrong, the storage cannot be used, or every point failed.
         OSError: The folder cannot be written to.
     """
+    check_folder(out, "--out")
     prepared = Search.prepare(spec, backend)
     out.mkdir(parents=True, exist_ok=True)
     file = URL.create("sqlite", database=str((out / "search.db").resolve()))
@@ -320,7 +322,8 @@ def search(
             shown = max(shown, finished)
 
         study.work(prepared.evaluate, catch=DIVERGED, stay=True, report=report)
-    result = prepared.result(study)
+    with explained(url, *DAMAGED):
+        result = prepared.result(study)
     path = result.save(out)
     winner = result.winner
     if winner is None:

@@ -9,7 +9,9 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import RunError
-from harness.records import Run, read_document, replacing
+from harness.files import read_document, replacing
+from harness.names import Name
+from harness.records import Run
 from harness.spec import (
     L2,
     BatchSize,
@@ -118,11 +120,11 @@ class SearchResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_: int = Field(SCHEMA, alias="schema")
-    spec: str
+    spec: Name
     spec_sha256: str
     data_sha256: str
-    backend: str
-    target: str
+    backend: Name
+    target: Name
     seed: int
     versions: dict[str, str]
     grid: GridSpec

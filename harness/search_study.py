@@ -14,12 +14,13 @@ things must be added so that no point is evaluated twice.
 from __future__ import annotations
 
 import socket
+import sqlite3
 import tempfile
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -47,6 +48,12 @@ LOCK_WAIT = 60
 
 Choices: TypeAlias = Mapping[str, Sequence[str | int | float]]
 Evaluate: TypeAlias = Callable[[optuna.Trial, bool], float]
+
+
+OPTUNAS = {"studies", "trials", "version_info"}
+"""Tables by which a database of Optuna is identified."""
+DAMAGED = (LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+"""What Optuna raises of a database whose tables hold something else than it wrote."""
 
 
 class SearchError(HarnessError):
@@ -92,7 +99,7 @@ class SharedStudy:
             self.grid_size *= len(values)
         self.size = self.grid_size + extra
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        with _explained(url):
+        with explained(url, *DAMAGED):
             self.storage = _open(url)
             self.study = optuna.create_study(
                 storage=self.storage,
@@ -129,10 +136,11 @@ class SharedStudy:
         Raises:
             SearchError: The database cannot be used any more.
         """
-        with _explained(self.url), _sign_of_life() as worker:
+        with explained(self.url), _sign_of_life() as worker:
             objective = partial(self._objective, evaluate, worker)
             while True:
-                self._reopen()
+                with explained(self.url, *DAMAGED):
+                    self._reopen()
                 holders = self.holders()
                 report(sum(map(settled, holders.values())))
                 states = {trial.state for trial in holders.values()}
@@ -146,7 +154,7 @@ class SharedStudy:
     def holders(self) -> dict[int, FrozenTrial]:
         """The trial that counts of each point: the first one that is not dead."""
         found: dict[int, FrozenTrial] = {}
-        with _explained(self.url):
+        with explained(self.url, *DAMAGED):
             for trial in self._trials():
                 point = self._point(trial)
                 if point is not None and not _dead(trial):
@@ -275,6 +283,8 @@ def _open(url: str) -> RDBStorage:
         raise SearchError(
             f"storage {shown(url)}: is not on disk; name a file, as in sqlite:///FILE"
         )
+    if is_sqlite and not str(address.database).startswith("file:"):
+        _check_sqlite(Path(str(address.database)), url)
     arguments = {"timeout": LOCK_WAIT, "isolation_level": None} if is_sqlite else {}
     for last in (False, False, False, True):
         try:
@@ -299,16 +309,56 @@ def _open(url: str) -> RDBStorage:
     return storage
 
 
+def _check_sqlite(path: Path, url: str) -> None:
+    """Leave a file alone that is damaged, or somebody else's.
+
+    Raises:
+        SearchError: It is.
+    """
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return
+    try:
+        # Opened for writing, since a killed worker may have left a transaction to be undone.
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_WAIT)
+        ) as link:
+            (health,) = link.execute("PRAGMA quick_check(1)").fetchone()
+            tables = _tables(link)
+            for _ in range(10):  # while another process makes them
+                if not tables or tables >= OPTUNAS:
+                    break
+                time.sleep(POLL)
+                tables = _tables(link)
+    except (sqlite3.Error, ValueError) as error:  # the latter of a name that is no Unicode
+        raise _unusable(url, error) from error
+    if health != "ok":
+        raise SearchError(
+            f"storage {shown(url)}: is damaged ({one_line(health)}); restore it, or remove it to "
+            "begin anew"
+        )
+    if tables and not tables >= OPTUNAS:
+        raise SearchError(
+            f"storage {shown(url)}: is another program's database, with a table {min(tables)}; "
+            "name another file"
+        )
+
+
+def _tables(link: sqlite3.Connection) -> set[str]:
+    asked = "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, 6) != 'sqlite'"
+    return {name for (name,) in link.execute(asked)}
+
+
 def _names_a_conflict(error: SQLAlchemyError) -> bool:
     return any(words in str(error).lower() for words in ("already exists", "unique", "duplicate"))
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn what databases raise into one line."""
+def explained(url: str, *more: type[Exception]) -> Iterator[None]:
+    """Turn what databases raise into one line, and what else is named."""
+    kinds: tuple[type[Exception], ...] = (SQLAlchemyError, StorageInternalError, *more)
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except kinds as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         raise _unusable(url, getattr(cause, "orig", None) or cause or error) from error
 

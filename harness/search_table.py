@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from harness.search_result import SearchResult, SearchTrial
+from harness.terminal import plain
 
 STYLES = {"complete": "", "pruned": "dim", "failed": "red"}
 
@@ -29,16 +29,15 @@ def print_search(result: SearchResult, console: Console | None = None) -> None:
     for trial in result.trials:
         accuracies = [trial.clean, *([trial.fgsm, trial.score] if mixed else [])]
         state = ": ".join(filter(None, (trial.state, trial.reason)))
-        # Text, since a reason may hold brackets, which rich would take for markup.
         table.add_row(
             *trial.parameters.texts, *map(_percent, accuracies),
-            str(len(trial.history)), f"{trial.seconds:.1f}", Text(state),
+            str(len(trial.history)), f"{trial.seconds:.1f}", plain(state),
             style=STYLES[trial.state],
         )  # fmt: skip
     console.print(table)
     if result.winner is not None:
         line = f"winner: {_described(result.winner)}; the spec's own: {_described(result.default)}"
-        console.print(Text(line, "green"), soft_wrap=True)
+        console.print(plain(line, "green"), soft_wrap=True)
 
 
 def _described(trial: SearchTrial) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from harness import registry
 from harness.attacks import make_attack
 from harness.errors import SpecError
+from harness.files import DEEPEST, read_bounded
 from harness.gate_settings import GateSettings
+from harness.names import Name
 from harness.protocol import Attack
 from harness.recipes import RECIPES
 from harness.saliency.methods import METHODS
 from harness.text import one_line
+from robustness_harness import shadowed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,6 +45,16 @@ LearningRate: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 L2: TypeAlias = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AccuracyRange: TypeAlias = tuple[Fraction, Fraction]
 """Lowest and highest accuracy that passes, both included."""
+
+
+LARGEST = 1 << 20
+"""Bytes of a spec; that of MNIST has 3,500."""
+TOKENS = re.compile(
+    r""""{3}(?:\\.|[^\\])*?"{3}|\'{3}.*?\'{3}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'"""
+    r"""|#[^\n]*|[]["'{},=.\n]|[^]["'{},=.\n#]+""",
+    re.DOTALL,
+)
+"""Of TOML: strings and comments as a whole, signs, and what is between them."""
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -328,15 +342,15 @@ class Spec(Part):
     Grid and gate change no measurement, so they are in no dump of the spec and not in its hash.
     """
 
-    name: str
+    name: Name
     description: str = ""
     seed: Seed = 0
     backends: Annotated[tuple[str, ...], Field(min_length=1)]
     data: DataSpec
-    attacks: dict[str, AttackSpec]
+    attacks: dict[Name, AttackSpec]
     saliency: SaliencySpec = SaliencySpec()
     minimal: MinimalSpec = MinimalSpec()
-    targets: Annotated[dict[str, TargetSpec], Field(min_length=1)]
+    targets: Annotated[dict[Name, TargetSpec], Field(min_length=1)]
     grid: GridSpec | None = Field(default=None, exclude=True)
     gate: GateSettings = Field(default=GateSettings(), exclude=True)
 
@@ -403,7 +417,13 @@ def fingerprint(value: Mapping[str, Any]) -> str:
 
 
 def suites_folder() -> Path:
-    """The folder of the suites, in a checkout or an installed wheel."""
+    """The folder of the suites, in a checkout or an installed wheel.
+
+    Raises:
+        SpecError: There is none, or another package of its name hides it.
+    """
+    if reason := shadowed("suites"):
+        raise SpecError(reason)
     found = importlib.util.find_spec("suites")
     if found is None or not found.submodule_search_locations:
         raise SpecError("the package 'suites' is not installed: pip install robustness-harness")
@@ -430,8 +450,8 @@ def load_spec(name_or_path: str) -> Spec:
                 "or the path of a .toml file"
             )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(path, LARGEST).decode("utf-8")
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read ({one_line(error)})") from error
     return parse_spec(text, source=str(path))
 
@@ -440,8 +460,13 @@ def parse_spec(text: str, source: str) -> Spec:
     """Validate the text of a spec; ``source`` names it in errors.
 
     Raises:
-        SpecError: The text is not TOML or not a spec.
+        SpecError: The text is not TOML or not a spec, or nested too deeply.
     """
+    if _too_deep(text):
+        raise SpecError(
+            f"{source}: a key of more than {DEEPEST} parts, or lists nested more than {DEEPEST} "
+            "levels deep; no spec needs them"
+        )
     try:
         # Strict: true and "2" are no numbers. As JSON: lists become tuples, and keys numbers.
         document = json.dumps(tomllib.loads(text), default=str)
@@ -450,6 +475,26 @@ def parse_spec(text: str, source: str) -> Spec:
         raise SpecError(f"{source}: {first_problem(error)}") from error
     except ValueError as error:  # besides TOMLDecodeError that of an integer of 5,000 digits
         raise SpecError(f"{source}: not valid TOML: {one_line(error)}") from error
+
+
+def _too_deep(text: str) -> bool:
+    """Whether a TOML text would take the parser long or break it: it is seen before it is parsed.
+
+    A key of n parts takes tomllib n² steps, and a list within a list a call within a call.
+    """
+    depth = parts = 0
+    for sign in TOKENS.finditer(text):
+        piece = sign[0]
+        if piece in "\"'":
+            return False  # a string without an end, which the parser tells of
+        depth += (piece in "[{") - (piece in "]}")
+        if piece == ".":
+            parts += 1
+        elif piece in "[]{},=\n":
+            parts = 0
+        if max(depth, parts) > DEEPEST:
+            return True
+    return False
 
 
 def seeded(spec: Spec, seed: int | None) -> Spec:

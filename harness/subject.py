@@ -190,7 +190,7 @@ class Subject:
         """The class that each image is to be taken for, if the attack aims at one."""
         if not isinstance(attack, Iterated) or not attack.aims_at_one:
             return None
-        return attack.goals(logits_of(self.model, x), y)
+        return attack.goals(logits_of(self.model, x), y.copy())
 
     @cached_property
     def _clean(self) -> Answers:

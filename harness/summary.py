@@ -8,6 +8,7 @@ from rich.table import Table
 
 from harness.protocol import NormName
 from harness.records import Record, Run
+from harness.terminal import plain
 
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 
@@ -29,7 +30,7 @@ def _table(run: Run, norm: NormName | None) -> Table:
     records = [r for r in run.records if r.epsilon is not None and r.norm == norm]
     epsilons = sorted({r.epsilon for r in records if r.epsilon is not None})
     title = f"accuracy in % ({run.spec.get('name', '')}, {NORMS[norm]})"
-    table = Table("backend", "target", "attack", title=title)
+    table = Table("backend", "target", "attack", title=plain(title))
     for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")
     rows = dict.fromkeys((r.backend, r.target, r.check) for r in records)
@@ -38,7 +39,7 @@ def _table(run: Run, norm: NormName | None) -> Table:
     for backend, target, attack in rows:
         clean = run.find((target, backend, "clean", None))
         cells = [run.find((target, backend, attack, epsilon)) for epsilon in epsilons]
-        table.add_row(backend, target, attack, *map(_cell, (clean, *cells)))
+        table.add_row(*map(plain, (backend, target, attack)), *map(_cell, (clean, *cells)))
     return table
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.adversary import Adversary, probe
 from harness.augmentation import Affine
-from harness.checkpoint import Checkpoint
+from harness.checkpoint import Checkpoint, fits
 from harness.data.dataset import Part, one_hot
 from harness.errors import HarnessError, MeasurementError
 from harness.measure import logits_of
@@ -177,12 +177,27 @@ class _Loop:
         ).write(path)  # fmt: skip
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint, if there is one that can be read."""
+        """Go on from a checkpoint, if there is one of such a training; any other is removed."""
         found = Checkpoint.read(path)
-        if found is not None:
-            self.history, self.best_epoch = list(found.history), found.best_epoch
-            self.best_weights, self.averaged = found.best_weights, found.averaged
+        if found is None or not self._restored(found):
+            path.unlink(missing_ok=True)
+            return
+        self.history, self.best_epoch = list(found.history), found.best_epoch
+        self.best_weights, self.averaged = found.best_weights, found.averaged
+
+    def _restored(self, found: Checkpoint) -> bool:
+        """Whether a checkpoint is of such a training; the trainer then goes on from it."""
+        shapes = {name: value.shape for name, value in self.trainer.model.weights().items()}
+        wanted = shapes if self.recipe.averaging else {}
+        if len(found.history) > self.recipe.epochs or not fits(found.best_weights, shapes):
+            return False
+        if not fits(found.averaged, wanted):
+            return False
+        try:
             self.trainer.restore(found.trainer)
+        except ValueError:
+            return False
+        return True
 
     def _pass(self, number: int, first: int) -> tuple[float, float]:
         """Mean loss and accuracy over all training images, taken as they come by."""

@@ -18,7 +18,7 @@ class Whisker:
 
 @dataclass(frozen=True)
 class Moved:
-    """A check that is not unchanged, with its interval as a picture where there is one."""
+    """A check, with its interval as a picture where there is one."""
 
     row: Row
     whisker: Whisker | None
@@ -31,23 +31,23 @@ class Against:
     Attributes:
         comparison: The comparison.
         moved: What changed, what fails first.
-        unchanged: How many checks did not.
+        unchanged: The checks that did not, those whose images were compared first.
         reach: The end of the whiskers' scale, as a change of accuracy.
     """
 
     comparison: Comparison
     moved: list[Moved]
-    unchanged: int
+    unchanged: list[Moved]
     reach: float
 
 
 def section_of(comparison: Comparison) -> Against:
     """What the page shows of a comparison."""
-    rows = comparison.worst_first
-    intervals = [row.interval for row in rows if row.interval is not None]
+    rows, rest = comparison.worst_first, comparison.unchanged
+    intervals = [row.interval for row in (*rows, *rest) if row.interval is not None]
     reach = max((abs(end) for ends in intervals for end in ends), default=0.0) or 1.0
-    moved = [Moved(row, _whisker(row, reach)) for row in rows]
-    return Against(comparison, moved, len(comparison.rows) - len(rows), reach)
+    moved, unchanged = ([Moved(row, _whisker(row, reach)) for row in of] for of in (rows, rest))
+    return Against(comparison, moved, unchanged, reach)
 
 
 def _whisker(row: Row, reach: float) -> Whisker | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from harness.files import finite
 from harness.records import COLUMNS, Run
 
 
@@ -33,20 +32,11 @@ class Download:
 def downloads_of(run: Run, frame: pd.DataFrame) -> list[Download]:
     """Every record as CSV, and the whole run but its arrays as JSON."""
     table = frame[list(COLUMNS)].to_csv(index=False)
-    document = json.dumps(_finite(run.model_dump(mode="json", by_alias=True)), allow_nan=False)
+    document = json.dumps(finite(run.model_dump(mode="json", by_alias=True)), allow_nan=False)
     return [
         _download("measurements.csv", "every measurement, a row each", "text/csv", table),
         _download("run.json", "the run: spec, models, records", "application/json", document),
     ]
-
-
-def _finite(value: Any) -> Any:
-    """The value with None for each number that JSON does not have, as in a stored run."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _download(name: str, words: str, kind: str, text: str) -> Download:

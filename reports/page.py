@@ -15,8 +15,9 @@ import jinja2
 from markupsafe import Markup
 
 from harness.errors import HarnessError
+from harness.files import replacing
 from harness.gate import Comparison
-from harness.records import ModelInfo, Run, replacing
+from harness.records import ModelInfo, Run
 from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
 from reports import (
@@ -79,7 +80,7 @@ class Chapter:
         name: What the run is called where there are several.
         prefix: What the ids of its sections begin with.
         verdict: ``failed`` if a check of the run or its comparison with a baseline failed, else
-            ``passed``.
+            ``measured`` if nothing judged its accuracies, else ``passed``.
         title: Name of the spec.
         sections: Those that are there.
         body: Their HTML.
@@ -225,7 +226,6 @@ def _distinct(body: str, prefix: str) -> str:
 def _content(source: Source) -> dict[str, Any]:
     """Everything that the templates print of a run."""
     run = source.run
-    kept = source.comparison is None or source.comparison.passed
     frame, order = tables.measurements(run), stored.pairs(run)
     series, sweeps = figures.series_of(order), tables.sweeps(frame)
     attack = next(iter(sweeps), None)
@@ -238,7 +238,7 @@ def _content(source: Source) -> dict[str, Any]:
     galleries = [gallery.gallery_of(run, pair, attack or "", epsilons) for pair in order]
     return {
         "run": run,
-        "verdict": "passed" if run.verdict == "passed" and kept else "failed",
+        "verdict": _verdict(source),
         "title": str(stored.spec_value(run, "name") or "unnamed spec"),
         "description": str(stored.spec_value(run, "description") or ""),
         "seeds": _seeds(run),
@@ -278,6 +278,14 @@ def _content(source: Source) -> dict[str, Any]:
         "origins": tables.origins(run),
         "downloads": downloads.downloads_of(run, frame),
     }
+
+
+def _verdict(source: Source) -> str:
+    """The verdict on a run; a baseline judges what is else only measured."""
+    said = source.run.verdict
+    if source.comparison is None or said == "failed":
+        return said
+    return "passed" if source.comparison.passed else "failed"
 
 
 def _sections(content: dict[str, Any]) -> list[Section]:

@@ -90,6 +90,11 @@ def verdict_reasons(run: Run, frame: pd.DataFrame) -> list[str]:
         passed = sum(record.status == "passed" for record in run.records)
         left_out = f" {counts['skipped']} skipped." if "skipped" in counts else ""
         return [f"All judged checks passed: {passed}.{left_out}"]
+    if run.verdict == "measured":
+        measured = sum(record.total is not None for record in run.records)
+        passed = counts.get("passed", 0)
+        rest = f" {passed} other check{'s' if passed > 1 else ''} passed." if passed else ""
+        return [f"Measured, but not judged: {measured} accuracies.{rest}"]
     reasons = []
     if not run.finished:
         reasons.append("The run did not finish, so checks may be missing.")

@@ -1,1 +1,1 @@
-"""The benchmark: three-line tests over the fixtures of ``harness.plugin``, and their specs."""
+"""The benchmark: three-line tests over fixtures of the pytest plugin, and their specs."""

@@ -295,6 +295,16 @@ def test_a_damaged_file_is_diagnosed_in_one_line_that_names_it(tmp_path, content
     assert "\n" not in message
 
 
+def test_a_file_of_8_gb_is_refused_by_its_size(tmp_path):
+    """Mostly a hole, which takes no room on the disk, and would take all memory if it was read."""
+    path = tmp_path / "images.gz"
+    with path.open("wb") as stream:
+        stream.write(PUBLISHED)
+        stream.truncate(8 << 30)
+    with pytest.raises(DataError, match=f"too long: more than {len(PUBLISHED)} bytes"):
+        read_idx(path, idx_file("images.gz", PUBLISHED, (2, 2, 3)))
+
+
 def test_an_unreadable_file_is_an_error_of_one_line(tmp_path):
     with pytest.raises(DataError, match=r"^[^\n]*images.gz: cannot be read \([^\n]*\)$"):
         read_idx(tmp_path / "images.gz", idx_file("images.gz", PUBLISHED, (2, 2, 3)))

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -189,6 +190,95 @@ def test_a_silent_mirror_is_given_up(monkeypatch):
                 locate("toy", [FILE], [mirror])
         finally:
             done.set()
+
+
+def dribbling(begin):
+    """Sends a byte now and then, for ever: of the headers, or of the body."""
+
+    def answer(handler):
+        try:
+            handler.wfile.write(begin)
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+        except OSError:
+            handler.close_connection = True
+
+    return answer
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: ", b""])
+def test_a_mirror_that_sends_a_byte_now_and_then_is_given_up(folder, monkeypatch, begin):
+    monkeypatch.setattr(download, "PATIENCE", 0.5)
+    monkeypatch.setattr(download, "TIMEOUT", 5.0)
+    with serving(dribbling(begin)) as (bad, _), serving(good) as (mirror, _):
+        locate("toy", [FILE], [bad, mirror])
+        (folder / "toy.gz").unlink()
+        with pytest.raises(DataError, match=r"too slow: [0-9,]+ of 256,000 bytes in 0.5 seconds"):
+            locate("toy", [FILE], [bad])
+    assert files_in(folder) == []
+
+
+def test_a_mirror_that_is_slow_but_fast_enough_is_waited_for(folder, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 2.0)
+
+    def slow(handler):
+        sending(b"", len(CONTENT))(handler)
+        for start in range(0, len(CONTENT), 1 << 15):
+            time.sleep(0.3)  # more than the patience in all
+            handler.wfile.write(CONTENT[start : start + (1 << 15)])
+
+    with serving(slow) as (mirror, _):
+        locate("toy", [FILE], [mirror])
+    assert (folder / "toy.gz").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://[::1", ""),
+        ("http://127.0.0.1:port/", ""),
+        ("file:///etc/passwd", "HTTP 302"),
+        ("ftp://127.0.0.1/toy.gz", "redirects to ftp://127.0.0.1/toy.gz, which is no web address"),
+        ("data:,x", "HTTP 302"),
+        ("/data/toy.gz", "HTTP 302"),  # to itself, again and again
+        ("http://a b\x1b[31m/", ""),
+    ],
+)
+def test_a_redirect_that_leads_nowhere_is_one_line(folder, location, words):
+    def redirects(handler):
+        handler.send_response(302)
+        handler.send_header("Location", location)
+        handler.end_headers()
+
+    with serving(redirects) as (bad, _), serving(good) as (mirror, _):
+        with pytest.raises(DataError) as caught:
+            locate("toy", [FILE], [bad])
+        locate("toy", [FILE], [bad, mirror])
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert (folder / "toy.gz").read_bytes() == CONTENT
+
+
+def test_a_redirect_to_another_web_address_is_followed(folder):
+    def redirects(handler):
+        handler.send_response(302)
+        handler.send_header("Location", f"{mirror}toy.gz")
+        handler.end_headers()
+        handler.wfile.write(bytes(1000))
+
+    with serving(good) as (mirror, _), serving(redirects) as (first, _):
+        locate("toy", [FILE], [first])
+    assert (folder / "toy.gz").read_bytes() == CONTENT
+
+
+def test_a_reason_cannot_move_the_cursor():
+    def coloured(handler):
+        handler.wfile.write(b"HTTP/1.1 503 \x1b[2J\x1b[31mgone\r\n\r\n")
+
+    with serving(coloured) as (mirror, _), pytest.raises(DataError) as caught:
+        locate("toy", [FILE], [mirror])
+    assert r"HTTP 503 \x1b[2J\x1b[31mgone" in str(caught.value)
 
 
 def test_an_endless_mirror_cannot_fill_the_disk(folder):

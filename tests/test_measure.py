@@ -81,7 +81,7 @@ def up(x, epsilon):
 def test_answers_are_the_highest_logit_and_its_softmax():
     answers = answers_to(threshold_model(), X)
     assert answers.labels.tolist() == [0, 0, 1, 1]
-    assert (answers.labels.dtype, answers.confidence.dtype) == (np.int16, np.float32)
+    assert (answers.labels.dtype, answers.confidence.dtype) == (np.int32, np.float32)
     margins = [0.8, 0.4, 0.2, 0.8]
     np.testing.assert_allclose(
         answers.confidence, [1 / (1 + math.exp(-m)) for m in margins], rtol=1e-6
@@ -95,7 +95,7 @@ def test_confidence_of_extreme_logits_is_finite():
 
 
 def test_correct_answers_are_counted():
-    labels = np.array([3, 1, 2, 2], np.int16)
+    labels = np.array([3, 1, 2, 2], np.int32)
     assert correct_count(Answers(labels, np.ones(4, np.float32)), np.array([3, 2, 2, 1])) == 2
 
 

@@ -19,11 +19,11 @@ from harness.attacks import ATTACKS
 from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS
 from harness.errors import DataError
-from harness.plugin import REFUSED
 from harness.records import Run
 from harness.saliency.analysis import MEASURES
 from harness.saliency.sanity import rules_for
 from harness.spec import fingerprint, load_spec, suites_folder
+from harness.testing.session import REFUSED
 from harness.validity import CHECKS as VALIDITY
 
 pytest_plugins = ["pytester"]
@@ -39,14 +39,15 @@ QUICK = (
 
 @pytest.fixture
 def suites(pytester):
-    """Run the suites on a tiny spec; gives pytest's own result, and the run if there is one."""
+    """Run the suites, or tests of one's own, on a tiny spec; gives pytest's own result, and the run
+    if there is one."""
 
-    def run(*arguments, suites=SUITES, spec=None, **changes):
+    def run(*arguments, suites=SUITES, spec=None, option="--spec", **changes):
         if spec is None:
             spec = pytester.makefile(".toml", tiny=tiny_spec(**changes))
         result = pytester.runpytest_inprocess(
             suites, "-c", SUITES / "pytest.ini", "--rootdir", SUITES, "-p", "no:cacheprovider",
-            *QUICK, "--spec", spec, *arguments,
+            *QUICK, option, spec, *arguments,
         )  # fmt: skip
         folder = pytester.path / "results"
         return result, Run.load(folder) if (folder / "run.json").is_file() else None
@@ -275,21 +276,24 @@ def test_a_training_that_fails_is_one_line_and_an_error_everywhere(suites, monke
 
 @pytest.mark.parametrize(
     ("body", "before"),
-    [("judge(target.clean())", "passed"), ("target.clean()", "measured")],
+    [
+        ("robustness_judge(robustness_target.clean())", "passed"),
+        ("robustness_target.clean()", "measured"),
+    ],
     ids=["judged", "measured"],
 )
 def test_a_test_that_fails_after_its_record_was_put_is_an_error(suites, pytester, body, before):
     text = """
         import pytest
 
-        @pytest.mark.check("clean")
-        def test_clean(target, judge):
+        @pytest.mark.robustness_check("clean")
+        def test_clean(robustness_target, robustness_judge):
             {}
             {}
         """
     for last, status in (("raise KeyError('oops')", "error"), ("pass", before)):
         path = pytester.makepyfile(test_mine=text.format(body, last))
-        result, run = suites(suites=path)
+        result, run = suites(suites=path, option="--robustness-spec")
         (record,) = run.records
         assert record.status == status
         assert record.accuracy > 0.5
@@ -302,15 +306,15 @@ def test_the_reason_of_a_failed_record_is_not_replaced(suites, pytester):
         test_mine="""
         import pytest
 
-        @pytest.mark.check("clean")
-        def test_clean(target, judge):
+        @pytest.mark.robustness_check("clean")
+        def test_clean(robustness_target, robustness_judge):
             try:
-                judge(target.clean())
+                robustness_judge(robustness_target.clean())
             finally:
                 raise KeyError("oops")
         """
     )
-    _, run = suites(suites=path, clean=(0.99, 1.0))
+    _, run = suites(suites=path, option="--robustness-spec", clean=(0.99, 1.0))
     (record,) = run.records
     assert record.status == "failed"
     assert "is below 0.9900" in record.reason

@@ -12,8 +12,9 @@ import pytest
 from synthetic import synthetic_run
 
 from harness.errors import RunError
+from harness.files import read_document, replacing
 from harness.provenance import new_run
-from harness.records import SCHEMA, ModelInfo, Record, Run, counted, read_document, replacing
+from harness.records import SCHEMA, ModelInfo, Record, Run, counted
 from harness.spec import fingerprint
 from harness.statistics import wilson
 
@@ -223,8 +224,9 @@ def test_a_missing_file_is_named(stored, name):
         (b"[1]", "has no schema number"),
         (b"{}", "has no schema number"),
         (b'{"schema": "1"}', "has no schema number"),
-        (b'{"schema": 1}', "schema 1, but 3 is expected; run `harness run` first"),
+        (b'{"schema": 1}', "schema 1, but 4 is expected; run `harness run` first"),
         (b'{"schema": 3}', "spec: Field required"),
+        (b'{"schema": 4}', "arrays_sha256: missing, or no text; run `harness run` again"),
     ],
 )
 def test_a_damaged_run_is_refused(stored, content, finding):
@@ -255,7 +257,7 @@ def test_a_run_with_another_content_names_the_key(stored, change, finding):
 
 @pytest.mark.parametrize(
     ("schema", "remedy"),
-    [(SCHEMA + 1, "upgrade robustness-harness"), (SCHEMA - 1, "run `harness run` first")],
+    [(SCHEMA + 1, "upgrade robustness-harness"), (2, "run `harness run` first")],
 )
 def test_another_schema_is_refused_with_what_helps(stored, schema, remedy):
     path = stored / "run.json"

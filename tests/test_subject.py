@@ -133,7 +133,7 @@ def test_a_run_holds_exactly_the_arrays_that_it_documents():
         subject.occluded(choice, SALIENCY, seed=0)
     m = (CLASSES,)
     expected = {
-        "clean/predictions": (np.int16, (N,)),
+        "clean/predictions": (np.int32, (N,)),
         "signature": (np.float32, (N,)),
         "examples/index": (np.int64, m),
         "examples/clean": (np.float32, (*m, *SHAPE)),
@@ -143,7 +143,7 @@ def test_a_run_holds_exactly_the_arrays_that_it_documents():
     }
     for at in ("0", "0.05", "0.25"):
         expected |= {
-            f"fgsm@{at}/predictions": (np.int16, (N,)),
+            f"fgsm@{at}/predictions": (np.int32, (N,)),
             f"examples/fgsm@{at}": (np.float32, (*m, *SHAPE)),
             f"examples/fgsm@{at}/confidence": (np.float32, m),
         }

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
+import queue
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from harness.cache import cache_dir
+from harness.cache import cache_dir, folder_of
 from harness.errors import DataError
-from harness.records import replacing
+from harness.files import replacing
 from harness.text import one_line
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 
 TIMEOUT = 20.0
 """Seconds that a mirror may stay silent."""
+PATIENCE, SLOWEST = 30.0, 10_000
+"""Seconds until a mirror must have begun, and bytes that it must send in each further one.
+
+So a file takes at most ``PATIENCE + size / SLOWEST`` seconds of a mirror, redirects included.
+"""
 CHUNK = 1 << 16
 """Bytes read from a mirror at once."""
 
@@ -74,8 +82,8 @@ def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) ->
         DataError: A file is not there and no mirror delivers it, or the cache cannot be written.
     """
     cache = cache_dir() / "data" / dataset
-    given = os.environ.get("HARNESS_DATA_DIR")
-    folders = [Path(given).expanduser() / dataset, cache] if given else [cache]
+    given = folder_of("HARNESS_DATA_DIR")
+    folders = [given / dataset, cache] if given else [cache]
     try:
         found = {
             file: next((folder for folder in folders if (folder / file.name).is_file()), None)
@@ -143,25 +151,87 @@ def _fetch_one(file: RemoteFile, folder: Path, mirrors: Sequence[str], progress:
     raise MirrorError("; ".join(reasons))
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a mirror to another web address, and nowhere else."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """See the base class, which would read what is left of the answer, however long."""
+        fp.close()
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise MirrorError(f"redirects to {one_line(newurl)}, which is no web address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _receive(url: str, size: int) -> Iterator[bytes]:
     """The body of a response, cut one byte after ``size``, so that a mirror cannot fill the disk.
 
+    It is received in a thread of its own, since names and headers can take for ever too.
+
     Raises:
-        MirrorError: The network or the mirror failed; a failing disk raises elsewhere.
+        MirrorError: The network or the mirror failed, or is too slow; a failing disk raises
+            elsewhere.
     """
-    left = size + 1
+    chunks: queue.Queue[bytes | MirrorError] = queue.Queue(maxsize=16)
+    given_up = threading.Event()
+    arguments = (url, size + 1, chunks, given_up)
+    threading.Thread(target=_request, args=arguments, daemon=True).start()
+    begin, received = time.monotonic(), 0
     try:
+        while True:
+            spent = time.monotonic() - begin
+            try:
+                chunk = chunks.get(timeout=max(PATIENCE + received / SLOWEST - spent, 0))
+            except queue.Empty:
+                raise MirrorError(
+                    f"too slow: {received:,} of {size:,} bytes in {PATIENCE:g} seconds and more"
+                ) from None
+            if isinstance(chunk, MirrorError):
+                raise chunk
+            if not chunk:
+                return
+            received += len(chunk)
+            yield chunk
+    finally:
+        given_up.set()
+
+
+def _request(
+    url: str, left: int, chunks: queue.Queue[bytes | MirrorError], given_up: threading.Event
+) -> None:
+    """Put the body of a response into a queue, then an empty piece, or what went wrong."""
+
+    def put(piece: bytes | MirrorError) -> None:
+        while not given_up.is_set():
+            with suppress(queue.Full):
+                chunks.put(piece, timeout=0.2)
+                return
+
+    end: bytes | MirrorError = b""
+    try:
+        opener = urllib.request.build_opener(_Redirects)
         # The addresses are constants of this package, never a user's input.
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310
-            while left and (chunk := response.read(min(CHUNK, left))):
+        with opener.open(url, timeout=TIMEOUT) as response:
+            while left and not given_up.is_set() and (chunk := response.read1(min(CHUNK, left))):
                 left -= len(chunk)
-                yield chunk
+                put(chunk)
+    except MirrorError as error:
+        end = error
     except urllib.error.HTTPError as error:
-        raise MirrorError(f"HTTP {error.code} {one_line(error.reason)}") from error
+        end = MirrorError(f"HTTP {error.code} {one_line(error.reason)}")
     except urllib.error.URLError as error:
-        raise MirrorError(one_line(error.reason)) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise MirrorError(one_line(error)) from error
+        end = MirrorError(one_line(error.reason))
+    # The last for an address in a redirect that is none.
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        end = MirrorError(one_line(error))
+    put(end)
 
 
 def _progress() -> Progress:
@@ -171,7 +241,7 @@ def _progress() -> Progress:
 
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

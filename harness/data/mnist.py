@@ -104,7 +104,9 @@ def read_idx(path: Path, file: IdxFile) -> Bytes:
     """
     name = str(path)
     try:
-        content = path.read_bytes()
+        # A file that is too long is read no further than to see that.
+        with path.open("rb") as stream:
+            content = stream.read(file.size + 1)
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({one_line(error)})") from error
     array = parse_idx(unzip(content, name, file), name, file.shape)

@@ -11,15 +11,17 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import RunError
+from harness.files import read_document, replacing
 from harness.gate.outcomes import Outcomes, outcomes_of, pack, unpack
 from harness.gate.paired import Floats
-from harness.records import Key, Record, Run, Status, read_document, replacing
+from harness.names import CheckName, Name, checked_path
+from harness.records import Key, Record, Run, Status
 from harness.spec import first_problem
 from harness.text import one_line
 
@@ -40,9 +42,9 @@ class Entry(BaseModel):
 
     model_config = STRICT
 
-    target: str
-    backend: str
-    check: str
+    target: Name
+    backend: Name
+    check: CheckName
     epsilon: float | None = None
     status: Status
     correct: Count | None = None
@@ -118,6 +120,7 @@ class Accepted(BaseModel):
             if times > 1:
                 raise ValueError(f"{label(key)} is recorded {times} times")
         for name in self.signatures:
+            checked_path(name)
             self.signature(name)
         return self
 
@@ -170,7 +173,7 @@ class Baseline(BaseModel):
     model_config = STRICT
 
     schema_: int = Field(SCHEMA, alias="schema")
-    spec: str
+    spec: Name | Literal[""]
     data_sha256: str
     runs: Annotated[list[Accepted], Field(min_length=1)]
 
@@ -199,7 +202,7 @@ class Baseline(BaseModel):
         Raises:
             RunError: The file is missing, damaged, or of another schema; the message is one line.
         """
-        document = read_document(path, SCHEMA, remedy)
+        document = read_document(path, SCHEMA, remedy, "baseline", "runs")
         try:
             return cls.model_validate(document)
         except ValidationError as error:

@@ -7,8 +7,8 @@ Each model of the run is compared in one of two ways:
 - *by spread*, if it was retrained and the baseline holds several runs: prediction intervals.
 
 All p-values of a gate are corrected together (Holm). A check regressed if its accuracy dropped
-significantly, and by more than its tolerance. A rise that is significant and beyond the tolerance
-is an improvement; it is implausible, and fails, if
+significantly, and by more than its tolerance, which is nothing for a model of the baseline. A rise
+that is significant and beyond the tolerance is an improvement; it is implausible, and fails, if
 
 - the model is the baseline's, so that not the model but the attack or the measurement changed; or
 - the accuracy under attack rose beyond the clean accuracy's own rise by more than the setting
@@ -31,7 +31,7 @@ from harness.gate.baseline import Accepted, Baseline, Entry, Model, order
 from harness.gate.outcomes import Outcomes, outcomes_of
 from harness.gate.paired import LEVEL, holm
 from harness.gate.settings import changes, differences
-from harness.gate.significance import Finding, beside, paired
+from harness.gate.significance import Finding, Paired, beside, paired
 from harness.gate.spread import FEWEST
 from harness.gate.store import command, default_path, read
 from harness.gate.verdicts import (
@@ -43,6 +43,8 @@ from harness.gate.verdicts import (
     accuracy,
     by_status,
     incomplete,
+    sight,
+    too_small,
 )
 from harness.gate_settings import GateSettings
 from harness.records import Key, Record, Run
@@ -53,6 +55,12 @@ CLEAN = "clean"
 SAME = 0.01
 """Signatures that differ by less than this share of their spread are of one model; rounding on
 another machine moves them less, and another training more."""
+
+UNSURE = (
+    "against a single run a retrained model can fail by its seed alone, as 1 in 2 do where seeds "
+    "differ by 1 point; add runs of other seeds: `{}`"
+)
+"""What the verdict on a retrained model is worth; `simulation.rate` measures it."""
 
 _Outcomes: TypeAlias = tuple[list[Outcomes], Outcomes]
 """Those of the baseline's runs, and those of the new run."""
@@ -71,6 +79,11 @@ class _Way:
     runs: tuple[Accepted, ...]
     same: bool
     note: str
+
+    @property
+    def unsure(self) -> bool:
+        """Whether chance of the training may fail it: a retrained model against a single run."""
+        return len(self.runs) == 1 and not self.same
 
 
 def gate(
@@ -110,6 +123,18 @@ def against(
         again = command("accept", folder, path)
         raise RunError(f"{path}: {reason}; take another baseline, or accept this run: `{again}`")
     return compare(run, baseline, tolerance=tolerance, backends=backends, path=path)
+
+
+def changed_by(run: Run, path: Path) -> Comparison | str:
+    """What accepting a run in place of a baseline changes; a sentence if they cannot be compared.
+
+    Raises:
+        RunError: The baseline cannot be read.
+    """
+    baseline = read(path)
+    if reason := changes(run, baseline):
+        return f"they cannot be compared: {reason}"
+    return compare(run, baseline, path=path)
 
 
 def compare(
@@ -156,12 +181,16 @@ def compare(
     rows = _rows(run, ways, keys, settings)
     tested = {(row.key[1], row.key[0]) for row in rows if row.p_value is not None}
     notes = tuple(way.note for model, way in ways.items() if model in tested)
-    passed = not any(row.fails for row in rows)
+    small = too_small(rows)
+    passed = not small and not any(row.fails for row in rows)
     counts = Counter(row.outcome for row in rows)
-    summary = ", ".join(
+    summary = small or ", ".join(
         f"{counts[outcome]} {outcome}" for outcome in (IMPLAUSIBLE, *VERDICTS) if counts[outcome]
     )
-    return Comparison(rows, passed, f"{'passed' if passed else 'failed'}: {summary}", notes)
+    unsure = any(ways[model].unsure for model in tested)
+    said = [f"{'passed' if passed else 'failed'}: {summary}", sight(rows),
+            UNSURE.format(add) if unsure else ""]  # fmt: skip
+    return Comparison(rows, passed, "; ".join(filter(None, said)), notes)
 
 
 def _check(tolerance: float | None) -> None:
@@ -187,7 +216,8 @@ def _way(run: Run, baseline: Baseline, model: Model, add: str) -> _Way:
     what = "a model that may have been retrained" if unknown else "a retrained model"
     note = (
         f"{title}: {what}, held against a single run: this cannot separate seed noise from "
-        f"regression, and the spec's tolerance decides; add runs of other seeds: `{add}`"
+        f"regression, and what is significant image by image fails; add runs of other seeds: "
+        f"`{add}`"
     )
     return _Way((baseline.runs[0],), False, note)
 
@@ -225,11 +255,19 @@ def _rows(
     for (key, finding), p_value in zip(findings.items(), adjusted, strict=True):
         way = ways[key[1], key[0]]
         clean = findings.get((key[0], key[1], CLEAN, None))
-        verdict, implausible, why = _judge(finding, float(p_value), key, clean, way, settings)
+        # The same model gives the same outcomes; what it loses is no chance of a training.
+        tolerance = 0.0 if way.same else settings.tolerance_of(key[2], key[3])
+        verdict, implausible, why = _judge(
+            finding, float(p_value), key, clean, way, tolerance, settings.improvement
+        )
         told = "" if verdict == "unchanged" else f"{finding.because(len(findings))}{why}"
+        if way.same and isinstance(finding, Paired):
+            told = "; ".join(filter(None, (told, finding.images)))
         rows[key] = Row(
             key, verdict, finding.old, finding.new, finding.interval, float(p_value),
             held[key[1], key[0]][-1][key].status, after[key].status, implausible, told,
+            counted=True, visible=finding.visible(len(findings), tolerance),
+            could_fail=finding.could_fail(len(findings)),
         )  # fmt: skip
     return tuple(rows[key] for key in keys)
 
@@ -301,11 +339,11 @@ def _judge(
     key: Key,
     clean: Finding | None,
     way: _Way,
-    settings: GateSettings,
+    tolerance: float,
+    improvement: float,
 ) -> tuple[Verdict, bool, str]:
     """The verdict on one check, whether it is implausible, and what to add to the evidence."""
-    _, _, check, epsilon = key
-    tolerance = settings.tolerance_of(check, epsilon)
+    epsilon = key[3]
     if p_value > LEVEL or round(abs(finding.rise) - tolerance, 9) <= 0:
         return "unchanged", False, ""
     if finding.rise < 0:
@@ -314,7 +352,7 @@ def _judge(
     if way.same:
         what = "the attack is weaker" if epsilon else "the measurement changed"
         return "improved", True, f"; the model is the baseline's, so {what}"
-    allowed = settings.improvement + (max(0.0, clean.rise) if clean else 0.0)
+    allowed = improvement + (max(0.0, clean.rise) if clean else 0.0)
     if epsilon is not None and finding.rise > allowed:
         beyond = "; a rise beyond {:.1f} points, is the attack broken?"
         return "improved", True, beyond.format(100 * allowed)

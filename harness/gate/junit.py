@@ -23,18 +23,20 @@ def as_junit(comparison: Comparison) -> bytes:
     if not comparison.passed:
         ElementTree.SubElement(case, "failure", message=_legal(comparison.message))
     notes = ElementTree.SubElement(case, "system-out")
-    notes.text = _legal("\n".join(comparison.notes))
+    notes.text = _legal("\n".join((comparison.message, *comparison.notes)))
     for row in comparison.rows:
         target, backend, check, epsilon = row.key
         name = check if epsilon is None else f"{check} eps={epsilon:g}"
         case = ElementTree.SubElement(
             suite, "testcase", classname=_legal(f"{backend}.{target}"), name=_legal(name), time="0"
         )
+        told = zip(COLUMNS, cells(row), strict=True)
+        lines = _legal("\n".join(f"{column}: {cell}" for column, cell in told if cell))
         if row.fails:
-            told = zip(COLUMNS, cells(row), strict=True)
             message = _legal(f"{row.outcome}: {row.detail}" if row.detail else row.outcome)
-            failure = ElementTree.SubElement(case, "failure", message=message)
-            failure.text = _legal("\n".join(f"{column}: {cell}" for column, cell in told if cell))
+            ElementTree.SubElement(case, "failure", message=message).text = lines
+        else:
+            ElementTree.SubElement(case, "system-out").text = lines
     text: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from harness.gate.table import COLUMNS, cells
-from harness.gate.verdicts import Comparison
+from harness.gate.verdicts import Comparison, Row
 
 MOST = 100
+MOST_UNCHANGED = 1000
 """Rows that are shown; a summary of a job has a bounded length."""
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """The outcome, how models were compared, and a table of what differs, worst first."""
+    """The outcome, how models were compared, what differs, worst first, and what does not."""
     sign = "✅" if comparison.passed else "❌"
     lines = [f"### Robustness gate {sign}", "", _text(comparison.message), ""]
     lines += [f"- {_text(note)}" for note in comparison.notes]
-    told = comparison.worst_first
-    if told:
-        lines += ["", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-        lines += [f"| {' | '.join(map(_text, cells(row)))} |" for row in told[:MOST]]
-    if len(told) > MOST:
-        lines += ["", f"and {len(told) - MOST} more"]
+    lines += _table(comparison.worst_first, MOST)
+    if rest := comparison.unchanged:
+        lines += ["", f"<details><summary>{len(rest)} unchanged</summary>"]
+        lines += [*_table(rest, MOST_UNCHANGED), "", "</details>"]
     return "\n".join([*lines, ""])
+
+
+def _table(rows: Sequence[Row], most: int) -> list[str]:
+    if not rows:
+        return []
+    lines = ["", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(map(_text, cells(row)))} |" for row in rows[:most]]
+    return [*lines, "", f"and {len(rows) - most} more"] if len(rows) > most else lines
 
 
 def _text(value: str) -> str:

@@ -1,13 +1,14 @@
-"""What the paired gate sees: the smallest drop caught, by images and changed outcomes."""
+"""What the gate sees: exact for image-by-image tests, simulated for the spread of seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.table import Table
 
 from harness.gate.paired import LEVEL
+from harness.gate.simulation import DROPS, SPREADS, WORLDS, rate
 from harness.gate_settings import GateSettings
 
 IMAGES = (100, 500, 1_000, 7_000, 10_000, 50_000)
@@ -103,3 +104,29 @@ def power_table(
                  for share in CHANGED]  # fmt: skip
         table.add_row(f"{count:,}", *("-" if d is None else f"{100 * d:.2f}" for d in drops))
     return table
+
+
+def simulated_tables(
+    gates: int, seeds: int, checks: int, images: int, tolerance: float
+) -> Iterator[Table]:
+    """For each way that seeds can vary how often a retrained model fails, in percent of gates.
+
+    A row a spread between seeds. Its columns are false alarms, and the drops that are caught, in
+    one check (of which only itself counts) and in every one.
+    """
+    for name, world in WORLDS.items():
+        title = f"{name}: {seeds} runs, {checks} checks, {images:,} images, {gates:,} gates, in %"
+        table = Table("spread", "false alarms", title=title)
+        for where in ("one", "all"):
+            for drop in DROPS:
+                table.add_column(f"{where} -{100 * drop:g}", justify="right")
+        for spread in SPREADS:
+            cells = [
+                rate(
+                    gates, tolerance=tolerance, world=world, spread=spread, runs=seeds,
+                    checks=checks, images=images, drop=drop, every=every,
+                )
+                for every, drop in [(True, 0.0), *((e, d) for e in (False, True) for d in DROPS)]
+            ]  # fmt: skip
+            table.add_row(f"{100 * spread:g}", *(f"{100 * cell:.1f}" for cell in cells))
+        yield table

@@ -92,4 +92,5 @@ class SessionGate:
         console = Console(width=max(MARGIN, Console().width), color_system=None)
         with console.capture() as captured:
             print_comparison(self.comparison, console)
-        reporter.write(captured.get())
+        for line in captured.get().splitlines():  # each, so that none is spoilt by another's signs
+            reporter.line(line)

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
+from harness.attacks import ATTACKS
+from harness.attacks.options import KIND, completed, options_before
 from harness.gate.baseline import Baseline, name_of
 from harness.records import Run
+from harness.spec import MinimalSpec, SaliencySpec
+
+SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {
+    "saliency": ("saliency", SaliencySpec(), ("top", "random_draws", "images", "epsilon")),
+    "minimal-epsilon": ("minimal", MinimalSpec(), ("images", "limit")),
+}
+"""By the first part of a check its section of the spec, the defaults, and what decides there."""
 
 
 def changes(run: Run, baseline: Baseline) -> str:
@@ -22,26 +33,70 @@ def changes(run: Run, baseline: Baseline) -> str:
     return ""
 
 
-def asked(spec: Mapping[str, Any], check: str) -> dict[str, Any]:
-    """The settings in a spec that decide what a check measures, besides its epsilon."""
-    part, _, _ = check.partition("/")
-    section = {"saliency": "saliency", "minimal-epsilon": "minimal"}.get(part)
-    if section is not None:
-        return {f"{section}.{name}": value for name, value in _mapping(spec, section).items()
-                if name in ("top", "random_draws", "images", "limit")}  # fmt: skip
-    options = _mapping(_mapping(spec, "attacks"), check)
-    return {f"attacks.{check}.{name}": value for name, value in options.items()
-            if name != "epsilons"}  # fmt: skip
-
-
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], check: str) -> str:
-    """What a check was asked differently, for people: ``attacks.pgd.steps is 10, was 40``."""
-    before, after = asked(old, check), asked(new, check)
-    return ", ".join(
+    """What a check was asked differently, for people: ``attacks.pgd.steps is 10, was 40``.
+
+    An option that one side does not know has the value that reproduces what was done before the
+    attack had it (see ``attacks/options.py``), so that older baselines stay comparable.
+
+    Args:
+        old: The spec that the baseline's run carries.
+        new: The spec that the run carries.
+        check: Name of a check, as in the records.
+    """
+    part, _, method = check.partition("/")
+    if part in SECTIONS:
+        told = _between(_settings(old, part), _settings(new, part))
+        if part == "minimal-epsilon" and method in ATTACKS:
+            told += _options_between(old, new, method)
+        return ", ".join(told)
+    return ", ".join(_options_between(old, new, part))
+
+
+def _settings(spec: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The settings of a section that decide what is measured, with the defaults of the unsaid."""
+    section, defaults, names = SECTIONS[part]
+    said = _mapping(spec, section)
+    return {f"{section}.{name}": said.get(name, getattr(defaults, name)) for name in names}
+
+
+def _options_between(old: Mapping[str, Any], new: Mapping[str, Any], attack: str) -> list[str]:
+    """What differs in the options of an attack, and in how many images it is tried on."""
+    sections = [_mapping(_mapping(spec, "attacks"), attack) for spec in (old, new)]
+    before, after = (_stored(attack, section) for section in sections)
+    before, after = completed(before, after), completed(after, before)
+    images = [{f"attacks.{attack}.images": section.get("images")} for section in sections]
+    if before.get(KIND) != after.get(KIND):  # then most options differ too, and say nothing
+        before, after = ({KIND: options.get(KIND)} for options in (before, after))
+    flat = [_flat(f"attacks.{attack}", options) for options in (before, after)]
+    return _between(images[0] | flat[0], images[1] | flat[1])
+
+
+def _stored(attack: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of an attack in a run; nothing where it stored none."""
+    if isinstance(options := section.get("options"), Mapping):
+        return dict(options)
+    # Of an attack that is not ours an older run says nothing.
+    return options_before(attack, section) or {}
+
+
+def _between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [
         f"{name} is {after.get(name, 'not set')}, was {before.get(name, 'not set')}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
-    )
+    ]
+
+
+def _flat(prefix: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested options under one name each, their parts joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(f"{prefix}.{name}", value)
+        else:
+            found[f"{prefix}.{name}"] = value
+    return found
 
 
 def _mapping(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:

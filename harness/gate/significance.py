@@ -9,7 +9,10 @@ import numpy as np
 
 from harness.gate.outcomes import Outcomes
 from harness.gate.paired import LEVEL, difference_interval, mcnemar
-from harness.gate.spread import Prediction, predictions
+from harness.gate.spread import Prediction, flips_of, predicted
+
+NAMED = 10
+"""So many images that changed are named, of those lost and of those gained."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,6 @@ class Finding:
         interval: 95 % interval of the rise.
         p_value: Two-sided, not corrected for other checks.
         told: What the p-value rests on, for people.
-        prediction: Where the new accuracy was expected, if several runs tell.
     """
 
     old: float
@@ -30,48 +32,132 @@ class Finding:
     interval: tuple[float, float]
     p_value: float
     told: str
-    prediction: Prediction | None = None
 
     @property
     def rise(self) -> float:
         """The new accuracy less the old; nine places are far finer than an image."""
         return round(self.new - self.old, 9)
 
+    def visible(self, checks: int, tolerance: float) -> float | None:
+        """The smallest drop that would have failed, among so many checks; None if none could."""
+        raise NotImplementedError
+
+    def could_fail(self, checks: int) -> bool:
+        """Whether any outcome could have been significant, down to no image right."""
+        return self.visible(checks, 0.0) is not None
+
     def because(self, checks: int) -> str:
         """The evidence for people, where so many checks are compared."""
+        return self.told
+
+
+@dataclass(frozen=True)
+class Paired(Finding):
+    """Outcomes of the same images, compared image by image.
+
+    Attributes:
+        lost: Positions of the images that were right, and are wrong now.
+        gained: Positions of those that were wrong, and are right now.
+        total: How many images there are.
+    """
+
+    lost: tuple[int, ...] = ()
+    gained: tuple[int, ...] = ()
+    total: int = 0
+
+    def visible(self, checks: int, tolerance: float) -> float | None:
+        """With as many images gained as were; and more of them lost."""
+        return self._smallest(len(self.gained), checks, tolerance)
+
+    def could_fail(self, checks: int) -> bool:
+        """With none gained."""
+        return self._smallest(0, checks, 0.0) is not None
+
+    def _smallest(self, gained: int, checks: int, tolerance: float) -> float | None:
+        right = round(self.old * self.total)
+        lost = np.arange(gained + 1, right + 1)
+        drops = (lost - gained) / self.total
+        enough = (mcnemar(lost, np.full(lost.shape, gained)) <= LEVEL / checks) & (
+            np.round(drops - tolerance, 9) > 0
+        )
+        return float(drops[enough.argmax()]) if enough.any() else None
+
+    @property
+    def images(self) -> str:
+        """Which images changed, for people; empty if none did."""
+        parts = [
+            f"image{'s' if len(places) > 1 else ''} {_listed(places)} {what}"
+            for places, what in ((self.lost, "lost"), (self.gained, "gained"))
+            if places
+        ]
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Spread(Finding):
+    """An accuracy beside the spread of several runs.
+
+    Attributes:
+        prediction: Where it was expected; arrays with one entry a check.
+        place: Which of these the check is.
+    """
+
+    prediction: Prediction | None = None
+    place: int = 0
+
+    def visible(self, checks: int, tolerance: float) -> float | None:
+        """With all other checks as they are."""
         if self.prediction is None:
-            return self.told
-        width = self.prediction.half_width(LEVEL / checks)
-        low, high = max(0.0, self.old - width), min(1.0, self.old + width)
-        return f"{self.told} let expect {low:.2%} to {high:.2%}"
+            return None
+        drop = max(float(self.prediction.visible(LEVEL / checks)[self.place]), tolerance)
+        return drop if drop <= self.old else None
+
+    def because(self, checks: int) -> str:
+        """Where the accuracy was expected."""
+        drop = self.visible(checks, 0.0)
+        return (
+            self.told if drop is None else f"{self.told} let expect {self.old - drop:.2%} or more"
+        )
 
 
-def paired(old: Outcomes, new: Outcomes) -> Finding:
+def paired(old: Outcomes, new: Outcomes) -> Paired:
     """Outcomes (n,) of the same images, compared image by image."""
-    lost, gained = int((old & ~new).sum()), int((new & ~old).sum())
+    lost, gained = np.flatnonzero(old & ~new), np.flatnonzero(new & ~old)
     both, neither = int((old & new).sum()), int((~old & ~new).sum())
-    return Finding(
+    return Paired(
         float(old.mean()), float(new.mean()),
-        difference_interval(both, lost, gained, neither), float(mcnemar(lost, gained)),
-        f"{lost} images lost and {gained} gained of {len(new)}",
+        difference_interval(both, len(lost), len(gained), neither),
+        float(mcnemar(len(lost), len(gained))),
+        f"{len(lost)} images lost and {len(gained)} gained of {len(new)}",
+        tuple(lost.tolist()), tuple(gained.tolist()), len(new),
     )  # fmt: skip
 
 
-def beside(olds: Sequence[Outcomes], news: Sequence[Outcomes]) -> list[Finding]:
+def beside(olds: Sequence[Outcomes], news: Sequence[Outcomes]) -> list[Spread]:
     """All checks of one retrained model beside the spread of earlier ones.
 
     Args:
-        olds: For each check the outcomes of the earlier runs, (runs, n).
+        olds: For each check the outcomes of the earlier runs, (runs, n), of as many runs.
         news: For each check those of the new run, (n,).
     """
-    found = []
-    for old, new, prediction in zip(olds, news, predictions(olds), strict=True):
-        accuracy = float(np.mean(new))
-        rise, width = accuracy - prediction.mean, prediction.half_width(0.05)
-        found.append(
-            Finding(
-                prediction.mean, accuracy, (max(-1.0, rise - width), min(1.0, rise + width)),
-                prediction.p_value(accuracy), f"{len(old)} runs", prediction,
-            )
-        )  # fmt: skip
-    return found
+    after = np.array([new.mean() for new in news])
+    prediction = predicted(
+        np.array([old.mean(axis=1) for old in olds]), after,
+        np.array([flips_of(old) for old in olds]), np.array([len(new) for new in news]),
+    )  # fmt: skip
+    width = prediction.half_width(0.05)
+    low = np.maximum(-1.0, prediction.rise - width)
+    high = np.minimum(1.0, prediction.rise + width)
+    return [
+        Spread(
+            float(prediction.mean[place]), float(after[place]),
+            (float(low[place]), float(high[place])), float(prediction.p_values[place]),
+            f"{len(old)} runs", prediction, place,
+        )
+        for place, old in enumerate(olds)
+    ]  # fmt: skip
+
+
+def _listed(places: Sequence[int]) -> str:
+    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+    return ", ".join(map(str, places[:NAMED])) + more

@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 
 from harness.errors import RunError
+from harness.files import check_writable
 from harness.gate.baseline import Accepted, Baseline, Entry, label, name_of, order, write
-from harness.gate.settings import asked, changes
+from harness.gate.settings import changes, differences
 from harness.gate.verdicts import incomplete
 from harness.records import Key, Run
+from harness.text import printable
 
 BASELINES = Path("suites/baselines")
 """Where a folder per spec is looked for if no path is given."""
@@ -53,7 +55,7 @@ def accept(run: Run, path: Path) -> Path:
     Raises:
         RunError: The run may not be a baseline, or the file cannot be written.
     """
-    _check(run)
+    check(run)
     found = locate(path)
     if path.suffix == ".json":
         if found is not None:
@@ -73,7 +75,7 @@ def add(run: Run, path: Path) -> Path:
         RunError: There is no baseline; the run is of another spec or other data, measures something
             else, or has the same models; or the file cannot be written.
     """
-    _check(run)
+    check(run)
     baseline = read(path)
     found = locate(path) or path
     if reason := changes(run, baseline):
@@ -83,9 +85,9 @@ def add(run: Run, path: Path) -> Path:
         where = "run" if key in {e.key for e in last.records} else "baseline"
         raise RunError(f"{found}: the run cannot be added: {label(key)} is not in the {where}")
     for entry in new.records:
-        if asked(last.spec, entry.check) != asked(new.spec, entry.check):
+        if asked := differences(last.spec, new.spec, entry.check):
             raise RunError(
-                f"{found}: the run cannot be added: {label(entry.key)} has other settings"
+                f"{found}: the run cannot be added: {label(entry.key)} has other settings: {asked}"
             )
     for number, old in enumerate(baseline.runs, 1):
         for model in new.signatures:
@@ -109,12 +111,13 @@ def default_path(run: Run) -> Path:
 
 def summary(baseline: Baseline) -> str:
     """A baseline for people: its runs, and a line a check with the accuracies in percent."""
-    lines = [f"baseline of {baseline.spec}, data {baseline.data_sha256[:12]}", ""]
+    lines = [f"baseline of {baseline.spec}, data {printable(baseline.data_sha256[:12])}", ""]
     for number, run in enumerate(baseline.runs, 1):
         commit = (run.commit or "unknown")[:12] + ("+" if run.dirty else "")
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
         seed = run.spec.get("seed", "-")
-        lines.append(f"run {number}: seed {seed}, {run.created}, commit {commit}, {versions}")
+        said = f"run {number}: seed {seed}, {run.created}, commit {commit}, {versions}"
+        lines.append(printable(said))
     held: list[dict[Key, Entry]] = [{e.key: e for e in run.records} for run in baseline.runs]
     table = [["check", "images", *(f"run {n}" for n, _ in enumerate(held, 1))]]
     for key in sorted(baseline.keys, key=order):
@@ -136,8 +139,12 @@ def _cell(entry: Entry | None) -> str:
     return entry.status if entry.accuracy is None else f"{100 * entry.accuracy:.2f}"
 
 
-def _check(run: Run) -> None:
-    """Refuse a run that must not become a baseline."""
+def check(run: Run) -> None:
+    """Refuse a run that must not become a baseline.
+
+    Raises:
+        RunError: It did not finish, or a check of it failed or broke.
+    """
     if reason := incomplete(run):
         raise RunError(f"not accepted as a baseline: {reason}")
     broken = [record for record in run.records if record.status in ("failed", "error")]
@@ -149,6 +156,8 @@ def _check(run: Run) -> None:
 
 
 def _save(baseline: Baseline, path: Path) -> Path:
+    for file in (path, path.with_suffix(".txt")):  # both or none
+        check_writable(file)
     baseline.save(path)
     write(path.with_suffix(".txt"), summary(baseline))
     return path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
-from rich.text import Text
 
 from harness.gate.verdicts import Comparison, Row, Verdict
+from harness.terminal import plain
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
@@ -17,34 +17,70 @@ STYLES: Mapping[Verdict, str] = MappingProxyType(
 )  # fmt: skip
 MARGIN = 140
 """The table is at least so wide, in characters."""
-COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "p", "why")
+COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "sees", "p", "why")
+"""What a row tells; ``sees`` is the smallest drop, in points, that would have failed."""
+LISTED = 40
+"""So many unchanged accuracies are listed one by one; of more, a line a check tells."""
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print what differs from the baseline, worst first, and the outcome in one line.
+    """Print how every accuracy moved, what changed first, and the outcome in one line.
 
     Args:
-        comparison: What to show; its unchanged rows are counted, not listed.
+        comparison: What to show; of its unchanged rows those without an accuracy are only counted.
         console: Where to print; the standard output if None.
     """
     console = console or Console()
-    told = comparison.worst_first
-    if told:
+    steady = [row for row in comparison.unchanged if row.counted]
+    lines = [(cells(row), "bold red" if row.fails else STYLES[row.verdict])
+             for row in comparison.worst_first]  # fmt: skip
+    several = summaries(steady) if len(steady) > LISTED else [cells(row) for row in steady]
+    lines += [(line, STYLES["unchanged"]) for line in several]
+    if lines:
         table = Table(box=None, pad_edge=False)
         for column in COLUMNS:
             justify: JustifyMethod = "left" if column in ("verdict", "check", "why") else "right"
             # Names stay whole, so that a log can be searched for them.
             table.add_column(column, justify=justify, no_wrap=column != "why", overflow="fold")
-        for row in told:
-            style = "bold red" if row.fails else STYLES[row.verdict]
-            # Text, since names and reasons may hold brackets, which rich would take for markup.
-            table.add_row(*(Text(c, style if i == 0 else "") for i, c in enumerate(cells(row))))
+        for line, style in lines:
+            table.add_row(*(plain(cell, style if i == 0 else "") for i, cell in enumerate(line)))
         console.print(table)
     for note in comparison.notes:
-        console.print(Text(note), soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
     style = "green" if comparison.passed else "red"
     # Unwrapped, so that a command in it can be copied.
-    console.print(Text(comparison.message, style), soft_wrap=True)
+    console.print(plain(comparison.message, style), soft_wrap=True)
+
+
+def summaries(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Unchanged accuracies as a line a model and check, which spans all its epsilons."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.key[:3], []).append(row)
+    lines = []
+    for (target, backend, check), several in groups.items():
+        if len(several) == 1:
+            lines.append(cells(several[0]))
+            continue
+        moved = [100 * row.difference for row in several if row.difference is not None]
+        ends = [100 * end for row in several for end in row.interval or ()]
+        drops = [row.visible for row in several]
+        known = [100 * drop for drop in drops if drop is not None]
+        lines.append((
+            "unchanged", f"{backend} {target} {check}, {len(several)} epsilons",
+            _span([100 * row.old for row in several if row.old is not None], "{:.2f}%"),
+            _span([100 * row.new for row in several if row.new is not None], "{:.2f}%"),
+            _span(moved, "{:+.2f}"), _span(ends, "{:+.2f}"),
+            _span(known, "{:.2f}") or several[0].sees, "",
+            f"no drop is seen at {drops.count(None)}" if known and None in drops else "",
+        ))  # fmt: skip
+    return lines
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    """The lowest and the highest of some values."""
+    ends = dict.fromkeys(form.format(end) for end in (min(values), max(values))) if values else ()
+    return " to ".join(ends)
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -55,7 +91,7 @@ def cells(row: Row) -> tuple[str, ...]:
         interval = "{:+.2f} to {:+.2f}".format(*(100 * end for end in row.interval))
     p_value = "" if row.p_value is None else f"{row.p_value:.1g}"
     old, new = _side(row.old, row.old_status), _side(row.new, row.new_status)
-    return row.outcome, row.label, old, new, change, interval, p_value, row.detail
+    return row.outcome, row.label, old, new, change, interval, row.sees, p_value, row.detail
 
 
 def _side(accuracy: float | None, status: str) -> str:

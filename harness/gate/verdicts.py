@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -35,6 +36,9 @@ class Row:
         new_status: Likewise in the run.
         implausible: Whether it improved more than one can believe.
         detail: Why, where the numbers alone do not say it.
+        counted: Whether the outcomes of images were compared.
+        visible: The smallest drop that would have failed, of those that were; None if none would.
+        could_fail: Whether any outcome of the run would have failed, likewise.
     """
 
     key: Key
@@ -47,6 +51,9 @@ class Row:
     new_status: str = ""
     implausible: bool = False
     detail: str = ""
+    counted: bool = False
+    visible: float | None = None
+    could_fail: bool = False
 
     @property
     def label(self) -> str:
@@ -67,6 +74,15 @@ class Row:
     def difference(self) -> float | None:
         """Rise of the accuracy over the baseline, or None where not both sides have one."""
         return None if self.old is None or self.new is None else self.new - self.old
+
+    @property
+    def sees(self) -> str:
+        """The smallest drop that would have failed, for people; empty where no images count."""
+        if not self.counted:
+            return ""
+        if self.visible is not None:
+            return f"{100 * self.visible:.2f}"
+        return "no drop" if self.old else "nothing to lose"
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,39 @@ class Comparison:
         """The rows that changed, those that fail first."""
         told = [row for row in self.rows if row.verdict != "unchanged"]
         return sorted(told, key=lambda row: (not row.fails, VERDICTS.index(row.verdict)))
+
+    @property
+    def unchanged(self) -> list[Row]:
+        """The other rows, those whose images were compared first."""
+        return sorted(
+            (row for row in self.rows if row.verdict == "unchanged"),
+            key=lambda row: not row.counted,
+        )
+
+
+def sight(rows: Sequence[Row]) -> str:
+    """What the gate could have seen: the smallest drops that would have failed, over the checks."""
+    counted = [row for row in rows if row.counted and row.old]
+    drops = [100 * row.visible for row in counted if row.visible is not None]
+    if not drops:
+        return ""
+    span = f"{min(drops):.2f}"
+    if f"{max(drops):.2f}" != span:
+        span += f" to {max(drops):.2f}"
+    blind = len(counted) - len(drops)
+    out = f", and no drop in {blind} of {len(counted)} checks" if blind else ""
+    return f"the smallest drop that fails is {span} points{out}"
+
+
+def too_small(rows: Sequence[Row]) -> str:
+    """Why no accuracy of the run could have failed, if so: there are too few images."""
+    counted = [row for row in rows if row.counted and row.old]
+    if not counted or any(row.could_fail for row in counted):
+        return ""
+    return (
+        f"there are too few images: none of the {len(counted)} accuracies could have failed, even "
+        "with no image right; measure more images"
+    )
 
 
 def by_status(old: Entry | None, new: Record | None) -> tuple[Verdict, str] | None:

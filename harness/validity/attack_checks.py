@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.conformance import NotApplicableError
 from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import ValidityError, exceeds
+from harness.validity.finding import ValidityError, exceeds, more_often
 
 HELPED = 0.1
 """Share of misclassified images that an attack may put right by accident."""
@@ -13,15 +14,20 @@ HELPED = 0.1
 
 def check_epsilon_zero(evidence: Evidence) -> None:
     """At ε = 0 no prediction changes: there the ball holds the clean image alone."""
-    for outcome in evidence.outcomes():
+    looked = False
+    for outcome in evidence.at_zero():
+        looked = True
         clean = evidence.labels[: len(outcome.labels)]
-        moved = int(np.sum(outcome.labels != clean))
-        if outcome.epsilon == 0 and outcome.finite and moved:
+        # An image that is what it was has its label changed by the model, not by the attack.
+        moved = int(np.sum((outcome.labels != clean) & ~outcome.unchanged))
+        if outcome.finite and moved:
             raise ValidityError(
                 "epsilon-zero",
                 f"{outcome.attack} at epsilon 0 changes {moved} of {len(clean)} predictions",
                 "Scale every change by epsilon, the random start too, and keep the images' order.",
             )
+    if not looked:
+        raise NotApplicableError("no attack can be run on this model")
 
 
 def check_outside_box(evidence: Evidence) -> None:
@@ -63,3 +69,20 @@ def check_attack_helps(evidence: Evidence) -> None:
             f"{name} at epsilon {epsilon:g} puts {count} of {total} misclassified images right",
             "Give the attack the true labels, not the predicted ones, and climb the loss.",
         )
+
+
+def check_raises_accuracy(evidence: Evidence) -> None:
+    """No attack leaves more images right than there were before it."""
+    evidence.require_better_than_chance()
+    outcomes = [o for o in evidence.outcomes() if o.epsilon > 0 and o.allowed]
+    for outcome in outcomes:
+        count = len(outcome.labels)
+        before, after = evidence.right[:count], outcome.labels == evidence.y[:count]
+        if more_often(after, before, len(outcomes)):
+            raise ValidityError(
+                "raises-accuracy",
+                f"of {count} images {before.sum()} are classified rightly, but {after.sum()} under "
+                f"{outcome.attack} at epsilon {outcome.epsilon:g}",
+                "Check that the attack climbs the loss, and that the clean images are what the "
+                "model was trained on.",
+            )

@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 
-from harness.attacks.apgd import APGD
-from harness.attacks.fgsm import FGSM
-from harness.attacks.noise import Noise
-from harness.attacks.pgd import PGD
-from harness.attacks.square import Square
 from harness.conformance import NotApplicableError
-from harness.measure import batch_size_for, batches
-from harness.objectives import LogOdds
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
-from harness.validity.finding import exceeds
+from harness.text import one_line
+from harness.validity import asking
+from harness.validity.finding import BrokenError, beats_chance
 from harness.validity.outcome import Outcome, attacked, in_box, outputs
+from harness.validity.panel import Attacks, Reported
 from harness.validity.surrogate import Transfer, taught_by
 
 IMAGES = 300
 """Test images that are looked at."""
 FEW = 100
 """Of these, how many are attacked where that is dear: with many steps or queries each."""
-LESSON_IMAGES = 2000
-"""Test images whose predicted labels a surrogate learns."""
+FIRST = 32
+"""Of these, how many the reported attacks are given at epsilon zero."""
+MANY = 2000
+"""Test images whose predicted labels are looked at, and learnt by a surrogate."""
 WRONG = 100
 """Misclassified test images that are looked at."""
-PIECE = 16
-"""Images per batch, where the same images are asked in other batches."""
-RELATIVE = 1e-3
-"""Difference of float32 logits that is rounding, relative to the largest of them."""
 SHARES = (0.05, 0.1, 0.3, 0.5)
 """The epsilons, as shares of the pixel range. At a half, every image can become the same grey."""
 BLACK_BOX_SHARES = (0.1, 0.3)
-"""Those at which attacks with and without gradients are compared."""
+"""Those of attacks other than the first two."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Attacks:
-    """Who attacks. An adapter under test takes the place of one of these.
-
-    Attributes:
-        single: One gradient step.
-        iterated: Many gradient steps.
-        others: More attacks with gradients, for the comparison with those without.
-        black_box: Attacks that ask for logits alone; transferred images are added to them.
-    """
-
-    single: Attack = field(default_factory=FGSM)
-    iterated: Attack = field(default_factory=PGD)
-    others: tuple[Attack, ...] = field(
-        default_factory=lambda: (APGD(steps=30, losses=("cross-entropy", "margin")),)
-    )
-    black_box: tuple[Attack, ...] = field(
-        default_factory=lambda: (Noise(draws=10), Square(steps=300))
-    )
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +47,7 @@ class Evidence:
         test_y: Their labels, (m,) int64.
         attacks: Who attacks.
         seed: Which images are looked at.
+        reported: The attacks whose accuracies are reported, with their epsilons.
     """
 
     model: Model
@@ -77,7 +55,8 @@ class Evidence:
     test_y: IntArray
     attacks: Attacks = field(default_factory=Attacks)
     seed: int = 0
-    _outcomes: dict[tuple[int, float], Outcome] = field(default_factory=dict, repr=False)
+    reported: tuple[Reported, ...] = ()
+    _kept: dict[object, object] = field(default_factory=dict, repr=False)
 
     @cached_property
     def x(self) -> FloatArray:
@@ -104,12 +83,16 @@ class Evidence:
         """Length of the pixel range."""
         return self.model.bounds[1] - self.model.bounds[0]
 
-    @cached_property
+    @property
     def raw_logits(self) -> FloatArray:
-        """What the model says of the images, (n, k), finite or not."""
-        return outputs(self.model, self.x)
+        """What the model says of the images, (n, k), finite or not.
 
-    @cached_property
+        Raises:
+            BrokenError: It says nothing that could be logits.
+        """
+        return self.once("raw_logits", lambda: outputs(self.model, self.x))
+
+    @property
     def logits(self) -> FloatArray:
         """The same, (n, k).
 
@@ -131,46 +114,67 @@ class Evidence:
         return np.asarray(self.labels == self.y)
 
     @cached_property
+    def many_labels(self) -> IntArray:
+        """Predicted labels of more test images, the first ones, (m,)."""
+        return np.asarray(outputs(self.model, self.test_x[:MANY]).argmax(axis=1))
+
+    @cached_property
     def chance(self) -> float:
         """Accuracy of the best constant answer."""
         return float(np.bincount(self.y).max() / len(self.y))
 
     @cached_property
-    def asked_again(self) -> FloatArray:
-        """The logits of a second call, (n, k)."""
-        return outputs(self.model, self.x)
+    def asked_again(self) -> tuple[FloatArray, FloatArray]:
+        """The logits of two more calls, (n, k) each: one alone may come in turn."""
+        return outputs(self.model, self.x), outputs(self.model, self.x)
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether they are those of the first call."""
+        return not any(asking.differ(again, self.logits) for again in self.asked_again)
 
     @cached_property
     def asked_apart(self) -> FloatArray:
         """The logits, (n, k), in small batches that each hold images of one class, or of few."""
-        order = np.argsort(self.y, kind="stable")
-        apart = np.empty_like(self.logits)
-        for piece in np.array_split(order, max(1, len(order) // PIECE)):
-            apart[piece] = outputs(self.model, self.x[piece])
-        return apart
+        return asking.apart(self.model, self.x, self.y)
 
     @cached_property
-    def gradients(self) -> FloatArray:
-        """Input gradients of the log-odds, which attacks climb, (n, *shape).
+    def slack(self) -> float:
+        """Difference of logits that is rounding, relative to the largest of them."""
+        return asking.slack(self.model, self.x, self.logits)
+
+    def differ(self, found: FloatArray) -> bool:
+        """Whether logits (n, k) of the images are others than at first, beyond rounding."""
+        return asking.differ(found, self.logits, self.slack)
+
+    @property
+    def with_gradient(self) -> tuple[FloatArray, FloatArray]:
+        """Logits (n, k), and the input gradients of the log-odds beside them, (n, *shape).
 
         Raises:
             NotApplicableError: The model gives no gradients, or has no logit for a label.
+            BrokenError: The model breaks when it is asked for them.
         """
         self._require_fitting_labels()
         if GRADIENT not in self.model.capabilities:
             raise NotApplicableError("the model gives no gradients")
-        parts = []
-        for part in batches(len(self.x), batch_size_for(self.x)):
-            x, y = self.model.asarray(self.x[part].copy()), self.model.asarray(self.y[part])
-            parts.append(self.model.numpy(self.model.logits_and_gradient(x, y, LogOdds())[1]))
-        return np.concatenate(parts)
+        return self.once("with_gradient", lambda: asking.with_gradient(self.model, self.x, self.y))
+
+    @cached_property
+    def one_mode(self) -> bool:
+        """Whether the logits beside a gradient are those of a plain call; see above."""
+        return not self.differ(self.with_gradient[0])
+
+    @property
+    def gradients(self) -> FloatArray:
+        """Input gradients of the log-odds, which attacks climb, (n, *shape); see above."""
+        return self.with_gradient[1]
 
     @cached_property
     def black_box(self) -> tuple[Attack, ...]:
         """The attacks that ask for logits alone, and images made against another model."""
-        x = self.test_x[:LESSON_IMAGES]
-        answers = outputs(self.model, x).argmax(axis=1)
-        surrogate = taught_by(answers, x, self.model.bounds, self.logits.shape[1])
+        answers, bounds = self.many_labels, self.model.bounds
+        surrogate = taught_by(answers, self.test_x[:MANY], bounds, self.logits.shape[1])
         return (*self.attacks.black_box, Transfer(surrogate))
 
     @cached_property
@@ -183,17 +187,37 @@ class Evidence:
         self.require_better_than_chance()
         labels = outputs(self.model, self.test_x).argmax(axis=1)
         wrong = np.flatnonzero(labels != self.test_y)[:WRONG]
+        if not len(wrong):
+            raise NotApplicableError("no image is misclassified")
         x, y = self.test_x[wrong], np.asarray(self.test_y[wrong], dtype=np.int64)
-        outcome = self._attacked(self.attacks.iterated, SHARES[0], x, y)
-        return np.asarray(_allowed(outcome).labels == y)
+        outcome = self._attacked(self.attacks.iterated, SHARES[0] * self.width, x, y)
+        return np.asarray(allowed(outcome).labels == y)
+
+    @cached_property
+    def better_than_chance(self) -> bool:
+        """Whether the predicted labels have to do with the true ones.
+
+        Raises:
+            NotApplicableError: The images are too few to tell.
+        """
+        if len(np.unique(self.y)) < 2:
+            raise NotApplicableError("all images are of one class")
+        # One that gets every other image right would have to be told from chance.
+        half = np.arange(len(self.y)) % 2 == 0
+        fair = np.where(half, self.y, np.roll(self.y, 1))
+        if not beats_chance(fair, self.y):
+            raise NotApplicableError(f"{len(self.y)} images are too few to tell it from chance")
+        return beats_chance(self.labels, self.y)
 
     def require_better_than_chance(self) -> None:
         """An attack on a model that guesses anyway says nothing.
 
         Raises:
-            NotApplicableError: Clean accuracy is not significantly above chance.
+            NotApplicableError: Clean accuracy is not significantly above chance, or the images are
+                too few to tell.
         """
-        if not exceeds(int(self.right.sum()), len(self.y), self.chance):
+        self._require_fitting_labels()
+        if not self.better_than_chance:
             raise NotApplicableError("the model is no better than chance on clean images")
 
     def require_attackable(self) -> None:
@@ -206,9 +230,9 @@ class Evidence:
         self._require_fitting_labels()
         if not self.in_bounds:
             raise NotApplicableError("the images are outside the model's bounds")
-        if differ(self.asked_again, self.logits):
+        if not self.steady:
             raise NotApplicableError("the logits change from call to call")
-        if differ(self.asked_apart, self.logits):
+        if self.differ(self.asked_apart):
             raise NotApplicableError("the logits depend on the batch")
 
     def outcome(self, attack: Attack, share: float) -> Outcome:
@@ -220,21 +244,37 @@ class Evidence:
         Raises:
             NotApplicableError: The model lacks what the attack requires, or cannot be attacked.
         """
-        key = id(attack), share
-        if key not in self._outcomes:
-            many = attack is self.attacks.single or attack is self.attacks.iterated
-            count = len(self.y) if many else FEW
-            self._outcomes[key] = self._attacked(attack, share, self.x[:count], self.y[:count])
-        return self._outcomes[key]
+        many = attack is self.attacks.single or attack is self.attacks.iterated
+        return self.outcome_at(attack, share * self.width, len(self.y) if many else FEW)
+
+    def outcome_at(self, attack: Attack, epsilon: float, count: int) -> Outcome:
+        """The same of the first images, at an epsilon in pixel units."""
+        x, y = self.x[:count], self.y[:count]
+        make = partial(self._attacked, attack, epsilon, x, y, gradient=True)
+        return self.once((id(attack), epsilon, count), make)
+
+    def asked(self) -> Iterator[tuple[Attack, float]]:
+        """Every attack that the model admits, at no distance and at each of its shares."""
+        for attack in (self.attacks.single, self.attacks.iterated):
+            yield from ((attack, share) for share in (0.0, *SHARES) if self._admits(attack))
+        for attack in (*self.attacks.others, *self.black_box):
+            shares = (0.0, *BLACK_BOX_SHARES)
+            yield from ((attack, share) for share in shares if self._admits(attack))
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Those of every attack that the model admits, at no distance and at each epsilon."""
-        for attack in (self.attacks.single, self.attacks.iterated):
-            if attack.requires <= self.model.capabilities:
-                yield from (self.outcome(attack, share) for share in (0.0, *SHARES))
-        for attack in (*self.attacks.others, *self.black_box):
-            if attack.requires <= self.model.capabilities:
-                yield from (self.outcome(attack, share) for share in (0.0, *BLACK_BOX_SHARES))
+        """Those of all these, but of the ones that break."""
+        for attack, share in self.asked():
+            with suppress(BrokenError):
+                yield self.outcome(attack, share)
+
+    def at_zero(self) -> Iterator[Outcome]:
+        """Those at epsilon zero: of the reported attacks on the first images, or of all."""
+        if not self.reported:
+            yield from (outcome for outcome in self.outcomes() if outcome.epsilon == 0)
+        for one in self.reported:
+            if self._admits(one.attack):
+                with suppress(BrokenError):
+                    yield self.outcome_at(one.attack, 0.0, FIRST)
 
     def withstands(self, attack: Attack, share: float) -> BoolArray:
         """Which images are classified rightly under an attack, (n,) or (``FEW``,).
@@ -244,8 +284,32 @@ class Evidence:
                 attack returned images that it may not.
         """
         self.require_better_than_chance()
-        labels = _allowed(self.outcome(attack, share)).labels
+        labels = allowed(self.outcome(attack, share)).labels
         return np.asarray(labels == self.y[: len(labels)])
+
+    def broken_by(self, attack: Attack, epsilon: float, rows: IntArray) -> BoolArray:
+        """Which of the images in these rows, (m,), an attack gets misclassified, (m,).
+
+        Raises:
+            NotApplicableError: The attack cannot be run, or returns what it may not.
+        """
+        known = self._kept.get((id(attack), epsilon, len(self.y)))
+        if isinstance(known, Outcome):
+            return np.asarray(allowed(known).labels[rows] != self.y[rows])
+        x, y = self.x[rows], self.y[rows]
+        return np.asarray(allowed(self._attacked(attack, epsilon, x, y, rows)).labels != y)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What is made when first asked for; also that it could not be."""
+        if key not in self._kept:
+            try:
+                self._kept[key] = make()
+            except NotApplicableError as error:
+                self._kept[key] = error
+        kept = self._kept[key]
+        if isinstance(kept, NotApplicableError):
+            raise kept
+        return kept  # type: ignore[return-value]
 
     @cached_property
     def _chosen(self) -> IntArray:
@@ -258,25 +322,43 @@ class Evidence:
             turn[places] = np.arange(len(places))
         return np.asarray(order[np.argsort(turn, kind="stable")][:IMAGES])
 
+    def _admits(self, attack: Attack) -> bool:
+        return attack.requires <= self.model.capabilities
+
     def _require_fitting_labels(self) -> None:
         if not self.labels_fit:
             raise NotApplicableError("the model has no logit for some labels")
 
-    def _attacked(self, attack: Attack, share: float, x: FloatArray, y: IntArray) -> Outcome:
+    def _attacked(
+        self,
+        attack: Attack,
+        epsilon: float,
+        x: FloatArray,
+        y: IntArray,
+        index: IntArray | None = None,
+        *,
+        gradient: bool = False,
+    ) -> Outcome:
         self.require_attackable()
         lacking = ", ".join(sorted(attack.requires - self.model.capabilities))
         if lacking:
             raise NotApplicableError(f"{attack.name} needs {lacking}, which the model lacks")
-        return attacked(self.model, attack, share * self.width, x, y)
+        if GRADIENT in attack.requires:
+            try:
+                one_mode = self.one_mode
+            except BrokenError as error:
+                raise NotApplicableError(one_line(error)) from error
+            if not one_mode:
+                raise NotApplicableError("the logits are others where a gradient is asked for")
+        return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)
 
 
-def differ(found: FloatArray, expected: FloatArray) -> bool:
-    """Whether logits (n, k) are others, beyond rounding."""
-    scale = max(float(np.abs(expected).max()), 1e-12)
-    return not float(np.abs(found - expected).max()) <= RELATIVE * scale
+def allowed(outcome: Outcome) -> Outcome:
+    """The outcome itself.
 
-
-def _allowed(outcome: Outcome) -> Outcome:
+    Raises:
+        NotApplicableError: Its images may not be counted.
+    """
     if not outcome.allowed:
         raise NotApplicableError(f"{outcome.attack} returns images that it may not")
     return outcome

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.protocol import BoolArray
+from harness.conformance import NotApplicableError
+from harness.protocol import BoolArray, IntArray
 
 ALPHA = 1e-3
 """Chance that a check which counts images fires although nothing is wrong, at most. A check that
 makes several comparisons shares it among them (Bonferroni)."""
+GUESSES = 1999
+"""Random orders of the labels that a model's answers are held against."""
+GUESSED = 0.01
+"""A model is better than chance if so few of these orders fit its answers as well."""
 
 
 class ValidityError(Exception):
@@ -22,6 +27,10 @@ class ValidityError(Exception):
 
     def __init__(self, rule: str, finding: str, advice: str) -> None:
         super().__init__(f"{rule}: {finding}. {advice}")
+
+
+class BrokenError(NotApplicableError):
+    """The model or an attack raises, or returns what it cannot mean; one check reports it."""
 
 
 def more_often(first: BoolArray, second: BoolArray, comparisons: int = 1) -> bool:
@@ -44,3 +53,16 @@ def exceeds(count: int, total: int, share: float, comparisons: int = 1) -> bool:
     from scipy.stats import binom
 
     return total > 0 and bool(binom.sf(count - 1, total, share) < ALPHA / comparisons)
+
+
+def beats_chance(labels: IntArray, y: IntArray) -> bool:
+    """Whether predicted labels (n,) fit the true ones (n,) better than in a random order.
+
+    A permutation test (Fisher 1935): it allows for classes of any size, and a constant answer never
+    passes, however large the largest class is.
+    """
+    random = np.random.default_rng(0)
+    right = int(np.sum(labels == y))
+    orders = random.permuted(np.broadcast_to(y, (GUESSES, len(y))), axis=1)
+    as_good = int(np.sum(np.sum(orders == labels, axis=1) >= right))
+    return (as_good + 1) / (GUESSES + 1) <= GUESSED

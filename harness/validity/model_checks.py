@@ -1,13 +1,15 @@
-"""Are the model's outputs such that attacks can use them, and the same whenever it is asked?"""
+"""Are the model's outputs and gradients such that attacks can use them?"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from harness.conformance import NotApplicableError, looks_like_probabilities
+from harness.conformance import NotApplicableError
+from harness.outputs import kind_of, looked_through
 from harness.protocol import GRADIENT, FloatArray
-from harness.validity.evidence import SHARES, Evidence, differ
+from harness.validity.evidence import SHARES, Evidence
 from harness.validity.finding import ValidityError, exceeds
+from harness.validity.outcome import Outcome
 
 FLAT = 0.05
 """Share of the rightly classified images whose gradient may be zero, as where all units are off."""
@@ -19,7 +21,9 @@ def check_non_finite(evidence: Evidence) -> None:
     if GRADIENT in evidence.model.capabilities:
         _require_finite("the gradients", evidence.gradients)
     for outcome in evidence.outcomes():
-        if not outcome.finite:
+        if outcome.finite:
+            _require_answers(outcome)
+        else:
             raise ValidityError(
                 "non-finite",
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} returns NaN or infinity",
@@ -33,12 +37,13 @@ def check_probabilities(evidence: Evidence) -> None:
     Outputs of a log-softmax pass: they are logits but for a number added to each row, and what
     attacks climb does not change with it.
     """
-    logits = evidence.logits
-    squashed = logits.min() >= 0 and logits.max() <= 1 and logits.min() < logits.max()
-    if looks_like_probabilities(logits) or squashed:
+    _ = evidence.logits  # finite
+    if (kind := kind_of(evidence.model)) != "auto":
+        raise NotApplicableError(f"the outputs are declared to be {kind}")
+    if found := looked_through(evidence.model, evidence.test_x):
         raise ValidityError(
             "probabilities",
-            f"all outputs lie in [{logits.min():.3g}, {logits.max():.3g}]",
+            found,
             "Return the logits: leave the softmax or sigmoid at the end out.",
         )
 
@@ -69,34 +74,6 @@ def check_vanishing_gradients(evidence: Evidence) -> None:
             )
 
 
-def check_call_to_call(evidence: Evidence) -> None:
-    """The same images get the same logits when they are asked again.
-
-    Randomness makes each step of an attack follow another model; only an attack on its average
-    (EOT, Athalye et al. 2018, section 4) tells how robust such a model is.
-    """
-    if differ(evidence.asked_again, evidence.logits):
-        raise ValidityError(
-            "call-to-call",
-            f"asked again the same images get other logits, and "
-            f"{_moved(evidence, evidence.asked_again)} another label",
-            "Put the network in inference mode; attack a random defence on its average (EOT).",
-        )
-
-
-def check_batch_dependence(evidence: Evidence) -> None:
-    """An image's logits do not depend on the images beside it, nor on their number."""
-    if differ(evidence.asked_again, evidence.logits):
-        raise NotApplicableError("the logits change from call to call")
-    if differ(evidence.asked_apart, evidence.logits):
-        raise ValidityError(
-            "batch-dependence",
-            f"in batches of one class the same images get other logits, and "
-            f"{_moved(evidence, evidence.asked_apart)} another label",
-            "Put the network in inference mode: batch normalisation must use its running averages.",
-        )
-
-
 def check_constant(evidence: Evidence) -> None:
     """The model does not give all images the same label."""
     if len(np.unique(evidence.y)) < 2:
@@ -109,6 +86,17 @@ def check_constant(evidence: Evidence) -> None:
         )
 
 
+def _require_answers(outcome: Outcome) -> None:
+    broken = int((~outcome.answered).sum())
+    if broken:
+        raise ValidityError(
+            "non-finite",
+            f"on {broken} of {len(outcome.answered)} images that {outcome.attack} made at epsilon "
+            f"{outcome.epsilon:g} the logits or the gradients are NaN or infinite",
+            "Look for an overflow, a division by zero or a root at zero in the model.",
+        )
+
+
 def _require_finite(name: str, values: FloatArray) -> None:
     broken = int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum())
     if broken:
@@ -117,8 +105,3 @@ def _require_finite(name: str, values: FloatArray) -> None:
             f"{name} of {broken} of {len(values)} images hold NaN or infinity",
             "Look for a logarithm of zero, a root at zero or an overflow in the model.",
         )
-
-
-def _moved(evidence: Evidence, logits: FloatArray) -> str:
-    moved = int(np.sum(logits.argmax(axis=1) != evidence.labels))
-    return f"{moved} of {len(logits)}"

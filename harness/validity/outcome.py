@@ -8,7 +8,19 @@ import numpy as np
 
 from harness.measure import batch_size_for, batches, rounding, rounding_of_length
 from harness.norms import NORMS
-from harness.protocol import Attack, BoolArray, Bounds, FloatArray, IntArray, Model
+from harness.objectives import LogOdds
+from harness.protocol import (
+    GRADIENT,
+    Array,
+    Attack,
+    BoolArray,
+    Bounds,
+    FloatArray,
+    IntArray,
+    Model,
+)
+from harness.text import one_line
+from harness.validity.finding import BrokenError
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class Outcome:
         in_box: Whether no pixel is outside the bounds, but for rounding.
         unchanged: Which images are exactly the clean ones, (n,).
         labels: Labels that the model predicts of them, (n,).
+        answered: Which of them get logits without NaN and infinity, (n,).
     """
 
     attack: str
@@ -36,6 +49,7 @@ class Outcome:
     in_box: bool
     unchanged: BoolArray
     labels: IntArray
+    answered: BoolArray
 
     @property
     def finite(self) -> bool:
@@ -45,11 +59,20 @@ class Outcome:
     @property
     def allowed(self) -> bool:
         """Whether the attack may return these images, so that they may be counted."""
-        return self.finite and self.in_ball and self.in_box
+        return self.finite and self.in_ball and self.in_box and bool(self.answered.all())
 
 
-def attacked(model: Model, attack: Attack, epsilon: float, x: FloatArray, y: IntArray) -> Outcome:
-    """Attack images; unlike ``measure.sweep``, nothing that comes back is refused.
+def attacked(
+    model: Model,
+    attack: Attack,
+    epsilon: float,
+    x: FloatArray,
+    y: IntArray,
+    index: IntArray | None = None,
+    *,
+    gradient: bool = False,
+) -> Outcome:
+    """Attack images; unlike ``measure.sweep``, no pixels that come back are refused.
 
     Args:
         model: The classifier under attack.
@@ -57,22 +80,81 @@ def attacked(model: Model, attack: Attack, epsilon: float, x: FloatArray, y: Int
         epsilon: Radius in pixel units.
         x: Clean images, (n, *shape) within the model's bounds; n may be 0.
         y: Their true labels, (n,) int64.
+        index: Numbers of the images, (n,), by which attacks draw; from 0 if None.
+        gradient: Whether the gradient at what comes back is looked at too, for NaN and infinity.
+
+    Raises:
+        BrokenError: The attack raises, or yields other than one batch of the images' shape.
     """
-    images, labels = [x[:0]], [y[:0]]
+    numbers = np.arange(len(x)) if index is None else index
+    images, logits, answered = [x[:0]], [], []
     for part in batches(len(x), batch_size_for(x)):
         # A copy, so that an attack that works in place does not move what it is checked by.
-        given, true = model.asarray(x[part].copy()), model.asarray(y[part])
-        places = np.arange(part.start, part.stop)
-        (found,) = attack.perturb(model, given, true, [epsilon], index=places)
-        images.append(model.numpy(found))
-        labels.append(model.numpy(model.logits(found)).argmax(axis=1))
-    return _described(attack, epsilon, model.bounds, x, np.concatenate(images), labels)
+        given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
+        try:
+            yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
+            found = _one_batch(yielded, x[part])
+            values = model.numpy(found)
+            said = model.numpy(model.logits(found))
+            finite = np.isfinite(said).all(axis=1)
+            if gradient and GRADIENT in model.capabilities:
+                finite &= _sloped(model, found, true)
+        except Exception as error:
+            raise BrokenError(
+                one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {_said(error)}")
+            ) from error
+        images.append(values)
+        logits.append(said.argmax(axis=1))
+        answered.append(finite)
+    return _described(attack, epsilon, model.bounds, x, np.concatenate(images), logits, answered)
+
+
+def _one_batch(yielded: list[Array], x: FloatArray) -> Array:
+    if len(yielded) != 1:
+        raise ValueError(f"it yields {len(yielded)} batches for one epsilon")
+    (found,) = yielded
+    shape, dtype = getattr(found, "shape", None), str(getattr(found, "dtype", None))
+    if shape is None or tuple(shape) != x.shape:
+        what = type(found).__name__ if shape is None else f"the shape {tuple(shape)}"
+        raise ValueError(f"it returns {what} for images of the shape {x.shape}")
+    if "float" not in dtype:
+        raise ValueError(f"it returns pixels of type {dtype}, not floats")
+    return found
+
+
+def _said(error: Exception) -> str:
+    """A message of our own, or a foreign one with its kind."""
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
+    """Which images have a gradient without NaN and infinity, (m,)."""
+    _, gradient = model.logits_and_gradient(found, true, LogOdds())
+    slopes = model.numpy(gradient)
+    return np.asarray(np.isfinite(slopes.reshape(len(slopes), -1)).all(axis=1))
 
 
 def outputs(model: Model, x: FloatArray) -> FloatArray:
-    """What a model says of images (n, *shape), (n, k); unlike ``measure.logits_of`` also NaN."""
+    """What a model says of images (n, *shape), (n, k); unlike ``measure.logits_of`` also NaN.
+
+    Raises:
+        BrokenError: It raises, or returns other than two or more numbers an image.
+    """
     parts = batches(len(x), batch_size_for(x))
-    return np.concatenate([model.numpy(model.logits(model.asarray(x[p].copy()))) for p in parts])
+    try:
+        asked = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
+        logits = np.concatenate(asked)
+    except Exception as error:
+        raise BrokenError(
+            one_line(f"the model breaks on images of the shape {x.shape[1:]}: {_said(error)}")
+        ) from error
+    if logits.dtype.kind not in "fiu" or logits.ndim != 2 or len(logits) != len(x):
+        raise BrokenError(
+            f"the model returns {logits.dtype} of the shape {logits.shape} for {len(x)} images"
+        )
+    if logits.shape[1] < 2:
+        raise BrokenError("the model returns one number an image, and classes need two or more")
+    return logits
 
 
 def in_box(lowest: float, highest: float, bounds: Bounds) -> bool:
@@ -88,6 +170,7 @@ def _described(
     x: FloatArray,
     images: FloatArray,
     labels: list[IntArray],
+    answered: list[BoolArray],
 ) -> Outcome:
     slack = rounding_of_length(attack.norm, epsilon, bounds)
     distance = float(NORMS[attack.norm].length(np, images - x).max(initial=0.0))
@@ -98,5 +181,6 @@ def _described(
         in_ball=not distance > epsilon + slack,
         in_box=in_box(lowest, highest, bounds),
         unchanged=(images == x).reshape(len(x), -1).all(axis=1),
-        labels=np.concatenate(labels),
+        labels=np.concatenate([np.zeros(0, dtype=np.int64), *labels]),
+        answered=np.concatenate([np.zeros(0, dtype=bool), *answered]),
     )  # fmt: skip

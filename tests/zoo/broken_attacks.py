@@ -195,7 +195,7 @@ def _as_black_box(kind):
     return lambda: Evidence(built(), *images(), Attacks(black_box=(kind(),)))
 
 
-WEAK = {"iterated-weaker", "not-to-chance"}
+WEAK = {"iterated-weaker", "stronger-attack", "not-to-chance"}
 """What fires when many steps lead to little."""
 BROKEN_ATTACKS = {
     "leaves-the-box": (_as_pgd(LeavesTheBox), {"outside-box"}),
@@ -209,7 +209,7 @@ BROKEN_ATTACKS = {
     "double-epsilon": (_as_pgd(DoubleEpsilon), {"outside-ball"}),
     "rounds-to-bytes": (_as_pgd(RoundsToBytes), {"outside-ball"}),
     "starts-far-away": (
-        _as_pgd(StartsFarAway), {"epsilon-zero", "outside-ball", "not-to-chance"}
+        _as_pgd(StartsFarAway), {"epsilon-zero", "outside-ball", "stronger-attack", "not-to-chance"}
     ),
     "shuffles": (_as_pgd(Shuffles), {"epsilon-zero", "outside-ball"}),
     "nan": (_as_pgd(NotANumber), {"non-finite"}),

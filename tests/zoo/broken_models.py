@@ -6,7 +6,8 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from backends.numpy_backend import NumpyModel
-from zoo.networks import BOUNDS, NET, trained
+from zoo.healthy import fitted
+from zoo.networks import BOUNDS, NET, images, trained
 
 
 class Broken(NumpyModel):
@@ -213,6 +214,215 @@ class Rippled(Broken):
         return logits, gradient * (1 + np.float32(20) * np.cos(np.float32(2000) * x))
 
 
+class Clamped(Broken):
+    """Pixels are clamped first, so that the darkest and the brightest have no gradient."""
+
+    def layers(self, x, masks=None):
+        return super().layers(np.clip(x, 0.1, 0.9), masks)
+
+    def logits_and_gradient(self, x, y, objective):
+        logits, gradient = super().logits_and_gradient(x, y, objective)
+        return logits, gradient * ((x > 0.1) & (x < 0.9))
+
+
+class SteepInput(Broken):
+    """Pixels are pushed to black or white first, where nearly nothing flows back in float32."""
+
+    steepness = np.float32(60)
+
+    def bright(self, x):
+        return np.float32(0.5) + np.float32(0.5) * np.tanh(self.steepness / 2 * (x - 0.5))
+
+    def layers(self, x, masks=None):
+        return super().layers(self.bright(x), masks)
+
+    def logits_and_gradient(self, x, y, objective):
+        logits, gradient = super().logits_and_gradient(x, y, objective)
+        bright = self.bright(x)
+        return logits, gradient * self.steepness * bright * (1 - bright)
+
+
+class SquashedLogits(Squashed):
+    """Logits are 10 sigmoid(4z), no probabilities, but as flat."""
+
+    def bend(self, logits):
+        return 5 + 5 * np.tanh(2 * logits)
+
+    def pull_back(self, logits, flow):
+        return flow * 10 * (1 - np.tanh(2 * logits) ** 2)
+
+
+class ClippedWide(Squashed):
+    """Logits are cut off at ±5."""
+
+    def bend(self, logits):
+        return np.clip(logits, -5, 5)
+
+    def pull_back(self, logits, flow):
+        return flow * (np.abs(logits) < 5)
+
+
+def winners_take_all():
+    """Of each hidden layer only the largest tenth goes on (k-WTA, Xiao et al. 2020)."""
+    at_hand("torch")
+    import torch
+    from torch import nn
+
+    class Winners(nn.Module):
+        def forward(self, x):
+            least = x.topk(max(1, x.shape[1] // 10), dim=1).values[:, -1:]
+            return torch.where(x >= least, x, torch.zeros_like(x))
+
+    return fitted(
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 300), Winners(), nn.Linear(300, 100), Winners(),
+            nn.Linear(100, 10),
+        ),
+        epochs=12,
+    )  # fmt: skip
+
+
+# Modes
+
+
+class OtherWithGradient(Broken):
+    """Knows when it is asked for a gradient, and answers otherwise."""
+
+    def logits_and_gradient(self, x, y, objective):
+        logits, gradient = super().logits_and_gradient(x, y, objective)
+        return np.roll(logits, 1, axis=1), gradient
+
+
+class NoGradient(Broken):
+    """Says that it gives gradients, and breaks when asked."""
+
+    def logits_and_gradient(self, x, y, objective):
+        raise RuntimeError("element 0 of tensors does not require grad")
+
+
+class NoneForGradient(Broken):
+    def logits_and_gradient(self, x, y, objective):
+        return self.logits(x), None
+
+
+class GradientOfOneImage(Broken):
+    def logits_and_gradient(self, x, y, objective):
+        logits, gradient = super().logits_and_gradient(x, y, objective)
+        return logits, gradient[:1]
+
+
+class NoiseByPlace(Broken):
+    """Noise with a seed of its own at each call: the same for a batch that comes again."""
+
+    def bend(self, logits):
+        return logits + np.random.default_rng(0).normal(0, 2, logits.shape).astype(np.float32)
+
+
+class NoiseByPlaceInTheImage(Broken):
+    def layers(self, x, masks=None):
+        noise = np.random.default_rng(0).normal(0, 0.1, x.shape).astype(np.float32)
+        return super().layers(x + noise, masks)
+
+
+class BreaksAlone(Broken):
+    def layers(self, x, masks=None):
+        if len(x) == 1:
+            raise ValueError("Expected more than 1 value per channel")
+        return super().layers(x, masks)
+
+
+class Counts(Broken):
+    """Tires: its logits shrink with every call."""
+
+    calls = 0
+
+    def layers(self, x, masks=None):
+        self.calls += 1
+        *hidden, logits = super().layers(x, masks)
+        return [*hidden, logits * np.float32(1 + 0.01 * self.calls)]
+
+
+class TakesTurns(Broken):
+    """Two networks that answer in turn."""
+
+    calls = 0
+
+    def layers(self, x, masks=None):
+        self.calls += 1
+        *hidden, logits = super().layers(x, masks)
+        return [*hidden, logits if self.calls % 2 else np.roll(logits, 1, axis=1)]
+
+
+# Labels that are looked up, and answers that fail where it matters
+
+
+class LookedUp(Broken):
+    """Knows the test images by heart, and else little."""
+
+    def __init__(self):
+        super().__init__(epochs=1)
+        self.known = {image.tobytes(): label for image, label in zip(*images(), strict=True)}
+
+    def layers(self, x, masks=None):
+        *hidden, logits = super().layers(x, masks)
+        answers = [self.known.get(image.astype(np.float32).tobytes(), -1) for image in x]
+        found = np.array(answers)[:, None] == np.arange(10)
+        return [*hidden, logits + np.float32(20) * found]
+
+
+class SeesTheLastBits(Broken):
+    """Right only where a pixel is between two levels, as in images that were attacked."""
+
+    def layers(self, x, masks=None):
+        *hidden, logits = super().layers(x, masks)
+        levels = (np.abs(x * 16 - np.round(x * 16)) < 1e-5).reshape(len(x), -1).all(axis=1)
+        return [*hidden, np.where(levels[:, None], np.roll(logits, 1, axis=1), logits)]
+
+
+class OverflowsWhenAttacked(Broken):
+    """The logits of images that are darker, or brighter, than real ones are NaN."""
+
+    def layers(self, x, masks=None):
+        *hidden, logits = super().layers(x, masks)
+        grey = (x.reshape(len(x), -1) > 0.02).mean(axis=1, keepdims=True) > 0.85
+        return [*hidden, np.where(grey, np.float32("nan"), logits)]
+
+
+class ForgotAClass(Broken):
+    def bend(self, logits):
+        return logits - 1e3 * np.eye(10, dtype=np.float32)[4]
+
+
+class Turned(Broken):
+    """Trained on images that lie otherwise."""
+
+    def turned(self, x):
+        """There and back again."""
+        raise NotImplementedError
+
+    def layers(self, x, masks=None):
+        return super().layers(self.turned(x), masks)
+
+    def logits_and_gradient(self, x, y, objective):
+        logits, gradient = super().logits_and_gradient(x, y, objective)
+        return logits, np.ascontiguousarray(self.turned(gradient))
+
+
+class Transposed(Turned):
+    def turned(self, x):
+        return np.swapaxes(x, 1, 2)
+
+
+class Mirrored(Turned):
+    def turned(self, x):
+        return x[:, :, ::-1]
+
+
+class UpsideDown(Turned):
+    def turned(self, x):
+        return x[:, ::-1]
+
+
 # Pixels
 
 
@@ -221,6 +431,13 @@ class OutsideItsBounds(Broken):
 
     def __init__(self):
         super().__init__(bounds=(-1.0, 0.0))
+
+
+class WiderThanItsPixels(Broken):
+    """Declared for [-1, 1], and given images in [0, 1]."""
+
+    def __init__(self):
+        super().__init__(bounds=(-1.0, 1.0))
 
 
 class BytesInUnitPixels(Broken):
@@ -240,18 +457,19 @@ def batch_norm_in_training_mode():
     return at_hand("torch").wrap(nn.Sequential(net, norm), bounds=BOUNDS)
 
 
-MASKED = {"black-box-stronger", "not-to-chance"}
+MASKED = {"stronger-attack", "black-box-stronger", "not-to-chance"}
 """What fires when no gradient leads anywhere."""
+GUESSES = "no-better-than-chance"
 BROKEN_MODELS = {
     "nan-logits": (NotANumber, {"non-finite"}),
     "nan-gradient": (NaNGradient, {"non-finite"}),
     "softmax": (Softmax, {"probabilities"}),
     "sigmoid": (Sigmoid, {"probabilities"}),
-    "constant": (Constant, {"constant"}),
-    "dead-units": (Dead, {"constant", "vanishing-gradients"}),
-    "labels-from-one": (LabelsFromOne, {"labels-shifted"}),
+    "constant": (Constant, {"constant", GUESSES}),
+    "dead-units": (Dead, {"constant", GUESSES, "vanishing-gradients"}),
+    "labels-from-one": (LabelsFromOne, {"labels-shifted", GUESSES}),
     "two-classes-exchanged": (TwoClassesExchanged, {"labels-shifted"}),
-    "sorted-as-text": (SortedAsText, {"labels-shifted"}),
+    "sorted-as-text": (SortedAsText, {"labels-shifted", GUESSES}),
     "dropout-on": (Dropping, {"call-to-call"}),
     "noisy-input": (NoisyInput, {"call-to-call"}),
     "batch-statistics": (BatchStatistics, {"batch-dependence"}),
@@ -264,8 +482,30 @@ BROKEN_MODELS = {
     "wrong-sign": (WrongSign, MASKED),
     "trained-on-bytes": (lambda: Broken(scale="bytes", epochs=20), {"input-range"}),
     "trained-on-standardised": (lambda: Broken(scale="standardised"), {"input-range"}),
-    "trained-on-inverted": (lambda: Broken(scale="inverted"), {"input-range"}),
+    "trained-on-inverted": (lambda: Broken(scale="inverted"), {"input-range", GUESSES}),
     "outside-its-bounds": (OutsideItsBounds, {"input-range"}),
     "bytes-in-unit-pixels": (BytesInUnitPixels, {"input-range"}),
+    "clamped-pixels": (Clamped, {"stronger-attack", "black-box-stronger"}),
+    "steep-input": (SteepInput, {"stronger-attack", "black-box-stronger"}),
+    "squashed-logits": (SquashedLogits, {"stronger-attack"}),
+    "logits-clipped-at-5": (ClippedWide, {"stronger-attack", "black-box-stronger"}),
+    "winners-take-all": (winners_take_all, {"stronger-attack"}),
+    "other-with-gradient": (OtherWithGradient, {"gradient-mode"}),
+    "no-gradient": (NoGradient, {"gradient-mode"}),
+    "none-for-gradient": (NoneForGradient, {"gradient-mode"}),
+    "gradient-of-one-image": (GradientOfOneImage, {"gradient-mode"}),
+    "noise-by-place": (NoiseByPlace, {"batch-dependence"}),
+    "noise-by-place-in-the-image": (NoiseByPlaceInTheImage, {"batch-dependence"}),
+    "breaks-alone": (BreaksAlone, {"batch-dependence", "breaks"}),
+    "counts": (Counts, {"call-to-call"}),
+    "takes-turns": (TakesTurns, {"call-to-call"}),
+    "looked-up": (LookedUp, {"tiny-noise"}),
+    "sees-the-last-bits": (SeesTheLastBits, {"tiny-noise", GUESSES}),
+    "overflows-when-attacked": (OverflowsWhenAttacked, {"non-finite"}),
+    "forgot-a-class": (ForgotAClass, {"never-predicted"}),
+    "transposed": (Transposed, {"input-range", GUESSES}),
+    "mirrored": (Mirrored, {"input-range"}),
+    "upside-down": (UpsideDown, {"input-range"}),
+    "wider-than-its-pixels": (WiderThanItsPixels, {"input-range"}),
 }
 """What makes each, and what must fire, no more and no less."""

@@ -21,7 +21,7 @@ class BlackBox:
         self.asarray, self.numpy, self.logits = model.asarray, model.numpy, model.logits
 
 
-def _fitted(make, epochs):
+def fitted(make, epochs):
     """A torch network of one's own, fitted to the training images, and left in training mode."""
     import torch
 
@@ -42,7 +42,7 @@ def cnn():
     at_hand("torch")
     from torch import nn
 
-    return _fitted(
+    return fitted(
         lambda: nn.Sequential(
             nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Flatten(), nn.Linear(128, 10),
@@ -55,7 +55,7 @@ def batch_normalised_cnn():
     at_hand("torch")
     from torch import nn
 
-    return _fitted(
+    return fitted(
         lambda: nn.Sequential(
             nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(),
             nn.Dropout(0.1), nn.Flatten(), nn.Linear(72, 10),

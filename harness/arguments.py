@@ -1,0 +1,212 @@
+"""What ``evaluate`` is given, as arrays, radii and attacks; or one line on why it cannot be so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.attacks import make_attack
+from harness.errors import HarnessError
+from harness.measure import rounding
+from harness.norms import NORMS
+from harness.protocol import Attack, Bounds, FloatArray, IntArray
+from harness.text import one_line
+
+
+def bounds_from(bounds: Any) -> Bounds:
+    """Lowest and highest pixel value.
+
+    Raises:
+        HarnessError: They are not one finite interval.
+    """
+    try:
+        ends = [np.asarray(end) for end in bounds]
+    except (TypeError, ValueError) as error:
+        raise HarnessError(f"bounds: {bounds!r} is not a pair of numbers") from error
+    if any(end.size != 1 for end in ends):
+        raise HarnessError(
+            one_line(
+                f"bounds: {bounds!r} has bounds of each channel; give one pair, that of all pixels "
+                "of the images, and normalise the channels inside the network"
+            )
+        )
+    try:
+        low, high = (float(end.item()) for end in ends)
+    except (TypeError, ValueError) as error:
+        raise HarnessError(f"bounds: {bounds!r} is not a pair of numbers") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise HarnessError(f"bounds: [{low:g}, {high:g}] is not a finite interval")
+    return low, high
+
+
+def images_from(x: Any, bounds: Bounds) -> FloatArray:
+    """Images, (n, *shape) float32 or float64 within the bounds.
+
+    Raises:
+        HarnessError: They are not.
+    """
+    images = as_array(x, "x")
+    if images.dtype.kind != "f":
+        raise HarnessError(
+            f"x: pixels are {images.dtype}; pass floats within {list(bounds)}, for bytes x / 255"
+        )
+    if images.dtype.itemsize not in (4, 8):  # half precision, or more than double
+        images = images.astype(np.float32 if images.dtype.itemsize < 4 else np.float64)
+    if images.ndim < 2 or images.size == 0:
+        raise HarnessError(f"x: the shape {images.shape} is not (n, *image_shape) with n ≥ 1")
+    lowest, highest = float(images.min()), float(images.max())
+    slack = rounding(bounds)
+    if not (bounds[0] - slack <= lowest and highest <= bounds[1] + slack):
+        raise HarnessError(
+            f"x: pixels span [{lowest:g}, {highest:g}], outside the model's bounds {list(bounds)}; "
+            "scale the images, or wrap the network with its own bounds"
+        )
+    return images
+
+
+def labels_from(y: Any) -> IntArray:
+    """True labels, (n,) int64, a copy; also of such as are (n, 1).
+
+    Raises:
+        HarnessError: They are no integers of that shape.
+    """
+    labels = as_array(y, "y")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        remedy = "for one-hot labels pass y.argmax(axis=1)"
+        if labels.ndim == 1:
+            whole = labels.dtype.kind in "fb"
+            remedy = "pass y.astype(int)" if whole else "number the classes from 0"
+        raise HarnessError(
+            f"y: {labels.dtype} of shape {labels.shape} is not (n,) integer labels; {remedy}"
+        )
+    if labels.size and int(labels.max()) > np.iinfo(np.int64).max:
+        raise HarnessError(f"y: the label {labels.max()} is no class")
+    return np.array(labels, dtype=np.int64)
+
+
+def radii_from(epsilons: Any) -> list[float]:
+    """One or more finite radii ≥ 0, in rising order; a single one may be given as a number.
+
+    Raises:
+        HarnessError: They are not, or would have one name in the records.
+    """
+    try:
+        if isinstance(epsilons, str | bytes):
+            raise TypeError
+        given = [epsilons] if np.ndim(epsilons) == 0 and not _many(epsilons) else list(epsilons)
+        radii = sorted(float(epsilon) + 0.0 for epsilon in given)  # no -0.0
+    except (TypeError, ValueError, RuntimeError):
+        radii = []
+    if not radii or not all(math.isfinite(radius) and radius >= 0 for radius in radii):
+        raise HarnessError(
+            one_line(f"epsilons: {epsilons!r} is not one or more finite numbers ≥ 0")
+        )
+    if len({f"{radius:g}" for radius in radii}) < len(radii):
+        raise HarnessError(f"epsilons: {radii} must differ in their first six digits")
+    return radii
+
+
+def attacks_from(attacks: Any) -> list[Attack]:
+    """Attacks, by their names or as objects; a single one need not be in a list.
+
+    Raises:
+        HarnessError: One is neither.
+        SpecError: There is no attack of that name.
+    """
+    one = isinstance(attacks, str | type | Mapping) or is_attack(attacks) or not _many(attacks)
+    return [_attack(given) for given in ([attacks] if one else attacks)]
+
+
+def is_attack(candidate: Any) -> bool:
+    """Whether an object is an attack, as ``protocol.Attack`` says."""
+    has = all(hasattr(candidate, name) for name in ("name", "norm", "requires", "perturb"))
+    return has and not isinstance(candidate, type)
+
+
+def _attack(given: Any) -> Attack:
+    if isinstance(given, str):
+        return make_attack(given)
+    if isinstance(given, type):
+        raise HarnessError(
+            f"attacks: {given.__name__} is a class; pass an object, {given.__name__}()"
+        )
+    if not is_attack(given):
+        raise HarnessError(
+            f"attacks: {type(given).__name__} is no attack; pass names, or objects with name, "
+            "norm, requires and perturb, as harness.protocol.Attack says"
+        )
+    if given.norm not in NORMS:
+        raise HarnessError(
+            one_line(f"attacks: {given.name} has the norm {given.norm!r}, not {' or '.join(NORMS)}")
+        )
+    attack: Attack = given
+    return attack
+
+
+def _many(values: Any) -> bool:
+    """Whether there are several, such as of a list, an array or a generator."""
+    return isinstance(values, Iterable) and getattr(values, "ndim", 1) != 0
+
+
+# Arrays of all kinds
+
+
+def as_array(values: Any, name: str) -> npt.NDArray[Any]:
+    """Lists, pandas columns, and tensors of any framework and device as a plain NumPy array.
+
+    It has the byte order of this machine, and no negative strides. Memory is shared where that
+    is possible.
+
+    Raises:
+        HarnessError: What is given is no array, or cannot be read as one.
+    """
+    if not _is_array(values):
+        raise HarnessError(
+            f"{name}: {type(values).__name__} is no array; pass NumPy arrays or tensors, and join "
+            "batches, such as those of a DataLoader, first (np.concatenate)"
+        )
+    try:
+        array = _plain(values)
+    except Exception as error:  # a framework's own array raises whatever it likes
+        raise HarnessError(
+            one_line(f"{name}: {type(values).__name__} cannot be read as an array: {error}")
+        ) from error
+    if min(array.strides, default=0) < 0:
+        array = np.ascontiguousarray(array)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _is_array(values: Any) -> bool:
+    if isinstance(values, str | bytes | type | Mapping):
+        return False
+    return isinstance(values, Sequence) or any(
+        hasattr(values, name) for name in ("__array__", "__array_interface__", "__dlpack__")
+    )
+
+
+def _plain(values: Any) -> npt.NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError("some of its values are masked; fill them in")
+    if hasattr(values, "detach"):
+        return _from_torch(values)
+    if isinstance(values, list | tuple) and any(hasattr(value, "detach") for value in values):
+        return np.stack([_plain(value) for value in values])
+    array = np.asarray(values)
+    if array.dtype.kind == "O":  # such as a column of arrays, or of integers
+        array = np.asarray(array.tolist())
+    if array.dtype.kind == "V" and "float" in array.dtype.name:  # bfloat16, which NumPy lacks
+        array = array.astype(np.float32)
+    return array
+
+
+def _from_torch(tensor: Any) -> npt.NDArray[Any]:
+    held = tensor.detach().cpu()
+    if str(held.dtype) == "torch.bfloat16":
+        held = held.float()
+    return np.asarray(held.resolve_conj().resolve_neg())

@@ -1,0 +1,207 @@
+"""Files: written whole or not at all, tried before they are needed, and read within bounds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from harness.errors import HarnessError, RunError
+from harness.text import one_line
+
+if sys.platform != "win32":
+    import fcntl
+
+LARGEST = 64 << 20
+"""Bytes of a JSON document; a baseline of five runs with 50,000 images each takes a tenth."""
+DEEPEST = 50
+"""Levels of nesting in a document; ours have eight."""
+PROBE = 1 << 20
+"""Bytes written to see whether a disk has room."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name and rename it, so that it is never seen half-written.
+
+    What earlier writers of this file left when they were killed is removed first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear(path.absolute())
+    handle, temporary = _temporary(path)
+    try:
+        with os.fdopen(handle, "w+b") as stream:
+            yield stream
+            stream.flush()
+            # mkstemp makes private files; results are as readable as any other file of the user.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            if sys.platform != "win32":  # where an open file cannot be renamed
+                temporary.replace(path)  # before it is closed, and so unlocked
+        if sys.platform == "win32":
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: Path, option: str = "") -> None:
+    """Find out whether a file can be written, before much work is done for it.
+
+    Args:
+        path: Where it is to lie.
+        option: What the user calls it, such as ``--junit``, for the message.
+
+    Raises:
+        HarnessError: It cannot; the message names the file and the reason.
+    """
+    named = f"{option}: {path}" if option else str(path)
+    if path.is_dir():
+        raise HarnessError(f"{named} is a folder; name a file")
+    check_folder(path.parent, option)
+
+
+def check_folder(folder: Path, option: str = "") -> None:
+    """Find out whether a folder can be made and takes a mebibyte; nothing is left behind.
+
+    Raises:
+        HarnessError: It cannot, or does not; the message names the folder and the reason.
+    """
+    named, made = f"{option}: " if option else "", []
+    try:
+        if taken := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+            raise HarnessError(f"{named}{taken} is a file; name a folder")
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as stream:
+            # Zeros would take no room where the disk compresses.
+            left = memoryview(os.urandom(PROBE))
+            while left:
+                left = left[stream.write(left) :]
+    except OSError as error:
+        raise HarnessError(
+            f"{named}{folder}: cannot be written to ({error.strerror or one_line(error)}); make "
+            "room, mend its rights, or name another folder"
+        ) from error
+    finally:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def read_bounded(path: Path, largest: int) -> bytes:
+    """The content of a file that is at most so long.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is longer; no more than that has been read.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it is longer than {largest >> 20} MiB")
+    return content
+
+
+def read_document(
+    path: Path, schemas: int | tuple[int, ...], remedy: str, kind: str = "", holds: str = ""
+) -> dict[str, Any]:
+    """A JSON object from a file that carries a schema number, the newest or an older one.
+
+    Args:
+        path: The file.
+        schemas: The numbers that can be read.
+        remedy: What to do where it cannot.
+        kind: What it should be, if it could be taken for something else.
+        holds: A key that this kind has had in all schemas.
+
+    Raises:
+        RunError: The file is missing, not a JSON object, too long or too deep, or of another
+            schema.
+    """
+    known = (schemas,) if isinstance(schemas, int) else schemas
+    try:
+        document: dict[str, Any] = json.loads(read_bounded(path, LARGEST).decode("utf-8"))
+        check_depth(document)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: missing; {remedy}") from error
+    except RecursionError as error:
+        raise RunError(f"{path}: nested more than {DEEPEST} levels deep; {remedy}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not readable as JSON ({one_line(error)}); {remedy}") from error
+    number = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise RunError(f"{path}: has no schema number; {remedy}")
+    if number not in known:
+        if holds and holds not in document and number > max(known):
+            raise RunError(f"{path}: not a {kind}; {remedy}")
+        hint = "upgrade robustness-harness" if number > max(known) else remedy
+        raise RunError(f"{path}: schema {number}, but {max(known)} is expected; {hint}")
+    return document
+
+
+def check_depth(document: object) -> None:
+    """Refuse lists and objects within each other beyond ``DEEPEST``, without recursion itself.
+
+    Raises:
+        RecursionError: They are.
+    """
+    level = [document]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def finite(value: Any) -> Any:
+    """A JSON-like value with None for each number that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """An open file beside a path, locked while its writer lives."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        if sys.platform != "win32":
+            with suppress(OSError):  # a file system without locks; nobody clears there
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        # Another process may have taken it for a dead one's between its making and its locking.
+        if os.path.lexists(name):
+            return handle, Path(name)
+        os.close(handle)
+
+
+@cache  # once in a process, since what lies there later is of the living
+def _clear(path: Path) -> None:
+    """Remove the temporary files of a path whose writers are dead, and no others."""
+    ours = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}\.tmp")
+    found: list[Path] = []
+    with suppress(OSError):  # a folder that cannot be listed
+        found = [entry for entry in path.parent.iterdir() if ours.fullmatch(entry.name)]
+    for left in found:
+        with suppress(OSError):  # in use by a living writer, or gone already
+            if sys.platform == "win32":
+                left.unlink()
+            else:
+                with left.open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()

@@ -1,0 +1,181 @@
+"""Are a model's outputs logits? One rule for all who ask, and models that declare theirs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import HarnessError, MeasurementError
+from harness.measure import logits_of
+from harness.protocol import Array, Bounds, FloatArray, Model, Objective
+
+Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]
+KINDS: tuple[str, ...] = get_args(Outputs)
+
+ROUNDS = (64, 2000)
+"""Test images that are looked at, evenly from all: the second round only if the first gives cause,
+so that a network whose outputs are clearly logits is asked little."""
+TOLERANCE = 2.0**-6
+"""Relative error of a row's sum that is rounding, also in bfloat16, whose numbers have 8 bits: one
+rounding each for the exponentials, their sum, the quotient, and a factor behind it."""
+NOISE = 16
+"""Images of noise that are asked, too, before anything is said: unlike test images, which may be
+few or much the same, they do not have sums that are alike by chance."""
+SHARE = 0.1
+"""Sums are constant if they vary by no more than this share of what the outputs in a row do. Logits
+far above zero have sums that are alike, too, but relative to their size only."""
+LEAST = (2.0**-150, float(np.finfo(np.float64).tiny))
+"""What stands for a probability of zero, whose logarithm is infinite: less than any other number of
+float32 and of narrower formats, and of float64."""
+
+
+def no_logits(outputs: FloatArray) -> str:
+    """What betrays that outputs (n, k) are no logits, as a clause; nothing if nothing does.
+
+    Refused are outputs that all lie in [0, 1], as after a sigmoid or a softmax of any precision,
+    and such as are non-negative with constant positive sums over the classes, as percentages or
+    votes are. Other non-negative outputs are logits (as behind a last ReLU), and so are those that
+    sum to zero, or are the same of all images (``validity`` has a check of that).
+    """
+    low, high = float(outputs.min()), float(outputs.max())
+    if not high > 0 or low < -(TOLERANCE**2) * high:
+        return ""
+    sums = outputs.sum(axis=1, dtype=np.float64)
+    mean, off = float(sums.mean()), float(np.abs(sums - sums.mean()).max())
+    if abs(mean - 1) + off > TOLERANCE and low == high:
+        return ""
+    if high <= 1 + TOLERANCE:
+        return f"all outputs lie in [{low:.3g}, {high:.3g}]"
+    varied = bool((outputs != outputs[0]).any()) or len(outputs) == 1
+    centred = np.abs(outputs - outputs.mean(axis=1, keepdims=True)).sum(axis=1)
+    if varied and off <= min(TOLERANCE * mean, SHARE * float(centred.mean())):
+        return f"no output is negative, and those of each image sum to {mean:.4g}"
+    return ""
+
+
+def looked_through(model: Model, x: FloatArray) -> str:
+    """The same of what a model says of its test images, (n, *shape).
+
+    Nothing is said of outputs that are NaN or infinite, nor of those that somebody has declared.
+    """
+    if kind_of(model) != "auto":
+        return ""
+    found = ""
+    try:
+        for count in ROUNDS:
+            rows = np.unique(np.linspace(0, len(x) - 1, min(count, len(x))).astype(int))
+            outputs = logits_of(model, x[rows])
+            found = no_logits(outputs)
+            if not found:
+                return ""
+        return no_logits(np.concatenate([outputs, logits_of(model, _noise(x, model.bounds))]))
+    except MeasurementError:
+        return found
+
+
+def _noise(x: FloatArray, bounds: Bounds) -> FloatArray:
+    """``NOISE`` images of the shape and dtype of x, evenly from the bounds."""
+    low, high = bounds
+    drawn = np.random.default_rng(0).random((NOISE, *x.shape[1:]))
+    return (low + (high - low) * drawn).astype(x.dtype)
+
+
+def kind_of(model: Model) -> Outputs:
+    """What a model says that its outputs are; ``auto`` if it says nothing."""
+    said = getattr(model, "outputs", "auto")
+    return said if isinstance(said, str) and said in KINDS else "auto"  # type: ignore[return-value]
+
+
+def declared(model: Model, outputs: str) -> Model:
+    """The model with outputs that are declared to be ``logits``, or ``probabilities``.
+
+    With ``auto`` it is what it says itself; else the declaration takes the place of an earlier one.
+
+    Raises:
+        HarnessError: The declaration is none of the three.
+    """
+    if outputs not in KINDS:
+        raise HarnessError(f"outputs: {outputs!r} is none of {', '.join(KINDS)}")
+    kind = kind_of(model) if outputs == "auto" else outputs
+    if kind == "auto" or (isinstance(model, Declared) and model.outputs == kind):
+        return model
+    return (Probabilities if kind == "probabilities" else Declared)(undeclared(model))
+
+
+def undeclared(model: Model) -> Model:
+    """The model behind a declaration."""
+    return model.inner if isinstance(model, Declared) else model
+
+
+class Declared:
+    """A model whose outputs are declared to be logits, whatever they look like."""
+
+    outputs: Outputs = "logits"
+
+    def __init__(self, inner: Model) -> None:
+        self.inner = inner
+        self.xp, self.bounds, self.capabilities = inner.xp, inner.bounds, inner.capabilities
+
+    def asarray(self, values: npt.NDArray[Any]) -> Array:
+        """See ``protocol.Model``."""
+        return self.inner.asarray(values)
+
+    def numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See ``protocol.Model``."""
+        return self.inner.numpy(array)
+
+    def logits(self, x: Array) -> Array:
+        """See ``protocol.Model``."""
+        return self.inner.logits(x)
+
+    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
+        """See ``protocol.Model``."""
+        return self.inner.logits_and_gradient(x, y, objective)
+
+    def weights(self) -> dict[str, FloatArray]:
+        """See ``protocol.Model``."""
+        return self.inner.weights()
+
+
+class Probabilities(Declared):
+    """A model of probabilities, seen as one whose logits are their logarithms: a black box.
+
+    Behind a softmax or sigmoid gradients vanish, so it has no capability ``gradient``. Scores need
+    not sum to one, nor lie below it: a factor that all classes share changes nothing, and their
+    order is kept, because the logarithm is taken in float64. Arrays are NumPy's.
+    """
+
+    outputs: Outputs = "probabilities"
+
+    def __init__(self, inner: Model) -> None:
+        super().__init__(inner)
+        self.xp, self.capabilities = np, frozenset()
+        self.dtype = np.asarray(inner.numpy(inner.asarray(np.zeros(1, np.float32)))).dtype
+
+    def asarray(self, values: npt.NDArray[Any]) -> Array:
+        """See ``protocol.Model``."""
+        return np.asarray(values, dtype=np.int64 if values.dtype.kind in "iu" else self.dtype)
+
+    def numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See ``protocol.Model``."""
+        return np.asarray(array)
+
+    def logits(self, x: Array) -> Array:
+        """The logarithms of the probabilities, (n, k) float64.
+
+        Raises:
+            MeasurementError: A probability is negative.
+        """
+        said = np.asarray(self.inner.numpy(self.inner.logits(self.inner.asarray(x))))
+        if said.min(initial=0.0) < 0:
+            raise MeasurementError(
+                f"the outputs are declared to be probabilities, but one is {said.min():.4g}; "
+                "declare them logits"
+            )
+        return np.log(np.maximum(said, LEAST[said.dtype.itemsize == 8], dtype=np.float64))
+
+    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
+        """Refused; see ``protocol.Model``."""
+        raise MeasurementError("a model of probabilities gives no gradient that attacks can use")

@@ -1,0 +1,143 @@
+"""Which tests there are: one per backend and target, attack and epsilon, in as many processes."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from harness.testing.session import ANNOUNCED
+
+if TYPE_CHECKING:
+    from harness.testing.session import Session
+
+TARGET = "robustness_target"
+
+
+class Subject(NamedTuple):
+    """What a test measures."""
+
+    backend: str
+    target: str
+    check: str
+    epsilon: float | None
+
+
+class Axes:
+    """Hooks that multiply the tests of a session, and say what each of them measures."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test per backend and target, and per attack and epsilon."""
+        if not _check_name(self.session, metafunc.definition):
+            return
+        if TARGET not in metafunc.fixturenames:
+            return
+        spec = self.session.spec
+        names = list(spec.targets)
+        if _marker(self.session, metafunc.definition, "defended"):
+            names = [name for name in names if spec.targets[name].training.adversary]
+        if "method" in metafunc.fixturenames and not spec.minimal.methods:
+            names = []
+        if "explainer" in metafunc.fixturenames and not spec.saliency.methods:
+            names = []
+        pairs = [(backend, name) for backend in self.session.backends for name in names]
+        metafunc.parametrize(
+            TARGET, pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
+        )
+        if {"attack", "epsilon"} <= set(metafunc.fixturenames):
+            sweeps = spec.attacks.items()
+            points = [(name, epsilon) for name, sweep in sweeps for epsilon in sweep.epsilons]
+            ids = [f"{name}-eps={epsilon:g}" for name, epsilon in points]
+            metafunc.parametrize(("attack", "epsilon"), points, ids=ids)
+        if "method" in metafunc.fixturenames:
+            metafunc.parametrize("method", spec.minimal.methods)
+        if "explainer" in metafunc.fixturenames:
+            _parametrize_explainers(metafunc, spec.saliency.methods)
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave out what the spec has no use for."""
+        session = self.session
+        out = [item for item in items if _check_name(session, item) and not subject(session, item)]
+        if out:
+            config.hook.pytest_deselected(items=out)
+            items[:] = [item for item in items if item not in out]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which backends and epsilons were selected, so that nothing else is measured."""
+        state = self.session
+        for item in session.items:
+            of = subject(state, item)
+            if of is None:
+                continue
+            state.selected.add(of.backend)
+            if of.epsilon is not None:
+                state.epsilons.setdefault(of[:3], []).append(of.epsilon)
+        if state.selected and not session.config.option.collectonly:
+            state.begin()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker that this session measures: it may learn of the suites too late."""
+        node.workerinput[ANNOUNCED] = True
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Keep the tests of one target in one process, so that no sweep is measured twice."""
+        from xdist.scheduler import LoadScopeScheduling
+
+        backends, targets = self.session.backends, self.session.spec.targets
+        scopes = [f"{backend}-{name}" for backend in backends for name in targets]
+        # The longest first, so that no name is mistaken for another that begins with it.
+        scopes.sort(key=len, reverse=True)
+
+        class ByTarget(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+            def _split_scope(self, nodeid: str) -> str:
+                parameters = nodeid.partition("[")[2]
+                return next((s for s in scopes if parameters.startswith(s)), nodeid)
+
+        return ByTarget(config, log)
+
+
+def subject(session: Session, item: pytest.Item) -> Subject | None:
+    """What a test measures; None of other tests."""
+    check = _check_name(session, item)
+    parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
+    pair = parameters.pop(TARGET, None)
+    epsilon = parameters.pop("epsilon", None)
+    # Where there is nothing to measure, pytest passes a placeholder.
+    if not check or not isinstance(pair, tuple) or not isinstance(epsilon, (float, NoneType)):
+        return None
+    attack = parameters.pop("attack", None)
+    backend, target = pair
+    named = attack or "/".join([check, *map(str, parameters.values())])
+    return Subject(backend, target, named, epsilon)
+
+
+def _parametrize_explainers(metafunc: pytest.Metafunc, methods: tuple[str, ...]) -> None:
+    """One test per saliency method of the spec, and per sanity check that can apply to it."""
+    if "rule" not in metafunc.fixturenames:
+        metafunc.parametrize("explainer", methods)
+        return
+    from harness.saliency.sanity import rules_for
+
+    points = [(method, rule) for method in methods for rule in rules_for(method)]
+    metafunc.parametrize(("explainer", "rule"), points, ids=["-".join(p) for p in points])
+
+
+def _check_name(session: Session, node: pytest.Item | Any) -> str:
+    marker = _marker(session, node, "check")
+    return str(marker.args[0]) if marker and marker.args else ""
+
+
+def _marker(session: Session, node: pytest.Item | Any, name: str) -> pytest.Mark | None:
+    """A marker by its full name, or in the suites by its short one."""
+    found: pytest.Mark | None = node.get_closest_marker(f"robustness_{name}")
+    if found is None and session.suites in node.path.parents:
+        found = node.get_closest_marker(name)
+    return found

@@ -1,0 +1,120 @@
+"""What a session leaves behind: records of tests that broke, the run, and a summary."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import RunError
+from harness.records import Record, Run, Status
+from harness.testing.axes import subject
+from harness.testing.session import PARTS
+from harness.text import one_line
+
+if TYPE_CHECKING:
+    from harness.testing.session import Session
+
+
+class Recording:
+    """Hooks that write the run of a session, and say what is in it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def pytest_report_header(self) -> list[str]:
+        """What is measured, and what is missing."""
+        session, spec = self.session, self.session.spec
+        names = ", ".join(
+            _with_version(name) for name in session.backends if name not in session.absent
+        )
+        lines = [
+            f"robustness: spec {spec.name} ({spec.sha256[:12]}), "
+            f"data {spec.data.name} {spec.data.split}, backends {names or 'none'}"
+        ]
+        return lines + [f"robustness: skipped: {reason}" for reason in session.absent.values()]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Record tests that were skipped, or broke before they could be judged."""
+        report = yield
+        of = subject(self.session, item)
+        if of is not None and report.outcome != "passed":
+            run = self.session.open_bench().run
+            record = Record(
+                target=of.target, backend=of.backend, check=of.check, epsilon=of.epsilon
+            )
+            found = run.find(record.key)
+            if found is None or (report.failed and found.status not in ("failed", "error")):
+                status: Status = "skipped" if report.skipped else "error"
+                run.put((found or record).judged(status, _reason(call)))
+        return report
+
+    @pytest.hookimpl(wrapper=True, trylast=True)  # after xdist has ended its workers
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, None, None]:
+        """Write the run; the main process of a parallel session joins what its workers wrote."""
+        yield
+        state = self.session
+        state.endings.close()
+        parts = sorted((state.results / PARTS).glob("*/run.json")) if not state.worker else []
+        if state.bench is None and not parts and (state.gate is None or state.worker):
+            return
+        run: Run = state.open_bench().run
+        for part in parts:
+            try:
+                run.absorb(Run.load(part.parent))
+            except RunError as error:  # of a worker that was killed while it wrote
+                state.lost.append(str(error))
+        if not state.worker:
+            shutil.rmtree(state.results / PARTS, ignore_errors=True)
+        stopped = bool(session.shouldstop or session.shouldfail)
+        # A failure that no record tells of (a crashed worker) leaves a run that is not whole.
+        told = exitstatus == 0 or any(r.status in ("failed", "error") for r in run.records)
+        run.finished = exitstatus in (0, 1) and told and not stopped and not state.lost
+        state.save()
+        if state.gate and not state.worker:
+            session.exitstatus = state.gate.close(run, state.named, exitstatus)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Accuracies at a glance, and where the run is."""
+        from rich.console import Console
+
+        from harness.summary import accuracy_tables
+
+        state = self.session
+        if state.bench is None or state.worker:
+            return
+        terminalreporter.section(f"robustness: {state.spec.name}")
+        for table in accuracy_tables(state.bench.run):
+            console = Console(width=max(100, Console().width), color_system=None)
+            with console.capture() as captured:
+                console.print(table)
+            for line in captured.get().splitlines():  # so that none is spoilt by another's signs
+                terminalreporter.line(line)
+        for reason in state.lost:
+            terminalreporter.line(f"lost: {reason}")
+        terminalreporter.line(f"run: {state.results / 'run.json'}")
+        if state.gate:
+            state.gate.show(terminalreporter)
+
+
+def _reason(call: pytest.CallInfo[None]) -> str:
+    if call.excinfo is None:
+        return "no reason given"
+    error = call.excinfo.value
+    message = getattr(error, "msg", None) or error
+    own = isinstance(error, (pytest.skip.Exception, pytest.fail.Exception))
+    return one_line(message if own else f"{type(error).__name__}: {message}")
+
+
+def _with_version(name: str) -> str:
+    from harness.provenance import installed_version
+
+    # A backend is mostly named after its package; the oracle needs none of its own.
+    return f"{name} {installed_version(name)}".strip()

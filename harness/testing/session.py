@@ -1,0 +1,221 @@
+"""What a pytest session that measures knows: spec, backends, results, and the bench."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import BackendError, DataError, HarnessError
+from harness.files import check_folder
+from harness.interruption import terminable
+from harness.records import Record
+from harness.registry import import_together, missing
+from harness.spec import Spec, load_spec, seeded
+
+if TYPE_CHECKING:
+    from harness.bench import Bench
+    from harness.gate.session import SessionGate
+    from harness.target import Target
+
+REFUSED = 64
+"""Exit code of a session that cannot begin, because its data cannot be had."""
+PARTS = ".parts"
+"""Folder inside the results where the processes of a parallel session leave their runs."""
+ANNOUNCED = "robustness"
+"""Key under which the main process of a parallel session tells its workers that it measures."""
+
+
+@dataclass(eq=False)
+class Session:
+    """The state of one session.
+
+    Attributes:
+        spec: The benchmark.
+        backends: Those to be measured, missing ones too.
+        absent: Why some are missing, by name.
+        results: Where the run is written.
+        retrain: Train the models even if they are stored.
+        worker: Name of this process in a parallel session; empty in the main one.
+        uncaptured: Lets output through pytest's capture for a while.
+        named: The backends that the command line names.
+        gate: The baseline that the session is held against.
+        suites: The folder in which the markers have short names.
+        bench: Everything the spec speaks of, once a test needed it.
+        targets: What was made for tests, by backend and name.
+        epsilons: Those of the selected tests, by backend, target and attack.
+        selected: The backends of the selected tests.
+        lost: What was measured by processes that were killed, a reason each.
+        endings: What is to be done when the session ends.
+    """
+
+    spec: Spec
+    backends: tuple[str, ...]
+    absent: dict[str, str]
+    results: Path
+    retrain: bool
+    worker: str
+    uncaptured: Callable[[], AbstractContextManager[None]]
+    named: tuple[str, ...] = ()
+    gate: SessionGate | None = None
+    suites: Path | None = None
+    bench: Bench | None = None
+    targets: dict[tuple[str, str], Target] = field(default_factory=dict)
+    epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    selected: set[str] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
+    endings: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def folder(self) -> Path:
+        """Where this process writes its run."""
+        return self.results / PARTS / self.worker if self.worker else self.results
+
+    def open_bench(self) -> Bench:
+        """The bench, made when the first test needs it, with its frameworks imported in order."""
+        from harness.bench import Bench
+
+        if self.bench is None:
+            import_together(self.selected)
+            self.bench = Bench(self.spec, retrain=self.retrain, while_training=self.uncaptured)
+        return self.bench
+
+    def begin(self) -> None:
+        """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C."""
+        self.endings.enter_context(terminable())
+        if self.worker in ("", "gw0"):
+            self.open_bench().run.begin(self.results)
+
+    def save(self) -> None:
+        """Write the run, so that what was measured is kept whatever comes."""
+        self.open_bench().run.save(self.folder)
+
+    def target(self, backend: str, name: str) -> Target:
+        """A target of the spec in a backend; skips, fails or ends the session if there is none."""
+        from harness.target import Target
+
+        if backend in self.absent:
+            pytest.skip(self.absent[backend])
+        try:
+            # Kept by the session: pytest may make the fixture again when it reorders tests.
+            if (backend, name) not in self.targets:
+                self.targets[backend, name] = Target(
+                    self.open_bench(), backend, name, self.epsilons, self.save
+                )
+            return self.targets[backend, name]
+        except DataError as error:
+            pytest.exit(str(error), returncode=REFUSED)
+        except HarnessError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def judge(self, record: Record) -> None:
+        """Hold a record against the spec, store the judgement, and fail the test if it failed."""
+        from harness.judge import judge
+
+        run = self.open_bench().run
+        verdict = judge(record, self.spec.targets[record.target].expect, run)
+        run.put(verdict)
+        if verdict.status in ("failed", "error"):
+            pytest.fail(f"{verdict.label}: {verdict.reason}", pytrace=False)
+        if verdict.status == "skipped":
+            pytest.skip(verdict.reason)
+
+
+def begin(config: pytest.Config) -> Session:
+    """Read the spec, refuse what cannot be measured, and register the hooks that measure.
+
+    Raises:
+        pytest.UsageError: A spec, backend, seed or baseline that cannot be; one line.
+    """
+    from harness.testing.axes import Axes
+    from harness.testing.recording import Recording
+
+    session = _session(config)
+    config.pluginmanager.register(Axes(session), "robustness-axes")
+    config.pluginmanager.register(Recording(session), "robustness-recording")
+    return session
+
+
+def _session(config: pytest.Config) -> Session:
+    """The state as options and ini file have it; what an earlier session left behind goes."""
+    try:
+        gate = _gate(config)
+        of = gate.baseline.spec if gate else "digits"
+        spec = load_spec(config.getoption("robustness_spec", None) or _spec_of_ini(config) or of)
+        spec = seeded(spec, config.getoption("robustness_seed", None))
+        if gate:
+            gate.expect(spec.name)
+        named = config.getoption("robustness_backend", None) or _ini(config, "backend")
+        backends = tuple(dict.fromkeys(named or spec.backends))
+        absent = {name: reason for name in backends if (reason := missing(name))}
+        if named and absent:
+            raise BackendError(next(iter(absent.values())))
+        results, workerinput = _results(config), getattr(config, "workerinput", {})
+        if not workerinput and not config.option.collectonly:
+            check_folder(results, "--results")
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    if workerinput and ANNOUNCED not in workerinput:
+        raise pytest.UsageError(
+            "name the spec: in a parallel session that collects more than the suites, "
+            "--robustness-spec is needed"
+        )
+    if not workerinput:
+        shutil.rmtree(results / PARTS, ignore_errors=True)
+    return Session(
+        spec=spec,
+        backends=backends,
+        absent=absent,
+        results=results,
+        retrain=config.getoption("robustness_retrain", False),
+        worker=workerinput.get("workerid", ""),
+        uncaptured=_uncaptured(config),
+        named=tuple(named or ()),
+        gate=gate,
+    )
+
+
+def _results(config: pytest.Config) -> Path:
+    if given := config.getoption("robustness_results", None):
+        return Path(config.invocation_params.dir, given)
+    if given := _ini(config, "results"):
+        return _beside_ini(config) / str(given)
+    return Path(config.invocation_params.dir, "results")
+
+
+def _spec_of_ini(config: pytest.Config) -> str:
+    """A name stays one; a path is meant from the ini file's folder."""
+    named = str(_ini(config, "spec") or "")
+    return str(_beside_ini(config) / named) if named.endswith(".toml") else named
+
+
+def _ini(config: pytest.Config, name: str) -> Any:
+    """A key of the ini file; None where the plugin that declares it is switched off."""
+    try:
+        return config.getini(f"robustness_{name}")
+    except ValueError:
+        return None
+
+
+def _beside_ini(config: pytest.Config) -> Path:
+    return config.inipath.parent if config.inipath else config.rootpath
+
+
+def _gate(config: pytest.Config) -> SessionGate | None:
+    """The baseline that the session is held against; without one the gate is not imported."""
+    if not config.getoption("robustness_baseline", None):
+        return None
+    from harness.gate.session import SessionGate
+
+    return SessionGate.of(config)
+
+
+def _uncaptured(config: pytest.Config) -> Callable[[], AbstractContextManager[None]]:
+    """Lets output through pytest's capture for a while, as a progress bar needs."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    return capture.global_and_fixture_disabled if capture else nullcontext

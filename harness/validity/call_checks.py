@@ -1,0 +1,117 @@
+"""Does a model answer at all, and the same however it is asked?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from harness.conformance import NotApplicableError
+from harness.protocol import FloatArray
+from harness.validity import asking
+from harness.validity.evidence import Evidence
+from harness.validity.finding import BrokenError, ValidityError
+from harness.validity.outcome import outputs
+
+RANDOM = "Put the network in inference mode; attack a random defence on its average (EOT)."
+MEMORY = (
+    "Put the network in inference mode, and let no counter, cache or running average of earlier "
+    "calls have a say in its answers."
+)
+NEIGHBOURS = (
+    "Put the network in inference mode: batch normalisation must use its running averages, and an "
+    "image's place in the batch must not matter."
+)
+ONE_MODE = "Let the network compute the same whether a gradient is asked for or not."
+FLOW = (
+    "Compute the logits from the images in the framework itself, with nothing rounded, detached "
+    "or turned into NumPy on the way."
+)
+
+
+def check_breaks(evidence: Evidence) -> None:
+    """The model answers with logits, and each attack with one batch of images like its own."""
+    advice = "Mend this first: the other checks need its answers."
+    try:
+        _ = evidence.raw_logits
+        for attack, share in evidence.asked():
+            evidence.outcome(attack, share)
+    except BrokenError as error:
+        raise ValidityError("breaks", str(error), advice) from error
+
+
+def check_call_to_call(evidence: Evidence) -> None:
+    """The same images get the same logits when they are asked again.
+
+    Randomness makes each step of an attack follow another model; only an attack on its average
+    (EOT, Athalye et al. 2018, section 4) tells how robust such a model is. Where the answers depend
+    on the calls before, no attack does.
+    """
+    if evidence.steady:
+        return
+    calls = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS)]
+    moved = max(_moved(evidence, again) for again in evidence.asked_again)
+    memory = asking.has_memory(evidence.logits, calls)
+    raise ValidityError(
+        "call-to-call",
+        f"asked again the same images get other logits, and {moved} of {len(evidence.y)} another "
+        "label"
+        + ("; the answers depend on how often the model was asked before" if memory else ""),
+        MEMORY if memory else RANDOM,
+    )
+
+
+def check_batch_dependence(evidence: Evidence) -> None:
+    """An image's logits depend neither on the images beside it, nor on its place, or their number.
+
+    The same images are asked in batches of one class, in other places, and alone.
+    """
+    if not evidence.steady:
+        raise NotApplicableError("the logits change from call to call")
+    if len(evidence.y) < 2:
+        raise NotApplicableError("one image has no neighbours")
+    model, x, logits = evidence.model, evidence.x, evidence.logits
+    ways: dict[str, Callable[[], FloatArray]] = {
+        "in batches of one class": lambda: evidence.asked_apart,
+        "in other places of the batch": lambda: asking.elsewhere(model, x),
+        "alone": lambda: asking.alone(model, x),
+    }
+    for how, ask in ways.items():
+        try:
+            found = ask()
+        except BrokenError as error:
+            raise ValidityError("batch-dependence", f"asked {how}, {error}", NEIGHBOURS) from error
+        few = len(found)
+        if asking.differ(found, logits[:few], evidence.slack):
+            raise ValidityError(
+                "batch-dependence",
+                f"{how} the same images get other logits, and {_moved(evidence, found)} of {few} "
+                "another label",
+                NEIGHBOURS,
+            )
+
+
+def check_gradient_mode(evidence: Evidence) -> None:
+    """The logits that come beside a gradient are those of a plain call, and a gradient comes.
+
+    A network may ask whether gradients are on, and answer otherwise: then attacks climb another
+    model than the one that is measured.
+    """
+    if not evidence.steady:
+        raise NotApplicableError("the logits change from call to call")
+    try:
+        beside, _ = evidence.with_gradient
+    except BrokenError as error:
+        raise ValidityError("gradient-mode", str(error), FLOW) from error
+    if not evidence.one_mode:
+        raise ValidityError(
+            "gradient-mode",
+            f"where a gradient is asked for, the same images get other logits, and "
+            f"{_moved(evidence, beside)} of {len(beside)} another label",
+            ONE_MODE,
+        )
+
+
+def _moved(evidence: Evidence, logits: FloatArray) -> int:
+    """How many of the first images these logits give another label."""
+    return int(np.sum(logits.argmax(axis=1) != evidence.labels[: len(logits)]))

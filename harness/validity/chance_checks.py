@@ -1,0 +1,154 @@
+"""Does the model know the images at all, and from what it should know them by?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from harness.conformance import NotApplicableError
+from harness.protocol import BoolArray, FloatArray
+from harness.validity.evidence import MANY, Evidence
+from harness.validity.finding import ALPHA, ValidityError, more_often
+from harness.validity.outcome import outputs
+from harness.validity.views import View, views
+
+MENDED = 0.5
+"""Share of the errors that another view or another naming must mend, at least, for a finding."""
+TINY = 1e-4
+"""Size of a noise that nobody sees, as a share of the pixel range."""
+DUPLICATES = 0.05
+"""Share of images that may be there already: real test sets hold a few twins."""
+
+
+def check_no_better_than_chance(evidence: Evidence) -> None:
+    """Clean accuracy is better than that of guessing.
+
+    Where it is not, other views of the images are tried, and the one that mends it is named:
+    transposed, flipped or turned images, channels in another order, other pixel scales.
+    """
+    if evidence.better_than_chance:
+        return
+    right = evidence.right
+    mended = best_view(evidence)
+    said = f"{right.sum()} of {len(right)} images are classified rightly, as by guessing"
+    if mended is None or not far_better(mended[0].argmax(axis=1) == evidence.y, right):
+        raise ValidityError(
+            "no-better-than-chance", said,
+            "Check that the trained weights were loaded, and that images and labels belong "
+            "together: an attack on a guess says nothing.",
+        )  # fmt: skip
+    logits, (name, advice, _) = mended
+    better = int((logits.argmax(axis=1) == evidence.y).sum())
+    raise ValidityError("no-better-than-chance", f"{said}, but {better} with {name}", advice)
+
+
+def check_tiny_noise(evidence: Evidence) -> None:
+    """Noise that nobody sees changes nothing: the answers do not hang on the last bits of a pixel.
+
+    A model that looks images up, or tells by their rounding whether they were attacked, looks
+    accurate, or robust, and is neither.
+    """
+    after = under_tiny_noise(evidence)
+    for more, less in ((evidence.right, after), (after, evidence.right)):
+        if more_often(more, less, 2):
+            raise ValidityError(
+                "tiny-noise",
+                f"{evidence.right.sum()} of {len(after)} images are classified rightly, but "
+                f"{after.sum()} with noise of {TINY * evidence.width:.3g} on their pixels",
+                "Find out what in the model depends on the last bits of a pixel: it knows these "
+                "very images, or the rounding of their pixels.",
+            )
+
+
+def check_duplicate_images(evidence: Evidence) -> None:
+    """Test images are not there twice: copies count the same evidence again.
+
+    Images without any contrast, and a few twins, do not count.
+    """
+    images = np.ascontiguousarray(evidence.test_x).reshape(len(evidence.test_x), -1)
+    plain = np.ptp(images, axis=1) == 0
+    distinct = len({image.tobytes() for image in images[~plain]})
+    count = int((~plain).sum())
+    copies = count - distinct
+    if copies > max(5, DUPLICATES * count):
+        raise ValidityError(
+            "duplicate-images",
+            f"{copies} of {count} test images are copies of others",
+            "Leave the copies out: intervals, and the gate, take every image for new evidence.",
+        )
+
+
+def check_never_predicted(evidence: Evidence) -> None:
+    """A class that the test images show often is predicted at least once."""
+    evidence.require_better_than_chance()
+    labels, y = evidence.many_labels, np.asarray(evidence.test_y[:MANY], dtype=np.int64)
+    if len(np.unique(labels)) < 2:
+        raise NotApplicableError("all images get the same label")
+    shown = np.bincount(y, minlength=evidence.logits.shape[1])
+    predicted = np.bincount(labels, minlength=len(shown))
+    # A class that is found half as often as the others is missed so many times in a row by chance.
+    missed = math.log(ALPHA / len(shown)) / math.log(1 - float((labels == y).mean()) / 2)
+    never = np.flatnonzero((predicted == 0) & (shown > missed))
+    if len(never):
+        worst = never[shown[never].argmax()]
+        raise ValidityError(
+            "never-predicted",
+            f"class {worst} is never predicted, though {shown[worst]} of {len(y)} images show it"
+            + (f", and so for {len(never)} classes" if len(never) > 1 else ""),
+            "Check the last layer, the list of classes, and that the model was trained on all.",
+        )
+
+
+def best_view(evidence: Evidence) -> tuple[FloatArray, View] | None:
+    """The view of the images on which most are classified rightly, with the logits it gets.
+
+    None if noise that nobody sees changes the accuracy too: then any other view may.
+    """
+    if not is_firm(evidence):
+        return None
+    best: tuple[FloatArray, View] | None = None
+    most = 0
+    for view in views(evidence.x, evidence.model.bounds):
+        logits = seen_as(evidence, view)
+        right = 0 if logits is None else int((logits.argmax(axis=1) == evidence.y).sum())
+        if logits is not None and right > most:
+            best, most = (logits, view), right
+    return best
+
+
+def seen_as(evidence: Evidence, view: View) -> FloatArray | None:
+    """The logits of a view; None if the model cannot take it. Each is asked once."""
+    name, _, images = view
+    try:
+        return evidence.once(("view", name), lambda: outputs(evidence.model, images))
+    except NotApplicableError:
+        return None
+
+
+def under_tiny_noise(evidence: Evidence) -> BoolArray:
+    """Which images are classified rightly with noise of the size ``TINY`` on them, (n,)."""
+
+    def ask() -> BoolArray:
+        evidence.require_attackable()
+        noise = np.random.default_rng(0).uniform(-1, 1, evidence.x.shape)
+        noisy = np.clip(evidence.x + TINY * evidence.width * noise, *evidence.model.bounds)
+        labels = outputs(evidence.model, noisy.astype(evidence.x.dtype)).argmax(axis=1)
+        return np.asarray(labels == evidence.y)
+
+    return evidence.once("tiny-noise", ask)
+
+
+def is_firm(evidence: Evidence) -> bool:
+    """Whether such noise leaves the accuracy as it is, or cannot be tried."""
+    try:
+        noisy = under_tiny_noise(evidence)
+    except NotApplicableError:
+        return True
+    return not (more_often(noisy, evidence.right) or more_often(evidence.right, noisy))
+
+
+def far_better(after: BoolArray, before: BoolArray, comparisons: int = 1) -> bool:
+    """Whether half of the errors are gone, and not by chance."""
+    mended = (~before).sum() - (~after).sum() >= MENDED * (~before).sum()
+    return bool(mended) and more_often(after, before, comparisons)

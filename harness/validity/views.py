@@ -1,0 +1,95 @@
+"""The images as another training may have had them: other scales, other layouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.measure import TOLERANCE
+from harness.protocol import Bounds, FloatArray
+
+SCALE = "Give the network the pixels it was trained on: put the scaling inside the model."
+LAYOUT = "Give the network the images as it was trained on them, and check how they are loaded."
+CHANNELS = (3, 4)
+"""Sizes of an axis that may hold colours."""
+
+View = tuple[str, str, FloatArray]
+"""What was done to the images, what to do about it, and the images, (n, *shape)."""
+
+
+def views(x: FloatArray, bounds: Bounds) -> Iterator[View]:
+    """Every other view of images (n, *shape); those that change nothing are left out.
+
+    Layouts come first: where one of them mends as much as a scale does, it is the likelier cause.
+    """
+    for name, images in layouts(x).items():
+        if not np.array_equal(images, x):
+            yield name, LAYOUT, np.ascontiguousarray(images)
+    for name, images in _rescaled(x, bounds).items():
+        if not np.allclose(images, x, atol=TOLERANCE):
+            yield name, SCALE, images.astype(x.dtype)
+
+
+def layouts(x: FloatArray) -> dict[str, FloatArray]:
+    """The images with their axes the other way round."""
+    side = math.isqrt(x.shape[1])
+    if x.ndim == 2 and side > 1 and side * side == x.shape[1]:  # a square image, laid out flat
+        square = layouts(x.reshape(-1, side, side))
+        return {name: images.reshape(x.shape) for name, images in square.items()}
+    rows, columns, channels = _axes(x)
+    others: dict[str, FloatArray] = {}
+    if channels is not None:
+        others["the channels in reverse order (BGR for RGB)"] = np.flip(x, channels)
+    if rows is None or columns is None:
+        return others
+    if x.shape[rows] == x.shape[columns]:
+        others["rows and columns exchanged"] = np.swapaxes(x, rows, columns)
+        others["the images turned by 90°"] = np.rot90(x, 1, (rows, columns))
+        others["the images turned by -90°"] = np.rot90(x, -1, (rows, columns))
+    others["the images upside down"] = np.flip(x, rows)
+    others["the images mirrored"] = np.flip(x, columns)
+    others["the images turned by 180°"] = np.flip(x, (rows, columns))
+    if channels is not None:
+        others |= _other_memory(x, channels)
+    return others
+
+
+def _other_memory(x: FloatArray, channels: int) -> dict[str, FloatArray]:
+    """Images whose bytes were read with the channels at the other end."""
+    count, *shape = x.shape
+    last = channels == x.ndim - 1
+    if last:
+        planes = x.reshape(count, shape[2], shape[0], shape[1])
+        return {"their values read as channels first": np.moveaxis(planes, 1, -1)}
+    pixels = x.reshape(count, shape[1], shape[2], shape[0])
+    return {"their values read as channels last": np.moveaxis(pixels, -1, 1)}
+
+
+def _axes(x: FloatArray) -> tuple[int | None, int | None, int | None]:
+    """Which axes of (n, *shape) are rows, columns and channels; None for what is not there."""
+    if x.ndim == 3:
+        return 1, 2, None
+    if x.ndim != 4:
+        return None, None, None
+    if x.shape[3] in (1, *CHANNELS) and x.shape[3] < x.shape[1]:
+        return 1, 2, 3 if x.shape[3] in CHANNELS else None
+    if x.shape[1] in (1, *CHANNELS):
+        return 2, 3, 1 if x.shape[1] in CHANNELS else None
+    return None, None, None
+
+
+def _rescaled(x: FloatArray, bounds: Bounds) -> dict[str, FloatArray]:
+    """The images with their pixels on another scale."""
+    low, high = bounds
+    unit = (x - low) / (high - low)
+    spread = max(float(unit.std()), 1e-12)
+    return {
+        "pixels in [0, 1]": unit,
+        "pixels in [-1, 1]": 2 * unit - 1,
+        "pixels in [0, 255]": 255 * unit,
+        "pixels divided by 255 once more": unit / 255,
+        "standardised pixels": (unit - unit.mean()) / spread,
+        "inverted pixels": high + low - x,
+    }

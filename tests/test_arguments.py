@@ -1,0 +1,404 @@
+"""What evaluate takes: arrays of all kinds, and one true line for what it cannot take."""
+
+from __future__ import annotations
+
+import array
+import warnings
+
+import numpy as np
+import pytest
+from backends_at_hand import at_hand
+from test_library import CORRECT, Tenfold, X, Y, keras_linear, torch_linear
+
+import harness
+from harness.arguments import as_array, attacks_from, bounds_from, labels_from, radii_from
+from harness.attacks.fgsm import FGSM
+from harness.attacks.pgd import PGD
+from harness.errors import HarnessError
+
+READ_ONLY = X.copy()
+READ_ONLY.flags.writeable = False
+IMAGES = {
+    "big-endian": lambda: X.astype(">f4"),
+    "big-endian doubles": lambda: X.astype(">f8"),
+    "a negative stride": lambda: np.ascontiguousarray(X[:, ::-1])[:, ::-1],
+    "images from the last to the first": lambda: np.ascontiguousarray(X[::-1])[::-1],
+    "Fortran's order": lambda: np.asfortranarray(X),
+    "every other of a read-only one": lambda: np.repeat(READ_ONLY, 2, axis=0)[::2],
+    "read-only": lambda: READ_ONLY,
+    "long doubles": lambda: X.astype(np.longdouble),
+    "lists": X.tolist,
+    "a list of images": lambda: list(X),
+    "objects": lambda: X.astype(object),
+    "masked, but nowhere": lambda: np.ma.masked_array(X),
+}
+LABELS = {
+    "big-endian": lambda: Y.astype(">i4"),
+    "a negative stride": lambda: np.ascontiguousarray(Y[::-1])[::-1],
+    "bytes": lambda: Y.astype(np.uint8),
+    "unsigned": lambda: Y.astype(np.uint64),
+    "objects": lambda: Y.astype(object),
+    "a list": Y.tolist,
+    "a tuple": lambda: tuple(Y),
+    "a column": lambda: Y[:, None],
+    "a column of a list": Y[:, None].tolist,
+    "Python's array": lambda: memoryview(array.array("q", Y.tolist())).tolist(),
+}
+
+
+def kinds(*names):
+    return pytest.mark.parametrize("kind", names)
+
+
+def right(model, x, y):
+    run = harness.evaluate(model, x, y, epsilons=list(CORRECT))
+    return [record.correct for record in run.records]
+
+
+EXPECTED = [3, *CORRECT.values()]
+WRAPPED = {"by hand": lambda: None, "torch": torch_linear, "keras": keras_linear}
+
+
+@pytest.mark.parametrize("backend", WRAPPED)
+@pytest.mark.parametrize("images", IMAGES)
+def test_images_of_all_kinds_are_taken(backend, images):
+    net = WRAPPED[backend]()
+    model = Tenfold() if net is None else harness.wrap(net)
+    assert right(model, IMAGES[images](), Y) == EXPECTED
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_labels_of_all_kinds_are_taken(labels):
+    assert right(Tenfold(), X, LABELS[labels]()) == EXPECTED
+    assert right(harness.wrap(torch_linear()), X, LABELS[labels]()) == EXPECTED
+
+
+def test_half_precision_images_become_float32():
+    taken = np.asarray(harness.arguments.images_from(X.astype(np.float16), (0.0, 1.0)))
+    assert taken.dtype == np.float32
+    np.testing.assert_array_equal(taken, X.astype(np.float16))
+
+
+@pytest.mark.parametrize("backend", ["torch", "keras", "numpy"])
+@pytest.mark.parametrize("kind", ["big-endian", "a negative stride", "read-only"])
+def test_backends_take_such_arrays_themselves(backend, kind):
+    """The protocol's asarray is public, too."""
+    from small_models import linear
+
+    model = linear(10 * np.eye(2), backend=backend, dtype="float32")
+    found = model.numpy(model.logits(model.asarray(IMAGES[kind]())))
+    np.testing.assert_allclose(found, 10 * X, rtol=1e-6)
+    labels = model.asarray(np.array([3, 0, 2], ">i2")[::-1])
+    assert model.numpy(labels).tolist() == [2, 0, 3]
+    assert model.numpy(labels).dtype == np.int64
+
+
+@kinds("that require gradients", "bfloat16", "float16", "doubles", "inference", "a list", "views")
+def test_torchs_tensors_are_taken(kind):
+    at_hand("torch")
+    import torch
+
+    exact = np.asarray(X * 128).round() / 128  # that bfloat16 can express
+    x, y = torch.tensor(exact), torch.tensor(Y)
+    expected = right(Tenfold(), exact, Y)
+    if kind == "that require gradients":
+        x.requires_grad_(True)
+    if kind in ("bfloat16", "float16"):
+        x = x.to(getattr(torch, kind))
+    if kind == "doubles":
+        x, y = x.double(), y.int()
+    if kind == "inference":
+        with torch.inference_mode():
+            x, y = x * 1, y * 1
+    if kind == "a list":
+        x, y = [image.requires_grad_(True) for image in x], list(y)
+    if kind == "views":
+        x, y = torch.stack([x, x], 2)[..., 0], torch.stack([y, y], 1)[:, :1]
+    assert right(harness.wrap(torch_linear()), x, y) == expected
+    assert right(Tenfold(), x, y) == expected
+
+
+@kinds("float32", "bfloat16", "variable")
+def test_tensorflows_tensors_are_taken(kind):
+    at_hand("keras")
+    import tensorflow as tf
+
+    exact = np.asarray(X * 128).round() / 128
+    x = tf.Variable(exact) if kind == "variable" else tf.cast(tf.constant(exact), kind)
+    expected = right(Tenfold(), exact, Y)
+    assert right(harness.wrap(keras_linear()), x, tf.constant(Y)) == expected
+
+
+def test_pandas_columns_are_taken():
+    import pandas as pd
+
+    table = pd.DataFrame({"image": list(X), "label": pd.array(Y, dtype="Int64")})
+    assert right(Tenfold(), table["image"], table["label"]) == EXPECTED
+    assert right(Tenfold(), pd.DataFrame(X), table[["label"]]) == EXPECTED
+
+
+def test_nothing_of_the_callers_is_written_to():
+    class Vandal:
+        name, norm, requires = "vandal", "linf", frozenset()
+
+        def perturb(self, model, x, y, epsilons, *, index):
+            for epsilon in list(epsilons):
+                x += 0 * epsilon
+                y[...] = 1 - y
+                index[...] = 0
+                epsilons[:] = [9.0]
+                yield x
+
+    at_hand("torch")
+    import torch
+
+    x, y, epsilons = X.copy(), Y.copy(), [0.0, 0.2]
+    for model in (Tenfold(), harness.wrap(torch_linear())):
+        run = harness.evaluate(model, x, y, attacks=[Vandal(), FGSM()], epsilons=epsilons)
+        assert [r.correct for r in run.records if r.check == "fgsm"] == [3, 2]
+        assert run.arrays["labels"].tolist() == Y.tolist()
+    tensors = torch.tensor(X), torch.tensor(Y)
+    harness.evaluate(harness.wrap(torch_linear()), *tensors, attacks=[Vandal()], epsilons=epsilons)
+    for found, expected in ((x, X), (y, Y), *zip(tensors, (X, Y), strict=True)):
+        np.testing.assert_array_equal(found, expected)
+    assert epsilons == [0.0, 0.2]
+
+
+# Many classes
+
+
+def test_forty_thousand_classes():
+    """Image i has its one bright pixel at i, and the network says which pixel that is."""
+    k, few = 40_000, np.array([0, 127, 32_767, 32_768, 39_999])
+    x = np.zeros((5, k), np.float32)
+    x[np.arange(5), few] = 1
+    model = Tenfold()
+    run = harness.evaluate(model, x, few, epsilons=[0.0])
+    assert [record.correct for record in run.records] == [5, 5]
+    assert run.arrays["labels"].tolist() == few.tolist()
+    assert run.arrays["Tenfold/model/clean/predictions"].tolist() == few.tolist()
+
+
+def test_the_labels_of_many_classes_are_stored_and_read(tmp_path):
+    from harness.records import Run
+
+    few = np.array([0, 70_000])
+    x = np.zeros((2, 70_001), np.float32)
+    x[np.arange(2), few] = 1
+    harness.evaluate(Tenfold(), x, few, epsilons=[0.0]).save(tmp_path)
+    assert Run.load(tmp_path).arrays["labels"].tolist() == [0, 70_000]
+
+
+# One logit
+
+
+class OneLogit(Tenfold):
+    def logits(self, x):
+        return 10 * x[:, :1]
+
+
+class Scalars(Tenfold):
+    def logits(self, x):
+        return 10 * x[:, 0]
+
+
+class Threefold(Tenfold):
+    def logits(self, x):
+        return x[:, None]
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (OneLogit, ["(4, 1)", "0 and z"]), (Scalars, ["(4,)", "0 and z"]),
+        (Threefold, ["(4, 1, 2)", "(n, k)"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("attack", ["fgsm", "square", "strongest"])
+def test_networks_without_a_logit_per_class_are_refused(model, words, attack):
+    with pytest.raises(HarnessError, match="cannot be evaluated") as error:
+        harness.evaluate(model(), X, np.zeros(4, int), attacks=[attack])
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+# Attacks and epsilons
+
+
+@pytest.mark.parametrize(
+    ("attacks", "names"),
+    [
+        ("fgsm", ["fgsm"]), (FGSM(), ["fgsm"]), (PGD(name="mine"), ["mine"]),
+        (("noise", FGSM()), ["noise", "fgsm"]), (iter(["noise", "pgd"]), ["noise", "pgd"]),
+        (np.array(["fgsm"]), ["fgsm"]), ({"fgsm"}, ["fgsm"]), ([], []),
+    ],
+)  # fmt: skip
+def test_one_attack_or_several(attacks, names):
+    assert [attack.name for attack in attacks_from(attacks)] == names
+
+
+@pytest.mark.parametrize(
+    ("attacks", "words"),
+    [
+        (FGSM, ["FGSM is a class", "FGSM()"]), ([FGSM(), PGD], ["PGD is a class", "PGD()"]),
+        ("pgm", ["pgm: no such attack"]), (None, ["NoneType is no attack"]),
+        ([3], ["int is no attack"]), ([lambda x: x], ["function is no attack"]),
+        ({"fgsm": [0.1]}, ["dict is no attack"]), ([["fgsm"]], ["list is no attack"]),
+        (b"fgsm", ["is no attack"]),
+    ],
+)  # fmt: skip
+def test_what_is_no_attack_is_named(attacks, words):
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(Tenfold(), X, Y, attacks=attacks)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_an_attack_of_another_norm_is_named():
+    class Foreign:
+        name, norm, requires = "theirs", "l1", frozenset()
+
+        def perturb(self, *given, **more):
+            return iter(())
+
+    with pytest.raises(HarnessError, match="theirs has the norm 'l1', not linf or l2"):
+        harness.evaluate(Tenfold(), X, Y, attacks=Foreign())
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "radii"),
+    [
+        (0.1, [0.1]), (0, [0.0]), (np.float32(0.5), [0.5]), (np.array(0.25), [0.25]),
+        (np.array([0.5, 0.25]), [0.25, 0.5]), ((e / 4 for e in (2, 1)), [0.25, 0.5]),
+        (range(2), [0.0, 1.0]), ({0.5, 0.25}, [0.25, 0.5]),
+    ],
+)  # fmt: skip
+def test_one_epsilon_or_several(epsilons, radii):
+    assert radii_from(epsilons) == radii
+
+
+@pytest.mark.parametrize("epsilons", [None, "0.1", "12", b"1", [None], [[0.1]], object(), {}])
+def test_what_is_no_epsilon_is_one_line(epsilons):
+    with pytest.raises(HarnessError, match=r"^epsilons: .* is not one or more finite") as error:
+        radii_from(epsilons)
+    assert "\n" not in str(error.value)
+
+
+def test_tensors_of_epsilons():
+    at_hand("torch")
+    import torch
+
+    assert radii_from(torch.tensor(0.25)) == [0.25]
+    assert radii_from(torch.tensor([0.5, 0.25])) == [0.25, 0.5]
+
+
+# Wrong arrays
+
+
+class Loader:
+    """Of batches, as a DataLoader is."""
+
+    def __iter__(self):
+        return iter([(X, Y)])
+
+
+class Indexed:
+    """As a torch Dataset is."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, place):
+        return X[place], Y[place]
+
+
+@pytest.mark.parametrize("kind", [Loader, Indexed])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_batches_are_to_be_joined_first(kind, name):
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(Tenfold(), **({"x": X, "y": Y} | {name: kind()}))
+    expected = f"{name}: {kind.__name__} is no array; pass NumPy arrays or tensors, and join "
+    assert str(error.value).startswith(expected)
+    assert "DataLoader" in str(error.value)
+
+
+def test_a_real_data_loader():
+    at_hand("torch")
+    from torch.utils.data import DataLoader, TensorDataset
+
+    for loader in (DataLoader(TensorDataset()), iter([X]), (x for x in X)):
+        with pytest.raises(HarnessError, match=r"^x: .* is no array; .*join"):
+            harness.evaluate(Tenfold(), loader, Y)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        ("cat.png", ["str is no array"]), ({"x": X}, ["dict is no array"]), (None, ["no array"]),
+        ([[0.1, 0.2], [0.3]], ["cannot be read as an array"]), (X.astype(complex), ["complex128"]),
+        (np.ma.masked_array(X, X > 0.5), ["masked"]), (np.array(0.5), ["()"]),
+        (X.astype(str), ["<U32"]), (np.zeros((4, 0), np.float32), ["(4, 0)"]),
+    ],
+)  # fmt: skip
+def test_what_are_no_images_is_one_true_line(x, words):
+    with pytest.raises(HarnessError, match=r"^x: ") as error:
+        harness.evaluate(Tenfold(), x, Y)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.eye(2, dtype=int)[Y], ["(4, 2)", "argmax"]), (Y.astype(float), ["astype(int)"]),
+        (Y[:, None].astype(float), ["float64", "astype(int)"]), (Y > 0, ["bool", "astype(int)"]),
+        (["cat", "dog", "cat", "cat"], ["number the classes"]), (3, ["int is no array"]),
+        (np.array(3), ["()"]), ([None, 0, 1, 0], ["object"]),
+        (np.array([0, 0, 2**64 - 1, 0], np.uint64), ["18446744073709551615"]),
+        (Y.reshape(4, 1, 1), ["(4, 1, 1)"]),
+    ],
+)  # fmt: skip
+def test_what_are_no_labels_is_one_true_line(y, words):
+    with pytest.raises(HarnessError, match=r"^y: ") as error:
+        harness.evaluate(Tenfold(), X, y)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_labels_are_a_copy():
+    assert not np.shares_memory(labels_from(Y), Y)
+    assert np.shares_memory(as_array(X, "x"), X)  # images are not
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ((0, 0, 0), (1, 1, 1)), (np.zeros(3), np.ones(3)), np.zeros((2, 3)), [[0, 1]] * 3,
+        (0, np.ones(3)), (np.zeros((3, 1, 1)), np.ones((3, 1, 1))),
+    ],
+)  # fmt: skip
+def test_bounds_of_each_channel_belong_into_the_network(bounds):
+    with pytest.raises(HarnessError, match="normalise the channels inside the network") as error:
+        harness.wrap(object(), bounds=bounds)
+    assert "\n" not in str(error.value)
+
+
+def test_bounds_may_be_of_any_numbers():
+    assert bounds_from(np.array([0, 255], np.uint8)) == (0.0, 255.0)
+    assert bounds_from([np.float32(-1), np.array([1.0])]) == (-1.0, 1.0)
+
+
+def test_a_models_class_is_no_model():
+    with pytest.raises(HarnessError, match="Tenfold: not a model"):
+        harness.evaluate(Tenfold, X, Y)
+
+
+def test_no_warning_is_raised_on_the_way():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for images in IMAGES.values():
+            as_array(images(), "x")
