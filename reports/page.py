@@ -45,8 +45,6 @@ SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "me
 TEMPLATES = Path(__file__).parent / "templates"
 CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 OBEYED = re.compile(f"[{CONTROLS}{''.join(BIDI)}]")
-    f"[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff{''.join(BIDI)}]"
-)
 """Signs of a name or reason that would do something instead of being seen; they are escaped."""
 PADDED = 105
 """Percent of its size that a section of several runs takes, with prefixes before its ids."""
