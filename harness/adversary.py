@@ -14,7 +14,8 @@ from harness.spec import AdversarySpec
 
 PROBED = 1000
 """Validation images that are attacked after each epoch."""
-PROBE_STEPS = 10
+PROBE = PGD(steps=10, losses=("cross-entropy",))
+"""Decides which epoch is kept, so what it does is part of every recipe."""
 
 
 class Adversary:
@@ -69,7 +70,7 @@ def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str,
     """
     images, labels = x[:PROBED], y[:PROBED]
     found = {}
-    for attack in (FGSM(), PGD(steps=PROBE_STEPS)):
+    for attack in (FGSM(), PROBE):
         (result,) = sweep(model, attack, images, labels, [epsilon])
         right = correct_count(result.answers, labels)
         found[f"{attack.name}_accuracy"] = right / len(labels)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.attacks import make_attack
+from harness.attacks.strongest import require_distinct
 from harness.errors import HarnessError
 from harness.measure import rounding
 from harness.norms import NORMS
@@ -117,10 +118,12 @@ def attacks_from(attacks: Any) -> list[Attack]:
 
     Raises:
         HarnessError: One is neither.
-        SpecError: There is no attack of that name.
+        SpecError: There is no attack of that name, or two attacks have one name.
     """
     one = isinstance(attacks, str | type | Mapping) or is_attack(attacks) or not _many(attacks)
-    return [_attack(given) for given in ([attacks] if one else attacks)]
+    made = [_attack(given) for given in ([attacks] if one else attacks)]
+    require_distinct(made)
+    return made
 
 
 def is_attack(candidate: Any) -> bool:

@@ -59,6 +59,9 @@ def evaluate(
 ) -> Run:
     """Clean accuracy, and accuracy under each attack at each epsilon.
 
+    Accuracy under an attack is an *upper bound* on robust accuracy: an attack that fails proves
+    nothing, and a stronger one may succeed.
+
     Arrays are NumPy's, lists, pandas columns, or tensors of any framework; none is written to.
     It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
     (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
@@ -83,7 +86,7 @@ def evaluate(
     Raises:
         HarnessError: The model, the images, the labels, the attacks, or the epsilons are not what
             they should be; or the model returns probabilities, undeclared, instead of logits.
-        SpecError: There is no attack of that name.
+        SpecError: There is no attack of that name, or two attacks have one name.
     """
     if isinstance(model, type) or not isinstance(model, Model):
         kind = model.__name__ if isinstance(model, type) else type(model).__name__

@@ -12,7 +12,7 @@ from harness.attacks.ball import beaten
 from harness.attacks.iterated import Iterated
 from harness.measure import batch_size_for, batches
 from harness.norms import per_image
-from harness.objectives import LogOdds
+from harness.objectives import TemperedLogOdds
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model
 
 GRID = 32
@@ -77,7 +77,7 @@ def _joined(parts: list[Fallen]) -> Fallen:
 
 
 def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Fallen:
-    logits, gradient = model.logits_and_gradient(x, model.asarray(y), LogOdds())
+    logits, gradient = model.logits_and_gradient(x, model.asarray(y), TemperedLogOdds())
     direction = model.xp.sign(gradient)
 
     def moved(size: FloatArray) -> Array:

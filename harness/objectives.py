@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +12,12 @@ from harness.protocol import Array, ArrayNamespace
 
 FLAT = 1e-12
 """Keeps ratios of logits finite where all logits are the same."""
+UNIFORM = 0.92
+"""A softmax is nearly uniform if its entropy is above this share of the largest, log k. Of networks
+trained with the cross-entropy, smoothed labels or not, hardly one image in a thousand is there."""
+SPREAD = 20.0
+"""Nats from the least to the most likely class, to which the logits of such an image are scaled:
+about what such networks have that were trained without smoothed labels."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,30 @@ class LogOdds:
 
 
 @dataclass(frozen=True)
+class TemperedLogOdds:
+    """Log-odds at a temperature T of each image's own: T logsumexp(others / T) - z_y.
+
+    T is 1, which makes these the ``LogOdds``, unless the softmax of the image is nearly uniform, as
+    all are of a network whose logits are small. There the log-odds lead away from the mean of the
+    other classes, whichever of them is near. So there T scales the logits to a common spread, and
+    the direction does not depend on their scale (it never does on a number added to them all).
+    T counts as a constant when the derivative is taken.
+    """
+
+    name: str = "tempered-cross-entropy"
+
+    def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The log-odds (n,) from logits (n, k ≥ 2) and a boolean one-hot mask (n, k)."""
+        tempered, heat = _tempered(xp, logits)
+        return heat * LogOdds().value(xp, tempered, true)
+
+    def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
+        """The derivative of the value by each logit, (n, k): softmax over the others / T, -1."""
+        tempered, _ = _tempered(xp, logits)
+        return LogOdds().logit_gradient(xp, tempered, true)
+
+
+@dataclass(frozen=True)
 class Margin:
     """The lead of the strongest other class: max of the other logits - z_y.
 
@@ -106,17 +138,25 @@ class LogitRatio:
         return ordered[:, -1:] - ordered[:, -3:-2] + FLAT
 
 
+ODDS: Mapping[str, LogOdds | TemperedLogOdds] = {
+    "cross-entropy": LogOdds(),
+    "tempered-cross-entropy": TemperedLogOdds(),
+}
+"""What is climbed in place of a cross-entropy."""
+
+
 @dataclass(frozen=True)
 class Towards:
     """Pulls an image to a chosen class. The mask is 1 there, -1 at the true class, and else 0.
 
     Attributes:
-        loss: ``cross-entropy`` lowers it for the chosen class (along its log-odds); ``margin``
-            raises the chosen logit over the true one; ``dlr`` does so relative to the lead of the
-            first logit before the mean of the third and the fourth (Croce & Hein 2020, eq. 7).
+        loss: ``cross-entropy`` lowers it for the chosen class (along its log-odds, which may be
+            tempered); ``margin`` raises the chosen logit over the true one; ``dlr`` does so
+            relative to the lead of the first logit before the mean of the third and the fourth
+            (Croce & Hein 2020, eq. 7).
     """
 
-    loss: Literal["cross-entropy", "margin", "dlr"] = "cross-entropy"
+    loss: Literal["cross-entropy", "tempered-cross-entropy", "margin", "dlr"] = "cross-entropy"
 
     @property
     def name(self) -> str:
@@ -125,15 +165,15 @@ class Towards:
 
     def value(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
         """What is raised, (n,), from logits (n, k) and signs (n, k) in their dtype."""
-        if self.loss == "cross-entropy":
-            return -LogOdds().value(xp, logits, true > 0)
+        if self.loss in ODDS:
+            return -ODDS[self.loss].value(xp, logits, true > 0)
         lead = xp.sum(true * logits, axis=1)
         return lead / self._scale(xp, logits)[:, 0] if self.loss == "dlr" else lead
 
     def logit_gradient(self, xp: ArrayNamespace, logits: Array, true: Array) -> Array:
         """The derivative of the value by each logit, (n, k)."""
-        if self.loss == "cross-entropy":
-            return -LogOdds().logit_gradient(xp, logits, true > 0)
+        if self.loss in ODDS:
+            return -ODDS[self.loss].logit_gradient(xp, logits, true > 0)
         if self.loss == "margin":
             return true
         scale = self._scale(xp, logits)
@@ -184,6 +224,19 @@ class Divergence:
         """The derivative of the value by each logit, (n, k): softmax(z) - p."""
         odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
         return odds / xp.sum(odds, axis=1, keepdims=True) - true
+
+
+def _tempered(xp: ArrayNamespace, logits: Array) -> tuple[Array, Array]:
+    """Logits (n, k) divided by the temperature of each image, but for a shift; and that, (n,)."""
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    odds = xp.exp(shifted)
+    total = xp.sum(odds, axis=1, keepdims=True)
+    entropy = xp.log(total) - xp.sum(odds * shifted, axis=1, keepdims=True) / total
+    heat = -xp.min(shifted, axis=1, keepdims=True) / SPREAD
+    nearly = (entropy > UNIFORM * math.log(logits.shape[1])) & (heat > 0)
+    heat = xp.where(nearly, heat, 0.0 * heat + 1.0)
+    # Shifted first, since a quotient of large logits that hardly differ is mostly rounding.
+    return xp.where(nearly, shifted / heat, logits), xp.max(heat, axis=1)
 
 
 def _top_other(xp: ArrayNamespace, logits: Array, true: Array) -> Array:

@@ -18,7 +18,7 @@ from harness.names import checked_name, checked_path
 from harness.protocol import NormName
 from harness.spec import first_problem
 from harness.statistics import wilson
-from harness.text import one_line
+from harness.text import UPPER_BOUND, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -304,11 +304,15 @@ class Run(BaseModel):
         return "passed" if "passed" in statuses else "measured"
 
     def frame(self) -> pd.DataFrame:
-        """The records as a table, a row each, with the columns ``COLUMNS``."""
+        """The records as a table, a row each, with the columns ``COLUMNS``.
+
+        Accuracy under an attack is an upper bound on robust accuracy: ``frame().attrs`` says so.
+        """
         import pandas as pd
 
         rows = [record.model_dump() for record in self.records]
         table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
+        table.attrs["accuracy"] = UPPER_BOUND
         return table
 
     def save(self, folder: Path) -> None:

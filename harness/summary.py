@@ -9,6 +9,7 @@ from rich.table import Table
 from harness.protocol import NormName
 from harness.records import Record, Run
 from harness.terminal import plain
+from harness.text import UPPER_BOUND
 
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 
@@ -16,8 +17,8 @@ NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 def accuracy_tables(run: Run) -> Iterator[Table]:
     """For each norm a table with a row per backend, target and attack, in percent.
 
-    Its columns are the clean accuracy, and the accuracy at each epsilon; where nothing was
-    attacked, the clean accuracy alone.
+    Its columns are the clean accuracy, and the accuracy at each epsilon, an upper bound on robust
+    accuracy, as the line below says; where nothing was attacked, the clean accuracy alone.
     """
     norms = list(dict.fromkeys(r.norm for r in run.records if r.epsilon is not None and r.norm))
     for norm in norms:
@@ -30,7 +31,8 @@ def _table(run: Run, norm: NormName | None) -> Table:
     records = [r for r in run.records if r.epsilon is not None and r.norm == norm]
     epsilons = sorted({r.epsilon for r in records if r.epsilon is not None})
     title = f"accuracy in % ({run.spec.get('name', '')}, {NORMS[norm]})"
-    table = Table("backend", "target", "attack", title=plain(title))
+    bound = None if norm is None else UPPER_BOUND
+    table = Table("backend", "target", "attack", title=plain(title), caption=bound)
     for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")
     rows = dict.fromkeys((r.backend, r.target, r.check) for r in records)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+UPPER_BOUND = "Accuracy under attack is an upper bound on robust accuracy."
+"""Stands beside every table of such accuracies."""
 UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or cannot encode: controls, half pairs, line breaks."""
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

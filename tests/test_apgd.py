@@ -155,7 +155,10 @@ def test_its_losses_are_no_lower_than_those_of_pgd():
     model, (x, y) = small_net(), small_images(60, wrong=0)
     true = np.arange(5) == y[:, None]
     means = []
-    for attack in (PGD(steps=20), APGD(steps=20, losses=("cross-entropy",))):
+    for attack in (
+        PGD(steps=20, losses=("cross-entropy",)),
+        APGD(steps=20, losses=("cross-entropy",)),
+    ):
         (found,) = attacked(attack, model, x, y, [0.1])
         means.append((model.logits(found).argmax(axis=1) == y, found))
     left = means[0][0] & means[1][0]

@@ -27,16 +27,23 @@ from harness.training import initial_weights
 DIAGONAL = [[1, -2], [-1, 2]]
 # The same, and two classes that are never likely: some losses need four.
 FOUR = [[1, -2], [-1, 2], [0, 0], [0, 0]], [0, 0, -9, -9]
-RANDOM = ("noise", "fgsm-rs", "pgd", "apgd", "apgd-t", "pgd-l2", "square", "strongest")
+RANDOM = (
+    "noise", "fgsm-rs", "pgd", "apgd", "apgd-t", "pgd-l2", "apgd-l2", "apgd-t-l2", "square",
+    "square-l2", "strongest", "strongest-l2",
+)  # fmt: skip
 LASTING = [name for name in ATTACKS if name not in ("noise", "fgsm", "fgm-l2", "deepfool")]
 """Attacks of which an image that has fallen stays fallen."""
-SHORT = {"pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12},
-         "apgd-t": {"steps": 6}, "square": {"steps": 40}, "deepfool": {"steps": 10}}  # fmt: skip
+SHORT = {
+    "pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12}, "apgd-l2": {"steps": 12},
+    "apgd-t": {"steps": 6}, "apgd-t-l2": {"steps": 6}, "square": {"steps": 40},
+    "square-l2": {"steps": 40}, "deepfool": {"steps": 10},
+}  # fmt: skip
+ENSEMBLES = ("strongest", "strongest-l2")
 
 
 def short(name, seed=None):
     """An attack of few steps, so that many can be tried."""
-    if name == "strongest":
+    if name in ENSEMBLES:
         whole = make_attack(name)
         members = tuple(short(member.name, seed) for member in whole.members)
         return replace(whole, members=members)
@@ -163,7 +170,8 @@ def test_pgd_is_at_least_as_strong_as_fgsm(toy):
     model, x, y = toy
     epsilons = [0.1, 0.15, 0.2, 0.25]
     true = np.arange(3) == y[:, None]
-    weak, strong = (attacked(attack, model, x, y, epsilons) for attack in (FGSM(), PGD()))
+    attacks = FGSM(), PGD(losses=("cross-entropy",))
+    weak, strong = (attacked(attack, model, x, y, epsilons) for attack in attacks)
     counts = [[right(model, images, y) for images in found] for found in (weak, strong)]
     assert 0 < sum(counts[0]) < 4 * len(y)  # there is something to compare
     assert sum(counts[1]) < sum(counts[0])
@@ -287,7 +295,7 @@ def test_accuracy_never_rises_with_epsilon(name):
     assert counts[-1] < counts[0] - 5
 
 
-@pytest.mark.parametrize("name", [n for n in LASTING if n not in ("fgsm-rs", "strongest")])
+@pytest.mark.parametrize("name", [n for n in LASTING if n not in ("fgsm-rs", *ENSEMBLES)])
 def test_fallen_images_leave_the_batch(name):
     attack, (x, y) = short(name), small_images()
     model = Counting(small_net())
@@ -344,10 +352,14 @@ def test_the_named_variants_are_what_they_are_called():
     assert (found.steps, found.reach, found.start) == (10, 1.0, "clean")
     found = make_attack("apgd-t")
     assert (found.target, found.targets, found.losses) == ("each", 9, ("dlr",))
+    assert make_attack("apgd-t-l2") == replace(found, name="apgd-t-l2", norm="l2")
+    assert make_attack("apgd-l2") == replace(make_attack("apgd"), name="apgd-l2", norm="l2")
     black = {name for name in ATTACKS if not make_attack(name).requires}
-    assert black == {"noise", "square", "strongest"}
+    assert black == {"noise", "square", "square-l2", *ENSEMBLES}
     in_l2 = {name for name in ATTACKS if make_attack(name).norm == "l2"}
-    assert in_l2 == {"fgm-l2", "pgd-l2", "deepfool"}
+    assert in_l2 == {
+        "fgm-l2", "pgd-l2", "apgd-l2", "apgd-t-l2", "deepfool", "square-l2", "strongest-l2",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

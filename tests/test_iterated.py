@@ -14,6 +14,8 @@ from harness.norms import NORMS
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1); this cannot win.
 DIAGONAL, ALWAYS = [[1, -2], [-1, 2]], [9, -9]
 HALF = np.array([[0.5, 0.5]])
+ONE = ("cross-entropy",)
+"""Losses of an attack that makes one attempt."""
 
 
 def one(attack, x=HALF, epsilon=0.125, bounds=(0.0, 1.0)):
@@ -81,7 +83,8 @@ class Path:
 def test_pgd_follows_the_slope_where_it_is():
     """Where the pixel is dark the loss rises to the right, and beyond 0.55 to the left."""
     model = Path(lambda x, call: np.where(x < 0.55, 1.0, -1.0))
-    (found,) = attacked(PGD(steps=4, reach=2.0, start="clean"), model, [[0.5]], [0], [0.2])
+    attack = PGD(steps=4, reach=2.0, start="clean", losses=ONE)
+    (found,) = attacked(attack, model, [[0.5]], [0], [0.2])
     assert model.at == pytest.approx([0.5, 0.6, 0.5, 0.6])
     assert found.item() == pytest.approx(0.5)
 
@@ -97,7 +100,7 @@ def test_pgd_follows_the_slope_where_it_is():
 )
 def test_mim_goes_along_the_gathered_slopes(decay, path):
     model = Path(lambda x, call: np.full_like(x, 7.0 if call <= 2 else -1e-3))
-    (found,) = attacked(MIM(steps=5, decay=decay), model, [[0.5]], [0], [0.2])
+    (found,) = attacked(MIM(steps=5, decay=decay, losses=ONE), model, [[0.5]], [0], [0.2])
     assert model.at == pytest.approx(path)
     assert found.item() == pytest.approx(path[-1] - 0.04)
 
@@ -129,7 +132,7 @@ def test_a_gradient_that_is_not_a_number_is_not_hidden(name, backend):
 def test_random_starts_fill_the_ball_and_each_restart_has_its_own(norm):
     model = Counting(linear(np.eye(4), [9, 0, 0, 0], bounds=(-9.0, 9.0)))
     x, y = np.zeros((300, 4)), np.zeros(300, int)
-    attack = PGD(norm=norm, steps=1, restarts=2)
+    attack = PGD(norm=norm, steps=1, restarts=2, losses=ONE)
     attacked(attack, model, x, y, [0.1])
     first, second = model.asked[1], model.asked[3]  # after the clean images, and the end of one
     for starts in (first, second):
@@ -141,7 +144,7 @@ def test_random_starts_fill_the_ball_and_each_restart_has_its_own(norm):
 
 def test_an_attempt_takes_one_gradient_a_step_and_there_is_one_for_each_loss_and_restart():
     model = Counting(linear([[1, -2], [-1, 2], [0, 0]], [9, -9, -9]))
-    attacked(PGD(steps=7), model, HALF, [0], [0.0, 0.1])
+    attacked(PGD(steps=7, losses=ONE), model, HALF, [0], [0.0, 0.1])
     assert model.gradients == 7
     attack = PGD(steps=3, restarts=2, losses=("cross-entropy", "margin", "dlr"))
     attacked(attack, model, HALF, [0], [0.1])
@@ -195,12 +198,12 @@ def test_each_tries_the_likely_classes_in_turn_and_any_serves():
             seen.append(y[0].tolist())
             return super().logits_and_gradient(x, y, objective)
 
-    attack = PGD(target="each", targets=2, steps=1)
+    attack = PGD(target="each", targets=2, steps=1, losses=ONE)
     model = linear(10 * np.eye(4), [9, 0, 0, 0])
     attacked(attack, Spy(model), PIXELS, [0], [0.1])
     assert seen == [[-1, 0, 1, 0], [-1, 1, 0, 0]]
     seen.clear()
-    attacked(PGD(target="each", steps=1), Spy(model), PIXELS, [0], [0.1])
+    attacked(PGD(target="each", steps=1, losses=ONE), Spy(model), PIXELS, [0], [0.1])
     assert seen == [[-1, 0, 1, 0], [-1, 1, 0, 0], [-1, 0, 0, 1]]
     (found,) = attacked(PGD(target="each"), linear(10 * np.eye(4)), PIXELS, [0], [0.06])
     assert linear(np.eye(4)).logits(found).argmax() == 2

@@ -476,3 +476,12 @@ def test_a_network_however_sure_of_itself_is_attacked():
     model = harness.wrap(torch_linear(1000.0))
     run = harness.evaluate(model, X, Y, epsilons=list(CORRECT))
     assert [record.correct for record in accuracies(run)] == [3, *CORRECT.values()]
+
+
+def test_two_attacks_of_one_name_are_refused_and_the_name_is_told():
+    with pytest.raises(HarnessError, match=r"^attacks: 2 of them are called pgd; [^\n]*$"):
+        harness.evaluate(Tenfold(), X, Y, ["fgsm", "pgd", PGD(steps=2)], [0.1])
+    with pytest.raises(HarnessError, match=r"^attacks: 2 of them are called fgsm; [^\n]*$"):
+        harness.evaluate(Tenfold(), X, Y, ["fgsm", "fgsm"], [0.1])
+    run = harness.evaluate(Tenfold(), X, Y, ["pgd", PGD(name="short", steps=2)], [0.05])
+    assert {record.check for record in run.records} >= {"pgd", "short"}

@@ -17,6 +17,7 @@ from harness.objectives import (
     LogitRatio,
     LogOdds,
     Margin,
+    TemperedLogOdds,
     Towards,
 )
 
@@ -92,6 +93,44 @@ def test_log_odds_rise_in_the_direction_of_the_cross_entropy(batch):
 def test_log_odds_stay_steep_however_confident_the_model_is(margin):
     logits = np.array([[margin, 0.0, math.log(3)]], dtype=np.float32)
     np.testing.assert_allclose(gradient(LogOdds(), logits, [0]), [[-1, 1 / 4, 3 / 4]], rtol=1e-6)
+
+
+# Of these the softmax has 0.94 of the largest entropy; of twice as large ones 0.80.
+SMALL = [0.9, 0.4, 0.1, 0.0]
+
+
+def test_tempered_log_odds_of_a_small_example():
+    # The logits span 0.9, so they are divided by T = 0.9 / 20: the others are 80/9, 20/9 and 0.
+    others = np.exp([80 / 9, 20 / 9, 0])
+    expected = 0.9 / 20 * math.log(others.sum()) - 0.9
+    np.testing.assert_allclose(value(TemperedLogOdds(), [SMALL], [0]), [expected], rtol=1e-9)
+    slope = [[-1, *(others / others.sum())]]
+    np.testing.assert_allclose(gradient(TemperedLogOdds(), [SMALL], [0]), slope, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_the_softmax_is_not_nearly_uniform_they_are_the_log_odds_to_the_last_bit(dtype):
+    random = np.random.default_rng(0)
+    logits = (random.normal(size=(500, 10)) * 3 + 100).astype(dtype)
+    labels = random.integers(10, size=500)
+    for ask in (value, gradient):
+        np.testing.assert_array_equal(
+            ask(TemperedLogOdds(), logits, labels), ask(LogOdds(), logits, labels)
+        )
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e-6, 1e-20, 1e-37])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_small_logits_have_the_direction_of_their_shape_alone(factor, dtype):
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(50, 10)).astype(dtype), random.integers(10, size=50)
+    first, smaller = (
+        gradient(TemperedLogOdds(), dtype(f) * logits, labels) for f in (1e-2, factor)
+    )
+    np.testing.assert_allclose(smaller, first, atol=1e-4)
+    assert smaller.dtype == dtype
+    shifted = gradient(TemperedLogOdds(), np.float64(1e-3) * logits + 7, labels)
+    np.testing.assert_allclose(shifted, first, atol=1e-4)
 
 
 def test_the_class_logit_is_that_logit_and_its_gradient_one_hot():
@@ -199,6 +238,7 @@ def masks(objective, labels, goals, classes):
 
 LEADS = (
     Margin(), LogitRatio(), Towards("cross-entropy"), Towards("margin"), Towards("dlr"),
+    TemperedLogOdds(), Towards("tempered-cross-entropy"),
 )  # fmt: skip
 LOGITS = [3.0, 5.0, 1.0, 0.0]
 

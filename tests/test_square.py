@@ -5,7 +5,8 @@ import pytest
 from backends_at_hand import NAMES
 from small_models import Counting, attacked, linear, right, small_images, small_net
 
-from harness.attacks.square import Square, _area, _windows, as_planes
+from harness.attacks.random_search import area_at, as_planes
+from harness.attacks.square import Square, _windows
 
 
 class Black:
@@ -38,9 +39,9 @@ def test_the_area_is_halved_after_a_schedule_of_ten_thousand_queries():
     # Andriushchenko et al. 2020, section 4.1: at 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000.
     steps = [1, 10, 11, 50, 51, 200, 201, 501, 1001, 2001, 4001, 6001, 8001]
     halvings = [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert [_area(0.8, step, 10_000) for step in steps] == [0.8 / 2**h for h in halvings]
+    assert [area_at(0.8, step, 10_000) for step in steps] == [0.8 / 2**h for h in halvings]
     # With a tenth of the queries, ten times as soon.
-    assert [_area(0.8, step, 1000) for step in (1, 2, 5, 6)] == [0.8, 0.4, 0.4, 0.2]
+    assert [area_at(0.8, step, 1000) for step in (1, 2, 5, 6)] == [0.8, 0.4, 0.4, 0.2]
 
 
 @pytest.mark.parametrize(

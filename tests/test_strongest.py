@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from small_models import Counting, attacked, right, small_images, small_net
 
-from harness.attacks import ENSEMBLE, make_attack, strongest
+from harness.attacks import ATTACKS, ENSEMBLE, ENSEMBLE_L2, make_attack, strongest
 from harness.attacks.fgsm import FGSM
 from harness.attacks.noise import Noise
-from harness.attacks.pgd import PGD
+from harness.attacks.pgd import MIM, PGD
 from harness.attacks.square import Square
 from harness.attacks.strongest import Strongest
 from harness.errors import SpecError
@@ -122,12 +122,59 @@ def test_members_are_named():
         (["fgsm", "pdg"], r"members: pdg: no such attack; the attacks are [^\n]*"),
         (["fgsm", "strongest"], "members: name one or more attacks, other than strongest"),
         ([], "members: name one or more attacks, other than strongest"),
-        (["pgd", "pgd-l2"], "members: they bound their perturbations by different norms"),
+        (
+            ["pgd", "pgd-l2", "fgsm", "deepfool"],
+            r"members: they bound their perturbations by different norms "
+            r"\(L∞: pgd, fgsm; L2: pgd-l2, deepfool\)",
+        ),
+        (["pgd", "fgsm", "pgd"], r"members: 2 of them are called pgd; give each [^\n]*"),
+        (["fgsm", "strongest-l2"], "members: name one or more attacks, other than strongest"),
         (5, "members: 5 is no list of names"),
         ([5], r"members: \[5\] is no list of names"),
         ([["pgd"]], r"members: \[\['pgd'\]\] is no list of names"),
     ],
 )
-def test_members_that_cannot_be_are_one_line(members, complaint):
+@pytest.mark.parametrize("name", ["strongest", "strongest-l2"])
+def test_members_that_cannot_be_are_one_line(members, complaint, name):
     with pytest.raises(SpecError, match=rf"^{complaint}$"):
-        make_attack("strongest", options={"members": members})
+        make_attack(name, options={"members": members})
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ((), "members: name one or more attacks"),
+        ((PGD(), FGSM(), PGD(steps=3)), r"members: 2 of them are called pgd; [^\n]*"),
+        ((PGD(), PGD(name="far", norm="l2")), r"members: [^\n]* \(L∞: pgd; L2: far\)"),
+    ],
+)
+def test_attacks_that_cannot_be_one_ensemble_are_refused(members, complaint):
+    with pytest.raises(SpecError, match=rf"^{complaint}$"):
+        Strongest(members=members)
+
+
+# In L2
+
+
+def test_by_default_the_ensemble_in_l2_has_what_there_is_in_l2():
+    attack = make_attack("strongest-l2")
+    assert (attack.name, attack.norm) == ("strongest-l2", "l2")
+    in_l2 = {name for name in ATTACKS if make_attack(name).norm == "l2"} - {"strongest-l2"}
+    assert {member.name for member in attack.members} == in_l2
+    assert attack.members == tuple(make_attack(name) for name in ENSEMBLE_L2)
+
+
+def test_members_in_linf_are_replaced_by_their_kin_in_l2():
+    attack = make_attack("strongest-l2", options={"members": ENSEMBLE})
+    assert [member.name for member in attack.members] == [
+        "fgm-l2", "pgd-l2", "apgd-l2", "apgd-t-l2", "square-l2",
+    ]  # fmt: skip
+    assert attack.members[1] == PGD(name="pgd-l2", norm="l2")
+    others = [name for name in ATTACKS if make_attack(name).norm == "linf"]
+    others.remove("strongest")
+    kin = make_attack("mine", "strongest-l2", {"members": others})
+    assert {member.norm for member in kin.members} == {"l2"}
+    mim = next(member for member in kin.members if member.name == "mim-l2")
+    assert mim == MIM(name="mim-l2", norm="l2")
+    already = make_attack("strongest-l2", options={"members": ["deepfool", "pgd-l2"]})
+    assert [member.name for member in already.members] == ["deepfool", "pgd-l2"]

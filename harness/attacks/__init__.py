@@ -14,38 +14,67 @@ from harness.attacks.fgsm import FGSM
 from harness.attacks.noise import Noise
 from harness.attacks.pgd import MIM, PGD
 from harness.attacks.square import Square
-from harness.attacks.strongest import Strongest
+from harness.attacks.square_l2 import SquareL2
+from harness.attacks.strongest import Strongest, require_ensemble
 from harness.errors import SpecError
 from harness.protocol import Attack
 
 ENSEMBLE = ("fgsm", "pgd", "apgd", "apgd-t", "square")
 """What ``strongest`` runs unless it is told otherwise."""
+ENSEMBLE_L2 = ("fgm-l2", "pgd-l2", "deepfool", "apgd-l2", "apgd-t-l2", "square-l2")
+"""What ``strongest-l2`` runs unless it is told otherwise."""
 
 
 def strongest(members: Sequence[str] = ENSEMBLE, name: str = "strongest") -> Strongest:
-    """The ensemble of the named attacks, each with its defaults.
+    """The ensemble of the named attacks, each with its defaults; all of one norm.
 
     Raises:
-        SpecError: A name is unknown, ``strongest`` itself, or there is none; or the norms differ.
+        SpecError: A name is unknown, an ensemble's, or twice there; there is none; or the norms
+            differ.
     """
+    return Strongest(members=_members(members), name=name)
+
+
+def strongest_l2(members: Sequence[str] = ENSEMBLE_L2, name: str = "strongest-l2") -> Strongest:
+    """The ensemble in L2: of the named attacks, or of their kin if these are bounded in L∞.
+
+    The kin of ``pgd`` is ``pgd-l2``, for example.
+
+    Raises:
+        SpecError: As for ``strongest``.
+    """
+    attacks = _members(members)
+    if attacks[0].norm != "l2":
+        attacks = tuple(_kin_in_l2(attack.name) for attack in attacks)
+    return Strongest(members=attacks, name=name)
+
+
+def _members(members: Sequence[str]) -> tuple[Attack, ...]:
     names = [members] if isinstance(members, str) else members
     if not (isinstance(names, Sequence) and all(isinstance(one, str) for one in names)):
         raise SpecError(f"members: {members!r} is no list of names")
-    if not names or "strongest" in names:
+    if not names or {"strongest", "strongest-l2"} & set(names):
         raise SpecError("members: name one or more attacks, other than strongest")
     try:
         attacks = tuple(make_attack(member) for member in names)
     except SpecError as error:
         raise SpecError(f"members: {error}") from error
-    if len({attack.norm for attack in attacks}) > 1:
-        raise SpecError("members: they bound their perturbations by different norms")
-    return Strongest(members=attacks, name=name)
+    require_ensemble(attacks)
+    return attacks
+
+
+def _kin_in_l2(name: str) -> Attack:
+    """The attack that does within a ball in L2 what the named one does in L∞."""
+    kin = "fgm-l2" if name == "fgsm" else f"{name}-l2"
+    return make_attack(kin) if kin in ATTACKS else make_attack(kin, name, {"norm": "l2"})
 
 
 ATTACKS: dict[str, Callable[..., Attack]] = {
     "noise": Noise,
     "fgsm": FGSM,
-    "fgsm-rs": partial(PGD, name="fgsm-rs", steps=1, reach=1.25),
+    "fgsm-rs": partial(
+        PGD, name="fgsm-rs", steps=1, reach=1.25, losses=("tempered-cross-entropy",)
+    ),
     "i-fgsm": partial(PGD, name="i-fgsm", steps=10, reach=1.0, start="clean"),
     "pgd": PGD,
     "mim": MIM,
@@ -53,9 +82,13 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-t": partial(APGD, name="apgd-t", losses=("dlr",), target="each"),
     "fgm-l2": partial(FGSM, name="fgm-l2", norm="l2"),
     "pgd-l2": partial(PGD, name="pgd-l2", norm="l2"),
+    "apgd-l2": partial(APGD, name="apgd-l2", norm="l2"),
+    "apgd-t-l2": partial(APGD, name="apgd-t-l2", norm="l2", losses=("dlr",), target="each"),
     "deepfool": DeepFool,
     "square": Square,
+    "square-l2": SquareL2,
     "strongest": strongest,
+    "strongest-l2": strongest_l2,
 }
 
 

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.iterated import OPTIONS
 from harness.norms import NORMS
-from harness.objectives import LogOdds
+from harness.objectives import TemperedLogOdds
 from harness.pieces import shifted
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
 
@@ -20,7 +20,8 @@ class FGSM:
 
     In the L∞ norm that is x + ε·sign(∇ₓ loss(x, y)), in the L2 norm (``fgm-l2``) the gradient
     itself, scaled. The loss is the cross-entropy with the *true* label; its direction is taken from
-    ``LogOdds``, which does not vanish on confident images. It does not depend on epsilon, so one
+    ``TemperedLogOdds``, which do not vanish on confident images, nor depend on the scale of logits
+    that are so small that the softmax is nearly uniform. It does not depend on epsilon, so one
     gradient serves the whole sweep.
 
     Attributes:
@@ -36,7 +37,7 @@ class FGSM:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
-        _, gradient = model.logits_and_gradient(x, y, LogOdds())
+        _, gradient = model.logits_and_gradient(x, y, TemperedLogOdds())
         direction = NORMS[self.norm].steepest(model.xp, gradient)
         for epsilon in epsilons:
             yield shifted(model, x, direction, float(epsilon))

@@ -18,7 +18,7 @@ from typing_extensions import Self
 from harness.attacks.ball import Ball, Standing
 from harness.attacks.draws import generators, stacked
 from harness.norms import NORMS
-from harness.objectives import LogitRatio, LogOdds, Margin, Towards
+from harness.objectives import ODDS, LogitRatio, Margin, Towards
 from harness.protocol import (
     GRADIENT,
     Array,
@@ -34,12 +34,13 @@ State: TypeAlias = dict[str, Array]
 """Arrays with a row per image under attack; ``moving`` are the images themselves."""
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Loss: TypeAlias = Literal["cross-entropy", "margin", "dlr"]
+Loss: TypeAlias = Literal["cross-entropy", "tempered-cross-entropy", "margin", "dlr"]
 # A spec's lists become tuples.
 Losses: TypeAlias = Annotated[tuple[Loss, ...], Field(min_length=1, strict=False)]
 Target: TypeAlias = Literal["none", "next", "runner-up", "least-likely", "each"]
 OBJECTIVES: dict[Loss, Objective] = {
-    "cross-entropy": LogOdds(),
+    "cross-entropy": ODDS["cross-entropy"],
+    "tempered-cross-entropy": ODDS["tempered-cross-entropy"],
     "margin": Margin(),
     "dlr": LogitRatio(),
 }
@@ -59,8 +60,11 @@ class Iterated:
         restarts: Attempts from starting points of their own.
         start: ``random``, evenly from the ball, or ``clean``.
         losses: What is increased: one attempt with each. ``cross-entropy`` is climbed along the
-            log-odds, which have the same direction and do not vanish. With too few classes for
-            ``dlr`` (three, or four if it aims at one) ``margin`` takes its place.
+            log-odds, which have the same direction and do not vanish. That direction depends on the
+            scale of the logits, as it does in the papers; that of the other losses does not:
+            ``tempered-cross-entropy`` scales the logits of an image of which the softmax is nearly
+            uniform, and ``margin`` knows no scale. With too few classes for ``dlr`` (three, or four
+            if it aims at one) ``margin`` takes its place.
         target: ``none`` for any false class. With ``next`` (label + 1), ``runner-up`` or
             ``least-likely`` (by the clean logits) an image falls when it is taken for that class;
             until then the best attempt is kept: one at which it is wrong, or else that of the

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import Ball
-from harness.attacks.iterated import OPTIONS, Count, Iterated, Positive, State
+from harness.attacks.iterated import OPTIONS, Count, Iterated, Losses, Positive, State
 from harness.norms import per_image
 from harness.protocol import Array, Model, Objective
+
+BOTH: Losses = ("cross-entropy", "margin")
+"""The loss of the papers, and one that does not depend on the scale of the logits."""
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -18,14 +22,18 @@ class PGD(Iterated):
     """Steps along the steepest direction of the loss, each projected into the ball and the box.
 
     From a clean start and with a reach of 1 this is I-FGSM (Kurakin et al. 2017, eq. 2); with one
-    step of reach 1.25 from a random start it is R+FGSM as in Wong, Rice & Kolter 2020.
+    step of reach 1.25 from a random start it is R+FGSM as in Wong, Rice & Kolter 2020. With the one
+    loss ``cross-entropy`` it is the paper's; the second attempt, with the margin, is for networks
+    whose logits are so small, or so large, that the cross-entropy leads elsewhere.
 
     Attributes:
         reach: The steps' summed length, in epsilons.
     """
 
     name: str = "pgd"
+    losses: Losses = BOTH
     reach: Positive = 2.5
+    BEFORE: ClassVar[Mapping[str, Any]] = {"losses": ["cross-entropy"]}
 
     def advance(
         self, ball: Ball, state: State, loss: object, gradient: Array, number: int
@@ -46,9 +54,11 @@ class MIM(Iterated):
 
     name: str = "mim"
     steps: Count = 10
+    losses: Losses = BOTH
     start: Literal["random", "clean"] = "clean"
     decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     reach: Positive = 1.0
+    BEFORE: ClassVar[Mapping[str, Any]] = PGD.BEFORE
 
     def begin(self, ball: Ball, state: State) -> State:
         """See ``Iterated``."""

@@ -1,7 +1,8 @@
-"""The per-image worst case over several attacks: what may be called robust accuracy."""
+"""The per-image worst case over several attacks: the lowest upper bound on robust accuracy."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from harness.attacks.ball import Standing
+from harness.errors import SpecError
+from harness.norms import NORMS
 from harness.protocol import Array, Attack, IntArray, Model, NormName
 
 
@@ -20,13 +23,20 @@ class Strongest:
     no gradient.
 
     Attributes:
-        members: The attacks, the cheap ones first; all of one norm.
+        members: The attacks, the cheap ones first; all of one norm, and each of a name of its own.
         name: What the records call it.
+
+    Raises:
+        SpecError: There are no members, or their norms differ, or two have one name.
     """
 
     members: tuple[Attack, ...]
     name: str = "strongest"
     requires: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse members that cannot be one ensemble."""
+        require_ensemble(self.members)
 
     @property
     def norm(self) -> NormName:
@@ -61,3 +71,34 @@ class Strongest:
         some, labels = (model.xp.take(array, here, axis=0) for array in (x, y))
         (found,) = attack.perturb(model, some, labels, [epsilon], index=index[rows])
         standing.offer(rows, found, model.logits(found), keep="last")
+
+
+def require_distinct(attacks: Sequence[Attack], key: str = "attacks") -> None:
+    """Require that no two attacks of a list have one name: records tell them apart by it.
+
+    Raises:
+        SpecError: Two have; the message names the key of the list, and the name.
+    """
+    for name, count in Counter(attack.name for attack in attacks).items():
+        if count > 1:
+            raise SpecError(
+                f"{key}: {count} of them are called {name}; give each a name of its own, as in "
+                f'PGD(name="{name}-2")'
+            )
+
+
+def require_ensemble(members: Sequence[Attack]) -> None:
+    """Require one or more attacks, of one norm, each of a name of its own.
+
+    Raises:
+        SpecError: They are not; the message names those of one name, or of each norm.
+    """
+    if not members:
+        raise SpecError("members: name one or more attacks")
+    require_distinct(members, "members")
+    named: dict[NormName, list[str]] = {}
+    for attack in members:
+        named.setdefault(attack.norm, []).append(attack.name)
+    if len(named) > 1:
+        each = "; ".join(f"{NORMS[norm].label}: {', '.join(of)}" for norm, of in named.items())
+        raise SpecError(f"members: they bound their perturbations by different norms ({each})")

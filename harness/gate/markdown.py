@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.gate.table import COLUMNS, cells
 from harness.gate.verdicts import Comparison, Row
+from harness.text import UPPER_BOUND
 
 MOST = 100
 MOST_UNCHANGED = 1000
@@ -22,6 +23,8 @@ def as_markdown(comparison: Comparison) -> str:
     if rest := comparison.unchanged:
         lines += ["", f"<details><summary>{len(rest)} unchanged</summary>"]
         lines += [*_table(rest, MOST_UNCHANGED), "", "</details>"]
+    if comparison.worst_first or rest:
+        lines += ["", UPPER_BOUND]
     return "\n".join([*lines, ""])
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harness.gate.verdicts import Comparison, Row, Verdict
 from harness.terminal import plain
+from harness.text import UPPER_BOUND
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
@@ -45,6 +46,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         for line, style in lines:
             table.add_row(*(plain(cell, style if i == 0 else "") for i, cell in enumerate(line)))
         console.print(table)
+        console.print(plain(UPPER_BOUND, "dim"), soft_wrap=True)
     for note in comparison.notes:
         console.print(plain(note), soft_wrap=True)
     style = "green" if comparison.passed else "red"

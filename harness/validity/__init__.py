@@ -38,6 +38,7 @@ from harness.validity.data_checks import (
 )
 from harness.validity.evidence import Evidence
 from harness.validity.finding import ValidityError
+from harness.validity.loss_checks import check_other_loss
 from harness.validity.masking_checks import (
     check_black_box_stronger,
     check_iterated_weaker,
@@ -84,6 +85,7 @@ CHECKS: dict[str, Callable[[Evidence], None]] = {
     "black-box-stronger": check_black_box_stronger,
     "not-to-chance": check_not_to_chance,
     "rises-with-epsilon": check_rises_with_epsilon,
+    "other-loss-stronger": check_other_loss,
 }
 CHEAP = (
     "probabilities", "call-to-call", "batch-dependence", "gradient-mode", "epsilon-zero",

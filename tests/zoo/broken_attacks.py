@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.attacks.pgd import PGD
 from harness.objectives import CrossEntropy
 from harness.protocol import GRADIENT
 from harness.validity import Attacks, Evidence
-from zoo.healthy import overconfident
+from zoo.healthy import overconfident, unsure
 from zoo.networks import built, images
 
 
@@ -195,6 +196,12 @@ def _as_black_box(kind):
     return lambda: Evidence(built(), *images(), Attacks(black_box=(kind(),)))
 
 
+def _one_loss():
+    """A right attack, of which the loss leads astray on logits as small as these."""
+    attack = PGD(losses=("cross-entropy",))
+    return Evidence(unsure(), *images(), Attacks(iterated=attack))
+
+
 WEAK = {"iterated-weaker", "stronger-attack", "not-to-chance"}
 """What fires when many steps lead to little."""
 BROKEN_ATTACKS = {
@@ -222,5 +229,6 @@ BROKEN_ATTACKS = {
     "tiny-steps": (_as_pgd(TinySteps), WEAK),
     "gives-up": (_as_pgd(GivesUp), {"rises-with-epsilon", "vanishing-gradients", *WEAK}),
     "stops-growing": (_as_pgd(StopsGrowing), WEAK),
+    "one-loss": (_one_loss, {"iterated-weaker", "other-loss-stronger", "stronger-attack"}),
 }  # fmt: skip
 """What makes the evidence of each, and what must fire, no more and no less."""

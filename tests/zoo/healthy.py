@@ -87,12 +87,22 @@ def in_bytes():
     )
 
 
-def overconfident():
-    """Logits so large that softmax(z) rounds to one, and the cross-entropy to zero."""
+def scaled(factor):
+    """The same decisions with logits so many times as large."""
     weights = dict(trained())
     for name in ("layers.1.weight", "layers.1.bias"):
-        weights[name] = 50 * weights[name]
+        weights[name] = factor * weights[name]
     return at_hand("numpy").build(NET, weights, bounds=BOUNDS)
+
+
+def overconfident():
+    """Logits so large that softmax(z) rounds to one, and the cross-entropy to zero."""
+    return scaled(50)
+
+
+def unsure():
+    """Logits so small that softmax(z) is nearly uniform."""
+    return scaled(0.01)
 
 
 HEALTHY = {
@@ -103,6 +113,7 @@ HEALTHY = {
     "numpy-overtrained": lambda: built(epochs=40),
     "numpy-defended": lambda: built(adversary=True),
     "numpy-overconfident": overconfident,
+    "numpy-unsure": unsure,
     "numpy-in-bytes": in_bytes,
     "numpy-black-box": lambda: BlackBox(built()),
     "torch-deep": lambda: built("torch", DEEP, epochs=5),

@@ -1,0 +1,44 @@
+"""Does what the iterated attack finds depend on the loss that it climbs?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.attacks.iterated import Iterated, Loss
+from harness.attacks.pgd import PGD
+from harness.conformance import NotApplicableError
+from harness.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
+from harness.validity.finding import ValidityError, more_often
+
+SINGLE: dict[Loss, PGD] = {
+    "cross-entropy": PGD(name="cross-entropy-pgd", losses=("cross-entropy",)),
+    "margin": PGD(name="margin-pgd", losses=("margin",)),
+}
+"""PGD with each of two losses, of which the second does not depend on the scale of the logits."""
+SINGLE_L2 = {loss: replace(attack, norm="l2") for loss, attack in SINGLE.items()}
+
+
+def check_other_loss(evidence: Evidence) -> None:
+    """PGD with one loss alone breaks no more images than the iterated attack with all of its own.
+
+    The direction of the cross-entropy depends on the scale of the logits: where these are small it
+    leads away from the mean of the other classes, and where they are large it may round to zero.
+    The margin leads towards one class, which may be the wrong one (Croce & Hein 2020, section 4).
+    """
+    attack = evidence.attacks.iterated
+    if not isinstance(attack, Iterated):
+        raise NotApplicableError(f"{attack.name} does not tell which loss it climbs")
+    single = SINGLE if attack.norm == "linf" else SINGLE_L2
+    for share in BLACK_BOX_SHARES:
+        ours = evidence.withstands(attack, share)[:FEW]
+        for loss, other in single.items():
+            theirs = evidence.withstands(other, share)[:FEW]
+            if more_often(~theirs, ~ours, len(single) * len(BLACK_BOX_SHARES)):
+                raise ValidityError(
+                    "other-loss-stronger",
+                    f"at epsilon {share * evidence.width:g} {ours.sum()} of {len(ours)} images "
+                    f"withstand {attack.name} with {' and '.join(attack.losses)}, but only "
+                    f"{theirs.sum()} PGD with {loss}",
+                    'Climb both: losses = ["cross-entropy", "margin"]; the scale of the logits '
+                    "decides which leads further.",
+                )
