@@ -124,7 +124,7 @@ def _attacked_in_turn(
     case = WorstCase(epsilon, {}, right.copy(), right.copy(), {})
     for attack in _in_norm([panel.iterated], norm):
         _judge(evidence, attack, rows, right, case)
-    for attack in _in_norm([panel.single, *weak, *panel.others, *LAST], norm):
+    for attack in _in_norm([panel.single, *panel.others, *LAST, *weak], norm):
         if GRADIENT in attack.requires:
             _go_on(evidence, attack, rows, case)
     case.guided = case.left.copy()
