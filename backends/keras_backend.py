@@ -274,7 +274,7 @@ class KerasBackend:
         """See ``protocol.Backend``."""
         if not isinstance(net, keras.Model):
             raise BackendError(f"{type(net).__name__}: not a keras.Model")
-        if not getattr(net, "inputs", None):
+        if not _inputs(net):
             raise BackendError(
                 f"{type(net).__name__}: has no declared input; begin it with keras.Input(shape), "
                 "or put it behind one: keras.Sequential([keras.Input(shape), net])"
@@ -289,6 +289,14 @@ class KerasBackend:
                 "set_weights(net.get_weights()) of it"
             )
         return KerasModel(net, bounds)
+
+
+def _inputs(net: keras.Model) -> list[Any]:
+    """The declared inputs; asked of a Sequential without any, early releases of Keras 3 raise."""
+    try:
+        return list(getattr(net, "inputs", None) or ())
+    except ValueError:
+        return []
 
 
 def dense_layers(net: keras.Model) -> list[keras.layers.Dense]:

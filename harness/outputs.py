@@ -23,6 +23,9 @@ rounding each for the exponentials, their sum, the quotient, and a factor behind
 NOISE = 16
 """Images of noise that are asked, too, before anything is said: unlike test images, which may be
 few or much the same, they do not have sums that are alike by chance."""
+FAR = 1000
+"""Of fewer test images than the first round, logits may all lie in [0, 1] by chance. There the
+noise is so many times wider than the bounds: where nothing squashes the outputs, they leave it."""
 SHARE = 0.1
 """Sums are constant if they vary by no more than this share of what the outputs in a row do. Logits
 far above zero have sums that are alike, too, but relative to their size only."""
@@ -70,16 +73,22 @@ def looked_through(model: Model, x: FloatArray) -> str:
             found = no_logits(outputs)
             if not found:
                 return ""
-        return no_logits(np.concatenate([outputs, logits_of(model, _noise(x, model.bounds))]))
     except MeasurementError:
+        return ""
+    try:
+        with np.errstate(all="ignore"):
+            beyond = logits_of(model, _noise(x, model.bounds))
+    except Exception:  # whatever a network makes of images that are none
         return found
+    return no_logits(np.concatenate([outputs, beyond]))
 
 
 def _noise(x: FloatArray, bounds: Bounds) -> FloatArray:
-    """``NOISE`` images of the shape and dtype of x, evenly from the bounds."""
+    """``NOISE`` images of the shape and dtype of x, evenly from the bounds, or from far beyond."""
     low, high = bounds
+    width = (high - low) * (FAR if len(x) < ROUNDS[0] else 1)
     drawn = np.random.default_rng(0).random((NOISE, *x.shape[1:]))
-    return (low + (high - low) * drawn).astype(x.dtype)
+    return ((low + high) / 2 + width * (drawn - 0.5)).astype(x.dtype)
 
 
 def kind_of(model: Model) -> Outputs:

@@ -34,6 +34,9 @@ def quiet() -> Iterator[None]:
 def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
     """A bar of steps, some of them done; the function yielded advances it and sets its note."""
     console = Console(stderr=True)
+    if _quiet.get() or not console.is_terminal:
+        yield lambda note: None
+        return
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -41,7 +44,6 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callab
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
-        disable=_quiet.get() or not console.is_terminal,
     ) as progress:
         task = progress.add_task(printable(description), total=total, completed=done, note="")
         yield lambda note: progress.update(task, advance=1, note=printable(note))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -144,6 +145,56 @@ def test_a_damaged_checkpoint_is_none(tmp_path, damage):
     )
     assert made == [1, 2, 3, 4]
     assert same(again, toy_train("numpy", RECIPE))
+
+
+def misfits(saved):
+    """Checkpoints that can be read, and are of no such training."""
+
+    def of(**changes):
+        return dataclasses.replace(saved, **changes)
+
+    def every(weights, change):
+        return {name: change(value) for name, value in weights.items()}
+
+    other = next(iter(saved.trainer))
+    return {
+        "other-shapes": of(best_weights=every(saved.best_weights, lambda w: w[..., :1])),
+        "other-dtypes": of(best_weights=every(saved.best_weights, np.float64)),
+        "other-names": of(best_weights={"w": np.zeros(3, np.float32)}),
+        "not-a-number": of(best_weights=every(saved.best_weights, lambda w: w * np.float32("nan"))),
+        "no-averages": of(averaged={}),
+        "other-averages": of(averaged=every(saved.averaged, lambda w: w[:1])),
+        "no-state": of(trainer={}),
+        "part-of-a-state": of(trainer={k: v for k, v in saved.trainer.items() if k != other}),
+        "other-state": of(trainer=saved.trainer | {other: np.zeros((3, 3, 3))}),
+        "more-state": of(trainer=saved.trainer | {"adam/77/exp_avg": np.zeros(3)}),
+        "broken-state": of(trainer=every(saved.trainer, lambda v: np.zeros(7, v.dtype))),
+        "too-long": of(
+            history=tuple(
+                saved.history[0].model_copy(update={"epoch": number}) for number in range(1, 7)
+            )
+        ),
+    }
+
+
+def test_a_checkpoint_of_another_training_is_none_and_goes(name, whole, tmp_path):
+    checkpoint = tmp_path / "model.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        toy_train(name, RECIPE, checkpoint=checkpoint, on_epoch=interrupted_in(3))
+    trainer = toy_trainer(name, RECIPE)
+    for kind, misfit in misfits(Checkpoint.read(checkpoint)).items():
+        misfit.write(checkpoint)
+        seen = []
+
+        def stop(epoch):
+            seen.append((epoch.epoch, checkpoint.exists()))  # noqa: B023
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            toy_train(name, RECIPE, trainer, checkpoint=checkpoint, on_epoch=stop)
+        assert seen == [(1, False)], kind
+    misfit.write(checkpoint)
+    assert same(toy_train(name, RECIPE, checkpoint=checkpoint), whole)
 
 
 # The file

@@ -88,7 +88,8 @@ def test_more_checks_ask_for_more_evidence():
 def test_the_spec_sets_tolerances_for_single_checks():
     old = {"clean": HALF, "fgsm@0.1": HALF, "fgsm@0.2": HALF}
     new = {name: changed(outcomes, 30) for name, outcomes in old.items()}
-    run = run_of(new, gate=GateSettings(tolerances={"fgsm": 0.05, "fgsm@0.2": 0.02}))
+    settings = GateSettings(tolerances={"fgsm": 0.05, "fgsm@0.2": 0.02})
+    run = run_of(new, model=OTHER, gate=settings)
     comparison = compare(run, Baseline.of(run_of(old)))
     assert [row.label for row in comparison.rows if row.fails] == [
         "torch mlp clean", "torch mlp fgsm eps=0.2",
@@ -104,13 +105,15 @@ def test_a_row_tells_both_sides_and_the_evidence():
     assert low < -0.05 < high < 0
     assert row.p_value < 1e-6
     assert row.detail == "60 images lost and 10 gained of 1000"
-    assert comparison.message == "failed: 1 regressed"
+    assert row.visible == pytest.approx(0.025)  # 35 of 45 lost: p = 0.0002; 34 of 44 have 0.0004
+    assert comparison.message.startswith("failed: 1 regressed; the smallest drop that fails is ")
 
 
 def test_the_message_counts_every_verdict():
     old = {"fgsm@0.1": HALF, "fgsm@0.2": HALF, "fgsm@0.3": HALF}
     new = {"fgsm@0.1": HALF, "fgsm@0.2": changed(HALF, 0, 60), "fgsm@0.4": HALF}
-    assert compared(old, new).message == "failed: 1 vanished, 1 improved, 1 new, 1 unchanged"
+    message = compared(old, new).message
+    assert message.startswith("failed: 1 vanished, 1 improved, 1 new, 1 unchanged; ")
 
 
 @pytest.mark.parametrize("tolerance", [-0.001, 1.001, float("nan"), float("inf")])
@@ -191,7 +194,7 @@ def test_the_same_model_is_compared_image_by_image_whichever_run_it_is_of():
     assert comparison.notes == ("torch mlp: the baseline's model of run 3, image by image",)
     assert comparison.rows[0].p_value == 1.0
     worse = run_of({"clean": changed(third, 30)}, model=12)
-    assert compare(worse, baseline).message == "failed: 1 regressed"
+    assert compare(worse, baseline).message.startswith("failed: 1 regressed; ")
 
 
 def test_rounding_of_another_machine_makes_no_other_model():
@@ -208,6 +211,50 @@ def test_a_single_run_of_a_retrained_model_cannot_tell_seeds_from_regressions(mo
     assert "cannot separate seed noise from regression" in note
     assert "harness baseline add RUN" in note
     assert ("may have been" in note) is (model is None)
+
+
+def test_the_verdict_on_a_retrained_model_beside_one_run_says_what_it_is_worth():
+    message = compared({"clean": HALF}, {"clean": HALF}).message
+    assert message.startswith("passed: 1 unchanged; ")
+    assert "against a single run a retrained model can fail by its seed alone" in message
+    assert "`harness baseline add RUN --baseline" in message
+    assert "seed" not in compared({"clean": HALF}, {"clean": HALF}, model=1.0).message
+
+
+def test_the_same_model_has_no_tolerance_and_its_changed_images_are_named():
+    old, new = {"clean": HALF}, {"clean": changed(HALF, lost=9)}
+    comparison = compared(old, new, model=1.0, tolerance=0.5)
+    (row,) = comparison.rows
+    assert (row.verdict, row.fails) == ("regressed", True)
+    assert row.detail.endswith("images 0, 1, 2, 3, 4, 5, 6, 7, 8 lost")
+    # What chance explains passes, and is named all the same, up to ten of each.
+    comparison = compared(old, {"clean": changed(HALF, lost=12, gained=13)}, model=1.0)
+    (row,) = comparison.rows
+    assert row.verdict == "unchanged"
+    assert "images 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more lost; images 500, " in row.detail
+    assert row.detail.endswith("509 and 3 more gained")
+
+
+@pytest.mark.parametrize("images", [1, 2, 8])
+@pytest.mark.parametrize("model", [1.0, OTHER])
+def test_a_test_set_on_which_nothing_could_fail_does_not_pass(images, model):
+    """All right, then all wrong: with 8 images p is 2/256, and more than the level of 0.5 %."""
+    all_right, none = {"clean": right(images, images)}, {"clean": right(0, images)}
+    for new in (all_right, none):
+        comparison = compared(all_right, new, model=model)
+        assert not comparison.passed
+        assert "there are too few images" in comparison.message
+    nine = compared({"clean": right(9, 9)}, {"clean": right(9, 9)}, model=model)
+    assert nine.passed
+    assert nine.rows[0].visible == 1.0
+
+
+def test_a_drop_that_a_row_names_fails_and_a_smaller_one_does_not():
+    old = {"clean": HALF, "fgsm@0.1": HALF}
+    (row, _) = compared(old, old).rows
+    lost = round(row.visible * 1000)
+    assert not compared(old, old | {"clean": changed(HALF, lost)}).passed
+    assert compared(old, old | {"clean": changed(HALF, lost - 1)}).passed
 
 
 # Statuses
@@ -268,8 +315,8 @@ def test_only_the_named_backends_are_compared():
     old = measured(run_of({"clean": HALF}), {"clean": HALF}, backend="keras")
     baseline = Baseline.of(old)
     run = run_of({"clean": HALF})
-    assert compare(run, baseline).message == "failed: 1 vanished, 1 unchanged"
-    assert compare(run, baseline, backends=["torch"]).message == "passed: 1 unchanged"
+    assert compare(run, baseline).message.startswith("failed: 1 vanished, 1 unchanged; ")
+    assert compare(run, baseline, backends=["torch"]).message.startswith("passed: 1 unchanged; ")
     assert compare(run, baseline, backends=["keras"]).message == "failed: 1 vanished"
     with pytest.raises(HarnessError, match=r"theano: .* keras, torch"):
         compare(run, baseline, backends=["theano"])

@@ -326,7 +326,8 @@ def test_other_data_is_refused_with_the_command_that_accepts(stored, tmp_path):
        st.lists(st.sampled_from(["passed", "skipped", "measured"]), max_size=4))  # fmt: skip
 def test_a_healthy_run_passes_against_its_own_baseline(tmp_path_factory, checks, statuses):
     extra = [status_record(status, check=f"x/{n}") for n, status in enumerate(statuses)]
-    run: Run = run_of({"anchor": right(5, 9)} | {k: np.array(v) for k, v in checks.items()}, *extra)
+    checks = {name: np.array(outcomes) for name, outcomes in checks.items()}
+    run: Run = run_of({"anchor": right(60, 90)} | checks, *extra)
     folder = tmp_path_factory.mktemp("gate")
     run.save(folder / "results")
     baselines.accept(run, folder / "b")

@@ -38,8 +38,11 @@ def test_the_table_shows_what_moved_worst_first_and_the_message():
     assert text.index("regressed") < text.index("improved")
     for words in ("torch mlp fgsm eps=0.2", "50.00%", "41.50%", "-8.50", "+4.00", "90 images lost"):
         assert words in text
-    assert "eps=0.1" not in text
-    assert text.endswith("failed: 1 regressed, 1 improved, 1 unchanged\n")
+    # And what did not move, with what would have failed: 10 of 1,000 have p = 0.002 < 0.5 % / 3.
+    (steady,) = [line.split() for line in text.splitlines() if "eps=0.1" in line]
+    assert steady[:1] + steady[5:8] == ["unchanged", "50.00%", "50.00%", "+0.00"]
+    assert steady[-2:] == ["1.10", "1"]
+    assert "failed: 1 regressed, 1 improved, 1 unchanged; the smallest drop that fails" in text
 
 
 def test_names_and_reasons_with_brackets_are_shown_as_they_are():
@@ -57,10 +60,11 @@ def test_markdown_has_a_table_that_nothing_in_it_can_break():
     text = as_markdown(compared(status_record("error", NASTY)))
     lines = text.splitlines()
     assert lines[0] == "### Robustness gate ❌"
-    assert "failed: 2 regressed, 1 improved, 1 unchanged" in lines
+    assert any(line.startswith("failed: 2 regressed, 1 improved, 1 unchanged;") for line in lines)
     table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 2 + 3
-    assert {line.replace("\\|", "").count("|") for line in table} == {9}
+    assert len(table) == 2 + 3 + 2 + 1
+    assert {line.replace("\\|", "").count("|") for line in table} == {10}
+    assert "<details><summary>1 unchanged</summary>" in lines
     assert "<b>" not in text
     assert "✅" in as_markdown(compare(run_of(OLD), Baseline.of(run_of(OLD))))
 
@@ -68,7 +72,7 @@ def test_markdown_has_a_table_that_nothing_in_it_can_break():
 def test_markdown_has_a_bounded_length():
     old = {f"fgsm@{n}": HALF for n in range(1, 150)}
     text = as_markdown(compare(run_of({"clean": HALF}), Baseline.of(run_of(old))))
-    assert text.endswith("and 50 more\n")
+    assert "\nand 50 more\n" in text
 
 
 def test_junit_is_xml_with_a_failure_for_each_check_that_fails():
@@ -84,6 +88,10 @@ def test_junit_is_xml_with_a_failure_for_each_check_that_fails():
     failure = cases["torch.mlp", "fgsm eps=0.2"].find("failure")
     assert failure.get("message") == "regressed: 90 images lost and 5 gained of 1000"
     assert "points: -8.50" in failure.text
+    assert "sees: 1.70" in failure.text  # 22 lost, 5 gained: p = 0.0015; 21 have 0.0025
+    steady = cases["torch.mlp", "fgsm eps=0.1"].find("system-out").text.splitlines()
+    assert {"verdict: unchanged", "baseline: 50.00%", "run: 50.00%", "sees: 1.10"} <= set(steady)
+    assert "against a single run" in cases["gate", "gate"].find("system-out").text
 
 
 def test_junit_of_a_gate_that_passes_has_no_failure():
@@ -182,11 +190,44 @@ def test_baselines_are_accepted_added_to_and_shown(command, tmp_path):
     code, out, _ = command("baseline", "show", "suites/baselines/digits")
     assert (code, out) == (0, (tmp_path / "suites/baselines/digits/0001.txt").read_text())
     assert "run 2" in out
-    assert command("baseline", "accept", "worse")[0] == 0
+    assert command("baseline", "accept", "worse", "--yes")[0] == 0
     assert (tmp_path / "suites/baselines/digits/0002.json").is_file()
     code, _, err = command("baseline", "add", "worse")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "is the model of run 1" in err
+
+
+def test_replacing_a_baseline_shows_what_changes_and_asks(command, tmp_path, monkeypatch):
+    numbered = tmp_path / "suites" / "baselines" / "digits"
+    code, out, err = command("baseline", "accept", "worse")
+    assert code == 2
+    assert "regressed" in out  # the comparison with the one before
+    (line,) = err.splitlines()
+    assert "harness baseline accept worse --baseline suites/baselines/digits --yes" in line
+    assert not (numbered / "0002.json").exists()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, code, written in ((False, 1, False), (True, 0, True)):
+        monkeypatch.setattr("typer.confirm", lambda *_, answer=answer, **__: answer)
+        assert command("baseline", "accept", "worse")[0] == code
+        assert (numbered / "0002.json").exists() is written
+    run_of(OLD, data_sha256="f" * 64).save(tmp_path / "other")
+    code, out, _ = command("baseline", "accept", "other", "--yes")
+    assert (code, "the data differ" in out) == (0, True)
+
+
+def test_a_first_baseline_is_accepted_without_asking(command, tmp_path):
+    code, out, _ = command("baseline", "accept", "worse", "--baseline", "first")
+    assert (code, out.startswith("accepted: first/0001.json")) == (0, True)
+
+
+def test_hundreds_of_unchanged_accuracies_take_a_line_a_check():
+    old = {f"{check}@{n}": HALF for check in ("fgsm", "pgd") for n in range(1, 251)}
+    text = printed(compare(run_of(old, model=2.0), Baseline.of(run_of(old))), 240)
+    lines = [line for line in text.splitlines() if line.startswith("unchanged")]
+    assert len(lines) == 2
+    assert lines[0].startswith("unchanged  torch mlp fgsm, 250 epsilons")
+    assert lines[0].split()[-1] == "1.80"
+    assert as_markdown(compare(run_of(old), Baseline.of(run_of(old)))).count("torch mlp") == 501
 
 
 def test_the_power_table_is_a_command(command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import harness
+from harness.errors import HarnessError
 from harness.model_store import ModelKey, load_or_train, read_model, write_model
 from harness.protocol import Architecture
 from harness.records import Epoch
@@ -189,9 +191,50 @@ def with_no_json(path):
     resave(path, metadata={"training": "{"})
 
 
+def with_other_dtypes(path):
+    resave(path, lambda weights: {k: v.astype(np.float64) for k, v in weights.items()})
+
+
+def with_integers(path):
+    resave(path, lambda weights: {k: v.astype(np.int32) for k, v in weights.items()})
+
+
+def with_nan(path):
+    resave(path, lambda weights: {k: v * np.float32("nan") for k, v in weights.items()})
+
+
+def with_infinity(path):
+    resave(path, lambda weights: {k: v / np.float32(0) for k, v in weights.items()})
+
+
+def with_more(path):
+    resave(path, lambda weights: weights | {"layers.9.bias": np.zeros(2, np.float32)})
+
+
+def as_bfloat16(path):
+    """As PyTorch writes it: a dtype that NumPy does not have."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(b'"F32"', b'"BF16"')
+    entries = json.loads(header)
+    for name, entry in entries.items():
+        if name != "__metadata__":
+            entry["data_offsets"] = [offset // 2 for offset in entry["data_offsets"]]
+    header = json.dumps(entries).encode()
+    body = content[8 + size :]
+    path.write_bytes(len(header).to_bytes(8, "little") + header + body[: len(body) // 2])
+
+
+def with_a_history_of_other_epochs(path):
+    told = {"epoch": 7, "loss": 1, "accuracy": 1, "validation_loss": 1, "validation_accuracy": 1,
+            "learning_rate": 1, "seconds": 1}  # fmt: skip
+    resave(path, metadata={"training": json.dumps({"best_epoch": 1, "history": [told]})})
+
+
 DAMAGE = [
     truncated, cut_in_the_header, emptied, other_bytes, text, wrongly_shaped, without_a_layer,
-    without_history, with_a_broken_history, with_no_json,
+    without_history, with_a_broken_history, with_no_json, with_other_dtypes, with_integers,
+    with_nan, with_infinity, with_more, as_bfloat16, with_a_history_of_other_epochs,
 ]  # fmt: skip
 
 
@@ -296,6 +339,44 @@ def test_trainings_of_different_models_have_different_checkpoints():
     for key in (KEY, replace(KEY, seed=1)):
         load_or_train(key, trains, retrain=False)
     assert len(set(seen)) == 2
+
+
+def test_a_checkpoint_that_a_training_diverges_from_is_removed():
+    def diverges(checkpoint):
+        checkpoint.write_bytes(b"half a training")
+        raise TrainingError("the loss became nan")
+
+    def begins(checkpoint):
+        assert not checkpoint.exists()
+        return model()
+
+    with pytest.raises(TrainingError):
+        load_or_train(KEY, diverges, retrain=False)
+    assert load_or_train(KEY, begins, retrain=False)[1] is False
+
+
+# A store that cannot be written to
+
+
+def test_a_file_in_the_place_of_the_store_is_one_line_before_anything_is_trained(store):
+    store.write_text("not a folder")
+    with pytest.raises(HarnessError, match=r"^trained models cannot be stored \(.* is a file;.*"):
+        load_or_train(KEY, None, retrain=False)
+
+
+def test_a_folder_in_the_place_of_a_model_is_one_line(store):
+    KEY.path.mkdir(parents=True)
+    with pytest.raises(HarnessError, match=r"is a folder; remove it\); set HARNESS_CACHE_DIR"):
+        load_or_train(KEY, None, retrain=False)
+
+
+def test_a_stored_model_needs_no_lock(store):
+    """As in a cache that may only be read."""
+    load_or_train(KEY, Training(), retrain=False)
+    lock = KEY.path.with_suffix(".lock")
+    lock.unlink()
+    lock.mkdir()
+    assert load_or_train(KEY, None, retrain=False)[1] is True
 
 
 # Several processes

@@ -17,6 +17,7 @@ from backends.numpy_backend import NumpyTrainer
 from harness import registry
 from harness.attacks import ATTACKS
 from harness.attacks.fgsm import FGSM
+from harness.attacks.options import options_of
 from harness.conformance import CHECKS
 from harness.errors import DataError
 from harness.records import Run
@@ -107,8 +108,10 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
 
     # Where it came from.
     spec = load_spec("tiny.toml")
+    for name, sweep in spec.attacks.items():
+        assert run.spec["attacks"][name].pop("options") == options_of(sweep.made(name))
     assert (run.schema_, run.spec, run.spec_sha256) == (
-        3, spec.model_dump(mode="json"), spec.sha256,
+        4, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip
     assert fingerprint(run.spec) == run.spec_sha256
     assert re.fullmatch("[0-9a-f]{64}", run.data_sha256)

@@ -60,8 +60,9 @@ def labels_of(net):
 
 def counts(model, y, attacks=("fgsm",), epsilons=EPSILONS):
     run = harness.evaluate(model, X, y, attacks=attacks, epsilons=epsilons)
-    assert {(r.status, r.reason) for r in run.records} == {("measured", "")}
-    return {(r.check, r.epsilon): r.correct for r in run.records}
+    records = [record for record in run.records if not record.check.startswith("validity/")]
+    assert {(r.status, r.reason) for r in records} == {("measured", "")}
+    return {(r.check, r.epsilon): r.correct for r in records}
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_a_torch_network_without_a_gradient_says_so_in_one_sentence(cut):
     wrapped = torch.nn.Module()
     wrapped.forward = cuts[cut]
     run = harness.evaluate(harness.wrap(wrapped), X, labels_of(net), epsilons=[0.1])
-    clean, attacked = run.records
+    clean, attacked, *_ = run.records
     assert clean.correct == 60
     assert attacked.status == "error"
     assert attacked.reason.startswith("the network gives no gradient: ")
@@ -260,8 +261,8 @@ def test_evaluate_within_inference_mode_or_without_gradients(reference, context,
         run = harness.evaluate(
             harness.wrap(net), images, torch.tensor(y), attacks=ATTACKS, epsilons=EPSILONS
         )
-    found = {(r.check, r.epsilon): r.correct for r in run.records}
-    assert {r.status for r in run.records} == {"measured"}
+    found = {(r.check, r.epsilon): r.correct for r in run.records if r.total}
+    assert found.keys() == expected.keys()
     near = 2 if "half" in made else 0
     assert max(abs(found[key] - expected[key]) for key in expected) <= near
     assert [p.requires_grad for p in net.parameters()] == [True] * 4
@@ -389,7 +390,7 @@ def test_a_keras_network_without_a_gradient_says_so_in_one_sentence():
     net = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), Stop(),
                             keras.layers.Dense(CLASSES)])  # fmt: skip
     run = harness.evaluate(harness.wrap(net), X, labels_of(net), epsilons=[0.1])
-    clean, attacked = run.records
+    clean, attacked, *_ = run.records
     assert clean.correct == 60
     assert attacked.status == "error"
     assert attacked.reason.startswith("the network gives no gradient: ")

@@ -138,13 +138,28 @@ def test_what_a_run_knows_of_its_data_is_not_lost_to_one_that_does_not():
         (["passed", "failed"], True, "failed"),
         (["passed", "error"], True, "failed"),
         (["skipped", "skipped"], True, "failed"),
-        (["measured"], True, "failed"),
+        (["measured"], True, "measured"),
+        (["measured", "skipped"], True, "measured"),
+        (["measured"], False, "failed"),
+        (["measured", "failed"], True, "failed"),
     ],
 )
 def test_a_run_passes_if_it_finished_with_a_passed_check_and_none_that_did_not(
     statuses, finished, verdict
 ):
     assert run_of(*statuses, finished=finished).verdict == verdict
+
+
+def test_a_run_whose_accuracies_nobody_judged_is_measured_whatever_else_passed():
+    """Validity checks that passed judge the measurement, not the model."""
+    run = run_of("passed")
+    run.records = [
+        counted("mlp", "torch", "clean", 9, 10),
+        Record(target="mlp", backend="torch", check="validity/x", status="passed"),
+    ]
+    assert run.verdict == "measured"
+    run.put(run.records[0].judged("passed"))
+    assert run.verdict == "passed"
 
 
 def test_the_table_has_its_columns_and_a_row_per_record():

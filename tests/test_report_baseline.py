@@ -14,14 +14,15 @@ from reports.formats import code
 from reports.page import Source, page
 
 LOST = Row(("mlp", "torch", "fgsm", 0.1), "regressed", 0.72, 0.70, (-0.03, -0.01), 0.0004,
-           "passed", "passed", detail="beyond 0.5 points")  # fmt: skip
+           "passed", "passed", detail="beyond 0.5 points", counted=True, visible=0.009)  # fmt: skip
 GAINED = Row(("mlp", "torch", "clean", None), "improved", 0.90, 0.915, (0.0, 0.03), 0.002,
              "passed", "passed")  # fmt: skip
 TOO_GOOD = Row(("mlp", "torch", "pgd", 0.1), "improved", 0.20, 0.60, (0.38, 0.42), 1e-9, "passed",
                "passed", implausible=True, detail="is the attack broken?")  # fmt: skip
 GONE = Row(("mlp", "keras", "clean", None), "vanished", 0.9, None, old_status="passed",
            detail="not in the run")  # fmt: skip
-SAME = Row(("mlp", "keras", "fgsm", 0.1), "unchanged", 0.5, 0.5, (-0.01, 0.01), 1.0)
+SAME = Row(("mlp", "keras", "fgsm", 0.1), "unchanged", 0.5, 0.5, (-0.01, 0.01), 1.0,
+           counted=True, visible=0.031)  # fmt: skip
 
 
 def shown(*rows: Row, notes: tuple[str, ...] = ()) -> Page:
@@ -31,7 +32,7 @@ def shown(*rows: Row, notes: tuple[str, ...] = ()) -> Page:
 
 
 def table_of(seen: Page) -> list[list[str]]:
-    (table,) = (rows for rows in seen.tables if rows[0][:2] == ["Check", "Verdict"])
+    table = next(rows for rows in seen.tables if rows[0][:2] == ["Check", "Verdict"])
     return [[" ".join(cell.split()) for cell in row] for row in table]
 
 
@@ -42,7 +43,7 @@ def test_what_moved_is_told_with_how_much_and_how_sure() -> None:
     assert head[2:5] == ["Baseline", "Run", "Change"]
     assert head[5] == "−3.0 to +3.0"
     assert lost == ["torch mlp fgsm eps=0.1", "regressed", "72.00 %", "70.00 %",
-                    "−2.00 −3.00 to −1.00", "", "0.0004", "beyond 0.5 points"]  # fmt: skip
+                    "−2.00 −3.00 to −1.00", "", "0.90", "0.0004", "beyond 0.5 points"]  # fmt: skip
     assert gained[:5] == [
         "torch mlp clean",
         "improved",
@@ -51,7 +52,7 @@ def test_what_moved_is_told_with_how_much_and_how_sure() -> None:
         "+1.50 0.00 to +3.00",
     ]
     text = " ".join(seen.text.split())
-    assert "1 other check did not" in text
+    assert "1 check unchanged" in text
     assert "torch mlp: image by image" in text
 
 
@@ -90,10 +91,29 @@ def test_an_improvement_passes() -> None:
     assert shown(GAINED).text.split()[0] == "PASSED"
 
 
-def test_where_nothing_moved_there_is_a_sentence_and_no_table() -> None:
+def test_where_nothing_moved_the_page_says_what_it_could_not_have_seen() -> None:
     seen = shown(SAME)
-    assert "Nothing moved: 1 check as in the baseline." in " ".join(seen.text.split())
-    assert not any(rows[0][:2] == ["Check", "Verdict"] for rows in seen.tables)
+    text = " ".join(seen.text.split())
+    assert "Nothing moved" not in text
+    assert "No check moved further than this gate can tell from chance." in text
+    assert table_of(seen)[1] == ["keras mlp fgsm eps=0.1", "unchanged", "50.00 %", "50.00 %",
+                                 "0.00 −1.00 to +1.00", "", "3.10", "1", ""]  # fmt: skip
+
+
+def test_a_baseline_judges_what_was_only_measured_and_its_verdict_comes_first() -> None:
+    run = synthetic_run(backends=["torch"])
+    run.records = [record.model_copy(update={"status": "measured"})
+                   for record in run.records if record.total]  # fmt: skip
+    for comparison, word in (
+        (None, "MEASURED"), (Comparison((SAME,), True, "passed: 1 unchanged"), "PASSED"),
+        (Comparison((LOST,), False, "failed: 1 regressed"), "FAILED"),
+    ):  # fmt: skip
+        html = page([Source(run, comparison=comparison)])
+        assert f"<title>{word} ·" in html
+        seen = " ".join(Page(html).text.split())
+        assert "No check passed" not in seen
+        if comparison:
+            assert seen.index(comparison.message) < seen.index("Measured, but not judged")
 
 
 def test_a_run_that_cannot_be_compared_says_why() -> None:

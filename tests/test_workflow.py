@@ -75,10 +75,12 @@ def test_the_commands_and_their_options_exist(job):
     run, gate, report = (params for _, params in seen)
     assert load_spec(run["spec"]).name == "digits"
     assert gate["run_folder"] == run["out"]
-    assert gate["backend"] == run["backend"] == ["numpy"]
+    # Some releases of typer give a tuple.
+    assert list(gate["backend"]) == list(run["backend"]) == ["numpy"]
     assert gate["markdown"] == "-"
     assert report["run_folders"] == [run["out"]]
-    assert (report["baseline"], report["backend"]) == (gate["baseline"], gate["backend"])
+    assert report["baseline"] == gate["baseline"]
+    assert list(report["backend"]) == list(gate["backend"])
     baseline = store.read(ROOT / gate["baseline"])
     assert baseline.spec == "digits"
     assert {key[1] for key in baseline.keys} >= set(registry.BACKENDS)
@@ -93,6 +95,6 @@ def test_the_gate_and_the_report_do_not_depend_on_the_suites_passing(job):
 
 def test_models_are_not_cached_across_changes_of_what_trains_them(job):
     (cache,) = [step["with"] for step in job["steps"] if "actions/cache@" in step.get("uses", "")]
-    for part in ("harness/**/*.py", "backends/**/*.py", "suites/specs/*.toml"):
+    for part in ("constraints.txt", "harness/**/*.py", "backends/**/*.py", "suites/specs/*.toml"):
         assert part in cache["key"]
     assert job["env"]["HARNESS_CACHE_DIR"].endswith(cache["path"])

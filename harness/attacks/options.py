@@ -86,7 +86,8 @@ def completed(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, A
 
 def _of_class(kind: str) -> dict[str, Any]:
     """The options of an attack of that class before it had those that came later."""
-    for name in ATTACKS:
+    # Where several names have one class, the one that is the class itself has its defaults.
+    for name in sorted(ATTACKS, key=lambda name: not isinstance(ATTACKS[name], type)):
         attack = make_attack(name)
         if type(attack).__qualname__ == kind:
             return _before(attack, ())

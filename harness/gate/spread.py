@@ -42,9 +42,9 @@ from harness.gate.paired import Floats
 Outcomes = npt.NDArray[np.bool_]
 FEWEST = 2
 """So many runs have a spread."""
-PRIOR = 0.0085
+PRIOR = 0.009
 """Standard deviation of the accuracy between seeds, unless the runs contradict it."""
-DOUBT = 0.75
+DOUBT = 0.8
 """The runs contradict it where their own spread is beyond this share of it."""
 STEEP = 6.0
 """How fast the assumed spread then grows to its upper limit."""

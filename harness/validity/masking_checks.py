@@ -58,23 +58,27 @@ def check_black_box_stronger(evidence: Evidence) -> None:
 
 
 def check_stronger_attack(evidence: Evidence) -> None:
-    """No reported attack of many steps leaves many more images right than all attacks together.
+    """The best attack of many steps leaves not many more images right than all attacks together.
 
-    An attack that is weak by design, such as noise or a single step, is not judged; that PGD is far
-    stronger than FGSM is as it should be.
+    That is asked at each epsilon of the reported attacks, and of PGD beside them: accuracy under
+    attack is an upper bound, so the lowest that is reported counts. An attack that is weak by
+    design, such as noise or a single step, is not judged; that PGD is far stronger than FGSM is as
+    it should be.
     """
     _require_gradients(evidence)
     judged = 0
     for case in _cases(evidence):
-        for name, stand in case.stand.items():
-            judged += 1
-            if case.share(stand) > WEAKER:
-                raise ValidityError(
-                    "stronger-attack",
-                    f"at epsilon {case.epsilon:g} {name} leaves {stand.sum()} of {len(stand)} "
-                    f"images right, all attacks together {case.left.sum()} ({_credit(case)})",
-                    f"Report the worst case of all (strongest), and do not rely on {name} alone.",
-                )
+        if not case.stand:
+            continue
+        judged += 1
+        name, stand = min(case.stand.items(), key=lambda each: int(each[1].sum()))
+        if case.share(stand) > WEAKER:
+            raise ValidityError(
+                "stronger-attack",
+                f"at epsilon {case.epsilon:g} {name} leaves {stand.sum()} of {len(stand)} images "
+                f"right, all attacks together {case.left.sum()} ({_credit(case)})",
+                f"Report the worst case of all (strongest), and do not rely on {name} alone.",
+            )
     if not judged:
         raise NotApplicableError("no attack of many steps can be judged")
 

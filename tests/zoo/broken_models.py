@@ -350,7 +350,7 @@ class TakesTurns(Broken):
     def layers(self, x, masks=None):
         self.calls += 1
         *hidden, logits = super().layers(x, masks)
-        return [*hidden, logits if self.calls % 2 else np.roll(logits, 1, axis=1)]
+        return [*hidden, logits if self.calls % 2 else 2 * logits]
 
 
 # Labels that are looked up, and answers that fail where it matters

@@ -20,6 +20,12 @@ class BlackBox:
         self.xp, self.bounds, self.capabilities = model.xp, model.bounds, frozenset()
         self.asarray, self.numpy, self.logits = model.asarray, model.numpy, model.logits
 
+    def logits_and_gradient(self, x, y, objective):
+        raise AssertionError("a black box is not asked for a gradient")
+
+    def weights(self):
+        raise AssertionError("a black box is not asked for its weights")
+
 
 def fitted(make, epochs):
     """A torch network of one's own, fitted to the training images, and left in training mode."""
