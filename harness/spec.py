@@ -213,7 +213,7 @@ class SanitySpec(Part):
 
     some_random: Fraction = 0.9
     all_random: Fraction = 0.6
-    signed_some: Fraction = 0.5
+    signed_some: Fraction = 0.35
     signed_all: Fraction = 0.3
     classes: Fraction = 0.5
     margin: Fraction = 0.05

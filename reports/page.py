@@ -14,11 +14,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from harness.errors import HarnessError
 from harness.files import replacing
 from harness.gate import Comparison
 from harness.records import ModelInfo, Run
 from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
+from harness.text import BIDI, printable
 from reports import (
     attacks,
     backends,
@@ -29,6 +31,7 @@ from reports import (
     formats,
     gallery,
     minimal,
+    room,
     runs,
     saliency,
     speed,
@@ -40,6 +43,11 @@ from reports.stored import Pair
 
 SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
 TEMPLATES = Path(__file__).parent / "templates"
+CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+OBEYED = re.compile(f"[{CONTROLS}{''.join(BIDI)}]")
+"""Signs of a name or reason that would do something instead of being seen; they are escaped."""
+PADDED = 105
+"""Percent of its size that a section of several runs takes, with prefixes before its ids."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +118,32 @@ def write(sources: Sequence[Source], out: Path) -> Path:
 
 
 def page(sources: Sequence[Source]) -> str:
-    """The page as HTML. Of several runs each has a chapter, after one that compares them."""
+    """The page as HTML. Of several runs each has a chapter, after one that compares them.
+
+    It has at most ``room.ONE`` bytes, or ``room.SEVERAL``; sections without room are named.
+
+    Raises:
+        HarnessError: There are more runs than a page holds.
+    """
+    if len(sources) > room.MOST:
+        raise HarnessError(
+            f"{len(sources)} runs: a report holds {room.MOST} at most; name fewer of them"
+        )
     several = len(sources) > 1
     with figures.styled():
+        beside = _beside(sources) if several else []
+        space = room.of_each(len(sources), room.size("".join(beside)))
         chapters = [
-            _chapter(source, f"run{place}-" if several else "")
+            _chapter(source, f"run{place}-" if several else "", space)
             for place, source in enumerate(sources, start=1)
         ]
-        names, measured = [source.name for source in sources], [source.run for source in sources]
-        beside = runs.side_by_side(names, measured) if several else []
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment().get_template("report.html.jinja").render(
+    html = _environment().get_template("report.html.jinja").render(
         chapters=chapters, beside=beside, sources=sources, script=Markup(script),  # noqa: S704  (ours)
         script_hash=f"sha256-{digest}",
     )  # fmt: skip
+    return OBEYED.sub(lambda sign: printable(sign[0]), html)
 
 
 @cache
@@ -147,13 +166,47 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _chapter(source: Source, prefix: str) -> Chapter:
-    content = _content(source)
+def _beside(sources: Sequence[Source]) -> list[Markup]:
+    """What compares the runs, a block for each model, as far as half of the page has room."""
+    names, measured = [source.name for source in sources], [source.run for source in sources]
+    template = _environment().get_template("beside.html.jinja")
+    blocks = [
+        template.render(found=found, names=names, first=place == 0)
+        for place, found in enumerate(runs.side_by_side(names, measured))
+    ]
+    kept = room.kept({str(place): room.size(one) for place, one in enumerate(blocks)},
+                     room.SEVERAL // 2)  # fmt: skip
+    return [Markup(one) for place, one in enumerate(blocks) if str(place) in kept]  # noqa: S704
+
+
+def _chapter(source: Source, prefix: str, space: int) -> Chapter:
+    content = _content(source) | {"name": source.name if prefix else "", "left_out": []}
     sections = _sections(content)
-    body = _environment().get_template("run.html.jinja").render(
-        content | {"sections": sections, "name": source.name if prefix else ""}
+    environment = _environment()
+    bodies = {
+        section.id: environment.get_template(f"{section.id}.html.jinja").render(content)
+        for section in sections
+        if section.present
+    }
+    if room.size("".join(bodies.values())) > space:
+        # The numbers lie beside the run, and what is left without them is a quarter of a page.
+        bodies["provenance"] = environment.get_template("provenance.html.jinja").render(
+            content | {"downloads": []}
+        )
+    heads = environment.get_template("verdict.html.jinja")
+    head = heads.render(content | {"sections": sections})
+    sizes = {name: PADDED * room.size(body) // 100 for name, body in bodies.items()}
+    kept = room.kept(sizes, space - 2 * room.size(head))
+    content["left_out"] = [s.title for s in sections if s.present and s.id not in kept]
+    head = heads.render(content | {"sections": sections})
+    if 2 * room.size(head) > space:
+        head = heads.render(
+            content | {"sections": [], "concerns": [], "key_figures": [], "description": ""}
+        )
+    shown = [section for section in sections if section.id in kept]
+    body = head + environment.get_template("run.html.jinja").render(
+        sections=shown, bodies={name: Markup(html) for name, html in bodies.items()}  # noqa: S704
     )  # fmt: skip
-    shown = [section for section in sections if section.present]
     return Chapter(
         source.name, prefix, content["verdict"], content["title"], shown,
         Markup(_distinct(body, prefix) if prefix else body),  # noqa: S704  (a template escaped it)

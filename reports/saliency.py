@@ -17,7 +17,7 @@ from harness.saliency.topk import GRID, SHARES
 from reports import figures, stored, tables
 from reports.figures import Series
 from reports.stored import FloatArray, Pair
-from reports.tiles import GREY, HEAT, Tile, limits, outline, png
+from reports.tiles import GREY, HEAT, Tile, limits, outline, png, shrunk
 
 TOP = 0.15
 """Share of the pixels that is outlined where the spec does not say."""
@@ -175,7 +175,7 @@ def _map(maps: FloatArray | None, place: int, about: str, top: float | None) -> 
     """The size of a map's numbers, on its own scale, with the largest outlined."""
     if maps is None:
         return None
-    size = np.abs(maps[place])
+    size = shrunk(np.abs(maps[place]))
     around = "" if top is None else outline(top_pixels(size[None], top)[0])
     uri = png(size, HEAT, 0.0, float(size.max()) or 1.0)
     return Tile(uri, about, outline=around, shape=(size.shape[0], size.shape[1]))

@@ -19,6 +19,8 @@ CHANGE = LinearSegmentedColormap.from_list("change", ["#2166ac", "#f7f7f7", "#b2
 """Darker, unchanged, lighter; the page explains it by a ramp of these colours."""
 LEVELS = 64
 """Shades of a picture: with a small palette hundreds of them fit a page."""
+SIDE = 64
+"""Pixels of a picture's longer side, at most: so large it is shown."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,24 @@ class Tile:
     shape: tuple[int, int] = (1, 1)
 
 
+def shrunk(pixels: FloatArray) -> FloatArray:
+    """Numbers (height, width), or means of blocks of them where a side is longer than ``SIDE``."""
+    factor = -(-max(pixels.shape) // SIDE)
+    if factor == 1:
+        return pixels
+    rows, columns = (np.arange(0, side, factor) for side in pixels.shape)
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0), columns, axis=1)
+    heights, widths = (
+        np.minimum(factor, side - at)
+        for side, at in zip(pixels.shape, (rows, columns), strict=True)
+    )
+    found: FloatArray = sums / np.outer(heights, widths)
+    return found
+
+
 def png(pixels: FloatArray, colours: Colormap, low: float, high: float) -> str:
     """Numbers (height, width) as a PNG data URI, in a colour map between two limits."""
-    scaled = np.clip((pixels - low) / (high - low), 0.0, 1.0)
+    scaled = np.clip((shrunk(pixels) - low) / (high - low), 0.0, 1.0)
     picture = Image.fromarray((scaled * (LEVELS - 1)).round().astype(np.uint8), "P")
     shades = colours(np.linspace(0.0, 1.0, LEVELS), bytes=True)[:, :3]
     picture.putpalette(np.ascontiguousarray(shades).tobytes())

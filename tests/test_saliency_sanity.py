@@ -34,7 +34,8 @@ def nonsense(backend="numpy"):
 
 
 def twins_of(weights, backend="numpy"):
-    first, second = initial_weights(NET, 1), initial_weights(NET, 2)
+    # By other seeds than the one that ``trained`` begins from.
+    first, second = initial_weights(NET, 11), initial_weights(NET, 12)
     return Twins(
         tuple(build(w, backend) for w in cascade(weights, first)),
         build(second, backend), build(nonsense(backend), backend),
@@ -138,6 +139,15 @@ def test_without_twins_five_checks_do_not_apply():
             with pytest.raises(NotApplicableError, match="cannot be built again"):
                 CHECKS[rule](alone)
     assert findings(alone) == {}
+
+
+def test_black_images_are_left_out_of_what_is_compared(evidence):
+    x = evidence.test_x.copy()
+    x[[0, 7, 20]] = 0
+    for name in ("integrated-gradients", "gradient-x-input"):
+        found = replace(evidence, test_x=x, name=name)
+        assert len(found.maps) == 100
+        assert findings(found) == {}
 
 
 # Twins

@@ -303,7 +303,7 @@ def _require_unlike(
     limit, signed = limits
     if not (found.ranks <= limit and found.structure <= limit):
         seen = f"rank correlation {found.ranks:.3f} and SSIM {found.structure:.3f}"
-    elif not found.signed <= signed:
+    elif _has_signs(evidence) and not found.signed <= signed:
         seen, limit = f"signed rank correlation {found.signed:.3f}", signed
     else:
         return
@@ -311,6 +311,16 @@ def _require_unlike(
         rule, evidence.name,
         f"maps of a model {words} have {seen} with the model's own, above {limit:g}", IGNORES,
     )  # fmt: skip
+
+
+def _has_signs(evidence: MapEvidence) -> bool:
+    """Whether the signs of the maps may be compared with those of another model.
+
+    Those of the predicted class may not, as another model predicts another one, and maps without
+    signs are compared as absolute ones.
+    """
+    maps = evidence.maps
+    return evidence.name != "predicted-gradient" and bool(maps.min() < 0 < maps.max())
 
 
 def _not_by_the_pixel(factor: FloatArray, x: FloatArray, kept: BoolArray) -> FloatArray:
