@@ -191,7 +191,6 @@ def test_without_gradients_nine_checks_do_not_apply():
     del reasons["epsilon-scale"]
     assert set(reasons) == {
         "gradient-mode", "other-loss-stronger", "attack-helps", "vanishing-gradients",
-        "gradient-mode", "other-loss-stronger", "attack-helps", "vanishing-gradients",
         "iterated-weaker", "stronger-attack", "black-box-stronger", "not-to-chance",
         "rises-with-epsilon",
     }  # fmt: skip
