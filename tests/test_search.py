@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,66 @@ def test_neither_test_images_nor_more_training_images_than_wanted_are_used():
 def test_more_images_than_there_are_is_one_line():
     with pytest.raises(SpecError, match=r"grid.images: 9999, but tiny has 1258 training images"):
         Search.prepare(spec_of(GRID.replace("400", "9999")), "numpy")
+
+
+def test_another_programs_database_is_left_alone(tmp_path):
+    path = tmp_path / "search.db"
+    with closing(sqlite3.connect(path)) as link:
+        link.execute("CREATE TABLE patients (name TEXT)")
+        link.execute("INSERT INTO patients VALUES ('Ada')")
+        link.commit()
+    before = path.read_bytes()
+    with pytest.raises(SearchError, match="another program's database, with a table patients"):
+        study_at(path, MANY)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 400, b"SQLite format 3\0" + bytes(4096)])
+def test_a_file_that_is_no_database_is_one_line_and_stays(tmp_path, content):
+    path = tmp_path / "search.db"
+    path.write_bytes(content)
+    with pytest.raises(SearchError, match=r"^storage sqlite:///[^\n]*$"):
+        study_at(path, MANY)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_database_is_one_line_or_harmless(tmp_path):
+    """Whole pages are overwritten, one after another, in a study with some results."""
+    whole = tmp_path / "whole.db"
+    study = study_at(whole, MANY).study
+    for _ in range(3):
+        study.tell(study.ask(), 0.5)
+    content, refused = whole.read_bytes(), 0
+    for place in range(0, len(content), 8192):
+        path = tmp_path / f"{place}.db"
+        path.write_bytes(content[:place] + b"\xff" * 512 + content[place + 512 :])
+        try:
+            study_at(path, MANY).holders()
+        except SearchError as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017
+    assert refused > 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE trials SET state = 'WRONG'", "UPDATE trial_user_attributes SET value_json = '{'",
+     "UPDATE version_info SET schema_version = 99", "DELETE FROM study_directions",
+     "UPDATE trial_user_attributes SET value_json = '[]'", "DROP TABLE trial_params"],
+)  # fmt: skip
+def test_a_study_whose_tables_hold_something_else_is_one_line(tmp_path, change):
+    path = tmp_path / "search.db"
+    shared = study_at(path, MANY)
+    trial = shared.study.ask()
+    trial.set_user_attr("worker", {"host": "x", "lock": "y"})
+    trial.set_user_attr("result", {"reason": "x"})
+    with closing(sqlite3.connect(path)) as link:
+        link.execute(change)
+        link.commit()
+    try:
+        study_at(path, MANY).work(lambda *_: 0.5, catch=(), stay=False, report=lambda _: None)
+    except SearchError as error:
+        assert "\n" not in str(error)  # noqa: PT017
 
 
 def test_after_kill_9_each_point_is_still_evaluated_once(tmp_path):

@@ -17,6 +17,7 @@ from harness.interruption import terminable
 from harness.records import Record
 from harness.registry import import_together, missing
 from harness.spec import Spec, load_spec, seeded
+from harness.text import one_line
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -89,7 +90,12 @@ class Session:
         """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C."""
         self.endings.enter_context(terminable())
         if self.worker in ("", "gw0"):
-            self.open_bench().run.begin(self.results)
+            try:
+                self.open_bench().run.begin(self.results)
+            except OSError as error:
+                raise pytest.UsageError(
+                    f"--results: {self.results}: cannot be written to ({one_line(error)})"
+                ) from error
 
     def save(self) -> None:
         """Write the run, so that what was measured is kept whatever comes."""
