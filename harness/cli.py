@@ -83,8 +83,7 @@ def run(
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own.
     arguments += ["-p", "no:cacheprovider"]
-    # By their long names, which no other plugin claims; -p loads them where nothing loads itself.
-    arguments += ["-p", "robustness-harness"]
+    # By their long names, which no other plugin claims.
     arguments += ["--robustness-spec", spec, "--robustness-results", str(out)]
     arguments += [f"--robustness-backend={name}" for name in backends]
     arguments += ["-k", select] if select else []

@@ -31,7 +31,7 @@ def _table(run: Run, norm: NormName | None) -> Table:
     records = [r for r in run.records if r.epsilon is not None and r.norm == norm]
     epsilons = sorted({r.epsilon for r in records if r.epsilon is not None})
     title = f"accuracy in % ({run.spec.get('name', '')}, {NORMS[norm]})"
-    bound = None if norm is None else UPPER_BOUND
+    bound = UPPER_BOUND if epsilons else None
     table = Table("backend", "target", "attack", title=plain(title), caption=bound)
     for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")

@@ -10,6 +10,10 @@ import pandas as pd
 
 from harness.files import finite
 from harness.records import COLUMNS, Run
+from harness.text import printable
+
+FORMULA = tuple("=+-@＝＋－＠")
+"""What begins a formula, once tabs and returns are out of the way."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,26 @@ class Download:
 
 def downloads_of(run: Run, frame: pd.DataFrame) -> list[Download]:
     """Every record as CSV, and the whole run but its arrays as JSON."""
-    table = frame[list(COLUMNS)].to_csv(index=False)
+    columns = {name: frame[name].map(cell) for name in COLUMNS}
+    table = pd.DataFrame(columns).to_csv(index=False)
     document = json.dumps(finite(run.model_dump(mode="json", by_alias=True)), allow_nan=False)
     return [
         _download("measurements.csv", "every measurement, a row each", "text/csv", table),
         _download("run.json", "the run: spec, models, records", "application/json", document),
     ]
+
+
+def cell(value: object) -> object:
+    r"""A value as a spreadsheet may be given it: text stays text, and numbers numbers.
+
+    A cell that begins with ``=``, ``+``, ``-`` or ``@`` is a formula to a spreadsheet, and may run
+    what a stranger wrote into a name or a reason. Such text gets an apostrophe in front (OWASP, CSV
+    Injection), and what a terminal would obey becomes visible: an escape is ``\x1b``.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip()[:1] in FORMULA else text
 
 
 def _download(name: str, words: str, kind: str, text: str) -> Download:

@@ -20,6 +20,7 @@ from harness.gate import Comparison
 from harness.records import ModelInfo, Run
 from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
+from harness.text import BIDI, printable
 from reports import (
     attacks,
     backends,
@@ -42,6 +43,9 @@ from reports.stored import Pair
 
 SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
 TEMPLATES = Path(__file__).parent / "templates"
+CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+OBEYED = re.compile(f"[{CONTROLS}{''.join(BIDI)}]")
+"""Signs of a name or reason that would do something instead of being seen; they are escaped."""
 PADDED = 105
 """Percent of its size that a section of several runs takes, with prefixes before its ids."""
 
@@ -135,10 +139,11 @@ def page(sources: Sequence[Source]) -> str:
         ]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _environment().get_template("report.html.jinja").render(
+    html = _environment().get_template("report.html.jinja").render(
         chapters=chapters, beside=beside, sources=sources, script=Markup(script),  # noqa: S704  (ours)
         script_hash=f"sha256-{digest}",
     )  # fmt: skip
+    return OBEYED.sub(lambda sign: printable(sign[0]), html)
 
 
 @cache

@@ -105,7 +105,7 @@ def test_a_row_tells_both_sides_and_the_evidence():
     assert low < -0.05 < high < 0
     assert row.p_value < 1e-6
     assert row.detail == "60 images lost and 10 gained of 1000"
-    assert row.visible == pytest.approx(0.025)  # 35 of 45 lost: p = 0.0002; 34 of 44 have 0.0004
+    assert row.visible == pytest.approx(0.019)  # 29 of 39 lost: p = 0.0034; 28 of 38 have 0.0051
     assert comparison.message.startswith("failed: 1 regressed; the smallest drop that fails is ")
 
 

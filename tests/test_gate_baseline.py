@@ -11,7 +11,7 @@ from gate_runs import changed, right, run_of, status_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import RunError
+from harness.errors import HarnessError, RunError
 from harness.gate import Baseline, gate
 from harness.gate import store as baselines
 from harness.gate.baseline import SCHEMA, Entry
@@ -300,8 +300,9 @@ def test_a_run_that_contradicts_itself_becomes_no_baseline(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    line = refused(baselines.accept, run_of(CLEAN), tmp_path / "file" / "b.json")
-    assert "cannot be written" in line
+    with pytest.raises(HarnessError) as caught:
+        baselines.accept(run_of(CLEAN), tmp_path / "file" / "b.json")
+    assert str(caught.value) == f"{tmp_path / 'file'} is a file; name a folder"
 
 
 def test_a_missing_run_is_an_error(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tiny_spec import tiny_spec
 
@@ -233,6 +235,16 @@ def test_the_suites_find_the_plugin_where_it_is_switched_off(foreign, pytester, 
     )
     result.assert_outcomes(passed=1)
     assert Run.load(pytester.path / "results").spec["seed"] == 5
+
+
+def test_the_command_runs_where_plugins_are_not_loaded(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    spec = pytester.makefile(".toml", tiny=tiny_spec())
+    words = ("run", str(spec), "-k", "clean", "--seed", "5", "--out", "out")
+    result = pytester.run(sys.executable, "-m", "harness", *words)
+    assert result.ret == 0
+    run = Run.load(pytester.path / "out")
+    assert (run.spec["seed"], len(run.records)) == (5, 1)
 
 
 def test_short_names_do_not_reach_other_tests_of_the_session(foreign, pytester):

@@ -15,7 +15,7 @@ from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.errors import HarnessError
 from harness.protocol import GRADIENT
-from harness.records import COLUMNS, Run
+from harness.records import COLUMNS, SCHEMA, Run
 from harness.validity import CHEAP
 
 # The network answers with ten times its two pixels as logits. FGSM takes ε from the true one and
@@ -151,7 +151,7 @@ def test_predictions_are_kept_and_the_run_can_be_stored(tmp_path):
     assert run.finished
     run.save(tmp_path)
     assert Run.load(tmp_path).records == run.records
-    assert json.loads((tmp_path / "run.json").read_text())["schema"] == 3
+    assert json.loads((tmp_path / "run.json").read_text())["schema"] == SCHEMA
 
 
 def test_the_box_bounds_an_attack():

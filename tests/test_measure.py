@@ -423,7 +423,8 @@ def test_an_attack_that_writes_to_what_it_is_given_changes_no_label_logit_or_kep
         def perturb(self, model, x, y, epsilons, *, index):
             host, labels, logits = (model.numpy(a) for a in (x, y, model.logits(x)))
             for part in (host, labels, logits):
-                part.flags.writeable and part.fill(0)
+                if part.flags.writeable:
+                    part.fill(0)
             for epsilon in [*epsilons]:
                 epsilons[0] = 7.0
                 index[:] = 0

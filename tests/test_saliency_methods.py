@@ -8,6 +8,7 @@ from tiny_spec import tiny_spec
 
 from harness.errors import HarnessError, MeasurementError, SpecError
 from harness.measure import logits_of
+from harness.objectives import CrossEntropy
 from harness.saliency import methods
 from harness.saliency.maps import pixel_count, top_pixels
 from harness.saliency.methods import METHODS, NOISE, SAMPLES, STEPS, explain
@@ -117,7 +118,51 @@ def test_a_method_may_be_a_function():
     assert explain(model, X, Y, doubled).tolist() == [[4, -8, 2], [4, -8, 2]]
 
 
+@pytest.mark.parametrize("method", ["integrated-gradients", "gradient-x-input"])
+def test_a_black_image_among_others_has_a_map_of_zeros(method):
+    model, (x, y) = small_net(), small_images(5)
+    x[2] = 0
+    found = explain(model, x.astype(float), y, method)
+    assert not found[2].any()
+    assert found[[0, 1, 3, 4]].reshape(4, -1).any(axis=1).all()
+
+
+def test_a_gradient_that_vanished_is_named_by_its_image():
+    def vanished(model, x, y, index):
+        return x * (index != 3)[:, None, None]
+
+    model, (x, y) = small_net(), small_images(5)
+    words = r"^a saliency map is zero everywhere: the gradient has vanished \(image 3, 1 of 5\)$"
+    with pytest.raises(MeasurementError, match=words):
+        explain(model, x.astype(float), y, vanished)
+
+
+def test_a_black_image_whose_gradient_is_zero_too_is_an_error():
+    def dead(model, x, y, index):
+        return 0 * x
+
+    model = linear([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    black = np.zeros((2, 3))
+    assert not explain(model, black, np.array([0, 0]), dead).any()
+    with pytest.raises(MeasurementError, match="zero everywhere"):
+        explain(model, black, np.array([0, 1]), dead)
+
+
 # What is refused
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, 9])
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_label_that_is_no_class_is_refused(method, backend, wrong):
+    model, labels = linear(MATRIX, BIAS, backend=backend), np.array([0, wrong])
+    low, high = min(0, wrong), max(0, wrong)
+    words = rf"^labels span \[{low}, {high}\], but the model has 2 classes from 0$"
+    with pytest.raises(MeasurementError, match=words):
+        explain(model, X, labels, method)
+    images, asked = model.asarray(X), model.asarray(labels)
+    with pytest.raises(MeasurementError, match=words):
+        model.logits_and_gradient(images, asked, CrossEntropy())
 
 
 def test_an_unknown_method_is_named_with_the_known_ones():

@@ -141,6 +141,15 @@ def test_without_twins_five_checks_do_not_apply():
     assert findings(alone) == {}
 
 
+def test_black_images_are_left_out_of_what_is_compared(evidence):
+    x = evidence.test_x.copy()
+    x[[0, 7, 20]] = 0
+    for name in ("integrated-gradients", "gradient-x-input"):
+        found = replace(evidence, test_x=x, name=name)
+        assert len(found.maps) == 100
+        assert findings(found) == {}
+
+
 # Twins
 
 

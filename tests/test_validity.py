@@ -186,12 +186,13 @@ def test_the_scale_that_helps_is_named():
 # What does not apply
 
 
-def test_without_gradients_eight_checks_do_not_apply():
+def test_without_gradients_nine_checks_do_not_apply():
     reasons = skipped(evidence_of(BlackBox(built())))
     del reasons["epsilon-scale"]
     assert set(reasons) == {
-        "gradient-mode", "attack-helps", "vanishing-gradients", "iterated-weaker",
-        "stronger-attack", "black-box-stronger", "not-to-chance", "rises-with-epsilon",
+        "gradient-mode", "other-loss-stronger", "attack-helps", "vanishing-gradients",
+        "iterated-weaker", "stronger-attack", "black-box-stronger", "not-to-chance",
+        "rises-with-epsilon",
     }  # fmt: skip
     assert all("gradient" in reason and "\n" not in reason for reason in reasons.values())
 

@@ -13,8 +13,9 @@ from harness.attacks.iterated import OPTIONS, Count, Iterated, Losses, Positive,
 from harness.norms import per_image
 from harness.protocol import Array, Model, Objective
 
-BOTH: Losses = ("cross-entropy", "margin")
-"""The loss of the papers, and one that does not depend on the scale of the logits."""
+BOTH: Losses = ("tempered-cross-entropy", "margin")
+"""The loss of the papers, but for images of which the softmax is nearly uniform; and one that does
+not depend on the scale of the logits at all."""
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -24,7 +25,7 @@ class PGD(Iterated):
     From a clean start and with a reach of 1 this is I-FGSM (Kurakin et al. 2017, eq. 2); with one
     step of reach 1.25 from a random start it is R+FGSM as in Wong, Rice & Kolter 2020. With the one
     loss ``cross-entropy`` it is the paper's; the second attempt, with the margin, is for networks
-    whose logits are so small, or so large, that the cross-entropy leads elsewhere.
+    whose logits are of a scale at which the cross-entropy leads elsewhere.
 
     Attributes:
         reach: The steps' summed length, in epsilons.

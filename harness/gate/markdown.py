@@ -18,13 +18,11 @@ def as_markdown(comparison: Comparison) -> str:
     """The outcome, how models were compared, what differs, worst first, and what does not."""
     sign = "✅" if comparison.passed else "❌"
     lines = [f"### Robustness gate {sign}", "", _text(comparison.message), ""]
-    lines += [f"- {_text(note)}" for note in comparison.notes]
+    lines += [f"- {_text(note)}" for note in (*comparison.notes, UPPER_BOUND)]
     lines += _table(comparison.worst_first, MOST)
     if rest := comparison.unchanged:
         lines += ["", f"<details><summary>{len(rest)} unchanged</summary>"]
         lines += [*_table(rest, MOST_UNCHANGED), "", "</details>"]
-    if comparison.worst_first or rest:
-        lines += ["", UPPER_BOUND]
     return "\n".join([*lines, ""])
 
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from harness.attacks.draws import generators, stacked
+from harness.differences import off_the_ties
 from harness.errors import MeasurementError, SpecError
 from harness.measure import batch_size_for, batches
 from harness.objectives import ClassLogit, CrossEntropy
@@ -120,8 +121,8 @@ def explain(
         SpecError: There is no such method.
         MeasurementError: The model has no gradients, cannot take the images, or has no such class;
             or a map does not have the shape of its image, is not finite, or is zero everywhere.
-            It may be zero where the gradient is not, on an image of one colour: of a black one
-            no pixel differs from the baseline of integrated gradients.
+            It may be zero on an image of one colour beside which the gradient is not: of a black
+            one no pixel differs from the baseline of integrated gradients.
     """
     maps = unchecked_maps(model, x, y, method, batch_size)
     if not np.isfinite(maps).all():
@@ -129,7 +130,9 @@ def explain(
     zero = ~maps.reshape(len(maps), -1).any(axis=1)
     excused = zero & one_colour(x)
     if excused.any():
-        steep = unchecked_maps(model, x[excused], y[excused], gradient, batch_size)
+        # Beside the image: without biases, black is where every ReLU has its kink.
+        beside = off_the_ties(x[excused], model.bounds).astype(x.dtype)
+        steep = unchecked_maps(model, beside, y[excused], gradient, batch_size)
         excused[excused] = steep.reshape(len(steep), -1).any(axis=1)
     if (vanished := np.flatnonzero(zero & ~excused)).size:
         raise MeasurementError(

@@ -140,11 +140,11 @@ def under_tiny_noise(evidence: Evidence) -> BoolArray:
 
 
 def is_firm(evidence: Evidence) -> bool:
-    """Whether such noise leaves the accuracy as it is, or cannot be tried."""
+    """Whether such noise leaves the accuracy as it is, and answers depend on the image alone."""
     try:
         noisy = under_tiny_noise(evidence)
     except NotApplicableError:
-        return True
+        return not evidence.in_bounds
     return not (more_often(noisy, evidence.right) or more_often(evidence.right, noisy))
 
 

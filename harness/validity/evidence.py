@@ -198,8 +198,9 @@ class Evidence:
         """Whether the predicted labels have to do with the true ones.
 
         Raises:
-            NotApplicableError: The images are too few to tell.
+            NotApplicableError: The images are too few to tell, or a label has no logit.
         """
+        self._require_fitting_labels()
         if len(np.unique(self.y)) < 2:
             raise NotApplicableError("all images are of one class")
         # One that knows half of the images, and guesses the rest, would have to be told from it.
@@ -218,7 +219,6 @@ class Evidence:
             NotApplicableError: Clean accuracy is not significantly above chance, or the images are
                 too few to tell.
         """
-        self._require_fitting_labels()
         if not self.better_than_chance:
             raise NotApplicableError("the model is no better than chance on clean images")
 

@@ -116,6 +116,7 @@ def check_rises_with_epsilon(evidence: Evidence) -> None:
 def _require_gradients(evidence: Evidence) -> None:
     if GRADIENT not in evidence.model.capabilities:
         raise NotApplicableError("the model gives no gradients")
+    evidence.require_attackable()
     try:
         one_mode, gradients = evidence.one_mode, evidence.gradients
     except BrokenError as error:

@@ -62,9 +62,14 @@ class WorstCase:
         )
 
     @property
+    def best(self) -> float:
+        """The share of images that withstand the best attack that is judged, but not all."""
+        return min(map(self.share, self.stand.values()), default=0.0)
+
+    @property
     def suspect(self) -> bool:
-        """Whether some images withstand the gradients, or an attack that is judged, but not all."""
-        return any(self.share(stand) > SUSPECT for stand in (self.guided, *self.stand.values()))
+        """Whether some images withstand the gradients, or the best that is judged, but not all."""
+        return max(self.best, self.share(self.guided)) > SUSPECT
 
     def share(self, stand: BoolArray) -> float:
         """The share of all images that withstand these attacks, but not all of them."""
@@ -83,7 +88,7 @@ def worst_cases(evidence: Evidence, norm: NormName) -> Iterator[WorstCase]:
     for epsilon in _radii(evidence, norm):
         case = _worst_case(evidence, norm, epsilon, few)
         if case.suspect and len(rest):
-            case += _worst_case(evidence, norm, epsilon, rest)
+            case += _worst_case(evidence, norm, epsilon, rest, all_judged=True)
         yield case
 
 
@@ -100,39 +105,52 @@ def _radii(evidence: Evidence, norm: NormName) -> list[float]:
     return sorted(radii)
 
 
-def _worst_case(evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray) -> WorstCase:
-    key = ("worst case", norm, epsilon, int(rows[0]))
-    return evidence.once(key, lambda: _attacked_in_turn(evidence, norm, epsilon, rows))
+def _worst_case(
+    evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray, *, all_judged: bool = False
+) -> WorstCase:
+    key = ("worst case", norm, epsilon, int(rows[0]), all_judged)
+    return evidence.once(
+        key, lambda: _attacked_in_turn(evidence, norm, epsilon, rows, all_judged=all_judged)
+    )
 
 
 def _attacked_in_turn(
-    evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray
+    evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray, *, all_judged: bool
 ) -> WorstCase:
     panel, reported = evidence.attacks, _reported(evidence, norm, epsilon)
-    judged = [panel.iterated, *(attack for attack in reported if is_strong(attack))]
+    strong = [attack for attack in reported if is_strong(attack)]
     weak = [attack for attack in reported if not is_strong(attack)]
-    guided = [panel.single, *weak, *panel.others, *LAST]
     right = evidence.right[rows]
     case = WorstCase(epsilon, {}, right.copy(), right.copy(), {})
-    for attack in _in_norm(judged, norm):
+    for attack in _in_norm([panel.iterated], norm):
         _judge(evidence, attack, rows, right, case)
-    for attack in _in_norm(guided, norm):
+    for attack in _in_norm([panel.single, *panel.others, *LAST, *weak], norm):
         if GRADIENT in attack.requires:
             _go_on(evidence, attack, rows, case)
     case.guided = case.left.copy()
     for attack in _in_norm([*weak, *evidence.black_box], norm):
         if GRADIENT not in attack.requires:
             _go_on(evidence, attack, rows, case)
+    ours = dict(case.stand)
+    if strong:  # what is reported is judged, and nothing else
+        case.stand.clear()
+    for attack in strong:
+        if attack == panel.iterated and attack.name in ours:
+            case.stand[attack.name] = ours[attack.name]
+        else:
+            _judge(evidence, attack, rows, right, case)
+            case.guided &= case.stand.get(attack.name, case.guided)
+        if not all_judged and case.best <= SUSPECT:
+            break
     return case
 
 
 def _reported(evidence: Evidence, norm: NormName, epsilon: float) -> list[Attack]:
-    """The attacks that are reported at this epsilon, but for one that is of the panel anyway."""
-    panel = evidence.attacks
+    """The attacks that are reported at this epsilon, in this norm."""
     return [
         one.attack
         for one in evidence.reported
-        if epsilon in one.epsilons and one.attack not in (panel.iterated, panel.single)
+        if epsilon in one.epsilons and one.attack.norm == norm
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 from backends_at_hand import at_hand
@@ -39,7 +40,7 @@ SCALES = {
 def trained(
     backend="numpy", net=NET, scale="as they are", epochs=15, smoothing=0.0, adversary=False
 ):
-    """The weights of a network that was trained on images of that scale."""
+    """The weights of a network that was trained on images of that scale; read-only."""
     recipe = TrainingSpec(
         epochs=epochs, batch_size=32, learning_rate=0.005, patience=epochs,
         label_smoothing=smoothing, adversary=ADVERSARY if adversary else None,
@@ -51,7 +52,11 @@ def trained(
         Part(SCALES[scale](part.x).astype(np.float32), part.y, part.index)
         for part in (digits().train, digits().validation)
     )
-    return train(trainer, *parts, recipe, seed=1, title="zoo").weights
+    weights = train(trainer, *parts, recipe, seed=1, title="zoo").weights
+    # All tests of a process share them.
+    for values in weights.values():
+        values.setflags(write=False)
+    return MappingProxyType(weights)
 
 
 def built(backend="numpy", net=NET, **options):
