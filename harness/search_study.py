@@ -109,6 +109,9 @@ class SharedStudy:
                 pruner=optuna.pruners.MedianPruner(n_warmup_steps=warm_up),
                 load_if_exists=True,
             )
+            if self.study.directions != [optuna.study.StudyDirection.MAXIMIZE]:
+                # Every score would be refused, and its point be taken again and again.
+                raise ValueError(f"the study {name} does not maximise one score")
             # One trial too many, where two begin at the same time, has no point and no effect.
             while len(self._trials()) < self.size:
                 self.study.add_trial(create_trial(state=TrialState.WAITING))

@@ -57,6 +57,9 @@ def finished(trials):
     return [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
+FEW = {"x": [1, 2]}
+
+
 def study_at(path, choices=CHOICES):
     url = f"sqlite:///{path}"
     return SharedStudy(url, "toy", choices, seed=0, extra=False, warm_up=1)
@@ -246,7 +249,7 @@ def test_a_damaged_database_is_one_line_or_harmless(tmp_path):
 )  # fmt: skip
 def test_a_study_whose_tables_hold_something_else_is_one_line(tmp_path, change):
     path = tmp_path / "search.db"
-    shared = study_at(path, MANY)
+    shared = study_at(path, FEW)
     trial = shared.study.ask()
     trial.set_user_attr("worker", {"host": "x", "lock": "y"})
     trial.set_user_attr("result", {"reason": "x"})
@@ -254,7 +257,7 @@ def test_a_study_whose_tables_hold_something_else_is_one_line(tmp_path, change):
         link.execute(change)
         link.commit()
     try:
-        study_at(path, MANY).work(lambda *_: 0.5, catch=(), stay=False, report=lambda _: None)
+        study_at(path, FEW).work(lambda *_: 0.5, catch=(), stay=False, report=lambda _: None)
     except SearchError as error:
         assert "\n" not in str(error)  # noqa: PT017
 
