@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import sklearn.datasets  # noqa: F401  # an inner session forgets what it was first to import
 from tiny_spec import tiny_spec
@@ -22,6 +24,14 @@ pytest_plugins = ["pytester"]
 SUITES = suites_folder()
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
 FILES = [SUITES / f"test_{name}.py" for name in ("clean", "attacks", "conformance")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torchs_compiler():
+    """Training imports it late. Forgotten by an inner session, it cannot be imported again, and
+    whatever trains in this process later on fails."""
+    if not registry.missing("torch"):
+        importlib.import_module("torch._dynamo")
 
 
 @pytest.fixture
