@@ -14,7 +14,7 @@ from harness.conformance import NotApplicableError
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
 from harness.text import one_line
 from harness.validity import asking
-from harness.validity.finding import BrokenError, beats_chance
+from harness.validity.finding import BrokenError, beats_chance, falls_short
 from harness.validity.outcome import Outcome, attacked, in_box, outputs
 from harness.validity.panel import Attacks, Reported
 from harness.validity.surrogate import Transfer, taught_by
@@ -195,22 +195,20 @@ class Evidence:
 
     @cached_property
     def better_than_chance(self) -> bool:
-        """Whether the predicted labels have to do with the true ones.
+        """Whether the predicted labels have to do with the true ones, or are as by guessing.
 
         Raises:
-            NotApplicableError: The images are too few to tell, or a label has no logit.
+            NotApplicableError: The images are too few to tell one from the other, or a label has
+                no logit.
         """
         self._require_fitting_labels()
         if len(np.unique(self.y)) < 2:
             raise NotApplicableError("all images are of one class")
-        # One that knows half of the images, and guesses the rest, would have to be told from it.
-        random = np.random.default_rng(0)
-        guessed = random.permutation(len(self.y))[::2]
-        fair = self.y.copy()
-        fair[guessed] = self.y[random.permutation(guessed)]
-        if not beats_chance(fair, self.y):
+        if beats_chance(self.labels, self.y):
+            return True
+        if not falls_short(self.labels, self.y):
             raise NotApplicableError(f"{len(self.y)} images are too few to tell it from chance")
-        return beats_chance(self.labels, self.y)
+        return False
 
     def require_better_than_chance(self) -> None:
         """An attack on a model that guesses anyway says nothing.
