@@ -11,7 +11,7 @@ from zoo.healthy import HEALTHY, BlackBox, fitted
 from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
-from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, findings
+from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
 
 
 def checked(model, x=None, y=None, attacks=("fgsm",), epsilons=(0.0, 0.1)):
@@ -217,6 +217,56 @@ def test_a_batch_that_is_normalised_is_found_in_half_precision_too(name):
     _, wrapped = _in_half(name)
     norm = torch.nn.BatchNorm1d(10, track_running_stats=False)
     assert statuses(checked(wrapped(norm)))["batch-dependence"] == "failed"
+
+
+def _rounded(logits, bits):
+    """Float32 logits of so many significant binary digits."""
+    fraction, exponent = np.frexp(logits)
+    return np.ldexp(np.round(fraction * 2**bits) / 2**bits, exponent).astype(logits.dtype)
+
+
+@pytest.mark.parametrize(("bits", "step"), [(8, 2e-2), (11, 4e-3), (24, asking.ALIKE)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_logits_may_be_apart_by_what_their_format_rounds(bits, step, kind):
+    logits = np.random.default_rng(0).normal(scale=4, size=(50, 10)).astype(np.float32)
+    logits = _rounded(logits, bits).astype(kind)
+    largest = np.abs(logits).max()
+    for share, expected in ((0.9, False), (1.1, True)):
+        found = logits.copy()
+        found[0, 0] += kind(share * step * largest)
+        assert asking.differ(found, logits) is expected
+
+
+def test_logits_in_half_precision_as_such_are_rounded_as_such():
+    logits = np.random.default_rng(0).normal(scale=4, size=(50, 10)).astype(np.float16)
+    found = np.nextafter(logits, np.float16(np.inf))
+    assert not asking.differ(found, logits)
+
+
+def test_logits_beyond_half_precision_are_those_of_bfloat16():
+    logits = _rounded(np.linspace(1e4, 1e6, 100, dtype=np.float32).reshape(10, 10), 8)
+    assert not asking.differ(logits * np.float32(1 + 2**-7), logits)
+
+
+def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
+    at_hand("torch")
+    import torch
+    from torch import nn
+
+    class Transformer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+            self.rows, self.head = nn.Linear(8, 32), nn.Linear(32, 10)
+            self.place = nn.Parameter(0.1 * torch.randn(1, 8, 32))
+            self.encoder = nn.TransformerEncoder(layer, 4)
+
+        def forward(self, x):
+            x = x.to(self.place.dtype)
+            return self.head(self.encoder(self.rows(x) + self.place).mean(1))
+
+    net = fitted(Transformer, epochs=4).net.bfloat16().eval()
+    assert statuses(checked(harness.wrap(net)))["gradient-mode"] == "passed"
 
 
 # What each says
