@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
+from tiny_spec import tiny_spec
 from zoo.broken_attacks import Adapter, Shuffles
 from zoo.broken_models import BROKEN_MODELS, Broken, Constant, Counts, TakesTurns, Transposed
 from zoo.healthy import HEALTHY, BlackBox, fitted
 from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
+from harness.bench import Bench
+from harness.spec import parse_spec
 from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
 
 
@@ -65,6 +68,69 @@ def test_what_is_wrong_is_recorded_and_the_run_goes_on(name, rule):
     assert found[rule][0] == "failed"
     assert found[rule][1].startswith(f"{rule}: ")
     assert {r for r, (status, _) in found.items() if status == "failed"} == {rule}
+
+
+class Crowded(Broken):
+    """Takes images for others in batches larger than any that the checks make."""
+
+    def layers(self, x, masks=None):
+        *hidden, logits = super().layers(x, masks)
+        return [*hidden, np.roll(logits, 1, axis=1) if len(x) >= 400 else logits]
+
+
+def repeated(times):
+    """The test images, so many times."""
+    x, y = images()
+    return np.tile(x, (times, 1, 1)), np.tile(y, times)
+
+
+@pytest.mark.parametrize("times", [3, 8])
+def test_answers_that_depend_on_the_size_of_the_batch_are_found(times):
+    found = checked(Crowded(), *repeated(times))
+    assert {rule for rule, (status, _) in found.items() if status == "failed"} == {
+        "batch-dependence"
+    }
+    assert "as large as clean accuracy is measured in" in found["batch-dependence"][1]
+
+
+def test_they_are_found_in_a_suite_too():
+    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
+    subject = bench.subject("numpy", "mlp")
+    subject.model, (subject.x, subject.y) = Crowded(), repeated(3)
+    record = bench.validity("numpy", "mlp", "batch-dependence")
+    assert record.status == "failed"
+    assert "as large as clean accuracy is measured in" in record.reason
+
+
+def test_where_clean_accuracy_cannot_be_measured_that_is_what_is_told():
+    class Small(Broken):
+        def layers(self, x, masks=None):
+            if len(x) >= 400:
+                raise MemoryError("too large")
+            return super().layers(x, masks)
+
+    x, y = repeated(3)
+    run = harness.evaluate(Small(), x, y, "fgsm", 0.1)
+    found = {record.check: record for record in run.records}
+    assert found["clean"].status == "error"
+    assert "MemoryError: too large" in found["clean"].reason
+    assert found["validity/batch-dependence"].status == "passed"
+
+
+def test_rounding_in_large_batches_is_no_dependence():
+    """Two classes that are as good as equal change places in large batches."""
+
+    class Tied(Broken):
+        def layers(self, x, masks=None):
+            *hidden, logits = super().layers(x, masks)
+            tied = np.repeat(logits[:, :5], 2, axis=1)
+            tied[:, (0 if len(x) >= 400 else 1) :: 2] += np.float32(1e-5)
+            return [*hidden, tied]
+
+    x, y = repeated(3)
+    few, many = Tied().logits(x[:100]), Tied().logits(x)[:100]
+    assert (few.argmax(axis=1) != many.argmax(axis=1)).all()
+    assert statuses(checked(Tied(), x, y))["batch-dependence"] == "passed"
 
 
 @pytest.mark.parametrize("order", ["by class", "shuffled"])

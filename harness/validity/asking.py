@@ -40,8 +40,19 @@ def differ(found: FloatArray, expected: FloatArray, relative: float = 0.0) -> bo
         relative: Difference that is rounding, relative to the largest logit; by default that of a
             second call alike, which rounds alike.
     """
-    scale = max(float(np.abs(expected).max()), 1e-12)
-    return not apart_by(found, expected) <= max(relative, _step(expected)) * scale
+    return not apart_by(found, expected) <= _rounding(expected, relative)
+
+
+def relabelled(labels: IntArray, logits: FloatArray, relative: float) -> IntArray:
+    """Which labels, (n,), are none that these logits (n, k) can have, beyond rounding.
+
+    Args:
+        labels: Predicted labels of the same images, in other batches.
+        logits: What the model says now.
+        relative: As in ``differ``; the two that are compared may each move by so much.
+    """
+    lead = logits.max(axis=1) - logits[np.arange(len(labels)), labels]
+    return np.flatnonzero(lead > 2 * _rounding(logits, relative))
 
 
 def apart_by(found: FloatArray, expected: FloatArray) -> float:
@@ -136,6 +147,11 @@ def _in_pieces(model: Model, x: FloatArray, pieces: list[IntArray]) -> FloatArra
     for piece, values in zip(pieces, asked, strict=True):
         logits[piece] = values
     return logits
+
+
+def _rounding(logits: FloatArray, relative: float) -> float:
+    """By how much such logits may be apart."""
+    return max(relative, _step(logits)) * max(float(np.abs(logits).max()), 1e-12)
 
 
 def _step(logits: FloatArray) -> float:

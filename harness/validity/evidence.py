@@ -48,6 +48,8 @@ class Evidence:
         attacks: Who attacks.
         seed: Which images are looked at.
         reported: The attacks whose accuracies are reported, with their epsilons.
+        measured: Gives the labels, (m,), that clean accuracy counts, in the batches it is measured
+            in; or None, if it cannot be measured.
     """
 
     model: Model
@@ -56,6 +58,7 @@ class Evidence:
     attacks: Attacks = field(default_factory=Attacks)
     seed: int = 0
     reported: tuple[Reported, ...] = ()
+    measured: Callable[[], IntArray | None] = field(default=lambda: None, repr=False)
     _kept: dict[object, object] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -137,6 +140,14 @@ class Evidence:
     def asked_apart(self) -> FloatArray:
         """The logits, (n, k), in small batches that each hold images of one class, or of few."""
         return asking.apart(self.model, self.x, self.y)
+
+    @cached_property
+    def mislabelled(self) -> IntArray:
+        """Which images, (i,), clean accuracy counts under another label, beyond rounding."""
+        if (everything := self.measured()) is None:
+            return np.zeros(0, dtype=np.int64)
+        counted = np.asarray(everything[self._chosen], dtype=np.int64)
+        return asking.relabelled(counted, self.logits, self.slack)
 
     @cached_property
     def slack(self) -> float:
