@@ -93,8 +93,9 @@ class Bench:
                 for name, sweep in self.spec.attacks.items()
             )
             self._evidence[key] = Evidence(
-                subject.model, subject.x, subject.y, seed=self.spec.seed, reported=reported
-            )
+                subject.model, subject.x, subject.y, seed=self.spec.seed, reported=reported,
+                measured=subject.clean_labels,
+            )  # fmt: skip
         return subject.validity(rule, self._evidence[key])
 
     def sanity(self, backend: str, target: str, method: str, rule: str) -> Record:

@@ -108,7 +108,7 @@ def evaluate(
     run.arrays["labels"] = labels.astype(np.int32)
     subject = Subject(run, kind, name, model, images, labels)
     reported = tuple(Reported(attack, tuple(radii)) for attack in made)
-    evidence = Evidence(model, images, labels, reported=reported)
+    evidence = Evidence(model, images, labels, reported=reported, measured=subject.clean_labels)
     # Asked before the attacks, and again after them: no answer may depend on earlier calls.
     with suppress(NotApplicableError):
         _ = evidence.raw_logits

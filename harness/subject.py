@@ -81,6 +81,13 @@ class Subject:
         except Exception as error:
             return self._broken(CLEAN, error)
 
+    def clean_labels(self) -> IntArray | None:
+        """The labels, (n,), that clean accuracy counts; None if it cannot be measured."""
+        try:
+            return self._clean.labels
+        except Exception:  # the record of clean accuracy says what it was
+            return None
+
     def attacked(
         self, attack: Attack, epsilons: Sequence[float], images: int | None = None
     ) -> list[Record]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
+from tiny_spec import tiny_spec
 from zoo.broken_attacks import Adapter, Shuffles
 from zoo.broken_models import BROKEN_MODELS, Broken, Constant, Counts, TakesTurns, Transposed
 from zoo.healthy import HEALTHY, BlackBox, fitted
 from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
-from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, findings
+from harness.bench import Bench
+from harness.spec import parse_spec
+from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
 
 
 def checked(model, x=None, y=None, attacks=("fgsm",), epsilons=(0.0, 0.1)):
@@ -65,6 +68,69 @@ def test_what_is_wrong_is_recorded_and_the_run_goes_on(name, rule):
     assert found[rule][0] == "failed"
     assert found[rule][1].startswith(f"{rule}: ")
     assert {r for r, (status, _) in found.items() if status == "failed"} == {rule}
+
+
+class Crowded(Broken):
+    """Takes images for others in batches larger than any that the checks make."""
+
+    def layers(self, x, masks=None):
+        *hidden, logits = super().layers(x, masks)
+        return [*hidden, np.roll(logits, 1, axis=1) if len(x) >= 400 else logits]
+
+
+def repeated(times):
+    """The test images, so many times."""
+    x, y = images()
+    return np.tile(x, (times, 1, 1)), np.tile(y, times)
+
+
+@pytest.mark.parametrize("times", [3, 8])
+def test_answers_that_depend_on_the_size_of_the_batch_are_found(times):
+    found = checked(Crowded(), *repeated(times))
+    assert {rule for rule, (status, _) in found.items() if status == "failed"} == {
+        "batch-dependence"
+    }
+    assert "as large as clean accuracy is measured in" in found["batch-dependence"][1]
+
+
+def test_they_are_found_in_a_suite_too():
+    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
+    subject = bench.subject("numpy", "mlp")
+    subject.model, (subject.x, subject.y) = Crowded(), repeated(3)
+    record = bench.validity("numpy", "mlp", "batch-dependence")
+    assert record.status == "failed"
+    assert "as large as clean accuracy is measured in" in record.reason
+
+
+def test_where_clean_accuracy_cannot_be_measured_that_is_what_is_told():
+    class Small(Broken):
+        def layers(self, x, masks=None):
+            if len(x) >= 400:
+                raise MemoryError("too large")
+            return super().layers(x, masks)
+
+    x, y = repeated(3)
+    run = harness.evaluate(Small(), x, y, "fgsm", 0.1)
+    found = {record.check: record for record in run.records}
+    assert found["clean"].status == "error"
+    assert "MemoryError: too large" in found["clean"].reason
+    assert found["validity/batch-dependence"].status == "passed"
+
+
+def test_rounding_in_large_batches_is_no_dependence():
+    """Two classes that are as good as equal change places in large batches."""
+
+    class Tied(Broken):
+        def layers(self, x, masks=None):
+            *hidden, logits = super().layers(x, masks)
+            tied = np.repeat(logits[:, :5], 2, axis=1)
+            tied[:, (0 if len(x) >= 400 else 1) :: 2] += np.float32(1e-5)
+            return [*hidden, tied]
+
+    x, y = repeated(3)
+    few, many = Tied().logits(x[:100]), Tied().logits(x)[:100]
+    assert (few.argmax(axis=1) != many.argmax(axis=1)).all()
+    assert statuses(checked(Tied(), x, y))["batch-dependence"] == "passed"
 
 
 @pytest.mark.parametrize("order", ["by class", "shuffled"])
@@ -217,6 +283,56 @@ def test_a_batch_that_is_normalised_is_found_in_half_precision_too(name):
     _, wrapped = _in_half(name)
     norm = torch.nn.BatchNorm1d(10, track_running_stats=False)
     assert statuses(checked(wrapped(norm)))["batch-dependence"] == "failed"
+
+
+def _rounded(logits, bits):
+    """Float32 logits of so many significant binary digits."""
+    fraction, exponent = np.frexp(logits)
+    return np.ldexp(np.round(fraction * 2**bits) / 2**bits, exponent).astype(logits.dtype)
+
+
+@pytest.mark.parametrize(("bits", "step"), [(8, 2e-2), (11, 4e-3), (24, asking.ALIKE)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_logits_may_be_apart_by_what_their_format_rounds(bits, step, kind):
+    logits = np.random.default_rng(0).normal(scale=4, size=(50, 10)).astype(np.float32)
+    logits = _rounded(logits, bits).astype(kind)
+    largest = np.abs(logits).max()
+    for share, expected in ((0.9, False), (1.1, True)):
+        found = logits.copy()
+        found[0, 0] += kind(share * step * largest)
+        assert asking.differ(found, logits) is expected
+
+
+def test_logits_in_half_precision_as_such_are_rounded_as_such():
+    logits = np.random.default_rng(0).normal(scale=4, size=(50, 10)).astype(np.float16)
+    found = np.nextafter(logits, np.float16(np.inf))
+    assert not asking.differ(found, logits)
+
+
+def test_logits_beyond_half_precision_are_those_of_bfloat16():
+    logits = _rounded(np.linspace(1e4, 1e6, 100, dtype=np.float32).reshape(10, 10), 8)
+    assert not asking.differ(logits * np.float32(1 + 2**-7), logits)
+
+
+def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
+    at_hand("torch")
+    import torch
+    from torch import nn
+
+    class Transformer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+            self.rows, self.head = nn.Linear(8, 32), nn.Linear(32, 10)
+            self.place = nn.Parameter(0.1 * torch.randn(1, 8, 32))
+            self.encoder = nn.TransformerEncoder(layer, 4)
+
+        def forward(self, x):
+            x = x.to(self.place.dtype)
+            return self.head(self.encoder(self.rows(x) + self.place).mean(1))
+
+    net = fitted(Transformer, epochs=4).net.bfloat16().eval()
+    assert statuses(checked(harness.wrap(net)))["gradient-mode"] == "passed"
 
 
 # What each says

@@ -40,8 +40,19 @@ def differ(found: FloatArray, expected: FloatArray, relative: float = 0.0) -> bo
         relative: Difference that is rounding, relative to the largest logit; by default that of a
             second call alike, which rounds alike.
     """
-    scale = max(float(np.abs(expected).max()), 1e-12)
-    return not apart_by(found, expected) <= max(relative, _step(expected)) * scale
+    return not apart_by(found, expected) <= _rounding(expected, relative)
+
+
+def relabelled(labels: IntArray, logits: FloatArray, relative: float) -> IntArray:
+    """Which labels, (n,), are none that these logits (n, k) can have, beyond rounding.
+
+    Args:
+        labels: Predicted labels of the same images, in other batches.
+        logits: What the model says now.
+        relative: As in ``differ``; the two that are compared may each move by so much.
+    """
+    lead = logits.max(axis=1) - logits[np.arange(len(labels)), labels]
+    return np.flatnonzero(lead > 2 * _rounding(logits, relative))
 
 
 def apart_by(found: FloatArray, expected: FloatArray) -> float:
@@ -138,13 +149,19 @@ def _in_pieces(model: Model, x: FloatArray, pieces: list[IntArray]) -> FloatArra
     return logits
 
 
+def _rounding(logits: FloatArray, relative: float) -> float:
+    """By how much such logits may be apart."""
+    return max(relative, _step(logits)) * max(float(np.abs(logits).max()), 1e-12)
+
+
 def _step(logits: FloatArray) -> float:
-    """What two roundings of such logits may be apart, relative to the largest."""
-    if logits.dtype != np.float32:
-        return ALIKE
+    """What two roundings of such logits may be apart, relative to the largest.
+
+    It follows from the coarsest format that holds all of them. Of ordinary size, those of bfloat16
+    (8 bits) are held by float16 (11 bits) too: the coarser one is asked first.
+    """
     with np.errstate(over="ignore"):
-        rounded = logits.astype(np.float16).astype(np.float32)
-    if np.array_equal(logits, rounded):
-        return 4e-3
-    bits = np.ascontiguousarray(logits).view(np.uint32)
-    return 2e-2 if not (bits & 0xFFFF).any() else ALIKE
+        single, half = logits.astype(np.float32), logits.astype(np.float16)
+    if np.array_equal(logits, single) and not (single.view(np.uint32) & 0xFFFF).any():
+        return 2e-2
+    return 4e-3 if np.array_equal(logits, half) else ALIKE

@@ -64,7 +64,8 @@ def check_call_to_call(evidence: Evidence) -> None:
 def check_batch_dependence(evidence: Evidence) -> None:
     """An image's logits depend neither on the images beside it, nor on its place, or their number.
 
-    The same images are asked in batches of one class, in other places, and alone.
+    The same images are asked in batches of one class, in other places, and alone; and their labels
+    are held against those that clean accuracy counts, which is measured in larger batches.
     """
     if not evidence.steady:
         raise NotApplicableError("the logits change from call to call")
@@ -89,6 +90,13 @@ def check_batch_dependence(evidence: Evidence) -> None:
                 "another label",
                 NEIGHBOURS,
             )
+    if others := len(evidence.mislabelled):
+        raise ValidityError(
+            "batch-dependence",
+            f"in batches as large as clean accuracy is measured in, {others} of {len(evidence.y)} "
+            "images get another label",
+            NEIGHBOURS,
+        )
 
 
 def check_gradient_mode(evidence: Evidence) -> None:

@@ -17,6 +17,8 @@ MENDED = 0.5
 """Share of the errors that another view or another naming must mend, at least, for a finding."""
 TINY = 1e-4
 """Size of a noise that nobody sees, as a share of the pixel range."""
+VIEWS = 20
+"""Among how many comparisons the chance of a false alarm is shared, where the best view counts."""
 DUPLICATES = 0.05
 """Share of images that may be there already: real test sets hold a few twins."""
 
@@ -25,14 +27,23 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
     """Clean accuracy is better than that of guessing.
 
     Where it is not, other views of the images are tried, and the one that mends it is named:
-    transposed, flipped or turned images, channels in another order, other pixel scales.
+    transposed, flipped or turned images, channels in another order, other pixel scales. Where the
+    images are too few to tell, only such a view is a finding.
     """
-    if evidence.better_than_chance:
-        return
+    unclear: NotApplicableError | None = None
+    try:
+        if evidence.better_than_chance:
+            return
+    except NotApplicableError as error:
+        if not evidence.labels_fit:
+            raise
+        unclear = error
     right = evidence.right
     mended = best_view(evidence)
     said = f"{right.sum()} of {len(right)} images are classified rightly, as by guessing"
-    if mended is None or not far_better(mended[0].argmax(axis=1) == evidence.y, right):
+    if mended is None or not far_better(mended[0].argmax(axis=1) == evidence.y, right, VIEWS):
+        if unclear:
+            raise unclear
         raise ValidityError(
             "no-better-than-chance", said,
             "Check that the trained weights were loaded, and that images and labels belong "

@@ -14,7 +14,7 @@ from harness.conformance import NotApplicableError
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
 from harness.text import one_line
 from harness.validity import asking
-from harness.validity.finding import BrokenError, beats_chance
+from harness.validity.finding import BrokenError, beats_chance, falls_short
 from harness.validity.outcome import Outcome, attacked, in_box, outputs
 from harness.validity.panel import Attacks, Reported
 from harness.validity.surrogate import Transfer, taught_by
@@ -48,6 +48,8 @@ class Evidence:
         attacks: Who attacks.
         seed: Which images are looked at.
         reported: The attacks whose accuracies are reported, with their epsilons.
+        measured: Gives the labels, (m,), that clean accuracy counts, in the batches it is measured
+            in; or None, if it cannot be measured.
     """
 
     model: Model
@@ -56,6 +58,7 @@ class Evidence:
     attacks: Attacks = field(default_factory=Attacks)
     seed: int = 0
     reported: tuple[Reported, ...] = ()
+    measured: Callable[[], IntArray | None] = field(default=lambda: None, repr=False)
     _kept: dict[object, object] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -139,6 +142,14 @@ class Evidence:
         return asking.apart(self.model, self.x, self.y)
 
     @cached_property
+    def mislabelled(self) -> IntArray:
+        """Which images, (i,), clean accuracy counts under another label, beyond rounding."""
+        if (everything := self.measured()) is None:
+            return np.zeros(0, dtype=np.int64)
+        counted = np.asarray(everything[self._chosen], dtype=np.int64)
+        return asking.relabelled(counted, self.logits, self.slack)
+
+    @cached_property
     def slack(self) -> float:
         """Difference of logits that is rounding, relative to the largest of them."""
         return asking.slack(self.model, self.x, self.logits)
@@ -195,22 +206,20 @@ class Evidence:
 
     @cached_property
     def better_than_chance(self) -> bool:
-        """Whether the predicted labels have to do with the true ones.
+        """Whether the predicted labels have to do with the true ones, or are as by guessing.
 
         Raises:
-            NotApplicableError: The images are too few to tell, or a label has no logit.
+            NotApplicableError: The images are too few to tell one from the other, or a label has
+                no logit.
         """
         self._require_fitting_labels()
         if len(np.unique(self.y)) < 2:
             raise NotApplicableError("all images are of one class")
-        # One that knows half of the images, and guesses the rest, would have to be told from it.
-        random = np.random.default_rng(0)
-        guessed = random.permutation(len(self.y))[::2]
-        fair = self.y.copy()
-        fair[guessed] = self.y[random.permutation(guessed)]
-        if not beats_chance(fair, self.y):
+        if beats_chance(self.labels, self.y):
+            return True
+        if not falls_short(self.labels, self.y):
             raise NotApplicableError(f"{len(self.y)} images are too few to tell it from chance")
-        return beats_chance(self.labels, self.y)
+        return False
 
     def require_better_than_chance(self) -> None:
         """An attack on a model that guesses anyway says nothing.

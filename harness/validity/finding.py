@@ -15,6 +15,11 @@ GUESSES = 1999
 GUESSED = 0.01
 """A model is better than chance if so few of these orders fit its answers as well."""
 
+USEFUL = 0.3
+"""Accuracy of a model that is of some use, where that is above chance by ``LEAD``."""
+LEAD = (0.1, 0.2)
+"""By how much such a model is better than chance, at least and at most."""
+
 
 class ValidityError(Exception):
     """A robustness number of this model, or by this attack, cannot be trusted.
@@ -66,3 +71,22 @@ def beats_chance(labels: IntArray, y: IntArray) -> bool:
     orders = random.permuted(np.broadcast_to(y, (GUESSES, len(y))), axis=1)
     as_good = int(np.sum(np.sum(orders == labels, axis=1) >= right))
     return (as_good + 1) / (GUESSES + 1) <= GUESSED
+
+
+def falls_short(labels: IntArray, y: IntArray) -> bool:
+    """Whether predicted labels (n,) fit the true ones (n,) worse than those of any useful model.
+
+    Not to beat chance says little of a few images: this asks whether a model that is right a little
+    more often than chance would do so badly (exact binomial test). Chance is the agreement to be
+    expected of labels that are predicted as often, whatever the image (Cohen 1960).
+    """
+    said, shown = (np.bincount(each, minlength=1 + max(labels.max(), y.max()))
+                   for each in (labels, y))  # fmt: skip
+    chance = float(said @ shown) / len(y) ** 2
+    # Where one class is nearly all there is, to know half of what a guess does not is much.
+    useful = chance + min(float(np.clip(USEFUL - chance, *LEAD)), (1 - chance) / 2)
+    wrong = int(np.sum(labels != y))
+    if exceeds(wrong, len(y), 1 - useful, comparisons=2):  # chance is estimated: with room to spare
+        return True
+    # One label for everything: of the images of other classes, a useful model would know some.
+    return len(np.unique(labels)) == 1 and exceeds(wrong, wrong, 0.5)
