@@ -437,3 +437,16 @@ def test_whole_numbers_of_probabilities_are_read_as_such():
     ask = {"attacks": "noise", "epsilons": [0.0, 0.1], "outputs": "probabilities"}
     votes, floats = (harness.evaluate(Counts(d), X, y, **ask) for d in ("uint8", "float64"))
     assert votes.records[0].status == floats.records[0].status == "measured"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_frozen_torchscript_network_is_measured_as_the_plain_one():
+    at_hand("torch")
+    import torch
+
+    net = scaled(torch_net()).eval()
+    y = labels_of(net)
+    frozen = torch.jit.freeze(torch.jit.script(net))
+    ask = {"attacks": ["fgsm", "noise"], "epsilons": [0.0, 0.02, 0.05]}
+    expected, found = (counts(harness.wrap(each), y, **ask) for each in (net, frozen))
+    assert found == expected
