@@ -17,6 +17,9 @@ from harness.norms import NORMS
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
 from harness.text import one_line
 
+TAKEN = frozenset({"clean"})
+"""Names of checks that no attack may have; all others of records hold a ``/``, as no name may."""
+
 
 def bounds_from(bounds: Any) -> Bounds:
     """Lowest and highest pixel value.
@@ -117,7 +120,8 @@ def attacks_from(attacks: Any) -> list[Attack]:
     """Attacks, by their names or as objects; a single one need not be in a list.
 
     Raises:
-        HarnessError: One is neither.
+        HarnessError: One is neither, or its name, norm, requirements or method are not what
+            ``protocol.Attack`` says.
         SpecError: There is no attack of that name, or two attacks have one name.
     """
     one = isinstance(attacks, str | type | Mapping) or is_attack(attacks) or not _many(attacks)
@@ -144,12 +148,26 @@ def _attack(given: Any) -> Attack:
             f"attacks: {type(given).__name__} is no attack; pass names, or objects with name, "
             "norm, requires and perturb, as harness.protocol.Attack says"
         )
-    if given.norm not in NORMS:
-        raise HarnessError(
-            one_line(f"attacks: {given.name} has the norm {given.norm!r}, not {' or '.join(NORMS)}")
-        )
+    if flaw := _flaw(given):
+        raise HarnessError(one_line(f"attacks: {flaw}"))
     attack: Attack = given
     return attack
+
+
+def _flaw(attack: Any) -> str:
+    """What of an attack's attributes is not as ``protocol.Attack`` says, as a clause, or nothing."""
+    name, norm, requires = attack.name, attack.norm, attack.requires
+    if not isinstance(name, str):
+        return f"{type(attack).__name__} has the name {name!r}, which is no text"
+    if name in TAKEN:
+        return f"{name!r} is what records call the images without an attack; name it otherwise"
+    if not isinstance(norm, str) or norm not in NORMS:
+        return f"{name} has the norm {norm!r}, not {' or '.join(NORMS)}"
+    if not isinstance(requires, frozenset | set) or not all(
+        isinstance(capability, str) for capability in requires
+    ):
+        return f"{name} requires {requires!r}; give a frozenset, such as frozenset({{'gradient'}})"
+    return "" if callable(attack.perturb) else f"{name} has {attack.perturb!r} for perturb"
 
 
 def _many(values: Any) -> bool:

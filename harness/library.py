@@ -121,9 +121,11 @@ def evaluate(
     return run
 
 
-def _check_names(name: str, attacks: Sequence[Attack]) -> None:
+def _check_names(name: Any, attacks: Sequence[Attack]) -> None:
     """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
     for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
+        if not isinstance(value, str):
+            raise HarnessError(one_line(f"{key}: {value!r} is no text; give a name"))
         try:
             checked_name(value)
         except ValueError as error:

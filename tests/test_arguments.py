@@ -267,6 +267,53 @@ def test_an_attack_of_another_norm_is_named():
         harness.evaluate(Tenfold(), X, Y, attacks=Foreign())
 
 
+class Idle:
+    """An attack that does nothing."""
+
+    name, norm, requires = "idle", "linf", frozenset()
+
+    def __init__(self, **changes):
+        vars(self).update(changes)
+
+    def perturb(self, model, x, y, epsilons, *, index):
+        return (x for _ in epsilons)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": None}, "Idle has the name None, which is no text"),
+        ({"name": 3}, "Idle has the name 3, which is no text"),
+        ({"name": ["a"]}, "Idle has the name ['a'], which is no text"),
+        ({"name": "clean"}, "'clean' is what records call the images without an attack"),
+        ({"norm": ["linf"]}, "idle has the norm ['linf'], not linf or l2"),
+        ({"norm": None}, "idle has the norm None, not linf or l2"),
+        ({"requires": ["gradient"]}, "idle requires ['gradient']; give a frozenset"),
+        ({"requires": "gradient"}, "idle requires 'gradient'; give a frozenset"),
+        ({"requires": None}, "idle requires None; give a frozenset"),
+        ({"requires": {3}}, "idle requires {3}; give a frozenset"),
+        ({"perturb": None}, "idle has None for perturb"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beside", [[], ["noise"]])
+def test_an_attack_that_is_not_as_the_protocol_says_is_one_line(changes, words, beside):
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(Tenfold(), X, Y, attacks=[*beside, Idle(**changes)])
+    assert str(error.value).startswith(f"attacks: {words}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["model"], b"model"])
+def test_a_name_that_is_no_text_is_one_line(name):
+    with pytest.raises(HarnessError, match="^name: .* is no text; give a name$"):
+        harness.evaluate(Tenfold(), X, Y, name=name)
+
+
+def test_a_set_of_requirements_is_taken():
+    run = harness.evaluate(Tenfold(), X, Y, attacks=Idle(requires=set()), epsilons=[0.0])
+    assert [record.correct for record in run.records if record.total] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("epsilons", "radii"),
     [
