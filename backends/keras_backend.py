@@ -66,10 +66,12 @@ class KerasModel:
 
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
+        self._require_taken(x)
         return self._logits(x)
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``; one graph per objective."""
+        self._require_taken(x)
         key = (objective, len(y.shape))
         if key not in self._gradients:
             soft = tf.TensorSpec([None, None], self.dtype)
@@ -87,6 +89,16 @@ class KerasModel:
         if len(y.shape) == 1:
             require_classes(self.numpy(y), logits.shape[1])
         return logits, gradient
+
+    def _require_taken(self, x: Array) -> None:
+        taken = self.signature.shape
+        if taken.is_compatible_with(x.shape):
+            return
+        if not taken[1:].is_compatible_with(x.shape[1:]):
+            raise MeasurementError(f"the network takes images of shape {tuple(taken[1:])}")
+        raise MeasurementError(
+            f"the network takes batches of {taken[0]} images only; build it without a batch size"
+        )
 
     def _answer(self, x: Array) -> Array:
         return tf.cast(self.net(tf.cast(x, self.entry), training=False), self.dtype)

@@ -342,7 +342,8 @@ def _entrance(net: nn.Module) -> tuple[torch.device, torch.dtype]:
 @contextmanager
 def inference_mode(net: nn.Module) -> Iterator[None]:
     """Dropout and batch norm as in inference; each module gets its own mode back afterwards."""
-    training = [module for module in net.modules() if module.training]
+    # Modules that torch.jit.freeze has made have no mode, for inference is the only one.
+    training = [module for module in net.modules() if getattr(module, "training", False)]
     for module in training:
         module.training = False
     try:

@@ -17,6 +17,10 @@ from harness.norms import NORMS
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
 from harness.text import one_line
 
+JOIN = "join batches, such as those of a DataLoader, first (np.concatenate)"
+TAKEN = frozenset({"clean"})
+"""Names of checks that no attack may have; all others of records hold a ``/``, as no name may."""
+
 
 def bounds_from(bounds: Any) -> Bounds:
     """Lowest and highest pixel value.
@@ -60,6 +64,8 @@ def images_from(x: Any, bounds: Bounds) -> FloatArray:
     if images.ndim < 2 or images.size == 0:
         raise HarnessError(f"x: the shape {images.shape} is not (n, *image_shape) with n ≥ 1")
     lowest, highest = float(images.min()), float(images.max())
+    if math.isnan(lowest):
+        raise HarnessError("x: holds NaN; fill in what is missing, such as by np.nan_to_num")
     slack = rounding(bounds)
     if not (bounds[0] - slack <= lowest and highest <= bounds[1] + slack):
         raise HarnessError(
@@ -75,11 +81,18 @@ def labels_from(y: Any) -> IntArray:
     Raises:
         HarnessError: They are no integers of that shape.
     """
+    if y is None:
+        raise HarnessError("y: missing; pass the true labels, (n,) integers, beside the images")
     labels = as_array(y, "y")
+    if labels.dtype.kind in "US":
+        digits = labels.size and all(str(label).isdecimal() for label in labels.flat)
+        remedy = " (np.asarray(y).astype(int))" if digits else "; number the classes from 0"
+        raise HarnessError(f"y: labels are text; pass integers{remedy}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        remedy = "for one-hot labels pass y.argmax(axis=1)"
+        one_hot = labels.ndim != 2 or (labels.astype(float).sum(axis=1) == 1).all()
+        remedy = "for one-hot labels pass y.argmax(axis=1)" if one_hot else JOIN
         if labels.ndim == 1:
             whole = labels.dtype.kind in "fb"
             remedy = "pass y.astype(int)" if whole else "number the classes from 0"
@@ -117,7 +130,8 @@ def attacks_from(attacks: Any) -> list[Attack]:
     """Attacks, by their names or as objects; a single one need not be in a list.
 
     Raises:
-        HarnessError: One is neither.
+        HarnessError: One is neither, or its name, norm, requirements or method are not what
+            ``protocol.Attack`` says.
         SpecError: There is no attack of that name, or two attacks have one name.
     """
     one = isinstance(attacks, str | type | Mapping) or is_attack(attacks) or not _many(attacks)
@@ -144,12 +158,26 @@ def _attack(given: Any) -> Attack:
             f"attacks: {type(given).__name__} is no attack; pass names, or objects with name, "
             "norm, requires and perturb, as harness.protocol.Attack says"
         )
-    if given.norm not in NORMS:
-        raise HarnessError(
-            one_line(f"attacks: {given.name} has the norm {given.norm!r}, not {' or '.join(NORMS)}")
-        )
+    if flaw := _flaw(given):
+        raise HarnessError(one_line(f"attacks: {flaw}"))
     attack: Attack = given
     return attack
+
+
+def _flaw(attack: Any) -> str:
+    """What of an attack is not as ``protocol.Attack`` says, as a clause, or nothing."""
+    name, norm, requires = attack.name, attack.norm, attack.requires
+    if not isinstance(name, str):
+        return f"{type(attack).__name__} has the name {name!r}, which is no text"
+    if name in TAKEN:
+        return f"{name!r} is what records call the images without an attack; name it otherwise"
+    if not isinstance(norm, str) or norm not in NORMS:
+        return f"{name} has the norm {norm!r}, not {' or '.join(NORMS)}"
+    if not isinstance(requires, frozenset | set) or not all(
+        isinstance(capability, str) for capability in requires
+    ):
+        return f"{name} requires {requires!r}; give a frozenset, such as frozenset({{'gradient'}})"
+    return "" if callable(attack.perturb) else f"{name} has {attack.perturb!r} for perturb"
 
 
 def _many(values: Any) -> bool:
@@ -171,9 +199,10 @@ def as_array(values: Any, name: str) -> npt.NDArray[Any]:
     """
     if not _is_array(values):
         raise HarnessError(
-            f"{name}: {type(values).__name__} is no array; pass NumPy arrays or tensors, and join "
-            "batches, such as those of a DataLoader, first (np.concatenate)"
+            f"{name}: {type(values).__name__} is no array; pass NumPy arrays or tensors, and {JOIN}"
         )
+    if _are_batches(values):
+        raise HarnessError(f"{name}: {type(values).__name__} holds batches; {JOIN}")
     try:
         array = _plain(values)
     except Exception as error:  # a framework's own array raises whatever it likes
@@ -191,6 +220,18 @@ def _is_array(values: Any) -> bool:
     return isinstance(values, Sequence) or any(
         hasattr(values, name) for name in ("__array__", "__array_interface__", "__dlpack__")
     )
+
+
+def _are_batches(values: Any) -> bool:
+    """Whether a list holds batches: pairs of arrays, or arrays whose first sizes alone differ."""
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    first = values[0]
+    if isinstance(first, list | tuple | Mapping):
+        parts = list(first.values()) if isinstance(first, Mapping) else first
+        return any(getattr(part, "ndim", 0) for part in parts)
+    shapes = {tuple(getattr(value, "shape", ())) for value in values}
+    return len(shapes) > 1 and all(shapes) and len({shape[1:] for shape in shapes}) == 1
 
 
 def _plain(values: Any) -> npt.NDArray[Any]:

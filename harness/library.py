@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.arguments import attacks_from, bounds_from, images_from, labels_from, radii_from
+from harness.arguments import JOIN, attacks_from, bounds_from, images_from, labels_from, radii_from
 from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError
@@ -21,7 +21,7 @@ from harness.provenance import new_run
 from harness.records import Run
 from harness.registry import backend_of, made_by
 from harness.subject import Subject
-from harness.text import one_line
+from harness.text import gist, one_line
 from harness.validity import CHEAP, Evidence, Reported
 
 HASHED = 2**24
@@ -50,7 +50,7 @@ def wrap(net: Any, bounds: Bounds = (0.0, 1.0), outputs: Outputs = "auto") -> Mo
 def evaluate(
     model: Model,
     x: Any,
-    y: Any,
+    y: Any = None,
     attacks: str | Attack | Iterable[str | Attack] = ("fgsm",),
     epsilons: float | Iterable[float] = EPSILONS,
     *,
@@ -72,7 +72,7 @@ def evaluate(
     Args:
         model: A wrapped network, or any other ``protocol.Model``.
         x: Images, (n, *shape), floats within ``model.bounds``.
-        y: True labels, (n,) or (n, 1) integers from 0.
+        y: True labels, (n,) or (n, 1) integers from 0; without them nothing can be counted.
         attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
         name: What the records call the model; it must be able to be a file name.
@@ -94,7 +94,9 @@ def evaluate(
     model = declared(model, outputs)
     images, labels = images_from(x, model.bounds), labels_from(y)
     if len(images) != len(labels):
-        raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels")
+        batched = images.ndim > 2 and len(labels) == images.shape[0] * images.shape[1]
+        remedy = f"; {JOIN}" if batched and isinstance(x, list | tuple) else ""
+        raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels{remedy}")
     made, radii = attacks_from(attacks), radii_from(epsilons)
     _check_names(name, made)
     classes = _check_outputs(model, images, labels)
@@ -121,9 +123,11 @@ def evaluate(
     return run
 
 
-def _check_names(name: str, attacks: Sequence[Attack]) -> None:
+def _check_names(name: Any, attacks: Sequence[Attack]) -> None:
     """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
     for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
+        if not isinstance(value, str):
+            raise HarnessError(one_line(f"{key}: {value!r} is no text; give a name"))
         try:
             checked_name(value)
         except ValueError as error:
@@ -146,8 +150,9 @@ def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
         logits = logits_of(model, images[:64])
     except Exception as error:
         shape = images.shape[1:]
+        why = str(error) if isinstance(error, HarnessError) else gist(error)
         raise HarnessError(
-            one_line(f"the model cannot be evaluated on images of shape {shape}: {error}")
+            one_line(f"the model cannot be evaluated on images of shape {shape}: {why}")
         ) from error
     if found := looked_through(model, images):
         raise HarnessError(

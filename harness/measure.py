@@ -78,7 +78,7 @@ def logits_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> FloatArra
     """Logits (n, k) of images (n, *shape), computed in batches.
 
     Raises:
-        MeasurementError: A logit is NaN or infinite, or there are fewer than two a row.
+        MeasurementError: A logit is NaN, infinite or no float, or there are fewer than two a row.
     """
     parts = [_finite_logits(model, model.asarray(x[part])) for part in batches(len(x), batch_size)]
     return np.concatenate(parts)
@@ -276,6 +276,8 @@ def _finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> F
         elif values.ndim != 2:
             what = " (not (n, k), a row an image and a logit a class)"
         raise MeasurementError(f"logits have shape {values.shape}{what} for {len(x)} images")
+    if values.dtype.kind in "biucO":  # differences of integers wrap round
+        raise MeasurementError(f"logits are {values.dtype}; return floats")
     if not np.isfinite(values).all():
         raise MeasurementError("a logit is NaN or infinite")
     return values

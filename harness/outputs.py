@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -29,6 +30,13 @@ noise is so many times wider than the bounds: where nothing squashes the outputs
 SHARE = 0.1
 """Sums are constant if they vary by no more than this share of what the outputs in a row do. Logits
 far above zero have sums that are alike, too, but relative to their size only."""
+WIDEST = 1.25
+"""Of k numbers that are rounded to whole ones, as percentages and votes are, the sum is off by no
+more than this times √k: four standard deviations of k errors between -1/2 and 1/2, and some. It is
+never off by more than k/2."""
+NARROW = 20
+"""Significant bits, of the 24 of float32, that numbers of half precision have, also behind a factor
+such as 100 or 1000. Others have not been rounded so coarsely that the sums only seem to vary."""
 LEAST = (2.0**-150, float(np.finfo(np.float64).tiny))
 """What stands for a probability of zero, whose logarithm is infinite: less than any other number of
 float32 and of narrower formats, and of float64."""
@@ -39,8 +47,9 @@ def no_logits(outputs: FloatArray) -> str:
 
     Refused are outputs that all lie in [0, 1], as after a sigmoid or a softmax of any precision,
     and such as are non-negative with constant positive sums over the classes, as percentages or
-    votes are. Other non-negative outputs are logits (as behind a last ReLU), and so are those that
-    sum to zero, or are the same of all images (``validity`` has a check of that).
+    votes are, also if these are rounded to whole numbers. Other non-negative outputs are logits
+    (as behind a last ReLU), and so are those that sum to zero, or are the same of all images
+    (``validity`` has a check of that).
     """
     low, high = float(outputs.min()), float(outputs.max())
     # One score that runs away must not make rounding of the others' minus.
@@ -53,10 +62,40 @@ def no_logits(outputs: FloatArray) -> str:
     if high <= 1 + TOLERANCE:
         return f"all outputs lie in [{low:.3g}, {high:.3g}]"
     varied = bool((outputs != outputs[0]).any()) or len(outputs) == 1
-    centred = np.abs(outputs - outputs.mean(axis=1, keepdims=True)).sum(axis=1)
-    if varied and off <= min(TOLERANCE * mean, SHARE * float(centred.mean())):
+    if varied and (_constant(outputs, mean, off) or _whole_and_constant(outputs, off)):
         return f"no output is negative, and those of each image sum to {mean:.4g}"
     return ""
+
+
+def _constant(outputs: FloatArray, mean: float, off: float) -> bool:
+    """Whether sums that are off their mean by so much are constant but for rounding."""
+    centred = np.abs(outputs - outputs.mean(axis=1, keepdims=True)).sum(axis=1)
+    if off > min(TOLERANCE * mean, SHARE * float(centred.mean())):
+        return False
+    return off <= _independent(outputs) or _narrow(outputs)
+
+
+def _whole_and_constant(outputs: FloatArray, off: float) -> bool:
+    """The same of whole numbers: each may be rounded, as percentages or votes of ten are."""
+    if np.abs(outputs - np.rint(outputs)).max() > TOLERANCE**3 * max(1.0, float(outputs.max())):
+        return False
+    classes = int(outputs.shape[1])
+    return off <= min(classes / 2, WIDEST * math.sqrt(classes), _independent(outputs))
+
+
+def _independent(outputs: FloatArray) -> float:
+    """The standard deviation that sums would have if each class's output were free of the others.
+
+    Of many classes sums are alike, relative to their size, even so; those of probabilities are more
+    alike than that.
+    """
+    return float(np.sqrt(outputs.var(axis=0, dtype=np.float64).sum()))
+
+
+def _narrow(outputs: FloatArray) -> bool:
+    """Whether all numbers can be written with ``NARROW`` significant bits."""
+    mantissas = np.frexp(outputs.astype(np.float64))[0] * 2.0**NARROW
+    return bool((mantissas == np.rint(mantissas)).all())
 
 
 def looked_through(model: Model, x: FloatArray) -> str:

@@ -267,6 +267,53 @@ def test_an_attack_of_another_norm_is_named():
         harness.evaluate(Tenfold(), X, Y, attacks=Foreign())
 
 
+class Idle:
+    """An attack that does nothing."""
+
+    name, norm, requires = "idle", "linf", frozenset()
+
+    def __init__(self, **changes):
+        vars(self).update(changes)
+
+    def perturb(self, model, x, y, epsilons, *, index):
+        return (x for _ in epsilons)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": None}, "Idle has the name None, which is no text"),
+        ({"name": 3}, "Idle has the name 3, which is no text"),
+        ({"name": ["a"]}, "Idle has the name ['a'], which is no text"),
+        ({"name": "clean"}, "'clean' is what records call the images without an attack"),
+        ({"norm": ["linf"]}, "idle has the norm ['linf'], not linf or l2"),
+        ({"norm": None}, "idle has the norm None, not linf or l2"),
+        ({"requires": ["gradient"]}, "idle requires ['gradient']; give a frozenset"),
+        ({"requires": "gradient"}, "idle requires 'gradient'; give a frozenset"),
+        ({"requires": None}, "idle requires None; give a frozenset"),
+        ({"requires": {3}}, "idle requires {3}; give a frozenset"),
+        ({"perturb": None}, "idle has None for perturb"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beside", [[], ["noise"]])
+def test_an_attack_that_is_not_as_the_protocol_says_is_one_line(changes, words, beside):
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(Tenfold(), X, Y, attacks=[*beside, Idle(**changes)])
+    assert str(error.value).startswith(f"attacks: {words}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["model"], b"model"])
+def test_a_name_that_is_no_text_is_one_line(name):
+    with pytest.raises(HarnessError, match=r"^name: .* is no text; give a name$"):
+        harness.evaluate(Tenfold(), X, Y, name=name)
+
+
+def test_a_set_of_requirements_is_taken():
+    run = harness.evaluate(Tenfold(), X, Y, attacks=Idle(requires=set()), epsilons=[0.0])
+    assert [record.correct for record in run.records if record.total] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("epsilons", "radii"),
     [
@@ -402,3 +449,109 @@ def test_no_warning_is_raised_on_the_way():
         warnings.simplefilter("error")
         for images in IMAGES.values():
             as_array(images(), "x")
+
+
+def batched(kind):
+    """Ten images in batches of four or five, in the ways that people collect them."""
+    x, y = np.tile(X, (3, 1))[:10], np.array([1, 0, 1, 0, 0, 1, 0, 0, 1, 1])
+    parts = [slice(0, 4), slice(4, 8), slice(8, 10)]
+    if kind.startswith("even"):
+        parts = [slice(0, 5), slice(5, 10)]
+    if "tensors" in kind:
+        at_hand("torch")
+        import torch
+
+        x, y = torch.tensor(x), torch.tensor(y)
+    if "pairs" in kind:
+        return [(x[part], y[part]) for part in parts], y
+    if "dicts" in kind:
+        return [{"image": x[part], "label": y[part]} for part in parts], y
+    if "labels" in kind:
+        return x, [y[part] for part in parts]
+    return [x[part] for part in parts], y
+
+
+@kinds("pairs", "even pairs", "dicts", "arrays", "even arrays", "labels", "even labels")
+@pytest.mark.parametrize("of", ["arrays", "tensors"])
+def test_a_list_of_batches_is_to_be_joined_first(kind, of):
+    x, y = batched(f"{kind} {of}")
+    with pytest.raises(HarnessError, match=r"join batches, .* \(np.concatenate\)$"):
+        harness.evaluate(Tenfold(), x, y)
+
+
+def test_without_labels_that_is_said():
+    with pytest.raises(HarnessError, match=r"^y: missing; pass the true labels"):
+        harness.evaluate(Tenfold(), X)
+    with pytest.raises(HarnessError, match=r"^x: Loader is no array; .* join batches"):
+        harness.evaluate(Tenfold(), Loader())
+
+
+def test_pixels_that_are_not_a_number_are_said():
+    with pytest.raises(HarnessError, match=r"^x: holds NaN; "):
+        harness.evaluate(Tenfold(), np.where(X > 0.8, np.nan, X), Y)
+
+
+@pytest.mark.parametrize("make", [np.array, list, lambda y: np.array(y, object)])
+def test_labels_of_text_are_said(make):
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(Tenfold(), X, make([str(label) for label in Y]))
+    assert str(error.value) == ("y: labels are text; pass integers (np.asarray(y).astype(int))")
+
+
+# What a framework says
+
+
+KERAS = (
+    "Exception encountered when calling Dense.call().\n\n"
+    "\x1b[1mMatrix size-incompatible: In[0]: [64,3], In[1]: [4,2] [Op:MatMul]\x1b[0m\n\n"
+    "Arguments received by Dense.call():\n  • inputs=tf.Tensor("
+)
+TORCHSCRIPT = (
+    "The following operation failed in the TorchScript interpreter.\n"
+    "Traceback of TorchScript (most recent call last):\n  File a, line 3\n    ~~~ <--- HERE\n"
+    "RuntimeError: shapes differ\n"
+)
+MATRICES = "mat1 and mat2 shapes cannot be multiplied (64x64 and 128x10)"
+BINDING = "Binding inputs to tf.function failed due to `no`"
+PICKY = {
+    f"{BINDING}. Received args: (<tf.Tensor: numpy= array([[0": BINDING,
+    "Expected 3 channels, but got 1. Try this. And that": "Expected 3 channels, but got 1.",
+    MATRICES: MATRICES,
+    KERAS: "Matrix size-incompatible: In[0]: [64,3], In[1]: [4,2]",
+    TORCHSCRIPT: "RuntimeError: shapes differ",
+    "cannot take [[0.25 0.5]\n [0.75 1.0]]": "cannot take",
+    "": "RuntimeError",
+    "word " * 200: ("word " * 200)[:199] + "…",
+}
+
+
+@pytest.mark.parametrize("said", PICKY)
+def test_a_frameworks_message_is_cut_to_its_first_sentence(said):
+    class Raising(Tenfold):
+        def logits(self, x):
+            raise RuntimeError(said)
+
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(Raising(), X, Y)
+    told = "the model cannot be evaluated on images of shape (2,): "
+    assert str(error.value) == told + PICKY[said]
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch_size", "words"),
+    [
+        ((2,), 3, "the network takes batches of 3 images only; build it without a batch size"),
+        ((3,), None, "the network takes images of shape (3,)"),
+        ((3,), 3, "the network takes images of shape (3,)"),
+        ((None, 2), None, "the network takes images of shape (None, 2)"),
+    ],
+)  # fmt: skip
+def test_a_keras_network_says_what_it_takes(shape, batch_size, words):
+    at_hand("keras")
+    import keras
+
+    entry = keras.Input(shape, batch_size=batch_size)
+    net = keras.Sequential([entry, keras.layers.Dense(2)])
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(harness.wrap(net), X, Y)
+    assert str(error.value).endswith(f"(2,): {words}")

@@ -94,6 +94,11 @@ NO_LOGITS = {
     "percentages in bfloat16": lambda z: to_bfloat16(in_bfloat16(z) * 100),
     "bytes": lambda z: np.round(softmax(z) * 255),
     "votes": lambda z: np.round(softmax(z) * 1000),
+    "whole percentages": lambda z: np.round(softmax(z) * 100),
+    "whole percentages, nearly": lambda z: (lambda p: p + (np.round(p) - p))(softmax(z) * 100),
+    "whole percentages of a flat network": lambda z: np.round(softmax(0.3 * z) * 100),
+    "ten votes": lambda z: np.round(softmax(z) * 10),
+    "thirty votes": lambda z: np.round(softmax(z) * 30),
 }
 LOGITS = {
     "logits": lambda z: z,
@@ -107,6 +112,10 @@ LOGITS = {
     "far above zero": lambda z: z + np.abs(z) + 500,
     "all zero": lambda z: 0 * z,
     "all the same": lambda z: 0 * z + 7,
+    "quantised behind a ReLU": lambda z: np.round(np.maximum(z, 0)),
+    "quantised finely behind a ReLU": lambda z: np.round(16 * np.maximum(z, 0)),
+    "quantised above the least": lambda z: np.round(z - z.min(axis=1, keepdims=True)),
+    "quantised far above zero": lambda z: np.round(z + np.abs(z) + 500),
 }
 
 
@@ -116,6 +125,38 @@ def test_what_is_no_logit_is_refused_with_what_betrays_it(head):
         harness.evaluate(Headed(NO_LOGITS[head]), X, Y, epsilons=[0.1])
     assert "outputs='probabilities'" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100, 1000])
+@pytest.mark.parametrize("spread", [3, 10])
+@pytest.mark.parametrize("total", [100, 255])
+def test_whole_probabilities_of_any_number_of_classes_are_no_logits(classes, spread, total):
+    z = np.random.default_rng(classes).normal(size=(200, classes)) * spread
+    assert "sum to" in no_logits(np.round(softmax(z) * total).astype(np.float32))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 100, 1000])
+@pytest.mark.parametrize("spread", [1, 3, 10])
+def test_independent_logits_of_any_number_of_classes_are_logits(classes, spread):
+    """Of a thousand classes the sums differ by a few per cent only."""
+    z = np.random.default_rng(classes).normal(size=(200, classes)) * spread
+    for logits in (np.maximum(z, 0), np.log1p(np.exp(z)), z - z.min(axis=1, keepdims=True)):
+        assert no_logits(logits.astype(np.float32)) == ""
+        assert no_logits(np.round(logits)) == ""
+
+
+def test_a_thousand_softplus_logits_are_logits_and_shares_of_half_precision_are_none():
+    """Sums that vary by a hundredth are far from constant in float32, but not in bfloat16."""
+    drawn = np.random.default_rng(0).normal(size=(200, 1000))
+    z = (0.3 * np.random.default_rng(1).normal(size=1000) + 0.15 * drawn).astype(np.float32)
+    logits = np.log1p(np.exp(z))
+    sums = logits.sum(axis=1)
+    assert np.abs(sums - sums.mean()).max() < sums.mean() / 64
+    assert no_logits(logits) == ""
+    for half in (in_float16, in_bfloat16):
+        assert "sum to" in no_logits(half(z) * 1000)
+    assert "sum to" in no_logits(softmax(z) * 1000)
+    assert "sum to" in no_logits(np.round(softmax(z) * 1e5) / 1e2)
 
 
 @pytest.mark.parametrize("head", LOGITS)

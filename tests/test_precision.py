@@ -394,3 +394,59 @@ def test_a_keras_network_without_a_gradient_says_so_in_one_sentence():
     assert clean.correct == 60
     assert attacked.status == "error"
     assert attacked.reason.startswith("the network gives no gradient: ")
+
+
+# Integers, and modules without a mode
+
+
+class Counts:
+    """Scores of two classes in a dtype of its own."""
+
+    xp, bounds, capabilities = np, (0.0, 1.0), frozenset()
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def asarray(self, values):
+        return values
+
+    def numpy(self, array):
+        return np.asarray(array)
+
+    def logits(self, x):
+        return (100 * x.reshape(len(x), -1)[:, :CLASSES]).astype(self.dtype)
+
+    def logits_and_gradient(self, x, y, objective):
+        raise NotImplementedError
+
+    def weights(self):
+        return {}
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint8", "bool", "object", "complex64"])
+@pytest.mark.parametrize("attacks", [[], "square"])
+def test_logits_that_are_no_floats_are_refused(dtype, attacks):
+    """Differences of unsigned ones wrap round, and attacks begin from an infinite loss."""
+    y = np.zeros(len(X), int)
+    with pytest.raises(HarnessError, match=f": logits are {dtype}; return floats$"):
+        harness.evaluate(Counts(dtype), X, y, attacks=attacks, epsilons=[0.1])
+
+
+def test_whole_numbers_of_probabilities_are_read_as_such():
+    y = np.zeros(len(X), int)
+    ask = {"attacks": "noise", "epsilons": [0.0, 0.1], "outputs": "probabilities"}
+    votes, floats = (harness.evaluate(Counts(d), X, y, **ask) for d in ("uint8", "float64"))
+    assert votes.records[0].status == floats.records[0].status == "measured"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_frozen_torchscript_network_is_measured_as_the_plain_one():
+    at_hand("torch")
+    import torch
+
+    net = scaled(torch_net()).eval()
+    y = labels_of(net)
+    frozen = torch.jit.freeze(torch.jit.script(net))
+    ask = {"attacks": ["fgsm", "noise"], "epsilons": [0.0, 0.02, 0.05]}
+    expected, found = (counts(harness.wrap(each), y, **ask) for each in (net, frozen))
+    assert found == expected
