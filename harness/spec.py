@@ -356,6 +356,8 @@ class Spec(Part):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Spec:
+        if "clean" in self.attacks:
+            raise ValueError("attacks.clean: that is the accuracy without an attack; rename it")
         for name, sweep in self.attacks.items():
             try:
                 sweep.made(name)

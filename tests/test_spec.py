@@ -4,6 +4,7 @@ import re
 
 import pytest
 from pydantic import ValidationError
+from tiny_spec import tiny_spec
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
@@ -435,3 +436,9 @@ def test_messages_are_squeezed_onto_one_line_of_bounded_length():
     long = one_line("x " * 1000)
     assert len(long) == 500
     assert long.endswith("…")
+
+
+def test_no_attack_takes_the_name_of_the_clean_accuracy():
+    text = tiny_spec() + '\n[attacks.clean]\nattack = "fgsm"\nepsilons = [0.1]\n'
+    with pytest.raises(SpecError, match=r"^s.toml: attacks.clean: .* rename it"):
+        parse_spec(text, "s.toml")
