@@ -95,7 +95,9 @@ class KerasModel:
         if taken.is_compatible_with(x.shape):
             return
         if not taken[1:].is_compatible_with(x.shape[1:]):
-            raise MeasurementError(f"the network takes images of shape {tuple(taken[1:])}")
+            raise MeasurementError(
+                f"the network takes images of shape {tuple(taken[1:])}, not {tuple(x.shape[1:])}"
+            )
         raise MeasurementError(
             f"the network takes batches of {taken[0]} images only; build it without a batch size"
         )
@@ -297,8 +299,8 @@ class KerasBackend:
         if not tf.as_dtype(net.inputs[0].dtype).is_floating:
             raise BackendError(
                 f"{name}: its input is {net.inputs[0].dtype}, through which no gradient flows; "
-                "rebuild it on floats: keras.models.clone_model(net, keras.Input(shape)), and "
-                "set_weights(net.get_weights()) of it"
+                "rebuild it on floats: keras.models.clone_model(keras.Model(net.inputs, "
+                "net.outputs), [keras.Input(shape)]), and set_weights(net.get_weights()) of it"
             )
         return KerasModel(net, bounds)
 

@@ -541,9 +541,9 @@ def test_a_frameworks_message_is_cut_to_its_first_sentence(said):
     ("shape", "batch_size", "words"),
     [
         ((2,), 3, "the network takes batches of 3 images only; build it without a batch size"),
-        ((3,), None, "the network takes images of shape (3,)"),
-        ((3,), 3, "the network takes images of shape (3,)"),
-        ((None, 2), None, "the network takes images of shape (None, 2)"),
+        ((3,), None, "the network takes images of shape (3,), not (2,)"),
+        ((3,), 3, "the network takes images of shape (3,), not (2,)"),
+        ((None, 2), None, "the network takes images of shape (None, 2), not (2,)"),
     ],
 )  # fmt: skip
 def test_a_keras_network_says_what_it_takes(shape, batch_size, words):

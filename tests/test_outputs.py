@@ -302,8 +302,9 @@ def test_logarithms_are_finite_and_keep_the_order(head):
 @pytest.mark.parametrize(
     "row",
     [
-        [0.0, 1.0], [0.0, 1e-45], [1e-45, 1e-44], [0.3, np.nextafter(np.float32(0.3), 1)],
-        [np.nextafter(np.float32(1), 0), 1.0], [0.0, 1e-300], [1e-300, 2e-300],
+        [0.0, 1.0], [0.0, 1e-45], [1e-45, 1e-44],
+        [0.3, np.nextafter(np.float32(0.3), np.float32(1))],
+        [np.nextafter(np.float32(1), np.float32(0)), 1.0], [0.0, 1e-300], [1e-300, 2e-300],
     ],
 )  # fmt: skip
 def test_neither_zero_nor_the_nearest_numbers_are_confused(row):

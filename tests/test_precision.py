@@ -44,6 +44,7 @@ def torch_net(convolutional=True):
 
 def scaled(net):
     """The same with logits that lie further apart, as those of a trained network do."""
+    at_hand("torch")
     import torch
 
     with torch.no_grad():
@@ -73,6 +74,7 @@ def reference():
 
 @pytest.mark.parametrize(("precision", "near"), [("float16", 2), ("bfloat16", 6)])
 def test_half_precision_is_measured_as_single_precision_is(reference, precision, near):
+    at_hand("torch")
     import torch
 
     y, expected = reference
@@ -84,6 +86,7 @@ def test_half_precision_is_measured_as_single_precision_is(reference, precision,
 
 
 def test_autocast_within_the_network(reference):
+    at_hand("torch")
     import torch
 
     class Autocast(torch.nn.Module):
@@ -104,6 +107,7 @@ def test_autocast_within_the_network(reference):
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_images_gradients_and_logits_of_a_half_precision_network_are_float32(precision):
+    at_hand("torch")
     import torch
 
     net = torch_net().to(getattr(torch, precision))
@@ -141,6 +145,7 @@ def test_a_gradient_in_half_precision_is_that_of_the_rounded_weights():
 
 @pytest.mark.parametrize("kind", ["integer", "boolean", "buffer", "float8", "none"])
 def test_dtype_and_device_are_those_of_the_first_floating_tensor(kind, reference):
+    at_hand("torch")
     import torch
 
     class Preceded(torch.nn.Module):
@@ -213,6 +218,7 @@ def test_torchs_default_dtype_does_not_matter(set_to):
     ],
 )  # fmt: skip
 def test_outputs_that_are_not_one_tensor_are_named(outputs, what):
+    at_hand("torch")
     import torch
 
     net = torch_net()
@@ -225,6 +231,7 @@ def test_outputs_that_are_not_one_tensor_are_named(outputs, what):
 
 @pytest.mark.parametrize("cut", ["detach", "numpy", "argmax"])
 def test_a_torch_network_without_a_gradient_says_so_in_one_sentence(cut):
+    at_hand("torch")
     import torch
 
     net = torch_net()
@@ -248,6 +255,7 @@ def test_a_torch_network_without_a_gradient_says_so_in_one_sentence(cut):
 @pytest.mark.parametrize("context", ["inference_mode", "no_grad"])
 @pytest.mark.parametrize("made", ["net outside", "net inside", "net in half precision"])
 def test_evaluate_within_inference_mode_or_without_gradients(reference, context, made):
+    at_hand("torch")
     import torch
 
     y, expected = reference
@@ -269,6 +277,7 @@ def test_evaluate_within_inference_mode_or_without_gradients(reference, context,
 
 
 def test_a_network_that_works_in_place_within_inference_mode():
+    at_hand("torch")
     import torch
 
     class InPlace(torch.nn.Module):
@@ -360,7 +369,7 @@ def test_a_keras_network_that_takes_integers_is_refused_with_the_remedy(kind):
         harness.wrap(net, bounds=(0, 255))
     assert "\n" not in str(error.value)
     # What the line advises.
-    rebuilt = keras.models.clone_model(net, keras.Input((3, 3)))
+    rebuilt = keras.models.clone_model(keras.Model(net.inputs, net.outputs), [keras.Input((3, 3))])
     rebuilt.set_weights(net.get_weights())
     x = RANDOM.integers(0, 256, (20, 3, 3)).astype(np.float32)
     y = np.asarray(net(x.astype(kind))).argmax(axis=1)
