@@ -240,6 +240,8 @@ def _progress() -> Progress:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
+    # Some releases of rich end a disabled bar, too, with an empty line.
+    console.quiet = not console.is_terminal
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
