@@ -214,6 +214,17 @@ def test_the_bounds_are_stated(path, monkeypatch):
                 read_arrays(path)
 
 
+def test_a_run_too_large_to_be_read_back_is_saved_without_images(stored, monkeypatch):
+    run = Run.load(stored)
+    monkeypatch.setattr(arrays, "LARGEST", 32_000)
+    with pytest.warns(UserWarning, match="more than 32,000 bytes; saved without images"):
+        run.save(stored)
+    found = Run.load(stored)
+    assert found.records == run.records
+    assert "torch/mlp/clean/predictions" in found.arrays
+    assert not any("/examples/" in key for key in found.arrays)
+
+
 # The hash
 
 
