@@ -43,7 +43,8 @@ def no_logits(outputs: FloatArray) -> str:
     sum to zero, or are the same of all images (``validity`` has a check of that).
     """
     low, high = float(outputs.min()), float(outputs.max())
-    if not high > 0 or low < -(TOLERANCE**2) * high:
+    # One score that runs away must not make rounding of the others' minus.
+    if not high > 0 or low < -min(TOLERANCE**2 * high, TOLERANCE):
         return ""
     sums = outputs.sum(axis=1, dtype=np.float64)
     mean, off = float(sums.mean()), float(np.abs(sums - sums.mean()).max())

@@ -295,17 +295,18 @@ class Subject:
         record = counted(self.target, self.backend, check, correct, total, epsilon, norm=norm)
         return self._put(record.model_copy(update={"value": value}))
 
-    def _checked(self, check: str, run_it: Callable[[], None]) -> Record:
+    def _checked(self, check: str, run_it: Callable[[], str | None]) -> Record:
+        """What came of a check; one that passes may have something to tell all the same."""
         record = Record(target=self.target, backend=self.backend, check=check)
         try:
-            run_it()
+            told = run_it()
         except (ConformanceError, ValidityError, SanityError) as error:
             return self._put(record.judged("failed", str(error)))
         except NotApplicableError as error:
             return self._put(record.judged("skipped", str(error)))
         except Exception as error:
             return self._broken(check, error)
-        return self._put(record.judged("passed"))
+        return self._put(record.judged("passed", told or ""))
 
     def _broken(
         self,

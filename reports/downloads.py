@@ -58,7 +58,6 @@ def cell(value: object) -> object:
 
 
 def _download(name: str, words: str, kind: str, text: str) -> Download:
-    # A run may hold text that is no Unicode, such as half a surrogate pair.
-    content = text.encode("utf-8", "replace")
+    content = text.encode()
     uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     return Download(name, words, uri, len(content))

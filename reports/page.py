@@ -112,8 +112,7 @@ def write(sources: Sequence[Source], out: Path) -> Path:
     """Write the page; an older file is replaced only once the new one is complete."""
     text = page(sources)
     with replacing(out) as stream:
-        # A run may hold text that is no Unicode, such as half a surrogate pair.
-        stream.write(text.encode("utf-8", "replace"))
+        stream.write(text.encode())
     return out
 
 

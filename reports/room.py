@@ -42,7 +42,7 @@ def kept(sizes: Mapping[str, int], room: int) -> set[str]:
 
 def size(text: str) -> int:
     """Bytes of a piece of the page."""
-    return len(text.encode("utf-8", "replace"))
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 def _rank(name: str) -> int:

@@ -220,13 +220,13 @@ def meanings() -> dict[str, str]:
     """What each check of validity and conformance asks, by its name in the records."""
     from harness import conformance, validity
 
-    checks: dict[str, Callable[..., None]]
+    checks: dict[str, Callable[..., object]]
     checks = {f"conformance/{rule}": check for rule, check in conformance.CHECKS.items()}
     checks |= {f"validity/{rule}": check for rule, check in validity.CHECKS.items()}
     return {name: asks(check) for name, check in checks.items()}
 
 
-def asks(check: Callable[..., None] | None) -> str:
+def asks(check: Callable[..., object] | None) -> str:
     """What a check asks: the first line of its documentation; nothing of one that is not known."""
     return ((check.__doc__ if check else "") or "").partition("\n")[0]
 

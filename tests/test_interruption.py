@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"
 
 # A check of the protocol that waits for the signal.
 CODE = """
-import os, runpy, sys, time
+import os, runpy, signal, sys, time
 from pathlib import Path
 from harness import conformance
 
@@ -25,6 +25,8 @@ def waits(case):
     time.sleep(60)
 
 conformance.CHECKS["dtypes"] = waits
+# A shell's background jobs, and what they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """

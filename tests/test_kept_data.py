@@ -90,7 +90,8 @@ def test_pictures_for_which_there_is_no_room_are_left_out_and_nothing_else():
     assert 0 < total <= ALL_PICTURES
     for epsilon in epsilons:
         assert kept(run, f"fgsm@{epsilon:g}/predictions").shape == (3,)
-    assert [record.status for record in run.records] == ["measured"] * 6
+    counted = [record.status for record in run.records if record.total is not None]
+    assert counted == ["measured"] * 6
 
 
 def test_a_run_of_many_classes_is_no_larger_than_one_of_ten(tmp_path):

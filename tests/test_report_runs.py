@@ -222,8 +222,7 @@ def test_a_run_is_carried_whatever_text_and_numbers_it_holds() -> None:
     held = json.loads(_content(document))
     assert held["classes"] == ["half a pair \ud800", "b"]
     assert held["spec"]["x"] == [None, {"y": "\udfff"}]
-    html = page([Source(run)]).encode("utf-8", "replace").decode()
-    assert "half a pair ?" in html
+    assert "half a pair \\ud800" in page([Source(run)])
 
 
 def _content(file: downloads.Download) -> bytes:

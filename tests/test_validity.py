@@ -44,6 +44,20 @@ def skipped(evidence):
     return reasons
 
 
+def test_what_falls_short_beside_a_better_one_is_told_and_is_no_failure():
+    short, apgd = make_attack("short", "pgd", {"steps": 20, "reach": 0.6}), make_attack("apgd")
+    evidence = evidence_of(built(), reported=(Reported(short, (0.1,)), Reported(apgd, (0.1,))))
+    told = CHECKS["stronger-attack"](evidence)
+    assert told.startswith("at epsilon 0.1 short leaves ")
+    assert told.endswith(": report the latter")
+    assert " apgd " in told
+    x, y = images()
+    record = Subject(new_run({}), "numpy", "mlp", built(), x, y).validity(
+        "stronger-attack", evidence
+    )
+    assert (record.status, record.reason) == ("passed", told)
+
+
 # The zoo
 
 

@@ -59,7 +59,7 @@ __all__ = [
     "findings",
 ]  # fmt: skip
 
-CHECKS: dict[str, Callable[[Evidence], None]] = {
+CHECKS: dict[str, Callable[[Evidence], str | None]] = {
     "breaks": check_breaks,
     "non-finite": check_non_finite,
     "probabilities": check_probabilities,

@@ -57,16 +57,20 @@ def check_black_box_stronger(evidence: Evidence) -> None:
             )
 
 
-def check_stronger_attack(evidence: Evidence) -> None:
+def check_stronger_attack(evidence: Evidence) -> str:
     """The best attack of many steps leaves not many more images right than all attacks together.
 
     That is asked at each epsilon of the reported attacks, and of PGD beside them: accuracy under
     attack is an upper bound, so the lowest that is reported counts. An attack that is weak by
     design, such as noise or a single step, is not judged; that PGD is far stronger than FGSM is as
     it should be.
+
+    Returns:
+        Which reported attack falls as far short where a better one is reported beside it, or
+        nothing.
     """
     _require_gradients(evidence)
-    judged = 0
+    judged, note = 0, ""
     for case in _cases(evidence):
         if not case.stand:
             continue
@@ -79,8 +83,15 @@ def check_stronger_attack(evidence: Evidence) -> None:
                 f"right, all attacks together {case.left.sum()} ({_credit(case)})",
                 f"Report the worst case of all (strongest), and do not rely on {name} alone.",
             )
+        for other, more in case.stand.items():
+            if not note and case.share(more) > WEAKER:
+                note = (
+                    f"at epsilon {case.epsilon:g} {other} leaves {more.sum()} of {len(more)} "
+                    f"images right, {name} {stand.sum()}: report the latter"
+                )
     if not judged:
         raise NotApplicableError("no attack of many steps can be judged")
+    return note
 
 
 def check_not_to_chance(evidence: Evidence) -> None:
