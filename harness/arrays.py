@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 import warnings
 import zipfile
@@ -22,6 +23,10 @@ LARGEST = 1 << 30
 """Bytes that the arrays of a run take, unpacked, at most."""
 DIRECTORY = 16 << 20
 """Bytes that the directory of the zip takes, at most: some 100,000 arrays."""
+HEADER = 256
+"""Bytes that the header of an array takes, at most."""
+PICTURES = re.compile("/(examples|extremes)/")
+"""In keys of arrays that a report shows, and that nothing is measured or compared by."""
 CHUNK = 1 << 20
 END = struct.Struct("<4s4H2LH")
 """The last record of a zip: its signature, ..., the size of the directory, where it is, ..."""
@@ -34,11 +39,17 @@ class ArraysError(Exception):
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     """Write arrays, complete or not at all.
 
+    Where they are too many to be read back, the images among them are left out, with a warning.
+
     Returns:
         SHA-256 of the file.
     """
+    kept = dict(arrays)
+    if sum(array.nbytes + HEADER for array in kept.values()) > LARGEST:
+        kept = {key: array for key, array in kept.items() if not PICTURES.search(key)}
+        warnings.warn(f"{path}: more than {LARGEST:,} bytes; saved without images", stacklevel=2)
     with replacing(path) as stream:
-        np.savez_compressed(stream, **cast(dict[str, Any], dict(arrays)))
+        np.savez_compressed(stream, **cast(dict[str, Any], kept))
         return _sha256(stream)
 
 

@@ -214,6 +214,19 @@ def test_the_bounds_are_stated(path, monkeypatch):
                 read_arrays(path)
 
 
+def test_a_run_too_large_to_be_read_back_is_saved_without_images(stored, monkeypatch):
+    run = Run.load(stored)
+    # Each array counts with its header.
+    sizes = {key: value.nbytes + arrays.HEADER for key, value in run.arrays.items()}
+    monkeypatch.setattr(arrays, "LARGEST", sum(sizes.values()) - 1)
+    with pytest.warns(UserWarning, match="bytes; saved without images"):
+        run.save(stored)
+    found = Run.load(stored)
+    assert found.records == run.records
+    assert "torch/mlp/clean/predictions" in found.arrays
+    assert not any("/examples/" in key for key in found.arrays)
+
+
 # The hash
 
 

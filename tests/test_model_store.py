@@ -204,7 +204,7 @@ def with_nan(path):
 
 
 def with_infinity(path):
-    resave(path, lambda weights: {k: v / np.float32(0) for k, v in weights.items()})
+    resave(path, lambda weights: {k: v * np.float32("inf") for k, v in weights.items()})
 
 
 def with_more(path):
