@@ -13,6 +13,7 @@ from harness.attacks import make_attack
 from harness.attacks.strongest import require_distinct
 from harness.errors import HarnessError
 from harness.measure import rounding
+from harness.names import checked_name
 from harness.norms import NORMS
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
 from harness.text import one_line
@@ -20,6 +21,20 @@ from harness.text import one_line
 JOIN = "join batches, such as those of a DataLoader, first (np.concatenate)"
 TAKEN = frozenset({"clean"})
 """Names of checks that no attack may have; all others of records hold a ``/``, as no name may."""
+
+
+def name_from(name: Any, key: str = "name") -> str:
+    """A name that can be a part of keys of arrays, and the folder of a baseline.
+
+    Raises:
+        HarnessError: It cannot.
+    """
+    if not isinstance(name, str):
+        raise HarnessError(one_line(f"{key}: {name!r} is no text; give a name"))
+    try:
+        return checked_name(name)
+    except ValueError as error:
+        raise HarnessError(f"{key}: {error}; give it another") from error
 
 
 def bounds_from(bounds: Any) -> Bounds:
@@ -158,6 +173,7 @@ def _attack(given: Any) -> Attack:
             f"attacks: {type(given).__name__} is no attack; pass names, or objects with name, "
             "norm, requires and perturb, as harness.protocol.Attack says"
         )
+    name_from(given.name, f"attacks: the name of {type(given).__name__}")
     if flaw := _flaw(given):
         raise HarnessError(one_line(f"attacks: {flaw}"))
     attack: Attack = given
@@ -167,8 +183,6 @@ def _attack(given: Any) -> Attack:
 def _flaw(attack: Any) -> str:
     """What of an attack is not as ``protocol.Attack`` says, as a clause, or nothing."""
     name, norm, requires = attack.name, attack.norm, attack.requires
-    if not isinstance(name, str):
-        return f"{type(attack).__name__} has the name {name!r}, which is no text"
     if name in TAKEN:
         return f"{name!r} is what records call the images without an attack; name it otherwise"
     if not isinstance(norm, str) or norm not in NORMS:

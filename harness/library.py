@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from harness.arguments import JOIN, attacks_from, bounds_from, images_from, labels_from, radii_from
+from harness.arguments import (
+    JOIN,
+    attacks_from,
+    bounds_from,
+    images_from,
+    labels_from,
+    name_from,
+    radii_from,
+)
 from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError
 from harness.measure import batches, logits_of
-from harness.names import checked_name
 from harness.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
@@ -97,8 +104,7 @@ def evaluate(
         batched = images.ndim > 2 and len(labels) == images.shape[0] * images.shape[1]
         remedy = f"; {JOIN}" if batched and isinstance(x, list | tuple) else ""
         raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels{remedy}")
-    made, radii = attacks_from(attacks), radii_from(epsilons)
-    _check_names(name, made)
+    name, made, radii = name_from(name), attacks_from(attacks), radii_from(epsilons)
     classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(undeclared(model))
@@ -121,17 +127,6 @@ def evaluate(
         subject.validity(rule, evidence)
     run.finished = True
     return run
-
-
-def _check_names(name: Any, attacks: Sequence[Attack]) -> None:
-    """Refuse names that could be no keys of arrays, nor the folder of a baseline."""
-    for key, value in (("name", name), *(("attacks", attack.name) for attack in attacks)):
-        if not isinstance(value, str):
-            raise HarnessError(one_line(f"{key}: {value!r} is no text; give a name"))
-        try:
-            checked_name(value)
-        except ValueError as error:
-            raise HarnessError(f"{key}: {error}; give it another") from error
 
 
 def _content_hash(images: FloatArray, labels: IntArray) -> str:

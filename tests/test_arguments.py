@@ -282,9 +282,9 @@ class Idle:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": None}, "Idle has the name None, which is no text"),
-        ({"name": 3}, "Idle has the name 3, which is no text"),
-        ({"name": ["a"]}, "Idle has the name ['a'], which is no text"),
+        ({"name": None}, "the name of Idle: None is no text"),
+        ({"name": 3}, "the name of Idle: 3 is no text"),
+        ({"name": ["a"]}, "the name of Idle: ['a'] is no text"),
         ({"name": "clean"}, "'clean' is what records call the images without an attack"),
         ({"norm": ["linf"]}, "idle has the norm ['linf'], not linf or l2"),
         ({"norm": None}, "idle has the norm None, not linf or l2"),

@@ -7,6 +7,7 @@ without a bias is exactly at the kink of its ReLU.
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
+from zoo.impostors import with_other_relus
 
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.differences import off_the_ties, slopes
@@ -149,24 +150,7 @@ def of_another_class(model, found, x, y, objective):
 
 def of_smoothed_relus(model, found, x, y, objective):
     """The backward pass of softplus (β = 5) in the place of that of ReLU."""
-    import torch
-
-    class Smoothed(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, values):
-            ctx.save_for_backward(values)
-            return values.clamp(min=0)
-
-        @staticmethod
-        def backward(ctx, flow):
-            return flow * torch.sigmoid(5 * ctx.saved_tensors[0])
-
-    class Layer(torch.nn.Module):
-        def forward(self, values):
-            return Smoothed.apply(values)
-
-    layers = (Layer() if isinstance(m, torch.nn.ReLU) else m for m in model.net)
-    other = type(model)(torch.nn.Sequential(*layers), model.bounds)
+    other = with_other_relus(model, lambda flow, values: flow * (5 * values).sigmoid())
     return other.logits_and_gradient(x, y, objective)[1]
 
 

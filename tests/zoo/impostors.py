@@ -75,36 +75,37 @@ def edges_times_gradient(model, x, y, index):
     return edges(model, x, y, index) * methods.gradient(model, x, y, index)
 
 
-def _with_other_relus(backward):
-    """A torch network's gradient with that of its ReLUs replaced by ``backward(flow, values)``."""
+def with_other_relus(model, backward):
+    """A torch network with the gradients of its ReLUs replaced by ``backward(flow, values)``."""
+    import torch
 
-    def method(model, x, y, index):
-        import torch
+    class Relu(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, values):
+            ctx.save_for_backward(values)
+            return values.clamp(min=0)
 
-        class Relu(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, values):
-                ctx.save_for_backward(values)
-                return values.clamp(min=0)
+        @staticmethod
+        def backward(ctx, flow):
+            return backward(flow, *ctx.saved_tensors)
 
-            @staticmethod
-            def backward(ctx, flow):
-                return backward(flow, *ctx.saved_tensors)
+    class Layer(torch.nn.Module):
+        def forward(self, values):
+            return Relu.apply(values)
 
-        class Layer(torch.nn.Module):
-            def forward(self, values):
-                return Relu.apply(values)
-
-        layers = (Layer() if isinstance(part, torch.nn.ReLU) else part for part in model.net)
-        other = type(model)(torch.nn.Sequential(*layers), model.bounds)
-        return methods.gradient(other, x, y, index)
-
-    return method
+    layers = (Layer() if isinstance(part, torch.nn.ReLU) else part for part in model.net)
+    return type(model)(torch.nn.Sequential(*layers), model.bounds)
 
 
-guided_backpropagation = _with_other_relus(lambda flow, values: flow.clamp(min=0) * (values > 0))
+def _gradient_with(backward):
+    return lambda model, x, y, index: methods.gradient(
+        with_other_relus(model, backward), x, y, index
+    )
+
+
+guided_backpropagation = _gradient_with(lambda flow, values: flow.clamp(min=0) * (values > 0))
 """(Springenberg et al. 2015.) It partly restores the image (Nie et al. 2018)."""
-deconvnet = _with_other_relus(lambda flow, values: flow.clamp(min=0))
+deconvnet = _gradient_with(lambda flow, values: flow.clamp(min=0))
 """(Zeiler & Fergus 2014.)"""
 
 IMPOSTORS = {
