@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from harness.library import evaluate, wrap
 
 __all__ = ["evaluate", "wrap"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from harness import library
 
         return getattr(library, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("robustness-harness")
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from harness.attacks import make_attack
 from harness.attacks.strongest import require_distinct
-from harness.errors import HarnessError
+from harness.errors import HarnessError, one_line
 from harness.measure import rounding
 from harness.names import checked_name
 from harness.norms import NORMS
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
-from harness.text import one_line
 
 JOIN = "join batches, such as those of a DataLoader, first (np.concatenate)"
 TAKEN = frozenset({"clean"})

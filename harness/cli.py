@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness.errors import BackendError, HarnessError
+from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
-from harness.text import printable
 
 if TYPE_CHECKING:
     from harness.records import Run

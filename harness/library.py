@@ -20,7 +20,7 @@ from harness.arguments import (
 )
 from harness.attacks.options import options_of
 from harness.conformance import EPSILONS, NotApplicableError
-from harness.errors import HarnessError
+from harness.errors import HarnessError, gist, one_line
 from harness.measure import batches, logits_of
 from harness.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
@@ -28,7 +28,6 @@ from harness.provenance import new_run
 from harness.records import Run
 from harness.registry import backend_of, made_by
 from harness.subject import Subject
-from harness.text import gist, one_line
 from harness.validity import CHEAP, Evidence, Reported
 
 HASHED = 2**24

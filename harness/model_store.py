@@ -9,14 +9,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-import harness
-from harness.cache import cache_dir
 from harness.checkpoint import Notes, fits, read_tensors, write_tensors
-from harness.errors import HarnessError
-from harness.files import check_folder
+from harness.errors import HarnessError, one_line
+from harness.files import cache_dir, check_folder
 from harness.protocol import Architecture, Backend
+from harness.provenance import installed_version
 from harness.spec import TrainingSpec, fingerprint
-from harness.text import one_line
 from harness.training import Trained, TrainingError
 
 
@@ -45,7 +43,7 @@ class ModelKey:
                 "seed": self.seed,
                 "backend": self.backend.name,
                 "versions": self.backend.versions(),
-                "harness": harness.__version__,
+                "harness": installed_version("robustness-harness"),
             }
         )
 

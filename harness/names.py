@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator
 
-from harness.text import obeyed
+from harness.errors import obeyed
 
 LONGEST = 200
 """Bytes of a name in UTF-8; file systems take 255 with what is put before and behind it."""

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.text import printable
+from harness.errors import printable
 
 _quiet = ContextVar("_quiet", default=False)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import harness
 from harness.records import SCHEMA, Run
 from harness.spec import fingerprint
 
@@ -29,7 +28,7 @@ def new_run(spec: dict[str, Any]) -> Run:
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={
             "python": platform.python_version(),
-            "robustness-harness": harness.__version__,
+            "robustness-harness": installed_version("robustness-harness"),
             "numpy": np.__version__,
         },
         machine={

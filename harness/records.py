@@ -10,19 +10,19 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from harness.arrays import Arrays, ArraysError, read_arrays, write_arrays
-from harness.errors import RunError
+from harness.errors import RunError, first_problem, one_line
 from harness.files import finite, read_document, replacing
 from harness.gate_settings import GateSettings
 from harness.keys import check_arrays
 from harness.names import checked_name, checked_path
 from harness.protocol import NormName
-from harness.spec import first_problem
 from harness.statistics import wilson
-from harness.text import UPPER_BOUND, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
+UPPER_BOUND = "Accuracy under attack is an upper bound on robust accuracy."
+"""Stands beside every table of such accuracies."""
 SCHEMA = 4
 READABLE = (3, SCHEMA)
 """Schemas of stored runs that can be read; 3 has no hash of its arrays."""

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from harness.errors import BackendError
+from harness.errors import BackendError, one_line
 from harness.protocol import Backend, Model
-from harness.text import one_line
 from robustness_harness import shadowed
 
 

@@ -15,7 +15,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
-import harness
 from harness import registry
 from harness.attacks import make_attack
 from harness.data import Part, load_dataset
@@ -24,6 +23,7 @@ from harness.files import check_folder
 from harness.measure import correct_count, sweep
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
+from harness.provenance import installed_version
 from harness.records import Epoch
 from harness.search_result import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
 from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
@@ -136,7 +136,7 @@ class Search:
                 "seed": spec.seed,
                 "backend": self.backend.name,
                 "versions": self.backend.versions(),
-                "harness": harness.__version__,
+                "harness": installed_version("robustness-harness"),
             }
         )
         return f"{spec.name}/{self.target}/{self.backend.name}/{digest[:16]}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.errors import RunError
+from harness.errors import RunError, first_problem
 from harness.files import read_document, replacing
 from harness.names import Name
 from harness.records import Run
@@ -22,7 +22,6 @@ from harness.spec import (
     LearningRate,
     Spec,
     TargetSpec,
-    first_problem,
 )
 
 SCHEMA = 1

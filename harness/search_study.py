@@ -34,8 +34,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from harness.errors import HarnessError
-from harness.text import one_line
+from harness.errors import HarnessError, one_line
 
 HEARTBEAT, GRACE = 10, 60
 """Seconds between two signs of life, and seconds of silence after which a worker is dead."""

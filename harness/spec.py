@@ -15,14 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness import registry
 from harness.attacks import make_attack
-from harness.errors import SpecError
+from harness.errors import SpecError, first_problem, one_line
 from harness.files import DEEPEST, read_bounded
 from harness.gate_settings import GateSettings
 from harness.names import Name
 from harness.protocol import Attack
 from harness.recipes import RECIPES
 from harness.saliency.methods import METHODS
-from harness.text import one_line
 from robustness_harness import shadowed
 
 if sys.version_info >= (3, 11):
@@ -510,17 +509,3 @@ def seeded(spec: Spec, seed: int | None) -> Spec:
     if not 0 <= seed < 2**32:
         raise SpecError(f"--seed: {seed} is not from 0 to 2**32 - 1")
     return spec.model_copy(update={"seed": seed})
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first finding of a validation as ``key: what is wrong``, on one line."""
-    findings = error.errors(include_url=False)
-    first = findings[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown key; check the spelling or remove it"
-    elif first["type"] not in ("value_error", "missing"):
-        message = f"{message} (got {first['input']!r})"
-    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return one_line(f"{key}: {message}{more}" if key else f"{message}{more}")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from harness import validity
 from harness.attacks.iterated import Iterated
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, one_line
 from harness.judge import CLEAN
 from harness.measure import Answers, answers_to, correct_count, logits_of, sweep
 from harness.minimal import Fallen, along_gradient, by_search
@@ -28,7 +28,6 @@ from harness.saliency.methods import explain
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.sanity import SanityError
 from harness.spec import MinimalSpec, SaliencySpec
-from harness.text import one_line
 from harness.validity import Evidence, ValidityError
 
 EXTREMES = 6

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from harness.protocol import NormName
-from harness.records import Record, Run
+from harness.records import UPPER_BOUND, Record, Run
 from harness.terminal import plain
-from harness.text import UPPER_BOUND
 
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from harness.text import printable
+from harness.errors import printable
 
 
 def plain(value: object, style: str = "") -> Text:

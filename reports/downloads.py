@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from harness.errors import printable
 from harness.files import finite
 from harness.records import COLUMNS, Run
-from harness.text import printable
 
 FORMULA = tuple("=+-@＝＋－＠")
 """What begins a formula, once tabs and returns are out of the way."""

@@ -14,13 +14,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from harness.errors import HarnessError
+from harness.errors import BIDI, HarnessError, printable
 from harness.files import replacing
 from harness.gate import Comparison
 from harness.records import ModelInfo, Run
 from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
-from harness.text import BIDI, printable
 from reports import (
     attacks,
     backends,

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from harness.cache import cache_dir
 from harness.data import download, mnist
 from harness.data.download import RemoteFile, locate
 from harness.errors import DataError
+from harness.files import cache_dir
 
 CONTENT = bytes(range(256)) * 1_000
 FILE = RemoteFile("toy.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

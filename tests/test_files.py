@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 from harness import files
-from harness.cache import cache_dir, folder_of
 from harness.errors import HarnessError, RunError, SpecError
-from harness.files import check_folder, check_writable, read_document, replacing
+from harness.files import (
+    cache_dir,
+    check_folder,
+    check_writable,
+    folder_of,
+    read_document,
+    replacing,
+)
 from harness.spec import load_spec, parse_spec
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and modes are POSIX's")

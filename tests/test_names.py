@@ -10,12 +10,11 @@ from synthetic import synthetic_run
 from tiny_spec import tiny_spec
 
 import harness
-from harness.errors import HarnessError, RunError, SpecError
+from harness.errors import HarnessError, RunError, SpecError, one_line, printable
 from harness.gate.baseline import Baseline
 from harness.names import LONGEST, checked_name, checked_path
 from harness.records import Run
 from harness.spec import parse_spec
-from harness.text import one_line, printable
 
 FINE = [
     "mlp", "mlp-defended", "my model", "resnet 18 v1.2", "Übung", "模型", "a", "x" * LONGEST,

@@ -8,7 +8,7 @@ from tiny_spec import tiny_spec
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
-from harness.errors import SpecError
+from harness.errors import SpecError, one_line
 from harness.recipes import RECIPES
 from harness.spec import (
     TrainingSpec,
@@ -18,7 +18,6 @@ from harness.spec import (
     spec_names,
     suites_folder,
 )
-from harness.text import one_line
 
 SPEC = """\
 name = "toy"

@@ -17,12 +17,12 @@ from harness.bench import Bench
 from harness.conformance import NotApplicableError
 from harness.provenance import new_run
 from harness.spec import load_spec
+from harness.statistics import ALPHA, exceeds, more_often
 from harness.subject import Subject
 from harness.target import Target
 from harness.validity import CHECKS, Attacks, Evidence, Reported, ValidityError, findings
 from harness.validity.asking import PIECE
 from harness.validity.evidence import FEW, IMAGES
-from harness.validity.finding import ALPHA, exceeds, more_often
 from harness.validity.panel import is_strong
 from harness.validity.surrogate import Transfer, taught_by
 

@@ -11,8 +11,8 @@ from zoo.networks import images
 
 import harness
 from harness.protocol import Architecture
+from harness.statistics import ALPHA, falls_short
 from harness.validity import CHECKS, Evidence, NotApplicableError, ValidityError
-from harness.validity.finding import ALPHA, falls_short
 
 RULE = "no-better-than-chance"
 

@@ -18,10 +18,8 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from harness.cache import cache_dir, folder_of
-from harness.errors import DataError
-from harness.files import replacing
-from harness.text import one_line
+from harness.errors import DataError, one_line
+from harness.files import cache_dir, folder_of, replacing
 
 if TYPE_CHECKING:
     from rich.progress import Progress

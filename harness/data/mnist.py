@@ -15,8 +15,7 @@ import numpy as np
 
 from harness.data.dataset import Bytes, Source
 from harness.data.download import RemoteFile, locate
-from harness.errors import DataError
-from harness.text import one_line
+from harness.errors import DataError, one_line
 
 
 @dataclass(frozen=True)

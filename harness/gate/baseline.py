@@ -16,14 +16,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.errors import RunError
+from harness.errors import RunError, first_problem, one_line
 from harness.files import read_document, replacing
 from harness.gate.outcomes import Outcomes, outcomes_of, pack, unpack
 from harness.gate.paired import Floats
 from harness.names import CheckName, Name, checked_path
 from harness.records import Key, Record, Run, Status
-from harness.spec import first_problem
-from harness.text import one_line
 
 SCHEMA = 3
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

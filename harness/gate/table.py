@@ -9,8 +9,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from harness.gate.verdicts import Comparison, Row, Verdict
+from harness.records import UPPER_BOUND
 from harness.terminal import plain
-from harness.text import UPPER_BOUND
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",

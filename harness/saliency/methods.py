@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.attacks.draws import generators, stacked
 from harness.differences import off_the_ties
-from harness.errors import MeasurementError, SpecError
+from harness.errors import MeasurementError, SpecError, one_line
 from harness.measure import batch_size_for, batches
 from harness.objectives import ClassLogit, CrossEntropy
 from harness.protocol import (
@@ -21,7 +21,6 @@ from harness.protocol import (
     Model,
     require_classes,
 )
-from harness.text import one_line
 
 NOISE = 0.15
 """Standard deviation of SmoothGrad's noise, as a share of the pixel range (section 3.1)."""

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import RunError
+from harness.errors import RunError, one_line
 from harness.records import Record, Run, Status
 from harness.testing.axes import subject
 from harness.testing.session import PARTS
-from harness.text import one_line
 
 if TYPE_CHECKING:
     from harness.testing.session import Session

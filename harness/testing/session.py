@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import BackendError, DataError, HarnessError
+from harness.errors import BackendError, DataError, HarnessError, one_line
 from harness.files import check_folder
 from harness.interruption import terminable
 from harness.records import Record
 from harness.registry import import_together, missing
 from harness.spec import Spec, load_spec, seeded
-from harness.text import one_line
 
 if TYPE_CHECKING:
     from harness.bench import Bench

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from harness.conformance import NotApplicableError
-from harness.text import one_line
+from harness.errors import one_line
 from harness.validity.attack_checks import (
     check_attack_helps,
     check_epsilon_zero,

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from harness.errors import one_line
 from harness.measure import batch_size_for, batches
 from harness.objectives import LogOdds
 from harness.protocol import FloatArray, IntArray, Model
-from harness.text import one_line
 from harness.validity.finding import BrokenError
 from harness.validity.outcome import outputs
 

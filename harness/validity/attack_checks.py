@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from harness.conformance import NotApplicableError
+from harness.statistics import exceeds, more_often
 from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import ValidityError, exceeds, more_often
+from harness.validity.finding import ValidityError
 
 HELPED = 0.1
 """Share of misclassified images that an attack may put right by accident."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.protocol import BoolArray, FloatArray
+from harness.statistics import ALPHA, more_often
 from harness.validity.evidence import MANY, Evidence
-from harness.validity.finding import ALPHA, ValidityError, more_often
+from harness.validity.finding import ValidityError
 from harness.validity.outcome import outputs
 from harness.validity.views import View, views
 

@@ -11,10 +11,11 @@ from typing import TypeVar
 import numpy as np
 
 from harness.conformance import NotApplicableError
+from harness.errors import one_line
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
-from harness.text import one_line
+from harness.statistics import beats_chance, falls_short
 from harness.validity import asking
-from harness.validity.finding import BrokenError, beats_chance, falls_short
+from harness.validity.finding import BrokenError
 from harness.validity.outcome import Outcome, attacked, in_box, outputs
 from harness.validity.panel import Attacks, Reported
 from harness.validity.surrogate import Transfer, taught_by

@@ -7,8 +7,9 @@ from dataclasses import replace
 from harness.attacks.iterated import Iterated, Loss
 from harness.attacks.pgd import PGD
 from harness.conformance import NotApplicableError
+from harness.statistics import more_often
 from harness.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
-from harness.validity.finding import ValidityError, more_often
+from harness.validity.finding import ValidityError
 
 SINGLE: dict[Loss, PGD] = {
     "cross-entropy": PGD(name="cross-entropy-pgd", losses=("cross-entropy",)),

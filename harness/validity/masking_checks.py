@@ -15,8 +15,9 @@ import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.protocol import GRADIENT, Attack
+from harness.statistics import exceeds, more_often
 from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import BrokenError, ValidityError, exceeds, more_often
+from harness.validity.finding import BrokenError, ValidityError
 from harness.validity.panel import is_strong
 from harness.validity.worst_case import WorstCase, worst_cases
 

@@ -7,8 +7,9 @@ import numpy as np
 from harness.conformance import NotApplicableError
 from harness.outputs import kind_of, looked_through
 from harness.protocol import GRADIENT, FloatArray
+from harness.statistics import exceeds
 from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import ValidityError, exceeds
+from harness.validity.finding import ValidityError
 from harness.validity.outcome import Outcome
 
 FLAT = 0.05

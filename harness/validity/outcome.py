@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.errors import one_line
 from harness.measure import batch_size_for, batches, rounding, rounding_of_length
 from harness.norms import NORMS
 from harness.objectives import LogOdds
@@ -19,7 +20,6 @@ from harness.protocol import (
     IntArray,
     Model,
 )
-from harness.text import one_line
 from harness.validity.finding import BrokenError
 
 
