@@ -20,7 +20,7 @@ from harness.provenance import new_run
 from harness.records import ModelInfo, Record
 from harness.saliency.evidence import MapEvidence, Twins
 from harness.saliency.twins import cascade, taught_random_labels
-from harness.spec import Spec
+from harness.spec.spec import Spec
 from harness.subject import Subject
 from harness.training import Trained, initial_weights, train
 from harness.validity import Evidence, Reported

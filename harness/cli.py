@@ -69,7 +69,7 @@ def run(
 
     from harness.data import prepare
     from harness.files import check_folder
-    from harness.spec import load_spec, seeded, suites_folder
+    from harness.spec.spec import load_spec, seeded, suites_folder
     from harness.testing.session import REFUSED
 
     # What is wrong with the request is said once and at once, not by every test.
@@ -112,7 +112,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
 
     from harness.bench import Bench
     from harness.registry import import_together, missing
-    from harness.spec import load_spec
+    from harness.spec.spec import load_spec
     from harness.terminal import plain
 
     bench = Bench(load_spec(spec), retrain=retrain)
@@ -153,7 +153,7 @@ def search(
     from harness.search import search as search_grid
     from harness.search_result import BEST
     from harness.search_table import print_search
-    from harness.spec import load_spec
+    from harness.spec.spec import load_spec
 
     parsed = load_spec(spec)
     name = backend or first_backend(parsed)

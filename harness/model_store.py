@@ -14,7 +14,7 @@ from harness.errors import HarnessError, one_line
 from harness.files import cache_dir, check_folder
 from harness.protocol import Architecture, Backend
 from harness.provenance import installed_version
-from harness.spec import TrainingSpec, fingerprint
+from harness.spec.spec import TrainingSpec, fingerprint
 from harness.training import Trained, TrainingError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.records import SCHEMA, Run
-from harness.spec import fingerprint
+from harness.spec.spec import fingerprint
 
 
 def new_run(spec: dict[str, Any]) -> Run:

@@ -27,7 +27,7 @@ from harness.provenance import installed_version
 from harness.records import Epoch
 from harness.search_result import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
 from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
-from harness.spec import GridSpec, Spec, TargetSpec, fingerprint
+from harness.spec.spec import GridSpec, Spec, TargetSpec, fingerprint
 from harness.training import TrainingError, initial_weights, train
 
 STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {

@@ -12,7 +12,7 @@ from harness.errors import RunError, first_problem
 from harness.files import read_document, replacing
 from harness.names import Name
 from harness.records import Run
-from harness.spec import (
+from harness.spec.spec import (
     L2,
     BatchSize,
     Dropout,

@@ -20,7 +20,7 @@ from harness.measure import sweep
 from harness.norms import NORMS
 from harness.objectives import CrossEntropy
 from harness.protocol import GRADIENT, Architecture
-from harness.spec import TrainingSpec
+from harness.spec.spec import TrainingSpec
 from harness.training import initial_weights
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).

@@ -110,7 +110,7 @@ def test_help_answers_without_importing_anything_slow(tmp_path):
 
 
 def test_collecting_the_suites_imports_no_framework(tmp_path):
-    from harness.spec import suites_folder
+    from harness.spec.spec import suites_folder
 
     packages, done = loaded_by(
         "pytest", suites_folder(), "--collect-only", "-q", "-p", "no:cacheprovider",

@@ -16,7 +16,7 @@ from harness.data import Part, load_dataset, mnist, one_hot, prepare
 from harness.data.dataset import Source, split, split_indices
 from harness.data.mnist import IdxFile, parse_idx, read_idx
 from harness.errors import DataError
-from harness.spec import DataSpec
+from harness.spec.spec import DataSpec
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

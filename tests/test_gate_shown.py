@@ -19,9 +19,9 @@ import harness
 from harness.bench import Bench
 from harness.data.dataset import Part
 from harness.gate import Baseline, compare, gate, store
-from harness.gate_settings import GateSettings
 from harness.records import Run
-from harness.spec import parse_spec, seeded, suites_folder
+from harness.spec.gate import GateSettings
+from harness.spec.spec import parse_spec, seeded, suites_folder
 from harness.training import initial_weights
 
 ROOT = Path(__file__).parent.parent

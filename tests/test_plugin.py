@@ -23,7 +23,7 @@ from harness.errors import DataError
 from harness.records import Run
 from harness.saliency.analysis import MEASURES
 from harness.saliency.sanity import rules_for
-from harness.spec import fingerprint, load_spec, suites_folder
+from harness.spec.spec import fingerprint, load_spec, suites_folder
 from harness.testing.session import REFUSED
 from harness.validity import CHECKS as VALIDITY
 

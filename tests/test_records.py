@@ -15,7 +15,7 @@ from harness.errors import RunError
 from harness.files import read_document, replacing
 from harness.provenance import new_run
 from harness.records import SCHEMA, ModelInfo, Record, Run, counted
-from harness.spec import fingerprint
+from harness.spec.spec import fingerprint
 from harness.statistics import wilson
 
 

@@ -12,7 +12,7 @@ from harness.objectives import CrossEntropy
 from harness.saliency import methods
 from harness.saliency.maps import pixel_count, top_pixels
 from harness.saliency.methods import METHODS, NOISE, SAMPLES, STEPS, explain
-from harness.spec import parse_spec
+from harness.spec.spec import parse_spec
 
 MATRIX, BIAS = [[2.0, -4.0, 1.0], [1.0, 3.0, 0.0]], [0.5, 0.0]
 X = np.array([[0.5, 0.25, 1.0], [0.0, 1.0, 0.5]])

@@ -9,8 +9,8 @@ from tiny_spec import tiny_spec
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.errors import SpecError, one_line
-from harness.recipes import RECIPES
-from harness.spec import (
+from harness.spec.recipes import RECIPES
+from harness.spec.spec import (
     TrainingSpec,
     fingerprint,
     load_spec,

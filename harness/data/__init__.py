@@ -8,7 +8,7 @@ from typing import Protocol
 from harness.data import digits, mnist
 from harness.data.dataset import Dataset, Part, Source, one_hot, split
 from harness.errors import DataError
-from harness.spec import DataSpec
+from harness.spec.spec import DataSpec
 
 __all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare"]
 

@@ -46,8 +46,8 @@ from harness.gate.verdicts import (
     sight,
     too_small,
 )
-from harness.gate_settings import GateSettings
 from harness.records import Key, Record, Run
+from harness.spec.gate import GateSettings
 
 DIRECTIONLESS = "saliency/"
 """Accuracies after occlusion, of which neither more nor less is better."""

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from harness.gate.paired import LEVEL
 from harness.gate.simulation import DROPS, SPREADS, WORLDS, rate
-from harness.gate_settings import GateSettings
+from harness.spec.gate import GateSettings
 
 IMAGES = (100, 500, 1_000, 7_000, 10_000, 50_000)
 CHANGED = (0.005, 0.01, 0.02, 0.05, 0.1)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from harness.gate.paired import LEVEL, Floats, holm, mcnemar
 from harness.gate.spread import predicted
-from harness.gate_settings import GateSettings
+from harness.spec.gate import GateSettings
 
 SPREADS = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.03)
 DROPS = (0.05, 0.1)

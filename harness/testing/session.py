@@ -16,7 +16,7 @@ from harness.files import check_folder
 from harness.interruption import terminable
 from harness.records import Record
 from harness.registry import import_together, missing
-from harness.spec import Spec, load_spec, seeded
+from harness.spec.spec import Spec, load_spec, seeded
 
 if TYPE_CHECKING:
     from harness.bench import Bench

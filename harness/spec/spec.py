@@ -17,11 +17,11 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.errors import SpecError, first_problem, one_line
 from harness.files import DEEPEST, read_bounded
-from harness.gate_settings import GateSettings
 from harness.names import Name
 from harness.protocol import Attack
-from harness.recipes import RECIPES
 from harness.saliency.methods import METHODS
+from harness.spec.gate import GateSettings
+from harness.spec.recipes import RECIPES
 from robustness_harness import shadowed
 
 if sys.version_info >= (3, 11):

@@ -1,0 +1,1 @@
+"""What is asked, as plain data: read from TOML, or made by ``evaluate``."""
