@@ -10,7 +10,7 @@ from harness.attacks.pgd import PGD, climb
 from harness.measure import correct_count, sweep
 from harness.objectives import Divergence, LogOdds
 from harness.protocol import FloatArray, IntArray, Model
-from harness.spec.spec import AdversarySpec
+from harness.spec.training import AdversarySpec
 
 PROBED = 1000
 """Validation images that are attacked after each epoch."""

@@ -14,6 +14,7 @@ from harness.attacks.options import options_of
 from harness.conformance import Case
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
+from harness.evaluation.resolve import attack_of, resolved
 from harness.model_store import ModelKey, load_or_train
 from harness.protocol import Architecture, Model, Penalties
 from harness.provenance import new_run
@@ -43,13 +44,13 @@ class Bench:
         retrain: bool = False,
         while_training: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.spec = spec
+        self.spec = spec = resolved(spec)
         self.retrain = retrain
         self.while_training = while_training
         self.run = new_run(spec.model_dump(mode="json"))
         # Beside what the spec says, and not in its hash: the defaults are the code's.
-        for name, sweep in spec.attacks.items():
-            self.run.spec["attacks"][name]["options"] = options_of(sweep.made(name))
+        for name in spec.attacks:
+            self.run.spec["attacks"][name]["options"] = options_of(attack_of(spec, name))
         self.run.gate = spec.gate
         self._subjects: dict[tuple[str, str], Subject] = {}
         self._cases: dict[tuple[str, str], Case] = {}
@@ -89,7 +90,7 @@ class Bench:
         key = (backend, target)
         if key not in self._evidence:
             reported = tuple(
-                Reported(sweep.made(name), sweep.epsilons)
+                Reported(attack_of(self.spec, name), sweep.epsilons)
                 for name, sweep in self.spec.attacks.items()
             )
             self._evidence[key] = Evidence(

@@ -68,15 +68,16 @@ def run(
     import pytest
 
     from harness.data import prepare
+    from harness.evaluation.resolve import open_spec
     from harness.files import check_folder
-    from harness.spec.spec import load_spec, seeded, suites_folder
+    from harness.spec.reading import suites_folder
     from harness.testing.session import REFUSED
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
-    prepare(seeded(load_spec(spec), seed).data.name)
+    prepare(open_spec(spec, seed).data.name)
     check_folder(out, "--out")
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
@@ -111,11 +112,11 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from rich.table import Table
 
     from harness.bench import Bench
+    from harness.evaluation.resolve import open_spec
     from harness.registry import import_together, missing
-    from harness.spec.spec import load_spec
     from harness.terminal import plain
 
-    bench = Bench(load_spec(spec), retrain=retrain)
+    bench = Bench(open_spec(spec), retrain=retrain)
     names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
     if not names:
         raise BackendError("; ".join(missing(name) for name in bench.spec.backends))
@@ -149,13 +150,13 @@ def search(
     ] = None,
 ) -> int:
     """Try every point of the spec's grid, judged by validation images; started again, go on."""
+    from harness.evaluation.resolve import open_spec
     from harness.search import first_backend
     from harness.search import search as search_grid
     from harness.search_result import BEST
     from harness.search_table import print_search
-    from harness.spec.spec import load_spec
 
-    parsed = load_spec(spec)
+    parsed = open_spec(spec)
     name = backend or first_backend(parsed)
     try:
         result = search_grid(parsed, name, out, storage=storage, jobs=jobs)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Unicode categories that a terminal obeys or cannot encode: controls, half pairs, line breaks."""
@@ -96,15 +99,81 @@ def obeyed(sign: str) -> bool:
     return unicodedata.category(sign) in UNSEEN or sign in BIDI
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first finding of a validation as ``key: what is wrong``, on one line."""
-    findings = error.errors(include_url=False)
-    first = findings[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    message = first["msg"].removeprefix("Value error, ")
+def unknown(name: object, kind: str, known: Iterable[str]) -> str:
+    """What to say of a name that nothing has: ``pdg: no such attack; the attacks are ...``.
+
+    Args:
+        name: The name.
+        kind: What it should be a name of, such as ``attack``; ``s`` makes it a plural.
+        known: The names that there are.
+    """
+    there = list(known)
+    close = closest(name, there)
+    meant = f"; did you mean {close}?" if close else ""
+    return f"{name}: no such {kind}; the {kind}s are {', '.join(there)}{meant}"
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """The known name that was probably meant; empty if none is close."""
+    return next(iter(get_close_matches(str(name), list(known), n=1)), "")
+
+
+def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first finding of a validation as ``key: what is wrong``, on one line.
+
+    An unknown key comes first, since it is mostly the misspelt name of one that is missing then.
+
+    Args:
+        error: What pydantic has found.
+        model: What was validated, to name the key that was probably meant.
+    """
+    found = [_misspelt(one, model) for one in error.errors(include_url=False)]
+    # A misspelt key is found twice: as unknown, and as what is missing then.
+    findings = list({(one["loc"], one["type"]): one for one in found}.values())
+    first = min(findings, key=lambda one: one["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"] if part != "[key]"]
+    key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = "unknown key; check the spelling or remove it"
+        meant = closest(path[-1], _fields(model, path)) if model else ""
+        remedy = f"did you mean {meant}?" if meant else "check the spelling or remove it"
+        message = f"unknown key; {remedy}"
     elif first["type"] not in ("value_error", "missing"):
         message = f"{message} (got {first['input']!r})"
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return one_line(f"{key}: {message}{more}" if key else f"{message}{more}")
+
+
+def _misspelt(found: ErrorDetails, model: type[BaseModel] | None) -> ErrorDetails:
+    """A key that is missing, as the unknown one that is there in its place, if there is one.
+
+    Where a part of a spec takes any key, as options of an attack, none is unknown by itself.
+    """
+    if model is None or found["type"] != "missing" or not isinstance(found["input"], dict):
+        return found
+    *path, name = (str(part) for part in found["loc"])
+    others = set(found["input"]) - set(_fields(model, [*path, name]))
+    there = closest(name, others)
+    return {**found, "type": "extra_forbidden", "loc": (*path, there)} if there else found
+
+
+def _fields(model: type[BaseModel], path: Sequence[str]) -> tuple[str, ...]:
+    """The keys of the part of a model that holds the end of a path."""
+    steps = iter(path[:-1])
+    for step in steps:
+        if step not in model.model_fields:
+            break
+        annotation = model.model_fields[step].annotation
+        parts = [kind for kind in _within(annotation) if hasattr(kind, "model_fields")]
+        if not parts:
+            break
+        model = parts[0]
+        if get_origin(annotation) is dict:  # whose keys are names
+            next(steps, None)
+    return tuple(model.model_fields)
+
+
+def _within(annotation: object) -> Iterator[Any]:
+    """A type, and all that it is made of."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _within(inner)

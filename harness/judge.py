@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.records import Record, Run
-from harness.spec.spec import ExpectSpec
+from harness.spec.expect import ExpectSpec
 
 CLEAN = "clean"
 ROUNDING = 1e-9

@@ -11,10 +11,10 @@ from filelock import FileLock
 
 from harness.checkpoint import Notes, fits, read_tensors, write_tensors
 from harness.errors import HarnessError, one_line
-from harness.files import cache_dir, check_folder
+from harness.files import cache_dir, check_folder, fingerprint
 from harness.protocol import Architecture, Backend
 from harness.provenance import installed_version
-from harness.spec.spec import TrainingSpec, fingerprint
+from harness.spec.training import TrainingSpec
 from harness.training import Trained, TrainingError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.files import fingerprint
 from harness.records import SCHEMA, Run
-from harness.spec.spec import fingerprint
 
 
 def new_run(spec: dict[str, Any]) -> Run:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from harness.errors import BackendError, one_line
+from harness.errors import BackendError, one_line, unknown
 from harness.protocol import Backend, Model
 from robustness_harness import shadowed
 
@@ -39,7 +39,7 @@ def missing(name: str) -> str:
         BackendError: There is no backend of that name.
     """
     if name not in BACKENDS:
-        raise BackendError(f"{name}: no such backend; the backends are {', '.join(BACKENDS)}")
+        raise BackendError(unknown(name, "backend", BACKENDS))
     absent = [package for package in BACKENDS[name].needs if not _installed(package)]
     if not absent:
         return ""

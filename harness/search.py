@@ -19,7 +19,7 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
-from harness.files import check_folder
+from harness.files import check_folder, fingerprint
 from harness.measure import correct_count, sweep
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
@@ -27,7 +27,9 @@ from harness.provenance import installed_version
 from harness.records import Epoch
 from harness.search_result import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
 from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
-from harness.spec.spec import GridSpec, Spec, TargetSpec, fingerprint
+from harness.spec.grid import GridSpec
+from harness.spec.models import TargetSpec
+from harness.spec.spec import Spec
 from harness.training import TrainingError, initial_weights, train
 
 STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {

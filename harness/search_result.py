@@ -12,17 +12,10 @@ from harness.errors import RunError, first_problem
 from harness.files import read_document, replacing
 from harness.names import Name
 from harness.records import Run
-from harness.spec.spec import (
-    L2,
-    BatchSize,
-    Dropout,
-    Fraction,
-    GridSpec,
-    Hidden,
-    LearningRate,
-    Spec,
-    TargetSpec,
-)
+from harness.spec.grid import GridSpec
+from harness.spec.models import TargetSpec
+from harness.spec.part import L2, BatchSize, Dropout, Fraction, Hidden, LearningRate
+from harness.spec.spec import Spec
 
 SCHEMA = 1
 RESULT, BEST = "search.json", "best.toml"

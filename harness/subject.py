@@ -27,7 +27,7 @@ from harness.saliency.maps import top_pixels
 from harness.saliency.methods import explain
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.sanity import SanityError
-from harness.spec.spec import MinimalSpec, SaliencySpec
+from harness.spec.measures import MinimalSpec, SaliencySpec
 from harness.validity import Evidence, ValidityError
 
 EXTREMES = 6

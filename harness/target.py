@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.attacks import make_attack
 from harness.bench import Bench
+from harness.evaluation.resolve import attack_of
 from harness.records import Record
 
 
@@ -46,9 +46,9 @@ class Target:
         """Accuracy under an attack; the first call measures all selected epsilons at once."""
         if attack not in self._sweeps:
             epsilons = self._epsilons[self.backend, self.name, attack]
-            sweep = self._bench.spec.attacks[attack]
+            spec = self._bench.spec
             records = self._subject.attacked(
-                sweep.made(attack), sorted(set(epsilons)), sweep.images
+                attack_of(spec, attack), sorted(set(epsilons)), spec.attacks[attack].images
             )
             self._sweeps[attack] = {record.epsilon: record for record in records}
             self._save()
@@ -57,9 +57,7 @@ class Target:
     def minimal_epsilon(self, method: str) -> Record:
         """The median of the smallest epsilons at which images fall, by ``fgsm`` or ``pgd``."""
         spec = self._bench.spec
-        attack = (
-            spec.attacks[method].made(method) if method in spec.attacks else make_attack(method)
-        )
+        attack = attack_of(spec, method)
         return self._kept(self._subject.minimal_epsilon(method, spec.minimal, attack))
 
     def occluded(self, choice: str) -> Record:

@@ -20,7 +20,7 @@ from harness.objectives import CrossEntropy
 from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
 from harness.records import Epoch
-from harness.spec.spec import TrainingSpec
+from harness.spec.training import TrainingSpec
 
 AVERAGE_EVERY = 16
 """Steps between two updates of the averaged weights."""

@@ -23,7 +23,8 @@ from harness.protocol import Architecture, Model, Penalties, Weights
 from harness.registry import backend as backend_of
 from harness.registry import missing
 from harness.saliency.methods import STEPS, explain
-from harness.spec.spec import DataSpec, TrainingSpec
+from harness.spec.models import DataSpec
+from harness.spec.training import TrainingSpec
 from harness.training import Trained, initial_weights, train
 from suites.peers import Captum, installed
 from suites.plain_loops import FLOORS, LOOPS, PASSES, THREADS

@@ -14,7 +14,7 @@ from harness.errors import BackendError
 from harness.objectives import Divergence, LogOdds
 from harness.protocol import GRADIENT, Architecture, Penalties
 from harness.records import Epoch
-from harness.spec.spec import AdversarySpec, TrainingSpec
+from harness.spec.training import AdversarySpec, TrainingSpec
 from harness.training import TrainingError, initial_weights, train
 
 NET = Architecture(SHAPE, (8,), CLASSES)

@@ -20,7 +20,7 @@ from harness.measure import sweep
 from harness.norms import NORMS
 from harness.objectives import CrossEntropy
 from harness.protocol import GRADIENT, Architecture
-from harness.spec.spec import TrainingSpec
+from harness.spec.training import TrainingSpec
 from harness.training import initial_weights
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).
@@ -365,7 +365,7 @@ def test_the_named_variants_are_what_they_are_called():
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
-        ("pgd", {"stepz": 3}, "stepz: pgd has no such option"),
+        ("pgd", {"stepz": 3}, "stepz: pgd has no such option; did you mean steps?"),
         ("pgd", {"name": "other"}, "name: pgd has no such option"),
         ("deepfool", {"norm": "linf"}, "norm: deepfool has no such option"),
         ("square", {"requires": []}, "requires: square has no such option"),

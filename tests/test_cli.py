@@ -110,7 +110,7 @@ def test_help_answers_without_importing_anything_slow(tmp_path):
 
 
 def test_collecting_the_suites_imports_no_framework(tmp_path):
-    from harness.spec.spec import suites_folder
+    from harness.spec.reading import suites_folder
 
     packages, done = loaded_by(
         "pytest", suites_folder(), "--collect-only", "-q", "-p", "no:cacheprovider",
@@ -423,7 +423,8 @@ def test_a_spec_of_the_suites_with_an_unknown_backend_is_refused_by_run(command,
     write(tmp_path, "theano.toml", tiny_spec(backends=["theano"]))
     done = command("run", "theano.toml")
     assert done.line == (
-        "harness: theano.toml: backends: there is no theano; the backends are torch, keras, numpy"
+        "harness: theano.toml: backends: theano: no such backend; "
+        "the backends are torch, keras, numpy"
     )
 
 

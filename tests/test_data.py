@@ -16,7 +16,7 @@ from harness.data import Part, load_dataset, mnist, one_hot, prepare
 from harness.data.dataset import Source, split, split_indices
 from harness.data.mnist import IdxFile, parse_idx, read_idx
 from harness.errors import DataError
-from harness.spec.spec import DataSpec
+from harness.spec.models import DataSpec
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -180,7 +180,10 @@ def test_digits_has_no_canonical_split():
 
 @pytest.mark.parametrize("ask", [prepare, lambda name: load_dataset(DataSpec(name=name))])
 def test_an_unknown_dataset_is_answered_with_the_known_ones(ask):
-    with pytest.raises(DataError, match=r"^mnits: no such dataset; use one of digits, mnist$"):
+    with pytest.raises(
+        DataError,
+        match=r"^mnits: no such dataset; the datasets are digits, mnist; did you mean mnist\?$",
+    ):
         ask("mnits")
 
 

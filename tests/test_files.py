@@ -18,7 +18,7 @@ from harness.files import (
     read_document,
     replacing,
 )
-from harness.spec.spec import load_spec, parse_spec
+from harness.spec.reading import load_spec, parse_spec
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and modes are POSIX's")
 

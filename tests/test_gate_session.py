@@ -15,7 +15,7 @@ from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS
 from harness.gate import store
 from harness.records import Run
-from harness.spec.spec import suites_folder
+from harness.spec.reading import suites_folder
 
 # Above all torch, which cannot be imported a second time.
 registry.import_together({"torch"})

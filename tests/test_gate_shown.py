@@ -18,10 +18,11 @@ from small_models import NET, small_images
 import harness
 from harness.bench import Bench
 from harness.data.dataset import Part
+from harness.evaluation.resolve import attack_of
 from harness.gate import Baseline, compare, gate, store
 from harness.records import Run
 from harness.spec.gate import GateSettings
-from harness.spec.spec import parse_spec, seeded, suites_folder
+from harness.spec.reading import parse_spec, seeded, suites_folder
 from harness.training import initial_weights
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +104,7 @@ def trained(seed):
     subject = bench.subject("numpy", "mlp")
     subject.clean()
     for name, sweep in bench.spec.attacks.items():
-        subject.attacked(sweep.made(name), sweep.epsilons)
+        subject.attacked(attack_of(bench.spec, name), sweep.epsilons)
     bench.run.finished = True
     return bench.run
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_spec import tiny_spec
 
 from harness.records import Run
-from harness.spec.spec import suites_folder
+from harness.spec.reading import suites_folder
 
 pytest_plugins = ["pytester"]
 SUITES = suites_folder()

@@ -75,7 +75,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(folder, number, code):
 
 
 def test_sigterm_ends_the_suites_too(folder):
-    from harness.spec.spec import suites_folder
+    from harness.spec.reading import suites_folder
 
     process = started(
         folder, "pytest", str(suites_folder()), "--spec", "tiny.toml", "-p", "no:cacheprovider",

@@ -5,7 +5,7 @@ import pytest
 
 from harness.judge import judge
 from harness.records import Record, Run, counted
-from harness.spec.spec import ExpectSpec
+from harness.spec.expect import ExpectSpec
 
 EXPECT = ExpectSpec(
     clean=(0.9, 0.98),

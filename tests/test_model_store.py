@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.model_store import ModelKey, load_or_train, read_model, write_model
 from harness.protocol import Architecture
 from harness.records import Epoch
-from harness.spec.spec import TrainingSpec
+from harness.spec.training import TrainingSpec
 from harness.training import Trained, TrainingError
 
 NET = Architecture((2, 2), (3,), 2, dropout=0.1)

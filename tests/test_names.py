@@ -14,7 +14,7 @@ from harness.errors import HarnessError, RunError, SpecError, one_line, printabl
 from harness.gate.baseline import Baseline
 from harness.names import LONGEST, checked_name, checked_path
 from harness.records import Run
-from harness.spec.spec import parse_spec
+from harness.spec.reading import parse_spec
 
 FINE = [
     "mlp", "mlp-defended", "my model", "resnet 18 v1.2", "Übung", "模型", "a", "x" * LONGEST,

@@ -21,7 +21,7 @@ from harness.attacks.pgd import MIM, PGD
 from harness.bench import Bench
 from harness.gate import Baseline, compare, store
 from harness.gate.settings import differences
-from harness.spec.spec import load_spec, suites_folder
+from harness.spec.reading import load_spec, suites_folder
 
 
 def spec_of(attack, **section):

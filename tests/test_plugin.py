@@ -20,10 +20,12 @@ from harness.attacks.fgsm import FGSM
 from harness.attacks.options import options_of
 from harness.conformance import CHECKS
 from harness.errors import DataError
+from harness.evaluation.resolve import attack_of, open_spec
+from harness.files import fingerprint
 from harness.records import Run
 from harness.saliency.analysis import MEASURES
 from harness.saliency.sanity import rules_for
-from harness.spec.spec import fingerprint, load_spec, suites_folder
+from harness.spec.reading import suites_folder
 from harness.testing.session import REFUSED
 from harness.validity import CHECKS as VALIDITY
 
@@ -107,9 +109,9 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     assert (run.finished, run.verdict) == (True, "passed")
 
     # Where it came from.
-    spec = load_spec("tiny.toml")
-    for name, sweep in spec.attacks.items():
-        assert run.spec["attacks"][name].pop("options") == options_of(sweep.made(name))
+    spec = open_spec("tiny.toml")
+    for name in spec.attacks:
+        assert run.spec["attacks"][name].pop("options") == options_of(attack_of(spec, name))
     assert (run.schema_, run.spec, run.spec_sha256) == (
         4, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip

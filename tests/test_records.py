@@ -12,10 +12,9 @@ import pytest
 from synthetic import synthetic_run
 
 from harness.errors import RunError
-from harness.files import read_document, replacing
+from harness.files import fingerprint, read_document, replacing
 from harness.provenance import new_run
 from harness.records import SCHEMA, ModelInfo, Record, Run, counted
-from harness.spec.spec import fingerprint
 from harness.statistics import wilson
 
 

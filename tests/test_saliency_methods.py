@@ -1,5 +1,7 @@
 """Saliency methods: linear models by hand, equal values in all backends, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from backends_at_hand import NAMES
@@ -7,12 +9,12 @@ from small_models import Counting, linear, small_images, small_net
 from tiny_spec import tiny_spec
 
 from harness.errors import HarnessError, MeasurementError, SpecError
+from harness.evaluation.resolve import open_spec
 from harness.measure import logits_of
 from harness.objectives import CrossEntropy
 from harness.saliency import methods
 from harness.saliency.maps import pixel_count, top_pixels
 from harness.saliency.methods import METHODS, NOISE, SAMPLES, STEPS, explain
-from harness.spec.spec import parse_spec
 
 MATRIX, BIAS = [[2.0, -4.0, 1.0], [1.0, 3.0, 0.0]], [0.5, 0.0]
 X = np.array([[0.5, 0.25, 1.0], [0.0, 1.0, 0.5]])
@@ -218,7 +220,9 @@ def test_the_share_of_the_pixels_is_above_zero_and_at_most_one(fraction):
         ("sanity.marign = 0.5", "saliency.sanity.marign: unknown key"),
     ],
 )
-def test_wrong_settings_are_named_by_their_key(line, words):
+def test_wrong_settings_are_named_by_their_key(line, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("f.toml").write_text(tiny_spec(saliency=line), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
-        parse_spec(tiny_spec(saliency=line), "f.toml")
+        open_spec("f.toml")
     assert str(caught.value).startswith(f"f.toml: {words}")

@@ -17,7 +17,8 @@ from harness.saliency.methods import METHODS
 from harness.saliency.sanity import CHECKS, SanityError, findings, rules_for
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.saliency.twins import LESSONS, PUPILS, cascade, taught_random_labels
-from harness.spec.spec import SanitySpec, parse_spec
+from harness.spec.measures import SanitySpec
+from harness.spec.reading import parse_spec
 from harness.target import Target
 from harness.training import initial_weights
 

@@ -11,7 +11,7 @@ from harness.saliency import analysis, topk
 from harness.saliency.maps import top_pixels
 from harness.saliency.methods import explain
 from harness.saliency.topk import FILLERS, GRID, SHARES
-from harness.spec.spec import SaliencySpec
+from harness.spec.measures import SaliencySpec
 
 # Of ten pixels the first decides: class 1 if it is above one half.
 DECIDES = np.zeros((2, 10))

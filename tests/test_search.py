@@ -27,7 +27,7 @@ from harness.errors import HarnessError, RunError, SpecError
 from harness.search import Search, first_backend, search
 from harness.search_result import SearchResult, SearchTrial, search_beside
 from harness.search_study import SearchError, SharedStudy
-from harness.spec.spec import load_spec, parse_spec
+from harness.spec.reading import load_spec, parse_spec
 from harness.training import TrainingError
 from reports.page import Source, page
 

@@ -97,7 +97,7 @@ def test_a_link_to_our_own_folder_hides_nothing(tmp_path):
     ("name", "code"),
     [
         ("backends", "from harness import registry; registry.backend('numpy')"),
-        ("suites", "from harness.spec.spec import load_spec; load_spec('digits')"),
+        ("suites", "from harness.spec.reading import load_spec; load_spec('digits')"),
     ],
 )
 def test_a_script_that_lies_beside_one(tmp_path, name, code):

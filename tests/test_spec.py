@@ -1,6 +1,7 @@
 """Specs: what ships loads, what is wrong is said in one line, and the hash is of the content."""
 
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -9,15 +10,10 @@ from tiny_spec import tiny_spec
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.errors import SpecError, one_line
-from harness.spec.recipes import RECIPES
-from harness.spec.spec import (
-    TrainingSpec,
-    fingerprint,
-    load_spec,
-    parse_spec,
-    spec_names,
-    suites_folder,
-)
+from harness.evaluation.resolve import attack_of, open_spec
+from harness.files import fingerprint
+from harness.spec.reading import load_spec, parse_spec, spec_names, suites_folder
+from harness.spec.training import RECIPES, TrainingSpec
 
 SPEC = """\
 name = "toy"
@@ -106,7 +102,7 @@ def complaint(name_or_path):
 
 def test_an_unknown_name_lists_the_names():
     text = complaint("digts")
-    assert text.startswith("digts: no such spec; use one of ")
+    assert text.startswith("digts: no such spec; the specs are ")
     assert all(name in text for name in spec_names())
     assert complaint("../specs/digits").startswith("../specs/digits: no such spec")
 
@@ -122,7 +118,7 @@ def test_a_missing_file_a_folder_and_bytes_that_are_no_text_are_named(tmp_path):
 def test_a_spec_that_is_wrong_names_its_file(tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text(edited("seed = 3", "sead = 3"), encoding="utf-8")
-    assert complaint(path) == f"{path}: sead: unknown key; check the spelling or remove it"
+    assert complaint(path) == f"{path}: sead: unknown key; did you mean seed?"
 
 
 # Content
@@ -147,7 +143,17 @@ EPSILONS = "epsilons = [0.0, 0.1, 0.3]"
 WRONG = [
     # Unknown and missing keys
     ("seed = 3", "seeed = 3", "seeed: unknown key"),
-    ("top = 0.2", "tpo = 0.2", "saliency.tpo: unknown key"),
+    ("top = 0.2", "tpo = 0.2", "saliency.tpo: unknown key; did you mean top?"),
+    # An unknown key comes before the one that is missing in its place, also where an attack's
+    # options may have any name.
+    ("hidden = [16, 8]", "hiden = [16, 8]",
+     "targets.mlp.model.hiden: unknown key; did you mean hidden?"),
+    ("clean = [0.5, 1.0]", "cleen = [0.5, 1.0]",
+     "targets.mlp.expect.cleen: unknown key; did you mean clean?"),
+    (EPSILONS, "epsilon = [0.0, 0.1, 0.3]",
+     "attacks.fgsm.epsilon: unknown key; did you mean epsilons?"),
+    (EPSILONS, "", "attacks.fgsm.epsilons: Field required"),
+    ("seed = 3", "zzz = 3", "zzz: unknown key; check the spelling or remove it"),
     ("dropout = 0.25", "droput = 0.25", "targets.mlp.model.droput: unknown key"),
     (EPSILONS, f"{EPSILONS}\nsteps = 4", "attacks.fgsm: steps: fgsm has no such option"),
     (EPSILONS, f"{EPSILONS}\nname = 'mine'", "attacks.fgsm: name: fgsm has no such option"),
@@ -196,7 +202,7 @@ WRONG = [
     (EPSILONS, "epsilons = [0.1, 0.1000001]", "attacks.fgsm: epsilons must differ in their first"),
     # What does not exist
     ('["numpy", "torch"]', '["numpy", "theano"]',
-     "backends: there is no theano; the backends are torch, keras, numpy"),
+     "backends: theano: no such backend; the backends are torch, keras, numpy"),
     ("[saliency]", "[attacks.fgms]\nepsilons = [0.1]\n[saliency]",
      "attacks.fgms: no such attack; the attacks are *, fgsm, *, pgd, "),
     ("[attacks.fgsm]", "[attacks.mine]\nepsilons = [0.1]\n[attacks.fgsm]",
@@ -210,7 +216,7 @@ WRONG = [
           ("steps = 2.5", "attacks.pgd: steps: * (got 2.5)"),
           ("steps = true", "attacks.pgd: steps: * (got True)"),
           ('steps = "9"', "attacks.pgd: steps: * (got '9')"),
-          ("stepz = 9", "attacks.pgd: stepz: pgd has no such option"),
+          ("stepz = 9", "attacks.pgd: stepz: pgd has no such option; did you mean steps?"),
           ("reach = nan", "attacks.pgd: reach: * (got nan)"),
           ("reach = 0.0", "attacks.pgd: reach: * (got 0.0)"),
           ('start = "clear"', "attacks.pgd: start: * (got 'clear')"),
@@ -232,7 +238,7 @@ WRONG = [
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilon = 0.0}',
      "targets.mlp.training.adversary.epsilon: * (got 0.0)"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilom = 0.1}',
-     "targets.mlp.training.adversary.epsilon: Field required (and 1 more)"),
+     "targets.mlp.training.adversary.epsilom: unknown key; did you mean epsilon?"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = 3', "targets.mlp.training.adversary: * (got 3)"),
     ("epochs = 2", "adversary = {epsilon = 0.1}",
      "targets.mlp.training.adversary.steps: Field required (and 1 more)"),
@@ -256,9 +262,13 @@ WRONG = [
 @pytest.mark.parametrize(
     ("old", "new", "finding"), WRONG, ids=[f"{new or 'no ' + old}" for old, new, _ in WRONG]
 )
-def test_a_wrong_spec_is_refused_in_one_line_with_its_file_and_key(old, new, finding):
+def test_a_wrong_spec_is_refused_in_one_line_with_its_file_and_key(
+    old, new, finding, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("f.toml").write_text(edited(old, new), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
-        parse_spec(edited(old, new), "f.toml")
+        open_spec("f.toml")
     pattern = re.escape(f"f.toml: {finding}").replace(r"\*", r"[^\n]*")
     assert re.match(pattern, str(caught.value))
     assert "\n" not in str(caught.value)
@@ -289,11 +299,11 @@ def test_an_attack_has_a_name_of_its_own_and_options_and_may_see_fewer_images():
     )
     spec = parse_spec(edited("[saliency]", f"[attacks.hard]\n{text}\n[saliency]"), "f.toml")
     sweep = spec.attacks["hard"]
-    assert sweep.made("hard") == PGD(
+    assert attack_of(spec, "hard") == PGD(
         name="hard", steps=7, reach=2.0, restarts=3, losses=("margin", "dlr"), seed=5
     )
     assert (sweep.epsilons, sweep.images) == ((0.1,), 100)
-    assert spec.attacks["fgsm"].made("fgsm") == FGSM()
+    assert attack_of(spec, "fgsm") == FGSM()
     assert spec.attacks["fgsm"].images is None
     assert type(spec).model_validate(spec.model_dump()).attacks == spec.attacks
 

@@ -13,7 +13,7 @@ from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableErr
 from harness.protocol import GRADIENT, Architecture
 from harness.records import Run
 from harness.saliency.methods import explain
-from harness.spec.spec import MinimalSpec, SaliencySpec
+from harness.spec.measures import MinimalSpec, SaliencySpec
 from harness.statistics import wilson
 from harness.subject import Subject
 from harness.summary import accuracy_tables

@@ -15,7 +15,7 @@ from harness import registry
 from harness.data import Part
 from harness.model_store import ModelKey, load_or_train
 from harness.protocol import Architecture, Penalties
-from harness.spec.spec import TrainingSpec
+from harness.spec.training import TrainingSpec
 from harness.training import TrainingError, initial_weights, learning_rates, train
 
 COUNT = 10

@@ -13,7 +13,7 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
 from harness.bench import Bench
-from harness.spec.spec import parse_spec
+from harness.spec.reading import parse_spec
 from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
 
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 from harness import registry
 from harness.cli import app
 from harness.gate import store
-from harness.spec.spec import load_spec
+from harness.spec.reading import load_spec
 
 yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parent.parent

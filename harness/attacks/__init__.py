@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from harness.attacks.pgd import MIM, PGD
 from harness.attacks.square import Square
 from harness.attacks.square_l2 import SquareL2
 from harness.attacks.strongest import Strongest, require_ensemble
-from harness.errors import SpecError
+from harness.errors import SpecError, closest, unknown
 from harness.protocol import Attack
 
 ENSEMBLE = ("fgsm", "pgd", "apgd", "apgd-t", "square")
@@ -107,7 +108,7 @@ def make_attack(
     """
     kind = kind or name
     if kind not in ATTACKS:
-        raise SpecError(f"{kind}: no such attack; the attacks are {', '.join(sorted(ATTACKS))}")
+        raise SpecError(unknown(kind, "attack", sorted(ATTACKS)))
     said = dict(options or {})
     if "name" in said:
         raise SpecError(f"name: {kind} has no such option")
@@ -121,7 +122,9 @@ def make_attack(
             raise SpecError(first["msg"].removeprefix("Value error, ")) from error
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "unexpected_keyword_argument":
-            raise SpecError(f"{key}: {kind} has no such option") from error
+            close = closest(key, signature(ATTACKS[kind]).parameters)
+            meant = f"; did you mean {close}?" if close else ""
+            raise SpecError(f"{key}: {kind} has no such option{meant}") from error
         raise SpecError(f"{key}: {first['msg']} (got {first['input']!r})") from error
     except TypeError as error:  # what is no dataclass says it in this way
         raise SpecError(f"{kind}: {error}") from error

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from harness.data import digits, mnist
 from harness.data.dataset import Dataset, Part, Source, one_hot, split
-from harness.errors import DataError
-from harness.spec.spec import DataSpec
+from harness.errors import DataError, unknown
+from harness.spec.models import DataSpec
 
 __all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare"]
 
@@ -53,5 +53,5 @@ def prepare(name: str) -> list[Path]:
 
 def _loader(name: str) -> Loader:
     if name not in DATASETS:
-        raise DataError(f"{name}: no such dataset; use one of {', '.join(DATASETS)}")
+        raise DataError(unknown(name, "dataset", DATASETS))
     return DATASETS[name]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from harness.errors import DataError
 from harness.protocol import Bounds
-from harness.spec.spec import DataSpec
+from harness.spec.models import DataSpec
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ from harness.attacks import ATTACKS
 from harness.attacks.options import KIND, completed, options_before
 from harness.gate.baseline import Baseline, name_of
 from harness.records import Run
-from harness.spec.spec import MinimalSpec, SaliencySpec
+from harness.spec.measures import MinimalSpec, SaliencySpec
 
 SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {
     "saliency": ("saliency", SaliencySpec(), ("top", "random_draws", "images", "epsilon")),

@@ -13,7 +13,7 @@ from harness.protocol import FloatArray, IntArray, Model
 from harness.saliency import topk
 from harness.saliency.maps import top_pixels
 from harness.saliency.methods import explain
-from harness.spec.spec import SaliencySpec
+from harness.spec.measures import SaliencySpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -13,7 +13,7 @@ from harness.measure import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity
-from harness.spec.spec import SanitySpec
+from harness.spec.measures import SanitySpec
 
 IMAGES = 100
 """Images whose maps are compared."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.attacks.draws import generators, stacked
 from harness.differences import off_the_ties
-from harness.errors import MeasurementError, SpecError, one_line
+from harness.errors import MeasurementError, SpecError, one_line, unknown
 from harness.measure import batch_size_for, batches
 from harness.objectives import ClassLogit, CrossEntropy
 from harness.protocol import (
@@ -181,5 +181,5 @@ def _found(method: str | Method) -> tuple[str, Method]:
     if not isinstance(method, str):
         return getattr(method, "__name__", "the method"), method
     if method not in METHODS:
-        raise SpecError(f"{method}: no such method; the methods are {', '.join(METHODS)}")
+        raise SpecError(unknown(method, "method", METHODS))
     return method, METHODS[method]

@@ -56,7 +56,7 @@ class Axes:
         if "method" in metafunc.fixturenames:
             metafunc.parametrize("method", spec.minimal.methods)
         if "explainer" in metafunc.fixturenames:
-            _parametrize_explainers(metafunc, spec.saliency.methods)
+            _parametrize_explainers(metafunc, spec.saliency.methods or ())
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]

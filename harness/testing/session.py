@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import BackendError, DataError, HarnessError, one_line
+from harness.evaluation.resolve import open_spec
 from harness.files import check_folder
 from harness.interruption import terminable
 from harness.records import Record
 from harness.registry import import_together, missing
-from harness.spec.spec import Spec, load_spec, seeded
+from harness.spec.spec import Spec
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -151,8 +152,8 @@ def _session(config: pytest.Config) -> Session:
     try:
         gate = _gate(config)
         of = gate.baseline.spec if gate else "digits"
-        spec = load_spec(config.getoption("robustness_spec", None) or _spec_of_ini(config) or of)
-        spec = seeded(spec, config.getoption("robustness_seed", None))
+        asked = config.getoption("robustness_spec", None) or _spec_of_ini(config) or of
+        spec = open_spec(asked, config.getoption("robustness_seed", None))
         if gate:
             gate.expect(spec.name)
         named = config.getoption("robustness_backend", None) or _ini(config, "backend")

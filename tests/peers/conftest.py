@@ -15,7 +15,8 @@ from harness.data import Part, load_dataset
 from harness.data.mnist import FILES
 from harness.protocol import Architecture, Penalties
 from harness.registry import backend, import_together
-from harness.spec.spec import DataSpec, TrainingSpec
+from harness.spec.models import DataSpec
+from harness.spec.training import TrainingSpec
 from harness.training import initial_weights, train
 
 collect_ignore_glob = [] if os.environ.get("HARNESS_TEST_PEERS") else ["test_*.py"]

@@ -10,7 +10,8 @@ from backends_at_hand import at_hand
 
 from harness.data import Part, load_dataset
 from harness.protocol import Architecture, Penalties
-from harness.spec.spec import DataSpec, TrainingSpec
+from harness.spec.models import DataSpec
+from harness.spec.training import TrainingSpec
 from harness.training import initial_weights, train
 
 BOUNDS = (0.0, 1.0)

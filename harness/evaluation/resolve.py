@@ -1,0 +1,65 @@
+"""Every name of a spec, looked up before anything is measured."""
+
+from __future__ import annotations
+
+from harness import registry
+from harness.attacks import make_attack
+from harness.data import DATASETS
+from harness.errors import SpecError, unknown
+from harness.protocol import Attack
+from harness.saliency.methods import METHODS
+from harness.spec.reading import load_spec, seeded, spec_path
+from harness.spec.spec import Spec
+
+
+def open_spec(name_or_path: str, seed: int | None = None) -> Spec:
+    """A spec by name or path, whose every name is known, with another seed if one is given.
+
+    Raises:
+        SpecError: There is no such spec, it is wrong, or a name in it is unknown; or the seed is
+            none. The message is one line.
+    """
+    spec = load_spec(name_or_path)
+    try:
+        spec = resolved(spec)
+    except SpecError as error:
+        raise SpecError(f"{spec_path(name_or_path)}: {error}") from error
+    return seeded(spec, seed)
+
+
+def resolved(spec: Spec) -> Spec:
+    """The spec, all of whose names are known; what it leaves to the harness is filled in.
+
+    Raises:
+        SpecError: A backend, dataset, attack, option of an attack, or saliency method is unknown;
+            the message begins with the key.
+    """
+    for name in spec.backends:
+        if name not in registry.BACKENDS:
+            raise SpecError(f"backends: {unknown(name, 'backend', registry.BACKENDS)}")
+    if spec.data.name not in DATASETS:
+        raise SpecError(f"data.name: {unknown(spec.data.name, 'dataset', DATASETS)}")
+    for name in spec.attacks:
+        try:
+            attack_of(spec, name)
+        except SpecError as error:
+            # It may begin with the name, which is in front of it already.
+            raise SpecError(f"attacks.{name}: {str(error).removeprefix(f'{name}: ')}") from error
+    methods = tuple(METHODS) if spec.saliency.methods is None else spec.saliency.methods
+    for name in methods:
+        if name not in METHODS:
+            raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")
+    saliency = spec.saliency.model_copy(update={"methods": methods})
+    return spec.model_copy(update={"saliency": saliency})
+
+
+def attack_of(spec: Spec, name: str) -> Attack:
+    """The attack of that name: with the spec's options, or as it is where the spec has none.
+
+    Raises:
+        SpecError: There is no such attack, or it has no such option.
+    """
+    if name not in spec.attacks:
+        return make_attack(name)
+    sweep = spec.attacks[name]
+    return make_attack(name, sweep.attack, sweep.options)

@@ -1,0 +1,35 @@
+"""What the measurements of a model are judged by."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from harness.spec.part import AccuracyRange, Epsilon, Fraction, Part
+
+
+class ExpectSpec(Part):
+    """What a target's measurements are judged by.
+
+    Attributes:
+        clean: Range for the clean accuracy.
+        attacks: Per attack and epsilon a range for the accuracy under it. The upper end matters
+            too: an undefended model that looks robust means that the attack is broken.
+        saliency_margin: Occluding the most salient pixels must cost at least this much more
+            accuracy than occluding as many random ones.
+    """
+
+    clean: AccuracyRange
+    attacks: dict[str, dict[Epsilon, AccuracyRange]] = Field(default_factory=dict)
+    saliency_margin: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ExpectSpec:
+        named = {"clean": self.clean} | {
+            f"attacks.{attack}.{epsilon:g}": bounds
+            for attack, ranges in self.attacks.items()
+            for epsilon, bounds in ranges.items()
+        }
+        for key, (low, high) in named.items():
+            if low > high:
+                raise ValueError(f"{key}: the range [{low:g}, {high:g}] is empty")
+        return self

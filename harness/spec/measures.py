@@ -1,0 +1,101 @@
+"""What is measured of each model: attacks, saliency maps, smallest epsilons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from harness.spec.part import Epsilon, Fraction, Part, distinct
+
+
+class AttackSpec(BaseModel):
+    """How an attack is swept; any other key is an option of the attack itself, such as ``steps``.
+
+    Attributes:
+        epsilons: Radii of the ball, in pixel units.
+        attack: Which attack it is, if its name in the spec does not say so.
+        images: So many test images are attacked, the first ones; all if None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
+    attack: str | None = None
+    images: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _increasing(self) -> AttackSpec:
+        if any(a >= b for a, b in zip(self.epsilons, self.epsilons[1:], strict=False)):
+            raise ValueError("epsilons must increase from each to the next")
+        if len({f"{epsilon:g}" for epsilon in self.epsilons}) < len(self.epsilons):
+            raise ValueError("epsilons must differ in their first six digits")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the attack, by their names."""
+        return dict(self.model_extra or {})
+
+
+class SanitySpec(Part):
+    """What passes the sanity checks of saliency maps.
+
+    Similarities are rank correlation and SSIM of the absolute maps. Where signs are kept, maps that
+    explain the model lose theirs with its last layer, and impostors do not.
+
+    Attributes:
+        some_random: Highest similarity to maps of the model with its last layers random. It is
+            high because the first layer of a defended network alone draws the digit's frame.
+        all_random: Highest similarity to maps of a model with random weights, or of one that
+            learnt random labels.
+        signed_some: Highest rank correlation of the signed maps with those of the model with its
+            last layer random; from there it falls evenly to ``signed_all``.
+        signed_all: The same with random weights, or with a model that learnt random labels.
+        classes: Highest rank correlation of the signed maps of the true and of the least likely
+            class.
+        margin: Covering the most salient pixels must cost at least this much more accuracy than
+            covering random ones.
+    """
+
+    some_random: Fraction = 0.9
+    all_random: Fraction = 0.6
+    signed_some: Fraction = 0.35
+    signed_all: Fraction = 0.3
+    classes: Fraction = 0.5
+    margin: Fraction = 0.05
+
+
+class SaliencySpec(Part):
+    """How saliency maps are computed and tested.
+
+    Attributes:
+        top: Share of the pixels that is covered.
+        random_draws: How often random pixels are drawn.
+        methods: Which methods are analysed and checked; all if not said, none if empty. The
+            occlusion of all test images is always by ``gradient``.
+        images: So many test images are analysed, the first ones.
+        epsilon: L∞ radius, in pixel units, of the FGSM under which the top pixels should stay.
+        sanity: What passes the sanity checks.
+    """
+
+    top: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
+    random_draws: Annotated[int, Field(ge=1)] = 5
+    methods: Annotated[tuple[str, ...], AfterValidator(distinct)] | None = None
+    images: Annotated[int, Field(ge=1)] = 1000
+    epsilon: Epsilon = 0.1
+    sanity: SanitySpec = SanitySpec()
+
+
+class MinimalSpec(Part):
+    """How the smallest epsilon at which each image falls is measured.
+
+    Attributes:
+        methods: ``fgsm`` along its one direction; ``pgd`` by a search with the spec's own ``pgd``.
+        limit: The largest epsilon that is tried, in pixel units.
+        images: So many test images are measured, the first ones.
+    """
+
+    methods: Annotated[tuple[Literal["fgsm", "pgd"], ...], AfterValidator(distinct)] = ()
+    limit: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    images: Annotated[int, Field(ge=1)] = 1000

@@ -1,0 +1,98 @@
+"""How a model is trained: the named recipes, and what a spec may say otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from harness.spec.part import L2, BatchSize, Epochs, Fraction, LearningRate, Part
+
+_LONG: dict[str, Any] = {
+    "epochs": 25,
+    "batch_size": 128,
+    "learning_rate": 2e-3,
+    "schedule": "one-cycle",
+    "weight_decay": 0.01,
+    "averaging": 0.998,
+    "augmentation": "affine",
+    "patience": 25,
+}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # Adam, a cosine, and early stopping.
+    "standard": {"epochs": 15},
+    # Small affine distortions, AdamW in one cycle, smoothed labels, averaged weights. Made for a
+    # network with batch normalisation and without dropout: the distortions regularise enough.
+    "accurate": _LONG
+    | {"epochs": 30, "learning_rate": 4e-3, "label_smoothing": 0.05, "patience": 30},
+    # One step from a random start (Wong, Rice & Kolter 2020).
+    "fgsm-at": _LONG | {"adversary": {"steps": 1, "reach": 1.25}},
+    # Several small steps (Madry et al. 2018).
+    "pgd-at": _LONG | {"adversary": {"steps": 5, "reach": 2.0}},
+    # Clean loss, and a pull towards the same answers in the ball (Zhang et al. 2019).
+    "trades": _LONG | {"adversary": {"steps": 5, "reach": 2.0, "pull": 3.0}},
+}
+
+
+class AdversarySpec(Part):
+    """Who distorts the images in adversarial training.
+
+    Attributes:
+        epsilon: L∞ radius in pixel units.
+        steps: Gradient steps, from a random start in the ball.
+        reach: The steps' summed length, in epsilons.
+        pull: Weight of the divergence in TRADES; without it the loss is that of the distorted
+            images alone.
+        ramp: Share of the training in which epsilon grows from zero.
+    """
+
+    epsilon: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    steps: Annotated[int, Field(ge=1)]
+    reach: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    pull: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    ramp: Fraction = 0.2
+
+
+class TrainingSpec(Part):
+    """How a model is trained; a named recipe fills in what is not said (see ``recipes.py``).
+
+    Attributes:
+        recipe: Name of the recipe.
+        epochs: Passes over the training images, at most.
+        batch_size: Images a step.
+        learning_rate: The highest.
+        schedule: ``constant``, ``cosine`` (falling to zero), or ``one-cycle`` (rising first).
+        l2: The loss gains ``l2`` times the sum of squared weights.
+        weight_decay: Shrinks the weights outside of the gradient, as in AdamW.
+        label_smoothing: Share of the target that is spread over all classes.
+        averaging: Decay per step of the moving average of the weights; 0 for none.
+        augmentation: Random distortions of the training images.
+        patience: Epochs without a better one after which training stops.
+        adversary: Adversarial training, if there is one.
+    """
+
+    recipe: Literal["standard", "accurate", "fgsm-at", "pgd-at", "trades"] = "standard"
+    epochs: Epochs
+    batch_size: BatchSize = 128
+    learning_rate: LearningRate = 1e-3
+    schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    l2: L2 = 0.0
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    averaging: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    augmentation: Literal["none", "affine"] = "none"
+    patience: Annotated[int, Field(ge=1)] = 5
+    adversary: AdversarySpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, said: Any) -> Any:
+        """What is said, over the defaults of the recipe."""
+        if not isinstance(said, dict):
+            return said
+        defaults = RECIPES.get(str(said.get("recipe", "standard")), {})
+        filled = defaults | said
+        if isinstance(said.get("adversary"), dict):
+            filled["adversary"] = defaults.get("adversary", {}) | said["adversary"]
+        return filled
