@@ -7,8 +7,8 @@ import numpy as np
 from harness.attacks.ball import Ball
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD, climb
-from harness.measure import correct_count, sweep
-from harness.objectives import Divergence, LogOdds
+from harness.attacks.sweep import correct_count, sweep
+from harness.maths.objectives import Divergence, LogOdds
 from harness.protocol import FloatArray, IntArray, Model
 from harness.spec.training import AdversarySpec
 

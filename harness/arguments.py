@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from harness.attacks import make_attack
 from harness.attacks.strongest import require_distinct
+from harness.attacks.sweep import rounding
 from harness.errors import HarnessError, one_line
-from harness.measure import rounding
+from harness.maths.norms import NORMS
 from harness.names import checked_name
-from harness.norms import NORMS
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
 
 JOIN = "join batches, such as those of a DataLoader, first (np.concatenate)"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.attacks.fgsm import FGSM
-from harness.differences import NO_SLOPE, off_the_ties, slopes
-from harness.measure import correct_count, sweep
-from harness.objectives import ClassLogit, CrossEntropy, LogOdds
-from harness.outputs import kind_of, looked_through
+from harness.attacks.sweep import correct_count, sweep
+from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
+from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
+from harness.maths.outputs import kind_of, looked_through
 from harness.protocol import FloatArray, IntArray, Model, Objective
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())

@@ -13,10 +13,10 @@ from harness.arrays import Arrays, ArraysError, read_arrays, write_arrays
 from harness.errors import RunError, first_problem, one_line
 from harness.files import finite, read_document, replacing
 from harness.keys import check_arrays
+from harness.maths.statistics import wilson
 from harness.names import checked_name, checked_path
 from harness.protocol import NormName
 from harness.spec.gate import GateSettings
-from harness.statistics import wilson
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from harness import validity
 from harness.attacks.iterated import Iterated
+from harness.attacks.minimal import Fallen, along_gradient, by_search
+from harness.attacks.sweep import Answers, answers_to, correct_count, logits_of, sweep
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.errors import MeasurementError, one_line
 from harness.judge import CLEAN
-from harness.measure import Answers, answers_to, correct_count, logits_of, sweep
-from harness.minimal import Fallen, along_gradient, by_search
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.records import Record, Run, Timing, counted
 from harness.saliency import analysis, sanity

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from harness.norms import NORMS
+from harness.maths.norms import NORMS
 from harness.protocol import NormName
 from harness.records import Run
 from reports import figures, stored, tables

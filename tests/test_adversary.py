@@ -11,7 +11,7 @@ from harness.adversary import Adversary, probe
 from harness.data import Part
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
-from harness.objectives import Divergence, LogOdds
+from harness.maths.objectives import Divergence, LogOdds
 from harness.protocol import GRADIENT, Architecture, Penalties
 from harness.records import Epoch
 from harness.spec.training import AdversarySpec, TrainingSpec

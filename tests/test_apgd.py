@@ -12,7 +12,7 @@ from harness.attacks.apgd import APGD, _checks
 from harness.attacks.ball import Ball, Standing
 from harness.attacks.iterated import OBJECTIVES
 from harness.attacks.pgd import PGD
-from harness.objectives import LogOdds
+from harness.maths.objectives import LogOdds
 
 # Logits (9 + u, -9 - u, -10, -11) with u = x - 2y: every loss of class 0 grows as u falls.
 FOUR = [[1, -2], [-1, 2], [0, 0], [0, 0]], [9, -9, -10, -11]

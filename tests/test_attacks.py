@@ -15,10 +15,10 @@ from harness.attacks import ATTACKS, make_attack
 from harness.attacks.fgsm import FGSM
 from harness.attacks.noise import Noise
 from harness.attacks.pgd import MIM, PGD
+from harness.attacks.sweep import sweep
 from harness.errors import SpecError
-from harness.measure import sweep
-from harness.norms import NORMS
-from harness.objectives import CrossEntropy
+from harness.maths.norms import NORMS
+from harness.maths.objectives import CrossEntropy
 from harness.protocol import GRADIENT, Architecture
 from harness.spec.training import TrainingSpec
 from harness.training import initial_weights

@@ -14,8 +14,8 @@ from harness import registry
 from harness.attacks.fgsm import FGSM
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
+from harness.maths.objectives import ClassLogit, CrossEntropy, Divergence, LogOdds
 from harness.model_store import read_model, write_model
-from harness.objectives import ClassLogit, CrossEntropy, Divergence, LogOdds
 from harness.protocol import (
     GRADIENT,
     TRAIN,

@@ -10,8 +10,8 @@ from backends_at_hand import at_hand
 from zoo.impostors import with_other_relus
 
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
-from harness.differences import off_the_ties, slopes
-from harness.objectives import ClassLogit
+from harness.maths.differences import off_the_ties, slopes
+from harness.maths.objectives import ClassLogit
 from harness.protocol import GRADIENT
 from harness.saliency import sanity
 from harness.saliency.evidence import MapEvidence, Twins

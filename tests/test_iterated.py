@@ -7,9 +7,9 @@ from small_models import Counting, attacked, linear, right, small_images, small_
 
 from harness.attacks import make_attack
 from harness.attacks.pgd import MIM, PGD
+from harness.attacks.sweep import sweep
 from harness.errors import MeasurementError
-from harness.measure import sweep
-from harness.norms import NORMS
+from harness.maths.norms import NORMS
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1); this cannot win.
 DIAGONAL, ALWAYS = [[1, -2], [-1, 2]], [9, -9]

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from small_models import Counting, linear, small_images, small_net
 
 from backends.numpy_backend import NumpyBackend
-from harness import measure, pieces
+from harness.attacks import sweep as measure
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
-from harness.errors import MeasurementError
-from harness.measure import (
+from harness.attacks.sweep import (
     Answers,
     answers_to,
     batch_size_for,
@@ -24,6 +23,8 @@ from harness.measure import (
     logits_of,
     sweep,
 )
+from harness.errors import MeasurementError
+from harness.maths import pieces
 from harness.protocol import GRADIENT, Architecture
 
 

@@ -5,7 +5,7 @@ import pytest
 from small_models import linear
 
 from harness.attacks import make_attack
-from harness.minimal import along_gradient, by_search
+from harness.attacks.minimal import along_gradient, by_search
 
 # Logits (a, b) of a - b = 2p + 6q - 4 at pixels (p, q): a change of e in both moves it by 8e.
 LINES = [[1, 3], [-1, -3]]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_models import linear
 
-from harness.norms import NORMS, per_image
+from harness.maths.norms import NORMS, per_image
 
 CHANGES = np.array([[[3.0, -4.0]], [[0.0, 0.0]], [[-0.5, 0.25]]])
 LENGTHS = {"linf": [4, 0, 0.5], "l2": [5, 0, 0.3125**0.5]}

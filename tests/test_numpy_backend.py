@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backends.numpy_backend import NumpyBackend, NumpyModel, NumpyTrainer, one_hot
 from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
-from harness.objectives import ClassLogit, CrossEntropy
+from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.protocol import Architecture, Model, Penalties
 from harness.training import initial_weights
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from small_models import linear
 
 from harness.errors import MeasurementError
-from harness.objectives import (
+from harness.maths.objectives import (
     ClassLogit,
     CrossEntropy,
     Divergence,

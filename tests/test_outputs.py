@@ -13,7 +13,7 @@ from harness.conformance import (
     check_logits_not_probabilities,
 )
 from harness.errors import HarnessError, MeasurementError
-from harness.outputs import KINDS, Probabilities, declared, kind_of, no_logits, undeclared
+from harness.maths.outputs import KINDS, Probabilities, declared, kind_of, no_logits, undeclared
 from harness.protocol import GRADIENT, Model
 from harness.validity import CHECKS, Evidence, ValidityError
 

@@ -14,7 +14,7 @@ from harness.attacks.pgd import PGD
 from harness.attacks.square import Square
 from harness.attacks.strongest import Strongest
 from harness.errors import BackendError, HarnessError
-from harness.objectives import LogOdds
+from harness.maths.objectives import LogOdds
 
 RANDOM = np.random.default_rng(0)
 SHAPE, CLASSES = (1, 6, 6), 4

@@ -8,9 +8,9 @@ from zoo.healthy import scaled
 from zoo.networks import BOUNDS, NET, built, images, trained
 
 from harness.attacks import make_attack
+from harness.attacks.minimal import along_gradient
 from harness.attacks.pgd import MIM, PGD
-from harness.minimal import along_gradient
-from harness.objectives import CrossEntropy
+from harness.maths.objectives import CrossEntropy
 
 SCALES = (1e-3, 1e-2, 10, 1e3)
 RADII = {"linf": 0.1, "l2": 0.6}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.statistics import wilson
+from harness.maths.statistics import wilson
 
 Z95, Z99 = 1.9599639845400545, 2.5758293035489004
 

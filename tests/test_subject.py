@@ -10,11 +10,11 @@ from backends.numpy_backend import NumpyBackend
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.maths.statistics import wilson
 from harness.protocol import GRADIENT, Architecture
 from harness.records import Run
 from harness.saliency.methods import explain
 from harness.spec.measures import MinimalSpec, SaliencySpec
-from harness.statistics import wilson
 from harness.subject import Subject
 from harness.summary import accuracy_tables
 from harness.training import initial_weights

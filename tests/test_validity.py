@@ -15,9 +15,9 @@ from backends.numpy_backend import NumpyModel
 from harness.attacks import make_attack
 from harness.bench import Bench
 from harness.conformance import NotApplicableError
+from harness.maths.statistics import ALPHA, exceeds, more_often
 from harness.provenance import new_run
 from harness.spec.reading import load_spec
-from harness.statistics import ALPHA, exceeds, more_often
 from harness.subject import Subject
 from harness.target import Target
 from harness.validity import CHECKS, Attacks, Evidence, Reported, ValidityError, findings

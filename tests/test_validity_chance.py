@@ -10,8 +10,8 @@ from zoo.broken_models import Transposed
 from zoo.networks import images
 
 import harness
+from harness.maths.statistics import ALPHA, falls_short
 from harness.protocol import Architecture
-from harness.statistics import ALPHA, falls_short
 from harness.validity import CHECKS, Evidence, NotApplicableError, ValidityError
 
 RULE = "no-better-than-chance"

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import Ball
 from harness.attacks.iterated import OPTIONS, Count, Iterated, Losses, State
-from harness.norms import per_image
+from harness.maths.norms import per_image
 from harness.protocol import Array, ArrayNamespace
 
 MOMENTUM = 0.75

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.norms import NORMS
+from harness.maths.norms import NORMS
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
 
 ROUNDING = 1e-5

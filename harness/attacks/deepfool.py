@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import Ball, Standing
 from harness.attacks.iterated import OPTIONS, Count
-from harness.norms import L2, per_image
-from harness.objectives import ClassLogit
+from harness.maths.norms import L2, per_image
+from harness.maths.objectives import ClassLogit
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
 
 FAR = 1e9

@@ -8,9 +8,9 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from harness.attacks.iterated import OPTIONS
-from harness.norms import NORMS
-from harness.objectives import TemperedLogOdds
-from harness.pieces import shifted
+from harness.maths.norms import NORMS
+from harness.maths.objectives import TemperedLogOdds
+from harness.maths.pieces import shifted
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
 
 

@@ -16,9 +16,9 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
 from harness.attacks.ball import Ball, Standing
-from harness.attacks.draws import generators, stacked
-from harness.norms import NORMS
-from harness.objectives import ODDS, LogitRatio, Margin, Towards
+from harness.maths.draws import generators, stacked
+from harness.maths.norms import NORMS
+from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
 from harness.protocol import (
     GRADIENT,
     Array,

@@ -10,9 +10,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import Standing
-from harness.attacks.draws import generators, stacked
 from harness.attacks.iterated import OPTIONS
-from harness.norms import NORMS
+from harness.maths.draws import generators, stacked
+from harness.maths.norms import NORMS
 from harness.protocol import Array, FloatArray, IntArray, Model, NormName
 
 

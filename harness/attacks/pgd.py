@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import Ball
 from harness.attacks.iterated import OPTIONS, Count, Iterated, Losses, Positive, State
-from harness.norms import per_image
+from harness.maths.norms import per_image
 from harness.protocol import Array, Model, Objective
 
 BOTH: Losses = ("tempered-cross-entropy", "margin")

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.draws import generators, stacked
 from harness.attacks.iterated import OPTIONS
 from harness.attacks.random_search import Drawn, RandomSearch, area_at, window
+from harness.maths.draws import generators, stacked
 from harness.protocol import BoolArray, Bounds, FloatArray, IntArray, NormName
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.draws import generators, stacked
 from harness.attacks.iterated import OPTIONS
 from harness.attacks.random_search import Drawn, RandomSearch, area_at, window
+from harness.maths.draws import generators, stacked
 from harness.protocol import Bounds, FloatArray, IntArray, NormName
 
 LEAST = 3

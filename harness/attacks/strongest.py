@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.attacks.ball import Standing
 from harness.errors import SpecError
-from harness.norms import NORMS
+from harness.maths.norms import NORMS
 from harness.protocol import Array, Attack, IntArray, Model, NormName
 
 

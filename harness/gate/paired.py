@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.statistics import wilson
+from harness.maths.statistics import wilson
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.005

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.attacks.fgsm import FGSM
-from harness.measure import sweep
+from harness.attacks.sweep import sweep
 from harness.protocol import FloatArray, IntArray, Model
 from harness.saliency import topk
 from harness.saliency.maps import top_pixels

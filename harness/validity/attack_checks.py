@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.conformance import NotApplicableError
-from harness.statistics import exceeds, more_often
+from harness.maths.statistics import exceeds, more_often
 from harness.validity.evidence import SHARES, Evidence
 from harness.validity.finding import ValidityError
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from harness.conformance import NotApplicableError
+from harness.maths.statistics import ALPHA, more_often
 from harness.protocol import BoolArray, FloatArray
-from harness.statistics import ALPHA, more_often
 from harness.validity.evidence import MANY, Evidence
 from harness.validity.finding import ValidityError
 from harness.validity.outcome import outputs

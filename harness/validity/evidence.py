@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.errors import one_line
+from harness.maths.statistics import beats_chance, falls_short
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
-from harness.statistics import beats_chance, falls_short
 from harness.validity import asking
 from harness.validity.finding import BrokenError
 from harness.validity.outcome import Outcome, attacked, in_box, outputs

@@ -7,7 +7,7 @@ from dataclasses import replace
 from harness.attacks.iterated import Iterated, Loss
 from harness.attacks.pgd import PGD
 from harness.conformance import NotApplicableError
-from harness.statistics import more_often
+from harness.maths.statistics import more_often
 from harness.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
 from harness.validity.finding import ValidityError
 

@@ -14,8 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from harness.conformance import NotApplicableError
+from harness.maths.statistics import exceeds, more_often
 from harness.protocol import GRADIENT, Attack
-from harness.statistics import exceeds, more_often
 from harness.validity.evidence import SHARES, Evidence
 from harness.validity.finding import BrokenError, ValidityError
 from harness.validity.panel import is_strong

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from harness.conformance import NotApplicableError
-from harness.outputs import kind_of, looked_through
+from harness.maths.outputs import kind_of, looked_through
+from harness.maths.statistics import exceeds
 from harness.protocol import GRADIENT, FloatArray
-from harness.statistics import exceeds
 from harness.validity.evidence import SHARES, Evidence
 from harness.validity.finding import ValidityError
 from harness.validity.outcome import Outcome

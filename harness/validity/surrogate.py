@@ -12,7 +12,7 @@ from harness import registry
 from harness.attacks.ball import Ball
 from harness.attacks.pgd import climb
 from harness.data.dataset import one_hot
-from harness.objectives import LogOdds
+from harness.maths.objectives import LogOdds
 from harness.protocol import Architecture, Array, Bounds, FloatArray, IntArray, Model, Penalties
 from harness.training import initial_weights
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.attacks import make_attack
-from harness.measure import correct_count, sweep
-from harness.norms import L2
+from harness.attacks.sweep import correct_count, sweep
+from harness.maths.norms import L2
 from suites.peers import ArtTorch
 
 EPSILON = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.attacks.pgd import PGD
-from harness.objectives import CrossEntropy
+from harness.maths.objectives import CrossEntropy
 from harness.protocol import GRADIENT
 from harness.validity import Attacks, Evidence
 from zoo.healthy import overconfident, unsure

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError
-from harness.norms import NORMS
-from harness.pieces import pieces
+from harness.maths.norms import NORMS
+from harness.maths.pieces import pieces
 from harness.protocol import (
     Array,
     Attack,
