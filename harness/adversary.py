@@ -7,8 +7,9 @@ import numpy as np
 from harness.attacks.ball import Ball
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD, climb
-from harness.attacks.sweep import correct_count, sweep
+from harness.attacks.sweep import sweep
 from harness.maths.objectives import Divergence, LogOdds
+from harness.maths.query import correct_count
 from harness.protocol import FloatArray, IntArray, Model
 from harness.spec.training import AdversarySpec
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from harness.attacks import make_attack
 from harness.attacks.strongest import require_distinct
-from harness.attacks.sweep import rounding
 from harness.errors import HarnessError, one_line
-from harness.maths.norms import NORMS
+from harness.maths.norms import NORMS, rounding
 from harness.names import checked_name
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.attacks.fgsm import FGSM
-from harness.attacks.sweep import correct_count, sweep
+from harness.attacks.sweep import sweep
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
+from harness.maths.query import correct_count
 from harness.protocol import FloatArray, IntArray, Model, Objective
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())

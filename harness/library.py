@@ -19,10 +19,10 @@ from harness.arguments import (
     radii_from,
 )
 from harness.attacks.options import options_of
-from harness.attacks.sweep import batches, logits_of
 from harness.conformance import EPSILONS, NotApplicableError
 from harness.errors import HarnessError, gist, one_line
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
+from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.provenance import new_run
 from harness.records import Run

@@ -17,10 +17,11 @@ from sqlalchemy import URL
 
 from harness import registry
 from harness.attacks import make_attack
-from harness.attacks.sweep import correct_count, sweep
+from harness.attacks.sweep import sweep
 from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
 from harness.files import check_folder, fingerprint
+from harness.maths.query import correct_count
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
 from harness.provenance import installed_version

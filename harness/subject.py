@@ -15,10 +15,11 @@ import numpy.typing as npt
 from harness import validity
 from harness.attacks.iterated import Iterated
 from harness.attacks.minimal import Fallen, along_gradient, by_search
-from harness.attacks.sweep import Answers, answers_to, correct_count, logits_of, sweep
+from harness.attacks.sweep import sweep
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.errors import MeasurementError, one_line
 from harness.judge import CLEAN
+from harness.maths.query import Answers, answers_to, correct_count, logits_of
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.records import Record, Run, Timing, counted
 from harness.saliency import analysis, sanity

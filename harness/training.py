@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.adversary import Adversary, probe
-from harness.attacks.sweep import logits_of
 from harness.augmentation import Affine
 from harness.checkpoint import Checkpoint, fits
 from harness.data.dataset import Part, one_hot
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.objectives import CrossEntropy
+from harness.maths.query import logits_of
 from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
 from harness.records import Epoch

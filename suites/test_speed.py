@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from harness.attacks import make_attack
-from harness.attacks.sweep import BATCH, answers_to, correct_count, sweep
+from harness.attacks.sweep import sweep
 from harness.data import Part, load_dataset
 from harness.data.dataset import Floats, Integers
+from harness.maths.query import BATCH, answers_to, correct_count
 from harness.protocol import Architecture, Model, Penalties, Weights
 from harness.registry import backend as backend_of
 from harness.registry import missing

@@ -13,18 +13,17 @@ from backends.numpy_backend import NumpyBackend
 from harness.attacks import sweep as measure
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
-from harness.attacks.sweep import (
+from harness.attacks.sweep import check_perturbation, sweep
+from harness.errors import MeasurementError
+from harness.maths import pieces
+from harness.maths.query import (
     Answers,
     answers_to,
     batch_size_for,
     batches,
-    check_perturbation,
     correct_count,
     logits_of,
-    sweep,
 )
-from harness.errors import MeasurementError
-from harness.maths import pieces
 from harness.protocol import GRADIENT, Architecture
 
 
@@ -145,7 +144,7 @@ def test_batches_are_as_large_as_memory_allows(shape, dtype, size):
 
 
 def test_large_images_come_in_batches_that_fit(monkeypatch):
-    monkeypatch.setattr(measure, "MEMORY", 2 * 16 * 4)
+    monkeypatch.setattr("harness.maths.query.MEMORY", 2 * 16 * 4)
     seen = []
 
     class Spy(Attack):

@@ -8,10 +8,10 @@ from backends_at_hand import NAMES
 from small_models import Counting, linear, small_images, small_net
 from tiny_spec import tiny_spec
 
-from harness.attacks.sweep import logits_of
 from harness.errors import HarnessError, MeasurementError, SpecError
 from harness.evaluation.resolve import open_spec
 from harness.maths.objectives import CrossEntropy
+from harness.maths.query import logits_of
 from harness.saliency import methods
 from harness.saliency.maps import pixel_count, top_pixels
 from harness.saliency.methods import METHODS, NOISE, SAMPLES, STEPS, explain

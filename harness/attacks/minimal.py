@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.attacks.ball import beaten
 from harness.attacks.iterated import Iterated
-from harness.attacks.sweep import batch_size_for, batches
 from harness.maths.norms import per_image
 from harness.maths.objectives import TemperedLogOdds
+from harness.maths.query import batch_size_for, batches
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model
 
 GRID = 32

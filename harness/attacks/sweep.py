@@ -1,51 +1,28 @@
-"""Measuring: batches × epsilons. Checks every adversarial image, and counts; judges nothing."""
+"""An attack at every epsilon, in batches: each adversarial image is checked, and counted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.errors import MeasurementError
-from harness.maths.norms import NORMS
+from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import pieces
+from harness.maths.query import Answers, batch_size_for, batches, correct_count, finite_logits, read
 from harness.protocol import (
     Array,
     Attack,
-    Bounds,
     FloatArray,
     IntArray,
     Model,
     NormName,
     Objective,
 )
-
-BATCH = 1000
-"""Images per call, unless they are so large that fewer fit the memory bound."""
-MEMORY = 256 * 2**20
-"""Bytes that one batch of images may take up, with all that an attack keeps beside it."""
-COPIES = 16
-"""Arrays of the size of the batch that an attack keeps, at most."""
-TOLERANCE = 1e-6
-"""How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says of n images.
-
-    Attributes:
-        labels: Predicted labels, (n,) int32.
-        confidence: Softmax probability of the predicted class, (n,) float32 in [0, 1].
-    """
-
-    labels: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,36 +38,6 @@ class Attacked:
     epsilon: float
     answers: Answers
     kept: FloatArray
-
-
-def batch_size_for(x: FloatArray) -> int:
-    """How many of these images (n, *shape) are attacked at a time, within ``MEMORY``."""
-    image = COPIES * x.dtype.itemsize * max(1, math.prod(x.shape[1:]))
-    return max(1, min(BATCH, MEMORY // image))
-
-
-def batches(count: int, size: int = BATCH) -> Iterator[slice]:
-    """Slices that cover ``range(count)`` in order."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
-
-
-def logits_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> FloatArray:
-    """Logits (n, k) of images (n, *shape), computed in batches.
-
-    Raises:
-        MeasurementError: A logit is NaN, infinite or no float, or there are fewer than two a row.
-    """
-    parts = [_finite_logits(model, model.asarray(x[part])) for part in batches(len(x), batch_size)]
-    return np.concatenate(parts)
-
-
-def answers_to(model: Model, x: FloatArray, batch_size: int = BATCH) -> Answers:
-    """Predicted labels and confidences for images (n, *shape).
-
-    Raises:
-        MeasurementError: A logit is NaN or infinite.
-    """
-    return _read(logits_of(model, x, batch_size))
 
 
 def sweep(
@@ -145,7 +92,7 @@ def sweep(
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
             known = asked.clean if distance == 0 else None
-            logits[index].append(_finite_logits(model, adversarial, known))
+            logits[index].append(finite_logits(model, adversarial, known))
             if inside:
                 values = model.numpy(adversarial)
                 # Copies, should the attack go on in the same memory.
@@ -153,7 +100,7 @@ def sweep(
     results = [
         Attacked(
             epsilon,
-            _read(np.concatenate(logits[index])),
+            read(np.concatenate(logits[index])),
             np.array([kept[index][position] for position in keep]).reshape(-1, *x.shape[1:]),
         )
         for index, epsilon in enumerate(epsilons)
@@ -238,22 +185,6 @@ def check_perturbation(
     return distance
 
 
-def rounding(bounds: Bounds) -> float:
-    """How far a pixel may lie outside of its bounds, or of a ball, by rounding."""
-    return TOLERANCE * max(1.0, *map(abs, bounds))
-
-
-def rounding_of_length(norm: NormName, epsilon: float, bounds: Bounds) -> float:
-    """How much longer than epsilon a perturbation may be by rounding."""
-    # An L2 length sums the rounding of all pixels.
-    return rounding(bounds) if norm == "linf" else epsilon * 1e-5 + 10 * rounding(bounds)
-
-
-def correct_count(answers: Answers, y: IntArray) -> int:
-    """How many of n predicted labels are the true ones."""
-    return int(np.sum(answers.labels == y))
-
-
 def _spans(
     model: Model, x: Array, adversarial: Array, norm: NormName
 ) -> tuple[float, float, float]:
@@ -265,26 +196,3 @@ def _spans(
     # By NumPy, in whose maxima and minima NaN wins.
     distances, lows, highs = np.transpose(spans)
     return float(distances.max()), float(lows.min()), float(highs.max())
-
-
-def _finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> FloatArray:
-    values = model.numpy(model.logits(x)) if known is None else known
-    if values.ndim != 2 or len(values) != len(x) or values.shape[1] < 2:
-        what = ""
-        if values.shape in ((len(x),), (len(x), 1)):
-            what = " (one an image: for a single logit z return two, 0 and z)"
-        elif values.ndim != 2:
-            what = " (not (n, k), a row an image and a logit a class)"
-        raise MeasurementError(f"logits have shape {values.shape}{what} for {len(x)} images")
-    if values.dtype.kind in "biucO":  # differences of integers wrap round
-        raise MeasurementError(f"logits are {values.dtype}; return floats")
-    if not np.isfinite(values).all():
-        raise MeasurementError("a logit is NaN or infinite")
-    return values
-
-
-def _read(logits: FloatArray) -> Answers:
-    # The largest of these is exp(0).
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = 1 / odds.sum(axis=1)
-    return Answers(logits.argmax(axis=1).astype(np.int32), confidence.astype(np.float32))

@@ -7,7 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from harness.protocol import Array, ArrayNamespace, FloatArray, NormName
+from harness.protocol import Array, ArrayNamespace, Bounds, FloatArray, NormName
+
+TOLERANCE = 1e-6
+"""How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
 
 
 class Norm(Protocol):
@@ -109,3 +112,14 @@ NORMS: dict[NormName, Norm] = {"linf": Linf(), "l2": L2()}
 def per_image(xp: ArrayNamespace, values: Array, images: Array) -> Array:
     """A value per image (n,) in a shape that broadcasts over the images (n, *shape)."""
     return xp.reshape(values, (len(images), *(1 for _ in images.shape[1:])))
+
+
+def rounding(bounds: Bounds) -> float:
+    """How far a pixel may lie outside of its bounds, or of a ball, by rounding."""
+    return TOLERANCE * max(1.0, *map(abs, bounds))
+
+
+def rounding_of_length(norm: NormName, epsilon: float, bounds: Bounds) -> float:
+    """How much longer than epsilon a perturbation may be by rounding."""
+    # An L2 length sums the rounding of all pixels.
+    return rounding(bounds) if norm == "linf" else epsilon * 1e-5 + 10 * rounding(bounds)

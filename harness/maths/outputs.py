@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from harness.attacks.sweep import logits_of
 from harness.errors import HarnessError, MeasurementError
+from harness.maths.query import logits_of
 from harness.protocol import Array, Bounds, FloatArray, Model, Objective
 
 Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]

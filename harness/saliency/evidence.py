@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.attacks.sweep import logits_of
 from harness.conformance import NotApplicableError
+from harness.maths.query import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity

@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from harness.attacks.sweep import batch_size_for, batches
 from harness.errors import MeasurementError, SpecError, one_line, unknown
 from harness.maths.differences import off_the_ties
 from harness.maths.draws import generators, stacked
 from harness.maths.objectives import ClassLogit, CrossEntropy
+from harness.maths.query import batch_size_for, batches
 from harness.protocol import (
     GRADIENT,
     Array,

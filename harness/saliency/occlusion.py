@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.attacks.sweep import answers_to, correct_count
+from harness.maths.query import answers_to, correct_count
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.maps import top_pixels
 

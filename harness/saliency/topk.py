@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.attacks.sweep import logits_of
+from harness.maths.query import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.maps import pixel_count
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from harness.attacks.sweep import batch_size_for, batches
 from harness.errors import one_line
 from harness.maths.objectives import LogOdds
+from harness.maths.query import batch_size_for, batches
 from harness.protocol import FloatArray, IntArray, Model
 from harness.validity.finding import BrokenError
 from harness.validity.outcome import outputs

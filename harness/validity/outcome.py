@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.attacks.sweep import batch_size_for, batches, rounding, rounding_of_length
 from harness.errors import one_line
-from harness.maths.norms import NORMS
+from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.objectives import LogOdds
+from harness.maths.query import batch_size_for, batches
 from harness.protocol import (
     GRADIENT,
     Array,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.attacks.sweep import TOLERANCE
+from harness.maths.norms import TOLERANCE
 from harness.protocol import Bounds, FloatArray
 
 SCALE = "Give the network the pixels it was trained on: put the scaling inside the model."

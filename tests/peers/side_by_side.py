@@ -1,7 +1,8 @@
 """The harness and a peer on one network: what the tests of this folder share."""
 
 from harness.attacks import make_attack
-from harness.attacks.sweep import correct_count, sweep
+from harness.attacks.sweep import sweep
+from harness.maths.query import correct_count
 from suites.peers import PEERS
 
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)

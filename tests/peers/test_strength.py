@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.attacks import make_attack
-from harness.attacks.sweep import correct_count, sweep
+from harness.attacks.sweep import sweep
 from harness.maths.norms import L2
+from harness.maths.query import correct_count
 from suites.peers import ArtTorch
 
 EPSILON = 0.1
