@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.records import Record
+    from harness.results.records import Record
     from harness.target import Target
     from harness.testing.session import Session
 

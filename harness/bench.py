@@ -17,8 +17,8 @@ from harness.data.dataset import Dataset
 from harness.evaluation.resolve import attack_of, resolved
 from harness.model_store import ModelKey, load_or_train
 from harness.protocol import Architecture, Model, Penalties
-from harness.provenance import new_run
-from harness.records import ModelInfo, Record
+from harness.results.provenance import new_run
+from harness.results.records import ModelInfo, Record
 from harness.saliency.evidence import MapEvidence, Twins
 from harness.saliency.twins import cascade, taught_random_labels
 from harness.spec.spec import Spec

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from harness.files import replacing
 from harness.protocol import FloatArray, Weights
-from harness.records import Epoch
+from harness.results.records import Epoch
 
 
 class Notes(BaseModel):

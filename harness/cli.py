@@ -18,7 +18,7 @@ from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
 
 if TYPE_CHECKING:
-    from harness.records import Run
+    from harness.results.records import Run
 
 
 def _exit(code: int) -> None:
@@ -151,9 +151,9 @@ def search(
 ) -> int:
     """Try every point of the spec's grid, judged by validation images; started again, go on."""
     from harness.evaluation.resolve import open_spec
+    from harness.results.search import BEST
     from harness.search import first_backend
     from harness.search import search as search_grid
-    from harness.search_result import BEST
     from harness.search_table import print_search
 
     parsed = open_spec(spec)
@@ -285,7 +285,7 @@ def baseline_accept(
 ) -> int:
     """Make a run the new baseline, under the next number, once it is shown what changes."""
     from harness.gate import store
-    from harness.records import Run
+    from harness.results.records import Run
 
     run = Run.load(run_folder)
     path = baseline or store.default_path(run)
@@ -299,7 +299,7 @@ def baseline_accept(
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Add a run of retrained models to the current baseline, which then knows their spread."""
     from harness.gate import store
-    from harness.records import Run
+    from harness.results.records import Run
 
     run = Run.load(run_folder)
     return _told("added", store.add(run, baseline or store.default_path(run)))
@@ -428,8 +428,8 @@ def _drawn(
 ) -> list[Run]:
     """Draw stored runs on one page, say where it is, and return them."""
     from harness.gate import against
-    from harness.records import Run
-    from harness.search_result import search_beside
+    from harness.results.records import Run
+    from harness.results.search import search_beside
     from reports import render_all
     from reports.page import Source
 

@@ -24,9 +24,9 @@ from harness.errors import HarnessError, gist, one_line
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
-from harness.provenance import new_run
-from harness.records import Run
 from harness.registry import backend_of, made_by
+from harness.results.provenance import new_run
+from harness.results.records import Run
 from harness.subject import Subject
 from harness.validity import CHEAP, Evidence, Reported
 

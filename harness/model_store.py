@@ -13,7 +13,7 @@ from harness.checkpoint import Notes, fits, read_tensors, write_tensors
 from harness.errors import HarnessError, one_line
 from harness.files import cache_dir, check_folder, fingerprint
 from harness.protocol import Architecture, Backend
-from harness.provenance import installed_version
+from harness.results.provenance import installed_version
 from harness.spec.training import TrainingSpec
 from harness.training import Trained, TrainingError
 

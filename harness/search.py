@@ -24,9 +24,9 @@ from harness.files import check_folder, fingerprint
 from harness.maths.query import correct_count
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
-from harness.provenance import installed_version
-from harness.records import Epoch
-from harness.search_result import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
+from harness.results.provenance import installed_version
+from harness.results.records import Epoch
+from harness.results.search import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
 from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
 from harness.spec.grid import GridSpec
 from harness.spec.models import TargetSpec

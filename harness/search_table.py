@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from harness.search_result import SearchResult, SearchTrial
+from harness.results.search import SearchResult, SearchTrial
 from harness.terminal import plain
 
 STYLES = {"complete": "", "pruned": "dim", "failed": "red"}

@@ -18,10 +18,10 @@ from harness.attacks.minimal import Fallen, along_gradient, by_search
 from harness.attacks.sweep import sweep
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.errors import MeasurementError, one_line
-from harness.judge import CLEAN
 from harness.maths.query import Answers, answers_to, correct_count, logits_of
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
-from harness.records import Record, Run, Timing, counted
+from harness.results.judge import CLEAN
+from harness.results.records import Record, Run, Timing, counted
 from harness.saliency import analysis, sanity
 from harness.saliency.evidence import MapEvidence
 from harness.saliency.maps import top_pixels

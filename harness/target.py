@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.bench import Bench
 from harness.evaluation.resolve import attack_of
-from harness.records import Record
+from harness.results.records import Record
 
 
 class Target:

@@ -19,7 +19,7 @@ from harness.maths.objectives import CrossEntropy
 from harness.maths.query import logits_of
 from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
-from harness.records import Epoch
+from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 
 AVERAGE_EVERY = 16

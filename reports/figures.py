@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from harness.records import Epoch
+from harness.results.records import Epoch
 from reports import tables
 from reports.formats import interval, percent
 from reports.stored import FloatArray, Pair

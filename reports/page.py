@@ -17,9 +17,9 @@ from markupsafe import Markup
 from harness.errors import BIDI, HarnessError, printable
 from harness.files import replacing
 from harness.gate import Comparison
-from harness.records import ModelInfo, Run
+from harness.results.records import ModelInfo, Run
+from harness.results.search import SearchResult
 from harness.saliency.topk import SHARES
-from harness.search_result import SearchResult
 from reports import (
     attacks,
     backends,

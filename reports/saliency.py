@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from harness.records import Run
+from harness.results.records import Run
 from harness.saliency.maps import top_pixels
 from harness.saliency.sanity import CHECKS
 from harness.saliency.topk import GRID, SHARES

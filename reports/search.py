@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from harness.search_result import SearchResult, SearchTrial, as_text
+from harness.results.search import SearchResult, SearchTrial, as_text
 from reports.figures import MARKERS, MUTED, RULE, SERIES, SURFACE, inline
 
 SPREAD = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import Run, Timing
+from harness.results.records import Run, Timing
 from reports.stored import Pair
 
 

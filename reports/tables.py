@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records import Run
+from harness.results.records import Run
 from reports import stored
 from reports.stored import Pair
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_robustness_harness as plugin
 
 if TYPE_CHECKING:
-    from harness.records import Record
+    from harness.results.records import Record
     from harness.target import Target
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.records import Record, Run, counted
+from harness.results.records import Record, Run, counted
 
 SIZE = 1000
 MODEL = 1.0

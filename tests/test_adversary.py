@@ -13,7 +13,7 @@ from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import Divergence, LogOdds
 from harness.protocol import GRADIENT, Architecture, Penalties
-from harness.records import Epoch
+from harness.results.records import Epoch
 from harness.spec.training import AdversarySpec, TrainingSpec
 from harness.training import TrainingError, initial_weights, train
 

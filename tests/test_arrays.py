@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from synthetic import synthetic_run
 
-from harness import arrays
-from harness.arrays import ArraysError, read_arrays, write_arrays
 from harness.errors import RunError
-from harness.keys import check_arrays
-from harness.records import HASH, Run
+from harness.results import arrays
+from harness.results.arrays import ArraysError, read_arrays, write_arrays
+from harness.results.keys import check_arrays
+from harness.results.records import HASH, Run
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_what_would_fill_the_memory_is_not_unpacked(stored, honest):
     """256 MiB of zeros in 256 KiB, against a bound of 64 MiB; and a directory that says 1,000."""
     content = bomb(256 << 20)
     put(stored, content if honest else lying(content, 1_000))
-    code = f"import harness.arrays\nharness.arrays.LARGEST = {64 << 20}\n{LOAD}"
+    code = f"import harness.results.arrays\nharness.arrays.LARGEST = {64 << 20}\n{LOAD}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(stored)], capture_output=True, text=True, check=True
     )
@@ -323,7 +323,7 @@ def test_a_damaged_run_is_read_or_refused_and_nothing_else(tmp_path, seed):
     from harness.gate.compare import compare
     from harness.gate.junit import as_junit
     from harness.gate.store import summary
-    from harness.summary import accuracy_tables
+    from harness.results.summary import accuracy_tables
 
     run = synthetic_run(backends=["torch"])
     run.save(tmp_path)

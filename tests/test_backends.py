@@ -25,7 +25,7 @@ from harness.protocol import (
     Penalties,
     fold_batch_norm,
 )
-from harness.records import Epoch
+from harness.results.records import Epoch
 from harness.training import Trained, initial_weights
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)

@@ -12,7 +12,7 @@ from gate_runs import SIZE, changed, measured, right, row_of, run_of, status_rec
 
 from harness.errors import HarnessError, RunError
 from harness.gate import VERDICTS, Baseline, compare
-from harness.records import Record, counted
+from harness.results.records import Record, counted
 from harness.spec.gate import GateSettings
 
 HALF = right(SIZE // 2)

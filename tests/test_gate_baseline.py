@@ -16,7 +16,7 @@ from harness.gate import Baseline, gate
 from harness.gate import store as baselines
 from harness.gate.baseline import SCHEMA, Entry
 from harness.gate.outcomes import pack, unpack
-from harness.records import Record, Run
+from harness.results.records import Record, Run
 
 CLEAN = {"clean": right(390, 400)}
 

@@ -9,12 +9,12 @@ import sklearn.datasets  # noqa: F401  # an inner session forgets what it was fi
 from tiny_spec import tiny_spec
 
 import harness.bench
-import harness.summary
+import harness.results.summary
 from harness import registry
 from harness.attacks.fgsm import FGSM
 from harness.conformance import CHECKS
 from harness.gate import store
-from harness.records import Run
+from harness.results.records import Run
 from harness.spec.reading import suites_folder
 
 # Above all torch, which cannot be imported a second time.

@@ -20,7 +20,7 @@ from harness.bench import Bench
 from harness.data.dataset import Part
 from harness.evaluation.resolve import attack_of
 from harness.gate import Baseline, compare, gate, store
-from harness.records import Run
+from harness.results.records import Run
 from harness.spec.gate import GateSettings
 from harness.spec.reading import parse_spec, seeded, suites_folder
 from harness.training import initial_weights

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.judge import judge
-from harness.records import Record, Run, counted
+from harness.results.judge import judge
+from harness.results.records import Record, Run, counted
 from harness.spec.expect import ExpectSpec
 
 EXPECT = ExpectSpec(

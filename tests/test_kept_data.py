@@ -9,7 +9,7 @@ import pytest
 from backends.numpy_backend import NumpyBackend
 from harness import library
 from harness.protocol import Architecture
-from harness.records import Run
+from harness.results.records import Run
 from harness.subject import ALL_PICTURES, EXAMPLES, PICTURES
 
 

@@ -15,7 +15,7 @@ from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.errors import HarnessError
 from harness.protocol import GRADIENT
-from harness.records import COLUMNS, SCHEMA, Run
+from harness.results.records import COLUMNS, SCHEMA, Run
 from harness.validity import CHEAP
 
 # The network answers with ten times its two pixels as logits. FGSM takes ε from the true one and

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from small_models import Counting, linear, small_images, small_net
 
 from backends.numpy_backend import NumpyBackend
-from harness.attacks import sweep as measure
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.attacks.sweep import check_perturbation, sweep

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from harness.errors import HarnessError
 from harness.model_store import ModelKey, load_or_train, read_model, write_model
 from harness.protocol import Architecture
-from harness.records import Epoch
+from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 from harness.training import Trained, TrainingError
 

@@ -12,7 +12,7 @@ import sklearn.datasets  # noqa: F401  # an inner session forgets what it was fi
 from tiny_spec import EPSILONS, tiny_spec
 
 import harness.bench
-import harness.summary  # ... so that every one would import these anew
+import harness.results.summary  # ... so that every one would import these anew
 from backends.numpy_backend import NumpyTrainer
 from harness import registry
 from harness.attacks import ATTACKS
@@ -22,7 +22,7 @@ from harness.conformance import CHECKS
 from harness.errors import DataError
 from harness.evaluation.resolve import attack_of, open_spec
 from harness.files import fingerprint
-from harness.records import Run
+from harness.results.records import Run
 from harness.saliency.analysis import MEASURES
 from harness.saliency.sanity import rules_for
 from harness.spec.reading import suites_folder

@@ -14,8 +14,8 @@ from synthetic import synthetic_run
 from harness.errors import RunError
 from harness.files import fingerprint, read_document, replacing
 from harness.maths.statistics import wilson
-from harness.provenance import new_run
-from harness.records import SCHEMA, ModelInfo, Record, Run, counted
+from harness.results.provenance import new_run
+from harness.results.records import SCHEMA, ModelInfo, Record, Run, counted
 
 
 def record(check="clean", status="passed", epsilon=None, correct=90, backend="numpy"):

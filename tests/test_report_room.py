@@ -11,7 +11,7 @@ import pytest
 from synthetic import synthetic_run
 
 from harness.errors import HarnessError
-from harness.records import Record, counted
+from harness.results.records import Record, counted
 from reports import downloads, page, room, tiles
 from reports.page import Source
 

@@ -12,7 +12,7 @@ from synthetic import synthetic_run
 from test_report import Page, html_of, seen
 
 import reports
-from harness.records import Record, Run, Timing, counted
+from harness.results.records import Record, Run, Timing, counted
 from reports import classes, downloads, minimal
 from reports.formats import points
 from reports.page import Source, page

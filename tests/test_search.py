@@ -24,8 +24,8 @@ from tiny_spec import tiny_spec
 from harness import cli, registry, search_study
 from harness.data import Part, load_dataset
 from harness.errors import HarnessError, RunError, SpecError
+from harness.results.search import SearchResult, SearchTrial, search_beside
 from harness.search import Search, first_backend, search
-from harness.search_result import SearchResult, SearchTrial, search_beside
 from harness.search_study import SearchError, SharedStudy
 from harness.spec.reading import load_spec, parse_spec
 from harness.training import TrainingError

@@ -12,11 +12,11 @@ from harness.attacks.pgd import PGD
 from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.maths.statistics import wilson
 from harness.protocol import GRADIENT, Architecture
-from harness.records import Run
+from harness.results.records import Run
+from harness.results.summary import accuracy_tables
 from harness.saliency.methods import explain
 from harness.spec.measures import MinimalSpec, SaliencySpec
 from harness.subject import Subject
-from harness.summary import accuracy_tables
 from harness.training import initial_weights
 
 SHAPE, CLASSES, N = (3, 4), 3, 50

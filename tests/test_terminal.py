@@ -12,8 +12,8 @@ from rich.console import Console
 from tiny_spec import tiny_spec
 
 from harness import progress
-from harness.records import Run, counted
-from harness.summary import accuracy_tables
+from harness.results.records import Run, counted
+from harness.results.summary import accuracy_tables
 
 ODD = ["[/x]", "[red]", "[/]", "[bold", "\x1b[31mred", "\u202eabc", "\ud800", "模型"]
 

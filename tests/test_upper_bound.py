@@ -11,8 +11,8 @@ import harness
 from harness.gate import Baseline, compare
 from harness.gate.markdown import as_markdown
 from harness.gate.table import print_comparison
-from harness.records import UPPER_BOUND
-from harness.summary import accuracy_tables
+from harness.results.records import UPPER_BOUND
+from harness.results.summary import accuracy_tables
 
 OUTCOMES = {"clean": right(500), "fgsm@0.1": right(400)}
 

@@ -16,7 +16,7 @@ from harness.attacks import make_attack
 from harness.bench import Bench
 from harness.conformance import NotApplicableError
 from harness.maths.statistics import ALPHA, exceeds, more_often
-from harness.provenance import new_run
+from harness.results.provenance import new_run
 from harness.spec.reading import load_spec
 from harness.subject import Subject
 from harness.target import Target

@@ -21,7 +21,7 @@ from harness.files import read_document, replacing
 from harness.gate.outcomes import Outcomes, outcomes_of, pack, unpack
 from harness.gate.paired import Floats
 from harness.names import CheckName, Name, checked_path
-from harness.records import Key, Record, Run, Status
+from harness.results.records import Key, Record, Run, Status
 
 SCHEMA = 3
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -31,7 +31,7 @@ Model: TypeAlias = tuple[str, str]
 
 
 class Entry(BaseModel):
-    """What a baseline keeps of a record; the fields are those of `harness.records.Record`.
+    """What a baseline keeps of a record; the fields are those of `harness.results.records.Record`.
 
     Attributes:
         outcomes: Which images were right, packed (see ``outcomes.py``); None where the check

@@ -46,7 +46,7 @@ from harness.gate.verdicts import (
     sight,
     too_small,
 )
-from harness.records import Key, Record, Run
+from harness.results.records import Key, Record, Run
 from harness.spec.gate import GateSettings
 
 DIRECTIONLESS = "saliency/"

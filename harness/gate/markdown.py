@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.gate.table import COLUMNS, cells
 from harness.gate.verdicts import Comparison, Row
-from harness.records import UPPER_BOUND
+from harness.results.records import UPPER_BOUND
 
 MOST = 100
 MOST_UNCHANGED = 1000

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from harness.records import Record, Run
+from harness.results.records import Record, Run
 
 Outcomes = npt.NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from harness.gate.verdicts import Comparison, Row, Verdict
-from harness.records import UPPER_BOUND
+from harness.results.records import UPPER_BOUND
 from harness.terminal import plain
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(

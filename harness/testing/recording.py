@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import RunError, one_line
-from harness.records import Record, Run, Status
+from harness.results.records import Record, Run, Status
 from harness.testing.axes import subject
 from harness.testing.session import PARTS
 
@@ -84,7 +84,7 @@ class Recording:
         """Accuracies at a glance, and where the run is."""
         from rich.console import Console
 
-        from harness.summary import accuracy_tables
+        from harness.results.summary import accuracy_tables
 
         state = self.session
         if state.bench is None or state.worker:
@@ -113,7 +113,7 @@ def _reason(call: pytest.CallInfo[None]) -> str:
 
 
 def _with_version(name: str) -> str:
-    from harness.provenance import installed_version
+    from harness.results.provenance import installed_version
 
     # A backend is mostly named after its package; the oracle needs none of its own.
     return f"{name} {installed_version(name)}".strip()

@@ -15,8 +15,8 @@ from harness.errors import BackendError, DataError, HarnessError, one_line
 from harness.evaluation.resolve import open_spec
 from harness.files import check_folder
 from harness.interruption import terminable
-from harness.records import Record
 from harness.registry import import_together, missing
+from harness.results.records import Record
 from harness.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Session:
 
     def judge(self, record: Record) -> None:
         """Hold a record against the spec, store the judgement, and fail the test if it failed."""
-        from harness.judge import judge
+        from harness.results.judge import judge
 
         run = self.open_bench().run
         verdict = judge(record, self.spec.targets[record.target].expect, run)

@@ -10,7 +10,7 @@ import pytest
 from synthetic import METHODS, synthetic_run
 
 from harness.gate import Comparison, Row
-from harness.records import Record, counted
+from harness.results.records import Record, counted
 from reports import render, render_all
 from reports.page import Source
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from harness.arrays import Arrays, ArraysError, read_arrays, write_arrays
 from harness.errors import RunError, first_problem, one_line
 from harness.files import finite, read_document, replacing
-from harness.keys import check_arrays
 from harness.maths.statistics import wilson
 from harness.names import checked_name, checked_path
 from harness.protocol import NormName
+from harness.results.arrays import Arrays, ArraysError, read_arrays, write_arrays
+from harness.results.keys import check_arrays
 from harness.spec.gate import GateSettings
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.records import Record, Run
+from harness.results.records import Record, Run
 from harness.spec.expect import ExpectSpec
 
 CLEAN = "clean"
