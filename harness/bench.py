@@ -15,7 +15,6 @@ from harness.conformance import Case
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.evaluation.resolve import attack_of, resolved
-from harness.model_store import ModelKey, load_or_train
 from harness.protocol import Architecture, Model, Penalties
 from harness.results.provenance import new_run
 from harness.results.records import ModelInfo, Record
@@ -23,7 +22,8 @@ from harness.saliency.evidence import MapEvidence, Twins
 from harness.saliency.twins import cascade, taught_random_labels
 from harness.spec.spec import Spec
 from harness.subject import Subject
-from harness.training import Trained, initial_weights, train
+from harness.training.loop import Trained, initial_weights, train
+from harness.training.store import ModelKey, load_or_train
 from harness.validity import Evidence, Reported
 
 

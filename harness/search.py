@@ -31,7 +31,7 @@ from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
 from harness.spec.grid import GridSpec
 from harness.spec.models import TargetSpec
 from harness.spec.spec import Spec
-from harness.training import TrainingError, initial_weights, train
+from harness.training.loop import TrainingError, initial_weights, train
 
 STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
     TrialState.COMPLETE: "complete",

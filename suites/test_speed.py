@@ -26,7 +26,7 @@ from harness.registry import missing
 from harness.saliency.methods import STEPS, explain
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
-from harness.training import Trained, initial_weights, train
+from harness.training.loop import Trained, initial_weights, train
 from suites.peers import Captum, installed
 from suites.plain_loops import FLOORS, LOOPS, PASSES, THREADS
 

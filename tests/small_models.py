@@ -6,7 +6,7 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from harness.protocol import Architecture
-from harness.training import initial_weights
+from harness.training.loop import initial_weights
 
 SHAPE, CLASSES = (4, 4), 5
 NET = Architecture(SHAPE, (12,), CLASSES)

@@ -7,7 +7,6 @@ import pytest
 from toy_training import CLASSES, SHAPE, TRAINING, VALIDATION
 
 from backends.numpy_backend import NumpyBackend
-from harness.adversary import Adversary, probe
 from harness.data import Part
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
@@ -15,7 +14,8 @@ from harness.maths.objectives import Divergence, LogOdds
 from harness.protocol import GRADIENT, Architecture, Penalties
 from harness.results.records import Epoch
 from harness.spec.training import AdversarySpec, TrainingSpec
-from harness.training import TrainingError, initial_weights, train
+from harness.training.adversary import Adversary, probe
+from harness.training.loop import TrainingError, initial_weights, train
 
 NET = Architecture(SHAPE, (8,), CLASSES)
 

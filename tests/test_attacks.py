@@ -21,7 +21,7 @@ from harness.maths.norms import NORMS
 from harness.maths.objectives import CrossEntropy
 from harness.protocol import GRADIENT, Architecture
 from harness.spec.training import TrainingSpec
-from harness.training import initial_weights
+from harness.training.loop import initial_weights
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).
 DIAGONAL = [[1, -2], [-1, 2]]

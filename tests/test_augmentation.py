@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.augmentation import Affine
+from harness.training.augmentation import Affine
 
 STILL = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0}
 

@@ -13,8 +13,8 @@ import pytest
 from backends_at_hand import NAMES, at_hand
 from toy_training import same_weights, toy_recipe, toy_train, toy_trainer, without_seconds
 
-from harness.checkpoint import Checkpoint
 from harness.results.records import Epoch
+from harness.training.checkpoint import Checkpoint
 
 # Everything that could be forgotten: averages, dropout, statistics, distortions, random starts.
 RECIPE = toy_recipe("fgsm-at", averaging=0.9, label_smoothing=0.1, adversary={"epsilon": 0.1})

@@ -23,7 +23,7 @@ from harness.gate import Baseline, compare, gate, store
 from harness.results.records import Run
 from harness.spec.gate import GateSettings
 from harness.spec.reading import parse_spec, seeded, suites_folder
-from harness.training import initial_weights
+from harness.training.loop import initial_weights
 
 ROOT = Path(__file__).parent.parent
 

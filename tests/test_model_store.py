@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from harness.errors import HarnessError
-from harness.model_store import ModelKey, load_or_train, read_model, write_model
 from harness.protocol import Architecture
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
-from harness.training import Trained, TrainingError
+from harness.training.loop import Trained, TrainingError
+from harness.training.store import ModelKey, load_or_train, read_model, write_model
 
 NET = Architecture((2, 2), (3,), 2, dropout=0.1)
 
@@ -128,7 +128,7 @@ def test_the_fingerprint_is_of_the_content_and_of_the_harness(monkeypatch):
     assert alike.fingerprint == KEY.fingerprint
     assert len(KEY.fingerprint) == 64
     before = KEY.fingerprint
-    monkeypatch.setattr("harness.model_store.installed_version", lambda package: "999")
+    monkeypatch.setattr("harness.training.store.installed_version", lambda package: "999")
     assert KEY.fingerprint != before
 
 

@@ -12,7 +12,7 @@ from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.protocol import Architecture, Model, Penalties
-from harness.training import initial_weights
+from harness.training.loop import initial_weights
 
 # Two pixels, two hidden units, two classes.
 TINY = Architecture((2,), (2,), 2)

@@ -550,7 +550,7 @@ def test_a_defence_is_asked_whether_it_collapsed(suites, pytester):
 
 def test_a_defence_that_collapsed_fails(suites, pytester, monkeypatch):
     monkeypatch.setattr(
-        "harness.training.probe", lambda *_: {"fgsm_accuracy": 0.9, "pgd_accuracy": 0.25}
+        "harness.training.loop.probe", lambda *_: {"fgsm_accuracy": 0.9, "pgd_accuracy": 0.25}
     )
     text = re.sub(r"\n\[targets\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(seed=77))
     spec = pytester.makefile(".toml", defence=text)

@@ -20,7 +20,7 @@ from harness.saliency.twins import LESSONS, PUPILS, cascade, taught_random_label
 from harness.spec.measures import SanitySpec
 from harness.spec.reading import parse_spec
 from harness.target import Target
-from harness.training import initial_weights
+from harness.training.loop import initial_weights
 
 
 def build(weights, backend="numpy", dtype="float32"):

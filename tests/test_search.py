@@ -28,7 +28,7 @@ from harness.results.search import SearchResult, SearchTrial, search_beside
 from harness.search import Search, first_backend, search
 from harness.search_study import SearchError, SharedStudy
 from harness.spec.reading import load_spec, parse_spec
-from harness.training import TrainingError
+from harness.training.loop import TrainingError
 from reports.page import Source, page
 
 GRID = """

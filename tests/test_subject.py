@@ -17,7 +17,7 @@ from harness.results.summary import accuracy_tables
 from harness.saliency.methods import explain
 from harness.spec.measures import MinimalSpec, SaliencySpec
 from harness.subject import Subject
-from harness.training import initial_weights
+from harness.training.loop import initial_weights
 
 SHAPE, CLASSES, N = (3, 4), 3, 50
 LABELS = np.array([2, 0, 2, 2, 1] * (N // 5))

@@ -8,7 +8,7 @@ from backends_at_hand import at_hand
 from harness.data import Part
 from harness.protocol import Architecture, Penalties
 from harness.spec.training import TrainingSpec
-from harness.training import initial_weights, train
+from harness.training.loop import initial_weights, train
 
 SHAPE, CLASSES = (6, 6), 3
 

@@ -17,7 +17,7 @@ from harness.protocol import Architecture, Penalties
 from harness.registry import backend, import_together
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
-from harness.training import initial_weights, train
+from harness.training.loop import initial_weights, train
 
 collect_ignore_glob = [] if os.environ.get("HARNESS_TEST_PEERS") else ["test_*.py"]
 DATA = os.environ.get("HARNESS_DATA_DIR", "")

@@ -12,7 +12,7 @@ from harness.data import Part, load_dataset
 from harness.protocol import Architecture, Penalties
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
-from harness.training import initial_weights, train
+from harness.training.loop import initial_weights, train
 
 BOUNDS = (0.0, 1.0)
 NET = Architecture((8, 8), (32,), 10)

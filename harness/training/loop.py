@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.adversary import Adversary, probe
-from harness.augmentation import Affine
-from harness.checkpoint import Checkpoint, fits
 from harness.data.dataset import Part, one_hot
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.objectives import CrossEntropy
@@ -21,6 +18,9 @@ from harness.progress import progress_bar
 from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
+from harness.training.adversary import Adversary, probe
+from harness.training.augmentation import Affine
+from harness.training.checkpoint import Checkpoint, fits
 
 AVERAGE_EVERY = 16
 """Steps between two updates of the averaged weights."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.checkpoint import Notes, fits, read_tensors, write_tensors
 from harness.errors import HarnessError, one_line
 from harness.files import cache_dir, check_folder, fingerprint
 from harness.protocol import Architecture, Backend
 from harness.results.provenance import installed_version
 from harness.spec.training import TrainingSpec
-from harness.training import Trained, TrainingError
+from harness.training.checkpoint import Notes, fits, read_tensors, write_tensors
+from harness.training.loop import Trained, TrainingError
 
 
 class StoreError(HarnessError):
