@@ -100,9 +100,10 @@ SMALL = [0.9, 0.4, 0.1, 0.0]
 
 
 def test_tempered_log_odds_of_a_small_example():
-    # The logits span 0.9, so they are divided by T = 0.9 / 20: the others are 80/9, 20/9 and 0.
-    others = np.exp([80 / 9, 20 / 9, 0])
-    expected = 0.9 / 20 * math.log(others.sum()) - 0.9
+    # Their mean lies 0.55 below the first, so they are divided by T = 0.55 / 10: the others are
+    # 80/11, 20/11 and 0.
+    others = np.exp([80 / 11, 20 / 11, 0])
+    expected = 0.55 / 10 * math.log(others.sum()) - 0.9
     np.testing.assert_allclose(value(TemperedLogOdds(), [SMALL], [0]), [expected], rtol=1e-9)
     slope = [[-1, *(others / others.sum())]]
     np.testing.assert_allclose(gradient(TemperedLogOdds(), [SMALL], [0]), slope, rtol=1e-9)
@@ -132,6 +133,21 @@ def test_small_logits_have_the_direction_of_their_shape_alone(factor, dtype):
     # In float64, since 7.001 in float32 keeps three digits only of what is not the 7.
     shifted = gradient(TemperedLogOdds(), 1e-3 * logits.astype(np.float64) + 7, labels)
     np.testing.assert_allclose(shifted, first, atol=1e-4)
+
+
+@pytest.mark.parametrize("dead", [-1e2, -2e3, -1e9, -1e30])
+@pytest.mark.parametrize("count", [1, 5, 50])
+@pytest.mark.parametrize("factor", [1e-2, 1e-6])
+def test_classes_that_cannot_win_do_not_change_the_direction_of_small_logits(dead, count, factor):
+    random = np.random.default_rng(1)
+    logits, labels = random.normal(size=(200, 10)), random.integers(10, size=200)
+    masked = np.hstack([logits, np.full((200, count), dead)])
+    alone = gradient(TemperedLogOdds(), factor * logits, labels)
+    beside = gradient(TemperedLogOdds(), factor * masked, labels)
+    # Three logits that nearly tie make others of the ten seem out of reach, too: rarely.
+    same = np.abs(beside[:, :10] - alone).max(axis=1) < 1e-6
+    assert same.mean() > 0.9
+    np.testing.assert_allclose(beside[:, 10:], 0, atol=1e-4)
 
 
 def test_the_class_logit_is_that_logit_and_its_gradient_one_hot():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +12,15 @@ from harness.protocol import Array, ArrayNamespace
 FLAT = 1e-12
 """Keeps ratios of logits finite where all logits are the same."""
 UNIFORM = 0.92
-"""A softmax is nearly uniform if its entropy is above this share of the largest, log k. Of networks
-trained with the cross-entropy, smoothed labels or not, hardly one image in a thousand is there."""
-SPREAD = 20.0
-"""Nats from the least to the most likely class, to which the logits of such an image are scaled:
-about what such networks have that were trained without smoothed labels."""
+"""A softmax is nearly uniform if its entropy is above this share of the largest that it can have,
+over the classes that can win. Of networks trained with the cross-entropy, smoothed labels or not,
+hardly one image in a thousand is there."""
+SPREAD = 10.0
+"""Nats from the mean logit to the largest, to which the logits of such an image are scaled: about
+what networks have that were trained without smoothed labels."""
+DEAD = 30.0
+"""A logit so many times farther below the first than the third is belongs to a class that cannot
+win, such as one that was masked out. It is no measure of how far apart the others are."""
 
 
 @dataclass(frozen=True)
@@ -229,14 +232,26 @@ class Divergence:
 def _tempered(xp: ArrayNamespace, logits: Array) -> tuple[Array, Array]:
     """Logits (n, k) divided by the temperature of each image, but for a shift; and that, (n,)."""
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    odds = xp.exp(shifted)
+    alive = _alive(xp, shifted)
+    count = xp.sum(alive, axis=1, keepdims=True)
+    near = xp.where(alive > 0, shifted, 0.0 * alive)
+    odds = alive * xp.exp(near)
     total = xp.sum(odds, axis=1, keepdims=True)
-    entropy = xp.log(total) - xp.sum(odds * shifted, axis=1, keepdims=True) / total
-    heat = -xp.min(shifted, axis=1, keepdims=True) / SPREAD
-    nearly = (entropy > UNIFORM * math.log(logits.shape[1])) & (heat > 0)
+    entropy = xp.log(total) - xp.sum(odds * near, axis=1, keepdims=True) / total
+    heat = -xp.sum(near, axis=1, keepdims=True) / count / SPREAD
+    nearly = (entropy > UNIFORM * xp.log(count)) & (heat > 0)
     heat = xp.where(nearly, heat, 0.0 * heat + 1.0)
     # Shifted first, since a quotient of large logits that hardly differ is mostly rounding.
     return xp.where(nearly, shifted / heat, logits), xp.max(heat, axis=1)
+
+
+def _alive(xp: ArrayNamespace, shifted: Array) -> Array:
+    """One for each class that can win, and else zero, (n, k), from logits less their largest."""
+    ones = 0.0 * shifted + 1.0
+    if shifted.shape[1] < 3:
+        return ones
+    lead = -xp.sort(shifted, axis=1)[:, -3:-2]
+    return xp.where((shifted < -DEAD * lead) & (lead > 0), 0.0 * shifted, ones)
 
 
 def _top_other(xp: ArrayNamespace, logits: Array, true: Array) -> Array:
