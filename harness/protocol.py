@@ -119,7 +119,7 @@ class Model(Protocol):
 
 
 class Trainer(Protocol):
-    """A model in training and its optimizer; the loop around it lives in ``harness.training.loop``."""
+    """A model in training and its optimizer; the loop is ``harness.training.loop``."""
 
     @property
     def model(self) -> Model:

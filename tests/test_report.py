@@ -469,7 +469,8 @@ def test_a_failure_while_rendering_leaves_the_old_file(
 def test_rendering_imports_no_framework_and_no_pyplot(tmp_path: Path) -> None:
     synthetic_run(backends=["torch"]).save(tmp_path)
     code = (
-        "import sys; from pathlib import Path; import reports; from harness.results.records import Run\n"
+        "import sys; from pathlib import Path; import reports\n"
+        "from harness.results.records import Run\n"
         "early = {'matplotlib', 'jinja2', 'sklearn'} & set(sys.modules)\n"
         "reports.render(Run.load(Path(sys.argv[1])), Path(sys.argv[1]) / 'report.html')\n"
         "names = {'torch', 'tensorflow', 'keras', 'jax', 'matplotlib.pyplot', 'backends'}\n"
