@@ -19,7 +19,8 @@ from harness.arguments import (
     radii_from,
 )
 from harness.attacks.options import options_of
-from harness.conformance import EPSILONS, NotApplicableError
+from harness.checks.conformance import EPSILONS, NotApplicableError
+from harness.checks.validity import CHEAP, Evidence, Reported
 from harness.errors import HarnessError, gist, one_line
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
@@ -28,7 +29,6 @@ from harness.registry import backend_of, made_by
 from harness.results.provenance import new_run
 from harness.results.records import Run
 from harness.subject import Subject
-from harness.validity import CHEAP, Evidence, Reported
 
 HASHED = 2**24
 """Bytes of the data that are hashed at a time."""

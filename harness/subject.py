@@ -12,24 +12,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import validity
 from harness.attacks.iterated import Iterated
 from harness.attacks.minimal import Fallen, along_gradient, by_search
 from harness.attacks.sweep import sweep
-from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks import validity
+from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.sanity import checks as sanity
+from harness.checks.sanity.checks import SanityError
+from harness.checks.sanity.evidence import MapEvidence
+from harness.checks.validity import Evidence, ValidityError
 from harness.errors import MeasurementError, one_line
 from harness.maths.query import Answers, answers_to, correct_count, logits_of
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.results.judge import CLEAN
 from harness.results.records import Record, Run, Timing, counted
-from harness.saliency import analysis, sanity
-from harness.saliency.evidence import MapEvidence
+from harness.saliency import analysis
 from harness.saliency.maps import top_pixels
 from harness.saliency.methods import explain
 from harness.saliency.occlusion import occluded_correct
-from harness.saliency.sanity import SanityError
 from harness.spec.measures import MinimalSpec, SaliencySpec
-from harness.validity import Evidence, ValidityError
 
 EXTREMES = 6
 """How many of the most fragile images, and of the sturdiest, are kept."""

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from harness.checks.sanity.checks import CHECKS
 from harness.results.records import Run
 from harness.saliency.maps import top_pixels
-from harness.saliency.sanity import CHECKS
 from harness.saliency.topk import GRID, SHARES
 from reports import figures, stored, tables
 from reports.figures import Series

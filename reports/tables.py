@@ -218,7 +218,7 @@ def judged(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
 
 def meanings() -> dict[str, str]:
     """What each check of validity and conformance asks, by its name in the records."""
-    from harness import conformance, validity
+    from harness.checks import conformance, validity
 
     checks: dict[str, Callable[..., object]]
     checks = {f"conformance/{rule}": check for rule, check in conformance.CHECKS.items()}

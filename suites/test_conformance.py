@@ -1,8 +1,8 @@
-"""Does each model keep the protocol? The checks are those of ``harness.conformance``."""
+"""Does each model keep the protocol? The checks are those of ``harness.checks.conformance``."""
 
 import pytest
 
-from harness.conformance import CHECKS
+from harness.checks.conformance import CHECKS
 
 
 @pytest.mark.check("conformance")

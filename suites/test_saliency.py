@@ -1,7 +1,7 @@
 """Do the most salient pixels matter, and do the maps explain the model at all?
 
 Accuracy with the most salient, random or least salient pixels covered; what the maps of each method
-say; and the sanity checks of ``harness.saliency.sanity``, which maps that ignore the model fail.
+say; and the checks of ``harness.checks.sanity``, which maps that ignore the model fail.
 """
 
 import pytest

@@ -1,8 +1,8 @@
-"""Can the robustness numbers be trusted? The checks are those of ``harness.validity``."""
+"""Can the robustness numbers be trusted? The checks are those of ``harness.checks.validity``."""
 
 import pytest
 
-from harness.validity import CHECKS
+from harness.checks.validity import CHECKS
 
 
 @pytest.mark.check("validity")

@@ -173,7 +173,7 @@ def test_a_run_in_which_everything_is_skipped_is_exit_code_1(command, tmp_path, 
 def test_a_run_that_is_interrupted_is_exit_code_130_and_a_report_of_what_there_is(
     command, spec, tmp_path, monkeypatch
 ):
-    from harness.conformance import CHECKS
+    from harness.checks.conformance import CHECKS
 
     def interrupted(case):
         raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import pytest
 from backends_at_hand import NAMES, at_hand
 
 from backends.numpy_backend import NumpyBackend, NumpyModel
-from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.protocol import GRADIENT, Architecture
 from harness.training.loop import initial_weights
 

@@ -9,12 +9,12 @@ import pytest
 from backends_at_hand import at_hand
 from zoo.impostors import with_other_relus
 
-from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.sanity import checks as sanity
+from harness.checks.sanity.evidence import MapEvidence, Twins
 from harness.maths.differences import off_the_ties, slopes
 from harness.maths.objectives import ClassLogit
 from harness.protocol import GRADIENT
-from harness.saliency import sanity
-from harness.saliency.evidence import MapEvidence, Twins
 from harness.saliency.methods import METHODS, gradient
 
 

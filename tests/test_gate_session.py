@@ -12,7 +12,7 @@ import harness.bench
 import harness.results.summary
 from harness import registry
 from harness.attacks.fgsm import FGSM
-from harness.conformance import CHECKS
+from harness.checks.conformance import CHECKS
 from harness.gate import store
 from harness.results.records import Run
 from harness.spec.reading import suites_folder

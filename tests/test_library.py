@@ -13,10 +13,10 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
+from harness.checks.validity import CHEAP
 from harness.errors import HarnessError
 from harness.protocol import GRADIENT
 from harness.results.records import COLUMNS, SCHEMA, Run
-from harness.validity import CHEAP
 
 # The network answers with ten times its two pixels as logits. FGSM takes ε from the true one and
 # gives it to the other, so an image is right while 2ε is below its lead: 0.2, 0.8, 0.6, and never.

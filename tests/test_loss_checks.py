@@ -6,9 +6,9 @@ from zoo.healthy import overconfident, unsure
 from zoo.networks import built, images
 
 from harness.attacks.pgd import PGD
-from harness.conformance import NotApplicableError
-from harness.validity import Attacks, Evidence, ValidityError
-from harness.validity.loss_checks import check_other_loss
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity import Attacks, Evidence, ValidityError
+from harness.checks.validity.losses import check_other_loss
 
 
 def evidence(make, attack):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 import harness
-from harness.conformance import (
+from harness.checks.conformance import (
     Case,
     ConformanceError,
     NotApplicableError,
     check_logits_not_probabilities,
 )
+from harness.checks.validity import CHECKS, Evidence, ValidityError
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.outputs import KINDS, Probabilities, declared, kind_of, no_logits, undeclared
 from harness.protocol import GRADIENT, Model
-from harness.validity import CHECKS, Evidence, ValidityError
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = RANDOM.normal(size=(12, 5)).astype(np.float32) * 2

@@ -18,16 +18,16 @@ from harness import registry
 from harness.attacks import ATTACKS
 from harness.attacks.fgsm import FGSM
 from harness.attacks.options import options_of
-from harness.conformance import CHECKS
+from harness.checks.conformance import CHECKS
+from harness.checks.sanity.checks import rules_for
+from harness.checks.validity import CHECKS as VALIDITY
 from harness.errors import DataError
 from harness.evaluation.resolve import attack_of, open_spec
 from harness.files import fingerprint
 from harness.results.records import Run
 from harness.saliency.analysis import MEASURES
-from harness.saliency.sanity import rules_for
 from harness.spec.reading import suites_folder
 from harness.testing.session import REFUSED
-from harness.validity import CHECKS as VALIDITY
 
 pytest_plugins = ["pytester"]
 SANITY = rules_for("gradient")

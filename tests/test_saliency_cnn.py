@@ -13,9 +13,9 @@ from backends_at_hand import at_hand
 from zoo.impostors import ON_A_CNN
 from zoo.networks import BOUNDS, digits
 
-from harness.saliency.evidence import MapEvidence, Twins
+from harness.checks.sanity.checks import findings
+from harness.checks.sanity.evidence import MapEvidence, Twins
 from harness.saliency.methods import METHODS
-from harness.saliency.sanity import findings
 
 SEEDS = (0,)
 

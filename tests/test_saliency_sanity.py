@@ -10,13 +10,13 @@ from zoo.impostors import IMPOSTORS, UNDER_A_NAME, in_one_framework
 from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
 from harness.bench import Bench
-from harness.conformance import NotApplicableError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.sanity.checks import CHECKS, SanityError, findings, rules_for
+from harness.checks.sanity.evidence import MapEvidence, Twins
+from harness.checks.sanity.randomised import LESSONS, PUPILS, cascade, taught_random_labels
 from harness.protocol import GRADIENT, Penalties
-from harness.saliency.evidence import MapEvidence, Twins
 from harness.saliency.methods import METHODS
-from harness.saliency.sanity import CHECKS, SanityError, findings, rules_for
 from harness.saliency.similarity import rank_correlation, structural_similarity
-from harness.saliency.twins import LESSONS, PUPILS, cascade, taught_random_labels
 from harness.spec.measures import SanitySpec
 from harness.spec.reading import parse_spec
 from harness.target import Target

@@ -9,7 +9,7 @@ from rich.console import Console
 from backends.numpy_backend import NumpyBackend
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
-from harness.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.maths.statistics import wilson
 from harness.protocol import GRADIENT, Architecture
 from harness.results.records import Run

@@ -13,8 +13,8 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
 from harness.bench import Bench
+from harness.checks.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
 from harness.spec.reading import parse_spec
-from harness.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
 
 
 def checked(model, x=None, y=None, attacks=("fgsm",), epsilons=(0.0, 0.1)):

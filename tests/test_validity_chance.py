@@ -10,9 +10,9 @@ from zoo.broken_models import Transposed
 from zoo.networks import images
 
 import harness
+from harness.checks.validity import CHECKS, Evidence, NotApplicableError, ValidityError
 from harness.maths.statistics import ALPHA, falls_short
 from harness.protocol import Architecture
-from harness.validity import CHECKS, Evidence, NotApplicableError, ValidityError
 
 RULE = "no-better-than-chance"
 

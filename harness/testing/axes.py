@@ -124,7 +124,7 @@ def _parametrize_explainers(metafunc: pytest.Metafunc, methods: tuple[str, ...])
     if "rule" not in metafunc.fixturenames:
         metafunc.parametrize("explainer", methods)
         return
-    from harness.saliency.sanity import rules_for
+    from harness.checks.sanity.checks import rules_for
 
     points = [(method, rule) for method in methods for rule in rules_for(method)]
     metafunc.parametrize(("explainer", "rule"), points, ids=["-".join(p) for p in points])

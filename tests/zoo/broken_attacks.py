@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from harness.attacks.pgd import PGD
+from harness.checks.validity import Attacks, Evidence
 from harness.maths.objectives import CrossEntropy
 from harness.protocol import GRADIENT
-from harness.validity import Attacks, Evidence
 from zoo.healthy import overconfident, unsure
 from zoo.networks import built, images
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
+from harness.checks.validity import Attacks, Evidence, Reported
 from harness.protocol import GRADIENT
-from harness.validity import Attacks, Evidence, Reported
 from zoo.broken_attacks import Adapter, Descends
 from zoo.healthy import in_bytes
 from zoo.networks import built, images

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.evidence import MANY, Evidence
+from harness.checks.validity.outcome import outputs
+from harness.checks.validity.views import View, views
 from harness.maths.statistics import ALPHA, more_often
 from harness.protocol import BoolArray, FloatArray
-from harness.validity.evidence import MANY, Evidence
-from harness.validity.finding import ValidityError
-from harness.validity.outcome import outputs
-from harness.validity.views import View, views
 
 MENDED = 0.5
 """Share of the errors that another view or another naming must mend, at least, for a finding."""

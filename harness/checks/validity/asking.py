@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from harness.checks.check import BrokenError
+from harness.checks.validity.outcome import outputs
 from harness.errors import one_line
 from harness.maths.objectives import LogOdds
 from harness.maths.query import batch_size_for, batches
 from harness.protocol import FloatArray, IntArray, Model
-from harness.validity.finding import BrokenError
-from harness.validity.outcome import outputs
 
 PIECE = 16
 """Images per batch, where the same images are asked in other batches."""

@@ -12,12 +12,12 @@ from contextlib import suppress
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.sanity.evidence import FEW, Likeness, MapEvidence, Twins, unsound
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import answers_to, correct_count, logits_of
 from harness.protocol import BoolArray, FloatArray, Objective
-from harness.saliency.evidence import FEW, Likeness, MapEvidence, Twins, unsound
 from harness.saliency.methods import unchecked_maps
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.chance import far_better, is_firm, seen_as
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.views import View, views
 from harness.protocol import BoolArray, IntArray
-from harness.validity.chance_checks import far_better, is_firm, seen_as
-from harness.validity.evidence import Evidence
-from harness.validity.finding import ValidityError
-from harness.validity.views import View, views
 
 FILLED = 0.3
 """Share of the bounds that the pixels of all images must span."""

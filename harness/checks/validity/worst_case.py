@@ -10,10 +10,10 @@ import numpy as np
 
 from harness.attacks.apgd import APGD
 from harness.attacks.pgd import PGD
-from harness.conformance import NotApplicableError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.evidence import FEW, Evidence
+from harness.checks.validity.panel import is_strong
 from harness.protocol import GRADIENT, Attack, BoolArray, IntArray, NormName
-from harness.validity.evidence import FEW, Evidence
-from harness.validity.panel import is_strong
 
 SHARES = (0.1, 0.2, 0.3, 0.4)
 """Epsilons that are looked at beside the reported ones, as shares of the pixel range: gradients may

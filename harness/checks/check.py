@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.conformance import NotApplicableError
+from harness.checks.conformance import NotApplicableError
 
 
 class ValidityError(Exception):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import BrokenError, ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity import asking
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.outcome import outputs
 from harness.protocol import FloatArray
-from harness.validity import asking
-from harness.validity.evidence import Evidence
-from harness.validity.finding import BrokenError, ValidityError
-from harness.validity.outcome import outputs
 
 RANDOM = "Put the network in inference mode; attack a random defence on its average (EOT)."
 MEMORY = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.evidence import SHARES, Evidence
 from harness.maths.statistics import exceeds, more_often
-from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import ValidityError
 
 HELPED = 0.1
 """Share of misclassified images that an attack may put right by accident."""

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from harness.attacks.iterated import Iterated, Loss
 from harness.attacks.pgd import PGD
-from harness.conformance import NotApplicableError
+from harness.checks.check import ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
 from harness.maths.statistics import more_often
-from harness.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
-from harness.validity.finding import ValidityError
 
 SINGLE: dict[Loss, PGD] = {
     "cross-entropy": PGD(name="cross-entropy-pgd", losses=("cross-entropy",)),

@@ -13,13 +13,13 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import BrokenError, ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.evidence import SHARES, Evidence
+from harness.checks.validity.panel import is_strong
+from harness.checks.validity.worst_case import WorstCase, worst_cases
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import GRADIENT, Attack
-from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import BrokenError, ValidityError
-from harness.validity.panel import is_strong
-from harness.validity.worst_case import WorstCase, worst_cases
 
 BLIND = 0.03
 """Share of the images that only attacks without gradients may break: by chance they find a few."""

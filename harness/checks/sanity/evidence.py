@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.conformance import NotApplicableError
 from harness.maths.query import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps

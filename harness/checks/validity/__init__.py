@@ -10,49 +10,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from harness.conformance import NotApplicableError
-from harness.errors import one_line
-from harness.validity.attack_checks import (
+from harness.checks.check import ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.attacks import (
     check_attack_helps,
     check_epsilon_zero,
     check_outside_ball,
     check_outside_box,
     check_raises_accuracy,
 )
-from harness.validity.call_checks import (
+from harness.checks.validity.calls import (
     check_batch_dependence,
     check_breaks,
     check_call_to_call,
     check_gradient_mode,
 )
-from harness.validity.chance_checks import (
+from harness.checks.validity.chance import (
     check_duplicate_images,
     check_never_predicted,
     check_no_better_than_chance,
     check_tiny_noise,
 )
-from harness.validity.data_checks import (
+from harness.checks.validity.data import (
     check_epsilon_scale,
     check_input_range,
     check_labels_shifted,
 )
-from harness.validity.evidence import Evidence
-from harness.validity.finding import ValidityError
-from harness.validity.loss_checks import check_other_loss
-from harness.validity.masking_checks import (
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.losses import check_other_loss
+from harness.checks.validity.masking import (
     check_black_box_stronger,
     check_iterated_weaker,
     check_not_to_chance,
     check_rises_with_epsilon,
     check_stronger_attack,
 )
-from harness.validity.model_checks import (
+from harness.checks.validity.model import (
     check_constant,
     check_non_finite,
     check_probabilities,
     check_vanishing_gradients,
 )
-from harness.validity.panel import Attacks, Reported
+from harness.checks.validity.panel import Attacks, Reported
+from harness.errors import one_line
 
 __all__ = [
     "CHEAP", "CHECKS", "Attacks", "Evidence", "NotApplicableError", "Reported", "ValidityError",

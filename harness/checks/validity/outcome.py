@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.checks.check import BrokenError
 from harness.errors import one_line
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.objectives import LogOdds
@@ -20,7 +21,6 @@ from harness.protocol import (
     IntArray,
     Model,
 )
-from harness.validity.finding import BrokenError
 
 
 @dataclass(frozen=True)

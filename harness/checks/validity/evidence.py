@@ -10,15 +10,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import BrokenError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity import asking
+from harness.checks.validity.outcome import Outcome, attacked, in_box, outputs
+from harness.checks.validity.panel import Attacks, Reported
+from harness.checks.validity.surrogate import Transfer, taught_by
 from harness.errors import one_line
 from harness.maths.statistics import beats_chance, falls_short
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
-from harness.validity import asking
-from harness.validity.finding import BrokenError
-from harness.validity.outcome import Outcome, attacked, in_box, outputs
-from harness.validity.panel import Attacks, Reported
-from harness.validity.surrogate import Transfer, taught_by
 
 IMAGES = 300
 """Test images that are looked at."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.conformance import NotApplicableError
+from harness.checks.check import ValidityError
+from harness.checks.conformance import NotApplicableError
+from harness.checks.validity.evidence import SHARES, Evidence
+from harness.checks.validity.outcome import Outcome
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.statistics import exceeds
 from harness.protocol import GRADIENT, FloatArray
-from harness.validity.evidence import SHARES, Evidence
-from harness.validity.finding import ValidityError
-from harness.validity.outcome import Outcome
 
 FLAT = 0.05
 """Share of the rightly classified images whose gradient may be zero, as where all units are off."""
