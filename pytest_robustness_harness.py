@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from harness.evaluation.target import Target
     from harness.results.records import Record
-    from harness.target import Target
     from harness.testing.session import Session
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.library import evaluate, wrap
+    from harness.evaluation.api import evaluate, wrap
 
 __all__ = ["evaluate", "wrap"]
 
@@ -13,7 +13,7 @@ __all__ = ["evaluate", "wrap"]
 def __getattr__(name: str) -> Any:
     """Load the library on first use, so that ``harness --help`` need not wait for NumPy."""
     if name in __all__:
-        from harness import library
+        from harness.evaluation import api as library
 
         return getattr(library, name)
     if name == "__version__":

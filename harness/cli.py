@@ -111,7 +111,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from rich.console import Console
     from rich.table import Table
 
-    from harness.bench import Bench
+    from harness.evaluation.benchmark import Bench
     from harness.evaluation.resolve import open_spec
     from harness.registry import import_together, missing
     from harness.terminal import plain

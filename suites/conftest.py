@@ -11,8 +11,8 @@ import pytest
 import pytest_robustness_harness as plugin
 
 if TYPE_CHECKING:
+    from harness.evaluation.target import Target
     from harness.results.records import Record
-    from harness.target import Target
 
 HERE = Path(__file__).parent
 claimed: list[str] = []

@@ -11,10 +11,16 @@ from backends_at_hand import at_hand
 from test_library import CORRECT, Tenfold, X, Y, keras_linear, torch_linear
 
 import harness
-from harness.arguments import as_array, attacks_from, bounds_from, labels_from, radii_from
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.errors import HarnessError
+from harness.evaluation.arguments import (
+    as_array,
+    attacks_from,
+    bounds_from,
+    labels_from,
+    radii_from,
+)
 
 READ_ONLY = X.copy()
 READ_ONLY.flags.writeable = False
@@ -74,7 +80,7 @@ def test_labels_of_all_kinds_are_taken(labels):
 
 
 def test_half_precision_images_become_float32():
-    taken = np.asarray(harness.arguments.images_from(X.astype(np.float16), (0.0, 1.0)))
+    taken = np.asarray(harness.evaluation.arguments.images_from(X.astype(np.float16), (0.0, 1.0)))
     assert taken.dtype == np.float32
     np.testing.assert_array_equal(taken, X.astype(np.float16))
 

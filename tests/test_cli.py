@@ -192,8 +192,8 @@ def test_a_run_that_is_interrupted_is_exit_code_130_and_a_report_of_what_there_i
 
 
 def test_data_that_is_lost_during_a_run_is_exit_code_2(command, spec, monkeypatch):
-    from harness import bench
     from harness.errors import DataError
+    from harness.evaluation import benchmark as bench
 
     def refuses(spec):
         raise DataError("digits: no data today")

@@ -8,7 +8,7 @@ import pytest
 import sklearn.datasets  # noqa: F401  # an inner session forgets what it was first to import
 from tiny_spec import tiny_spec
 
-import harness.bench
+import harness.evaluation.benchmark
 import harness.results.summary
 from harness import registry
 from harness.attacks.fgsm import FGSM
@@ -121,14 +121,14 @@ def test_wrong_requests_are_one_line_before_anything_is_measured(suites, pyteste
 
 @pytest.mark.usefixtures("accepted")
 def test_other_data_is_a_usage_error_when_the_data_is_known(suites, monkeypatch):
-    load = harness.bench.load_dataset
+    load = harness.evaluation.benchmark.load_dataset
 
     def other(spec):
         dataset = load(spec)
         object.__setattr__(dataset, "sha256", "0" * 64)
         return dataset
 
-    monkeypatch.setattr(harness.bench, "load_dataset", other)
+    monkeypatch.setattr(harness.evaluation.benchmark, "load_dataset", other)
     result = suites("--baseline", "baselines")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["*baselines: incomparable: the data differ (*"])

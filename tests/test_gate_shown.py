@@ -16,8 +16,8 @@ from gate_runs import changed, measured, right, run_of
 from small_models import NET, small_images
 
 import harness
-from harness.bench import Bench
 from harness.data.dataset import Part
+from harness.evaluation.benchmark import Bench
 from harness.evaluation.resolve import attack_of
 from harness.gate import Baseline, compare, gate, store
 from harness.results.records import Run
@@ -128,7 +128,7 @@ def test_a_model_that_was_trained_again_alike_is_the_same_model(five_seeds):
 
 
 def test_a_model_trained_on_a_tenth_of_the_data_does_not_pass(five_seeds, monkeypatch):
-    load = harness.bench.load_dataset
+    load = harness.evaluation.benchmark.load_dataset
 
     def tenth(spec):
         data = load(spec)
@@ -136,7 +136,7 @@ def test_a_model_trained_on_a_tenth_of_the_data_does_not_pass(five_seeds, monkey
         train = Part(data.train.x[:few], data.train.y[:few], data.train.index[:few])
         return dataclasses.replace(data, train=train)
 
-    monkeypatch.setattr(harness.bench, "load_dataset", tenth)
+    monkeypatch.setattr(harness.evaluation.benchmark, "load_dataset", tenth)
     comparison = compare(trained(10), five_seeds)
     assert not comparison.passed
     assert "torch" not in str(comparison.notes)
@@ -203,7 +203,7 @@ def test_the_example_of_the_readme_gates_a_model_of_ones_own(name, tmp_path, mon
     project.load_test_images = lambda: small_images(200)
     monkeypatch.setitem(sys.modules, "my_project", project)
     if name == "numpy":  # which has no networks of its own to wrap
-        monkeypatch.setattr("harness.library.wrap", lambda net, bounds: net)
+        monkeypatch.setattr("harness.evaluation.api.wrap", lambda net, bounds: net)
     monkeypatch.chdir(tmp_path)
     exec(code, {})  # noqa: S102
     store.accept(Run.load(Path("results")), Path("baselines/my-model"))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from harness import library
+from harness.evaluation import api as library
+from harness.evaluation.evaluation import ALL_PICTURES, EXAMPLES, PICTURES
 from harness.protocol import Architecture
 from harness.results.records import Run
-from harness.subject import ALL_PICTURES, EXAMPLES, PICTURES
 
 
 class FewWeights:

@@ -18,7 +18,7 @@ import harness
 from harness.attacks import ATTACKS, make_attack
 from harness.attacks.options import options_of
 from harness.attacks.pgd import MIM, PGD
-from harness.bench import Bench
+from harness.evaluation.benchmark import Bench
 from harness.gate import Baseline, compare, store
 from harness.gate.settings import differences
 from harness.spec.reading import load_spec, suites_folder

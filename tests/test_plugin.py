@@ -11,7 +11,7 @@ import pytest
 import sklearn.datasets  # noqa: F401  # an inner session forgets what it was first to import, ...
 from tiny_spec import EPSILONS, tiny_spec
 
-import harness.bench
+import harness.evaluation.benchmark
 import harness.results.summary  # ... so that every one would import these anew
 from backends.numpy_backend import NumpyTrainer
 from harness import registry
@@ -409,7 +409,7 @@ def test_data_that_cannot_be_had_ends_the_session_with_a_code_of_its_own(suites,
     def refuses(spec):
         raise DataError("digits: no data today")
 
-    monkeypatch.setattr(harness.bench, "load_dataset", refuses)
+    monkeypatch.setattr(harness.evaluation.benchmark, "load_dataset", refuses)
     result, run = suites()
     assert result.ret == REFUSED == 64
     assert "digits: no data today" in result.stdout.str() + result.stderr.str()

@@ -9,17 +9,17 @@ from tiny_spec import tiny_spec
 from zoo.impostors import IMPOSTORS, UNDER_A_NAME, in_one_framework
 from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
-from harness.bench import Bench
 from harness.checks.conformance import NotApplicableError
 from harness.checks.sanity.checks import CHECKS, SanityError, findings, rules_for
 from harness.checks.sanity.evidence import MapEvidence, Twins
 from harness.checks.sanity.randomised import LESSONS, PUPILS, cascade, taught_random_labels
+from harness.evaluation.benchmark import Bench
+from harness.evaluation.target import Target
 from harness.protocol import GRADIENT, Penalties
 from harness.saliency.methods import METHODS
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec.measures import SanitySpec
 from harness.spec.reading import parse_spec
-from harness.target import Target
 from harness.training.loop import initial_weights
 
 

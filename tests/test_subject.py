@@ -10,13 +10,13 @@ from backends.numpy_backend import NumpyBackend
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
 from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.evaluation.evaluation import Subject
 from harness.maths.statistics import wilson
 from harness.protocol import GRADIENT, Architecture
 from harness.results.records import Run
 from harness.results.summary import accuracy_tables
 from harness.saliency.methods import explain
 from harness.spec.measures import MinimalSpec, SaliencySpec
-from harness.subject import Subject
 from harness.training.loop import initial_weights
 
 SHAPE, CLASSES, N = (3, 4), 3, 50

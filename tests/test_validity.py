@@ -13,18 +13,18 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 from backends.numpy_backend import NumpyModel
 from harness.attacks import make_attack
-from harness.bench import Bench
 from harness.checks.conformance import NotApplicableError
 from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, ValidityError, findings
 from harness.checks.validity.asking import PIECE
 from harness.checks.validity.evidence import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
 from harness.checks.validity.surrogate import Transfer, taught_by
+from harness.evaluation.benchmark import Bench
+from harness.evaluation.evaluation import Subject
+from harness.evaluation.target import Target
 from harness.maths.statistics import ALPHA, exceeds, more_often
 from harness.results.provenance import new_run
 from harness.spec.reading import load_spec
-from harness.subject import Subject
-from harness.target import Target
 
 
 def evidence_of(model, **options):

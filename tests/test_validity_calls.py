@@ -12,8 +12,8 @@ from zoo.healthy import HEALTHY, BlackBox, fitted
 from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
-from harness.bench import Bench
 from harness.checks.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
+from harness.evaluation.benchmark import Bench
 from harness.spec.reading import parse_spec
 
 

@@ -20,9 +20,9 @@ from harness.results.records import Record
 from harness.spec.spec import Spec
 
 if TYPE_CHECKING:
-    from harness.bench import Bench
+    from harness.evaluation.benchmark import Bench
+    from harness.evaluation.target import Target
     from harness.gate.session import SessionGate
-    from harness.target import Target
 
 REFUSED = 64
 """Exit code of a session that cannot begin, because its data cannot be had."""
@@ -79,7 +79,7 @@ class Session:
 
     def open_bench(self) -> Bench:
         """The bench, made when the first test needs it, with its frameworks imported in order."""
-        from harness.bench import Bench
+        from harness.evaluation.benchmark import Bench
 
         if self.bench is None:
             import_together(self.selected)
@@ -103,7 +103,7 @@ class Session:
 
     def target(self, backend: str, name: str) -> Target:
         """A target of the spec in a backend; skips, fails or ends the session if there is none."""
-        from harness.target import Target
+        from harness.evaluation.target import Target
 
         if backend in self.absent:
             pytest.skip(self.absent[backend])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.bench import Bench
+from harness.evaluation.benchmark import Bench
 from harness.evaluation.resolve import attack_of
 from harness.results.records import Record
 

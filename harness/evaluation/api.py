@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.arguments import (
+from harness.attacks.options import options_of
+from harness.checks.conformance import EPSILONS, NotApplicableError
+from harness.checks.validity import CHEAP, Evidence, Reported
+from harness.errors import HarnessError, gist, one_line
+from harness.evaluation.arguments import (
     JOIN,
     attacks_from,
     bounds_from,
@@ -18,17 +22,13 @@ from harness.arguments import (
     name_from,
     radii_from,
 )
-from harness.attacks.options import options_of
-from harness.checks.conformance import EPSILONS, NotApplicableError
-from harness.checks.validity import CHEAP, Evidence, Reported
-from harness.errors import HarnessError, gist, one_line
+from harness.evaluation.evaluation import Subject
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.registry import backend_of, made_by
 from harness.results.provenance import new_run
 from harness.results.records import Run
-from harness.subject import Subject
 
 HASHED = 2**24
 """Bytes of the data that are hashed at a time."""

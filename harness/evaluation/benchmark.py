@@ -17,12 +17,12 @@ from harness.checks.sanity.randomised import cascade, taught_random_labels
 from harness.checks.validity import Evidence, Reported
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
+from harness.evaluation.evaluation import Subject
 from harness.evaluation.resolve import attack_of, resolved
 from harness.protocol import Architecture, Model, Penalties
 from harness.results.provenance import new_run
 from harness.results.records import ModelInfo, Record
 from harness.spec.spec import Spec
-from harness.subject import Subject
 from harness.training.loop import Trained, initial_weights, train
 from harness.training.store import ModelKey, load_or_train
 
