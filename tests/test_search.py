@@ -21,12 +21,13 @@ from optuna.trial import TrialState
 from synthetic import synthetic_run
 from tiny_spec import tiny_spec
 
-from harness import cli, registry, search_study
+from harness import cli, registry
 from harness.data import Part, load_dataset
 from harness.errors import HarnessError, RunError, SpecError
 from harness.results.search import SearchResult, SearchTrial, search_beside
-from harness.search import Search, first_backend, search
-from harness.search_study import SearchError, SharedStudy
+from harness.search import study as search_study
+from harness.search.search import Search, first_backend, search
+from harness.search.study import SearchError, SharedStudy
 from harness.spec.reading import load_spec, parse_spec
 from harness.training.loop import TrainingError
 from reports.page import Source, page

@@ -22,7 +22,7 @@ from harness.spec.spec import Spec
 if TYPE_CHECKING:
     from harness.evaluation.benchmark import Bench
     from harness.evaluation.target import Target
-    from harness.gate.session import SessionGate
+    from harness.testing.gate import SessionGate
 
 REFUSED = 64
 """Exit code of a session that cannot begin, because its data cannot be had."""
@@ -216,7 +216,7 @@ def _gate(config: pytest.Config) -> SessionGate | None:
     """The baseline that the session is held against; without one the gate is not imported."""
     if not config.getoption("robustness_baseline", None):
         return None
-    from harness.gate.session import SessionGate
+    from harness.testing.gate import SessionGate
 
     return SessionGate.of(config)
 

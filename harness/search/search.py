@@ -27,7 +27,7 @@ from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
 from harness.results.provenance import installed_version
 from harness.results.records import Epoch
 from harness.results.search import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
-from harness.search_study import DAMAGED, SearchError, SharedStudy, explained
+from harness.search.study import DAMAGED, SearchError, SharedStudy, explained
 from harness.spec.grid import GridSpec
 from harness.spec.models import TargetSpec
 from harness.spec.spec import Spec
