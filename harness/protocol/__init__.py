@@ -1,16 +1,13 @@
 """All that a backend or an attack need know of the harness, besides its errors."""
 
+from harness.protocol.backend import Backend, Penalties, Trainer, check_state
+from harness.protocol.methods import Attack
 from harness.protocol.model import (
-    BN_EPSILON,
-    BN_MOMENTUM,
     GRADIENT,
     TRAIN,
     WEIGHTS,
-    Architecture,
     Array,
     ArrayNamespace,
-    Attack,
-    Backend,
     BoolArray,
     Bounds,
     FloatArray,
@@ -18,13 +15,10 @@ from harness.protocol.model import (
     Model,
     NormName,
     Objective,
-    Penalties,
-    Trainer,
     Weights,
-    check_state,
-    fold_batch_norm,
     require_classes,
 )
+from harness.protocol.network import BN_EPSILON, BN_MOMENTUM, Architecture, fold_batch_norm
 
 __all__ = [
     "BN_EPSILON",
