@@ -18,7 +18,7 @@ from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
 
 if TYPE_CHECKING:
-    from harness.results.records import Run
+    from harness.results.run import Run
 
 
 def _exit(code: int) -> None:
@@ -285,7 +285,7 @@ def baseline_accept(
 ) -> int:
     """Make a run the new baseline, under the next number, once it is shown what changes."""
     from harness.gate import store
-    from harness.results.records import Run
+    from harness.results.run import Run
 
     run = Run.load(run_folder)
     path = baseline or store.default_path(run)
@@ -299,7 +299,7 @@ def baseline_accept(
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
     """Add a run of retrained models to the current baseline, which then knows their spread."""
     from harness.gate import store
-    from harness.results.records import Run
+    from harness.results.run import Run
 
     run = Run.load(run_folder)
     return _told("added", store.add(run, baseline or store.default_path(run)))
@@ -428,7 +428,7 @@ def _drawn(
 ) -> list[Run]:
     """Draw stored runs on one page, say where it is, and return them."""
     from harness.gate import against
-    from harness.results.records import Run
+    from harness.results.run import Run
     from harness.results.search import search_beside
     from reports import render_all
     from reports.page import Source

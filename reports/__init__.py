@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.results.records import Run
+    from harness.results.run import Run
     from reports.page import Source
 
 __all__ = ["render", "render_all"]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from harness.maths.norms import NORMS
 from harness.protocol import NormName
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import figures, stored, tables
 from reports.figures import Series
 from reports.stored import Pair

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import stored, tables
 from reports.stored import Pair
 

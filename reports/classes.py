@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import stored, tables
 from reports.stored import Pair
 

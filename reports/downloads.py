@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.errors import printable
 from harness.files import finite
-from harness.results.records import COLUMNS, Run
+from harness.results.run import COLUMNS, Run
 
 FORMULA = tuple("=+-@＝＋－＠")
 """What begins a formula, once tabs and returns are out of the way."""

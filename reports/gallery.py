@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import stored
 from reports.stored import Pair
 from reports.tiles import CHANGE, GREY, Tile, limits, png

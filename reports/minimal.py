@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import figures, stored
 from reports.figures import Series
 from reports.stored import FloatArray, Pair, smallest_epsilons

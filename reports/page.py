@@ -17,7 +17,8 @@ from markupsafe import Markup
 from harness.errors import BIDI, HarnessError, printable
 from harness.files import replacing
 from harness.gate import Comparison
-from harness.results.records import ModelInfo, Run
+from harness.results.records import ModelInfo
+from harness.results.run import Run
 from harness.results.search import SearchResult
 from harness.saliency.topk import SHARES
 from reports import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import figures, stored, tables
 from reports.figures import Series
 from reports.stored import Pair

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.checks.sanity.checks import CHECKS
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.saliency.maps import top_pixels
 from harness.saliency.topk import GRID, SHARES
 from reports import figures, stored, tables

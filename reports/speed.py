@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.results.records import Run, Timing
+from harness.results.records import Timing
+from harness.results.run import Run
 from reports.stored import Pair
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.results.records import Run
+from harness.results.run import Run
 from reports import stored
 from reports.stored import Pair
 

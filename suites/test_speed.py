@@ -20,13 +20,14 @@ from harness.attacks.sweep import sweep
 from harness.data import Part, load_dataset
 from harness.data.dataset import Floats, Integers
 from harness.maths.query import BATCH, answers_to, correct_count
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Model, Penalties, Weights
 from harness.registry import backend as backend_of
 from harness.registry import missing
 from harness.saliency.methods import STEPS, explain
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
-from harness.training.loop import Trained, initial_weights, train
+from harness.training.loop import Trained, train
 from suites.peers import Captum, installed
 from suites.plain_loops import FLOORS, LOOPS, PASSES, THREADS
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.results.records import Record, Run, counted
+from harness.results.records import Record, counted
+from harness.results.run import Run
 
 SIZE = 1000
 MODEL = 1.0

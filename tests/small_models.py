@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from backends_at_hand import at_hand
 
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture
-from harness.training.loop import initial_weights
 
 SHAPE, CLASSES = (4, 4), 5
 NET = Architecture(SHAPE, (12,), CLASSES)

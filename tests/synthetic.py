@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.results.records import Epoch, ModelInfo, Record, Run, Timing, counted
+from harness.results.records import Epoch, ModelInfo, Record, Timing, counted
+from harness.results.run import Run
 
 METHODS = ("gradient", "gradient-x-input")
 EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.3)

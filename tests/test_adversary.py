@@ -11,11 +11,12 @@ from harness.data import Part
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import Divergence, LogOdds
+from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Architecture, Penalties
 from harness.results.records import Epoch
 from harness.spec.training import AdversarySpec, TrainingSpec
 from harness.training.adversary import Adversary, probe
-from harness.training.loop import TrainingError, initial_weights, train
+from harness.training.loop import TrainingError, train
 
 NET = Architecture(SHAPE, (8,), CLASSES)
 

@@ -186,7 +186,7 @@ def test_forty_thousand_classes():
 
 
 def test_the_labels_of_many_classes_are_stored_and_read(tmp_path):
-    from harness.results.records import Run
+    from harness.results.run import Run
 
     few = np.array([0, 70_000])
     x = np.zeros((2, 70_001), np.float32)

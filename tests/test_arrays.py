@@ -18,7 +18,7 @@ from harness.errors import RunError
 from harness.results import arrays
 from harness.results.arrays import ArraysError, read_arrays, write_arrays
 from harness.results.keys import check_arrays
-from harness.results.records import HASH, Run
+from harness.results.run import HASH, Run
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def lying(content, size):
 
 LOAD = """
 import resource, sys
-from harness.records import Run
+from harness.results.run import Run
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     Run.load(__import__("pathlib").Path(sys.argv[1]))

@@ -19,9 +19,9 @@ from harness.attacks.sweep import sweep
 from harness.errors import SpecError
 from harness.maths.norms import NORMS
 from harness.maths.objectives import CrossEntropy
+from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Architecture
 from harness.spec.training import TrainingSpec
-from harness.training.loop import initial_weights
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).
 DIAGONAL = [[1, -2], [-1, 2]]

@@ -15,6 +15,7 @@ from harness.attacks.fgsm import FGSM
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy, Divergence, LogOdds
+from harness.networks.initial import initial_weights
 from harness.protocol import (
     GRADIENT,
     TRAIN,
@@ -25,7 +26,7 @@ from harness.protocol import (
     fold_batch_norm,
 )
 from harness.results.records import Epoch
-from harness.training.loop import Trained, initial_weights
+from harness.training.loop import Trained
 from harness.training.store import read_model, write_model
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)

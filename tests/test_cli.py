@@ -17,7 +17,7 @@ import sklearn.datasets  # noqa: F401  # not in the time of the first test
 from tiny_spec import tiny_spec
 
 from harness import cli, registry
-from harness.results.records import Run
+from harness.results.run import Run
 
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "array_api_compat"}
 SLOW = {

@@ -11,8 +11,8 @@ from backends_at_hand import NAMES, at_hand
 
 from backends.numpy_backend import NumpyBackend, NumpyModel
 from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Architecture
-from harness.training.loop import initial_weights
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
 

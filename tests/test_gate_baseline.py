@@ -16,7 +16,8 @@ from harness.gate import Baseline, gate
 from harness.gate import store as baselines
 from harness.gate.baseline import SCHEMA, Entry
 from harness.gate.outcomes import pack, unpack
-from harness.results.records import Record, Run
+from harness.results.records import Record
+from harness.results.run import Run
 
 CLEAN = {"clean": right(390, 400)}
 

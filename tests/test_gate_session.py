@@ -14,7 +14,7 @@ from harness import registry
 from harness.attacks.fgsm import FGSM
 from harness.checks.conformance import CHECKS
 from harness.gate import store
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.spec.reading import suites_folder
 
 # Above all torch, which cannot be imported a second time.

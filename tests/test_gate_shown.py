@@ -20,10 +20,10 @@ from harness.data.dataset import Part
 from harness.evaluation.benchmark import Bench
 from harness.evaluation.resolve import attack_of
 from harness.gate import Baseline, compare, gate, store
-from harness.results.records import Run
+from harness.networks.initial import initial_weights
+from harness.results.run import Run
 from harness.spec.gate import GateSettings
 from harness.spec.reading import parse_spec, seeded, suites_folder
-from harness.training.loop import initial_weights
 
 ROOT = Path(__file__).parent.parent
 

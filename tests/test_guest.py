@@ -7,7 +7,7 @@ import sys
 import pytest
 from tiny_spec import tiny_spec
 
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.spec.reading import suites_folder
 
 pytest_plugins = ["pytester"]

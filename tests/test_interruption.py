@@ -10,7 +10,7 @@ import time
 import pytest
 from tiny_spec import tiny_spec
 
-from harness.results.records import Run
+from harness.results.run import Run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 

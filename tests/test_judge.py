@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from harness.results.judge import judge
-from harness.results.records import Record, Run, counted
+from harness.results.records import Record, counted
+from harness.results.run import Run
 from harness.spec.expect import ExpectSpec
 
 EXPECT = ExpectSpec(

@@ -10,7 +10,7 @@ from backends.numpy_backend import NumpyBackend
 from harness.evaluation import api as library
 from harness.evaluation.evaluation import ALL_PICTURES, EXAMPLES, PICTURES
 from harness.protocol import Architecture
-from harness.results.records import Run
+from harness.results.run import Run
 
 
 class FewWeights:

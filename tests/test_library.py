@@ -16,7 +16,7 @@ from harness.attacks.pgd import PGD
 from harness.checks.validity import CHEAP
 from harness.errors import HarnessError
 from harness.protocol import GRADIENT
-from harness.results.records import COLUMNS, SCHEMA, Run
+from harness.results.run import COLUMNS, SCHEMA, Run
 
 # The network answers with ten times its two pixels as logits. FGSM takes ε from the true one and
 # gives it to the other, so an image is right while 2ε is below its lead: 0.2, 0.8, 0.6, and never.

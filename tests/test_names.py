@@ -13,7 +13,7 @@ import harness
 from harness.errors import HarnessError, RunError, SpecError, one_line, printable
 from harness.gate.baseline import Baseline
 from harness.names import LONGEST, checked_name, checked_path
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.spec.reading import parse_spec
 
 FINE = [

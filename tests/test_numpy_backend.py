@@ -11,8 +11,8 @@ from backends.numpy_backend import NumpyBackend, NumpyModel, NumpyTrainer, one_h
 from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Model, Penalties
-from harness.training.loop import initial_weights
 
 # Two pixels, two hidden units, two classes.
 TINY = Architecture((2,), (2,), 2)

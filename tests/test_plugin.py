@@ -24,7 +24,7 @@ from harness.checks.validity import CHECKS as VALIDITY
 from harness.errors import DataError
 from harness.evaluation.resolve import attack_of, open_spec
 from harness.files import fingerprint
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.saliency.analysis import MEASURES
 from harness.spec.reading import suites_folder
 from harness.testing.session import REFUSED

@@ -15,7 +15,8 @@ from harness.errors import RunError
 from harness.files import fingerprint, read_document, replacing
 from harness.maths.statistics import wilson
 from harness.results.provenance import new_run
-from harness.results.records import SCHEMA, ModelInfo, Record, Run, counted
+from harness.results.records import ModelInfo, Record, counted
+from harness.results.run import SCHEMA, Run
 
 
 def record(check="clean", status="passed", epsilon=None, correct=90, backend="numpy"):

@@ -17,7 +17,8 @@ import pytest
 from synthetic import synthetic_run
 
 import reports
-from harness.results.records import Epoch, ModelInfo, Record, Run, counted
+from harness.results.records import Epoch, ModelInfo, Record, counted
+from harness.results.run import Run
 from reports import gallery, tables
 from reports.formats import threshold
 from reports.page import Source, page
@@ -470,7 +471,7 @@ def test_rendering_imports_no_framework_and_no_pyplot(tmp_path: Path) -> None:
     synthetic_run(backends=["torch"]).save(tmp_path)
     code = (
         "import sys; from pathlib import Path; import reports\n"
-        "from harness.results.records import Run\n"
+        "from harness.results.run import Run\n"
         "early = {'matplotlib', 'jinja2', 'sklearn'} & set(sys.modules)\n"
         "reports.render(Run.load(Path(sys.argv[1])), Path(sys.argv[1]) / 'report.html')\n"
         "names = {'torch', 'tensorflow', 'keras', 'jax', 'matplotlib.pyplot', 'backends'}\n"

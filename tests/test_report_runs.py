@@ -12,7 +12,8 @@ from synthetic import synthetic_run
 from test_report import Page, html_of, seen
 
 import reports
-from harness.results.records import Record, Run, Timing, counted
+from harness.results.records import Record, Timing, counted
+from harness.results.run import Run
 from reports import classes, downloads, minimal
 from reports.formats import points
 from reports.page import Source, page

@@ -16,7 +16,8 @@ from PIL import Image
 from synthetic import METHODS, synthetic_run
 from test_report import Page, html_of, seen, without
 
-from harness.results.records import Record, Run
+from harness.results.records import Record
+from harness.results.run import Run
 from reports import saliency
 from reports.stored import Pair
 from reports.tables import measurements

@@ -15,12 +15,12 @@ from harness.checks.sanity.evidence import MapEvidence, Twins
 from harness.checks.sanity.randomised import LESSONS, PUPILS, cascade, taught_random_labels
 from harness.evaluation.benchmark import Bench
 from harness.evaluation.target import Target
+from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Penalties
 from harness.saliency.methods import METHODS
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec.measures import SanitySpec
 from harness.spec.reading import parse_spec
-from harness.training.loop import initial_weights
 
 
 def build(weights, backend="numpy", dtype="float32"):

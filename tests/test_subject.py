@@ -12,12 +12,12 @@ from harness.attacks.pgd import PGD
 from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
 from harness.evaluation.evaluation import Subject
 from harness.maths.statistics import wilson
+from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Architecture
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.results.summary import accuracy_tables
 from harness.saliency.methods import explain
 from harness.spec.measures import MinimalSpec, SaliencySpec
-from harness.training.loop import initial_weights
 
 SHAPE, CLASSES, N = (3, 4), 3, 50
 LABELS = np.array([2, 0, 2, 2, 1] * (N // 5))

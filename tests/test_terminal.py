@@ -12,7 +12,8 @@ from rich.console import Console
 from tiny_spec import tiny_spec
 
 from harness import progress
-from harness.results.records import Run, counted
+from harness.results.records import counted
+from harness.results.run import Run
 from harness.results.summary import accuracy_tables
 
 ODD = ["[/x]", "[red]", "[/]", "[bold", "\x1b[31mred", "\u202eabc", "\ud800", "模型"]

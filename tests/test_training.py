@@ -13,9 +13,10 @@ from backends_at_hand import NAMES, at_hand
 from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.data import Part
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Penalties
 from harness.spec.training import TrainingSpec
-from harness.training.loop import TrainingError, initial_weights, learning_rates, train
+from harness.training.loop import TrainingError, learning_rates, train
 from harness.training.store import ModelKey, load_or_train
 
 COUNT = 10

@@ -6,9 +6,10 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from harness.data import Part
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Penalties
 from harness.spec.training import TrainingSpec
-from harness.training.loop import initial_weights, train
+from harness.training.loop import train
 
 SHAPE, CLASSES = (6, 6), 3
 

@@ -28,7 +28,7 @@ from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.registry import backend_of, made_by
 from harness.results.provenance import new_run
-from harness.results.records import Run
+from harness.results.run import Run
 
 HASHED = 2**24
 """Bytes of the data that are hashed at a time."""

@@ -19,11 +19,12 @@ from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Subject
 from harness.evaluation.resolve import attack_of, resolved
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Model, Penalties
 from harness.results.provenance import new_run
 from harness.results.records import ModelInfo, Record
 from harness.spec.spec import Spec
-from harness.training.loop import Trained, initial_weights, train
+from harness.training.loop import Trained, train
 from harness.training.store import ModelKey, load_or_train
 
 

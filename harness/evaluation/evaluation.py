@@ -25,7 +25,8 @@ from harness.errors import MeasurementError, one_line
 from harness.maths.query import Answers, answers_to, correct_count, logits_of
 from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
 from harness.results.judge import CLEAN
-from harness.results.records import Record, Run, Timing, counted
+from harness.results.records import Record, Timing, counted
+from harness.results.run import Run
 from harness.saliency import analysis
 from harness.saliency.maps import top_pixels
 from harness.saliency.methods import explain

@@ -21,7 +21,8 @@ from harness.files import read_document, replacing
 from harness.gate.outcomes import Outcomes, outcomes_of, pack, unpack
 from harness.gate.paired import Floats
 from harness.names import CheckName, Name, checked_path
-from harness.results.records import Key, Record, Run, Status
+from harness.results.records import Key, Record, Status
+from harness.results.run import Run
 
 SCHEMA = 3
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

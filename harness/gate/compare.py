@@ -46,7 +46,8 @@ from harness.gate.verdicts import (
     sight,
     too_small,
 )
-from harness.results.records import Key, Record, Run
+from harness.results.records import Key, Record
+from harness.results.run import Run
 from harness.spec.gate import GateSettings
 
 DIRECTIONLESS = "saliency/"

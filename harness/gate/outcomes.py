@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from harness.results.records import Record, Run
+from harness.results.records import Record
+from harness.results.run import Run
 
 Outcomes = npt.NDArray[np.bool_]
 

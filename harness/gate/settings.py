@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from harness.attacks import ATTACKS
 from harness.attacks.options import KIND, completed, options_before
 from harness.gate.baseline import Baseline, name_of
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.spec.measures import MinimalSpec, SaliencySpec
 
 SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {

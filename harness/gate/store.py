@@ -11,7 +11,8 @@ from harness.files import check_writable
 from harness.gate.baseline import Accepted, Baseline, Entry, label, name_of, order, write
 from harness.gate.settings import changes, differences
 from harness.gate.verdicts import incomplete
-from harness.results.records import Key, Run
+from harness.results.records import Key
+from harness.results.run import Run
 
 BASELINES = Path("suites/baselines")
 """Where a folder per spec is looked for if no path is given."""

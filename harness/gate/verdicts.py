@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from harness.gate.baseline import Entry, label
-from harness.results.records import Key, Record, Run
+from harness.results.records import Key, Record
+from harness.results.run import Run
 
 Verdict: TypeAlias = Literal[
     "regressed", "vanished", "incomparable", "improved", "new", "unchanged"

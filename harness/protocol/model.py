@@ -1,4 +1,4 @@
-"""The one protocol between the harness and a backend: models, trainers, objectives, attacks.
+"""What can be asked of a model, the arrays in which it answers, and objectives on its logits.
 
 Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leaves the device between
 the steps of an attack. ``xp`` is a namespace over them with the names of the Python array API

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.results.records import Record, Run
+from harness.results.records import Record
+from harness.results.run import Run
 from harness.spec.expect import ExpectSpec
 
 CLEAN = "clean"

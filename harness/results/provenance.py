@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.files import fingerprint
-from harness.results.records import SCHEMA, Run
+from harness.results.run import SCHEMA, Run
 
 
 def new_run(spec: dict[str, Any]) -> Run:

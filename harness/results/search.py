@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from harness.errors import RunError, first_problem
 from harness.files import read_document, replacing
 from harness.names import Name
-from harness.results.records import Run
+from harness.results.run import Run
 from harness.spec.grid import GridSpec
 from harness.spec.models import TargetSpec
 from harness.spec.part import L2, BatchSize, Dropout, Fraction, Hidden, LearningRate

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from harness.protocol import NormName
-from harness.results.records import UPPER_BOUND, Record, Run
+from harness.results.records import UPPER_BOUND, Record
+from harness.results.run import Run
 from harness.terminal import plain
 
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}

@@ -22,6 +22,7 @@ from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
 from harness.files import check_folder, fingerprint
 from harness.maths.query import correct_count
+from harness.networks.initial import initial_weights
 from harness.progress import progress_bar, quiet
 from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
 from harness.results.provenance import installed_version
@@ -31,7 +32,7 @@ from harness.search.study import DAMAGED, SearchError, SharedStudy, explained
 from harness.spec.grid import GridSpec
 from harness.spec.models import TargetSpec
 from harness.spec.spec import Spec
-from harness.training.loop import TrainingError, initial_weights, train
+from harness.training.loop import TrainingError, train
 
 STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
     TrialState.COMPLETE: "complete",

@@ -15,7 +15,7 @@ from harness.gate.compare import compare
 from harness.gate.store import read
 from harness.gate.table import MARGIN, print_comparison
 from harness.gate.verdicts import Comparison
-from harness.results.records import Run
+from harness.results.run import Run
 
 
 @dataclass

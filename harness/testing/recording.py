@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import RunError, one_line
-from harness.results.records import Record, Run, Status
+from harness.results.records import Record, Status
+from harness.results.run import Run
 from harness.testing.axes import subject
 from harness.testing.session import PARTS
 

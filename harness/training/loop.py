@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from harness.errors import HarnessError, MeasurementError
 from harness.maths.objectives import CrossEntropy
 from harness.maths.query import logits_of
 from harness.progress import progress_bar
-from harness.protocol import Architecture, FloatArray, IntArray, Model, Trainer, Weights
+from harness.protocol import FloatArray, IntArray, Model, Trainer, Weights
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 from harness.training.adversary import Adversary, probe
@@ -37,19 +37,6 @@ class Trained:
     weights: Weights
     best_epoch: int
     history: tuple[Epoch, ...]
-
-
-def initial_weights(architecture: Architecture, seed: int | Sequence[int]) -> dict[str, FloatArray]:
-    """He-normal weights (He et al. 2015, eq. 10) and zero biases, the same for every backend."""
-    random = np.random.default_rng(seed)
-    weights: dict[str, FloatArray] = {}
-    for name, shape in architecture.weight_shapes().items():
-        if name.endswith("bias"):
-            weights[name] = np.zeros(shape, dtype=np.float32)
-        else:
-            spread = math.sqrt(2.0 / shape[1])
-            weights[name] = (random.standard_normal(shape) * spread).astype(np.float32)
-    return weights
 
 
 def train(

@@ -13,11 +13,12 @@ import pytest
 
 from harness.data import Part, load_dataset
 from harness.data.mnist import FILES
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Penalties
 from harness.registry import backend, import_together
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
-from harness.training.loop import initial_weights, train
+from harness.training.loop import train
 
 collect_ignore_glob = [] if os.environ.get("HARNESS_TEST_PEERS") else ["test_*.py"]
 DATA = os.environ.get("HARNESS_DATA_DIR", "")

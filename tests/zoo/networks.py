@@ -9,10 +9,11 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from harness.data import Part, load_dataset
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Penalties
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
-from harness.training.loop import initial_weights, train
+from harness.training.loop import train
 
 BOUNDS = (0.0, 1.0)
 NET = Architecture((8, 8), (32,), 10)

@@ -13,8 +13,8 @@ from harness.attacks.ball import Ball
 from harness.attacks.pgd import climb
 from harness.data.dataset import one_hot
 from harness.maths.objectives import LogOdds
+from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Array, Bounds, FloatArray, IntArray, Model, Penalties
-from harness.training.loop import initial_weights
 
 HIDDEN = (64,)
 LESSONS = 500

@@ -1,0 +1,238 @@
+"""A run: everything that was measured in one go, as run.json and arrays.npz."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from harness.errors import RunError, first_problem, one_line
+from harness.files import finite, read_document, replacing
+from harness.names import checked_name, checked_path
+from harness.results.arrays import Arrays, ArraysError, read_arrays, write_arrays
+from harness.results.keys import check_arrays
+from harness.results.records import UPPER_BOUND, Key, ModelInfo, Record, Timing
+from harness.spec.gate import GateSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 4
+READABLE = (3, SCHEMA)
+"""Schemas of stored runs that can be read; 3 has no hash of its arrays."""
+HASH, AGAIN = "arrays_sha256", "run `harness run` again"
+COLUMNS = (
+    "target", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
+    "threshold", "status", "reason", "norm", "value",
+)  # fmt: skip
+
+
+class Run(BaseModel):
+    """Everything that was measured in one go; the only thing that report and gate read.
+
+    ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/TARGET/``:
+
+    - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
+      (``CHECK/predictions`` where there is no epsilon);
+    - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
+      which a model is known again;
+    - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images falls,
+      (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
+      fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and
+      ``.../extremes/fallen``: these as they are and as they fell, (e, *shape) float32;
+      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int32;
+    - ``examples/index``: which test images are kept as examples, (m,) int64, ten at most. Of large
+      images fewer are kept (``subject.PICTURES``), and what would exceed 32 MB of pictures of one
+      model is left out (``subject.ALL_PICTURES``), so any key with pictures may be absent;
+    - ``examples/clean``: those images, (m, *shape) float32;
+    - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
+    - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;
+    - ``examples/saliency``: the maps, |d true-class logit / dx|, (m, *shape) float32;
+    - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
+    - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
+      ``examples/moved``: the examples under FGSM at the epsilon of the spec's saliency,
+      ``examples/moved/labels``: what they are taken for, (m,) int32, and
+      ``examples/moved/maps/METHOD``: the maps of the true class then;
+    - ``examples/cascade/METHOD``: maps of the first few examples by the models of
+      ``saliency/METHOD/cascade``, (layers, few, *shape) float32;
+    - ``saliency/METHOD/top/accuracy`` and ``.../confidence``: accuracy, and mean softmax of the
+      true class, with the most salient pixels covered, by filler and share as ``saliency.topk``
+      lists them, (2, 5) float64; ``saliency/METHOD/least/...`` with the least salient ones;
+      ``saliency/random/accuracy`` and ``.../confidence`` with random ones, (draws, 2, 5), and
+      their 95 % intervals over the draws, ``.../interval``, (2, 2, 5), the lower end first;
+    - ``saliency/METHOD/deletion``, ``saliency/METHOD/insertion``: mean softmax of the true class as
+      more pixels are blackened or shown, at the shares ``topk.GRID``, (21,) float64; and
+      ``saliency/random/...`` in random order;
+    - ``saliency/METHOD/stability``: of the first images, the Jaccard index of the top pixels before
+      and after FGSM, (n,) float32; ``saliency/METHOD/strokes``: the share on strokes, likewise;
+    - ``saliency/METHOD/cascade``: mean rank correlation and SSIM of the absolute maps with those of
+      the model with its last layer random, its last two, and so on, (layers, 2) float64;
+
+    and, for the whole run, ``labels``: true labels of the test images (n,) int32.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    spec: dict[str, Any]
+    spec_sha256: str
+    data_sha256: str
+    gate: GateSettings = GateSettings()
+    classes: tuple[str, ...] = ()
+    commit: str | None = None
+    dirty: bool | None = None
+    created: str
+    finished: bool = False
+    versions: dict[str, str] = {}
+    machine: dict[str, str | int] = {}
+    models: list[ModelInfo] = []
+    records: list[Record] = []
+    timings: list[Timing] = []
+
+    _arrays: dict[str, npt.NDArray[Any]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays beside the records, by key."""
+        return self._arrays
+
+    def put(self, record: Record) -> None:
+        """Add a record, or replace the one of the same key."""
+        for index, old in enumerate(self.records):
+            if old.key == record.key:
+                self.records[index] = record
+                return
+        self.records.append(record)
+
+    def find(self, key: Key) -> Record | None:
+        """The record of that key, if there is one."""
+        return next((record for record in self.records if record.key == key), None)
+
+    def put_model(self, info: ModelInfo) -> None:
+        """Add a model's origin, once per target and backend."""
+        kept = [m for m in self.models if (m.target, m.backend) != (info.target, info.backend)]
+        self.models = [*kept, info]
+
+    def absorb(self, other: Run) -> None:
+        """Take over what another process measured for the same run."""
+        for record in other.records:
+            self.put(record)
+        for info in other.models:
+            self.put_model(info)
+        self.timings = [*self.timings, *other.timings]
+        self.versions |= other.versions
+        self.arrays.update(other.arrays)
+        self.data_sha256 = self.data_sha256 or other.data_sha256
+        self.classes = self.classes or other.classes
+
+    @property
+    def verdict(self) -> Literal["passed", "measured", "failed"]:
+        """What the run says as a whole.
+
+        ``failed`` if it did not finish, is empty, says nothing, or any check failed or broke;
+        ``measured`` if it holds accuracies and none of them was judged; else ``passed``.
+        """
+        statuses = {record.status for record in self.records}
+        if not self.finished or statuses & {"failed", "error"} or statuses <= {"skipped"}:
+            return "failed"
+        accuracies = {record.status for record in self.records if record.total is not None}
+        if "measured" in accuracies and "passed" not in accuracies:
+            return "measured"
+        return "passed" if "passed" in statuses else "measured"
+
+    def frame(self) -> pd.DataFrame:
+        """The records as a table, a row each, with the columns ``COLUMNS``.
+
+        Accuracy under an attack is an upper bound on robust accuracy: ``frame().attrs`` says so.
+        """
+        import pandas as pd
+
+        rows = [record.model_dump() for record in self.records]
+        table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
+        table.attrs["accuracy"] = UPPER_BOUND
+        return table
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` and ``arrays.npz`` into a folder, each complete or not at all.
+
+        The arrays come first, and their hash is in ``run.json``: of a run that was cut off between
+        the two, or of two that were saved at once, it is found that they do not belong together.
+        """
+        digest = write_arrays(folder / "arrays.npz", self.arrays)
+        document = finite(self.model_dump(mode="json", by_alias=True)) | {HASH: digest}
+        with replacing(folder / "run.json") as stream:
+            # In ASCII, which can hold whatever a path or a reason held.
+            stream.write(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+
+    def begin(self, folder: Path) -> None:
+        """Put this run in the place of an earlier one, whose report goes.
+
+        However it ends, even by ``kill -9``, nothing of the earlier one is taken for this one.
+        """
+        if (folder / "run.json").exists():
+            (folder / "report.html").unlink(missing_ok=True)
+        self.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read a run that was saved into a folder, by this version or since schema 3.
+
+        Raises:
+            RunError: A file is missing, damaged, too large, or of another schema; the two are not
+                of one run; or a name in them could lead out of a folder.
+        """
+        path = folder / "run.json"
+        document = read_document(path, READABLE, "run `harness run` first")
+        digest = document.pop(HASH, None)
+        if document["schema"] == SCHEMA and not isinstance(digest, str):
+            raise RunError(f"{path}: {HASH}: missing, or no text; {AGAIN}")
+        document["schema"] = SCHEMA
+        try:
+            run = cls.model_validate(document)
+            run._check_names()
+        except ValidationError as error:
+            raise RunError(f"{path}: {first_problem(error)}") from error
+        except ValueError as error:
+            raise RunError(f"{path}: {one_line(error)}") from error
+        run.arrays.update(_arrays_of(folder, digest))
+        return run
+
+    def _check_names(self) -> None:
+        """Refuse names that are no parts of paths; those of a foreign file can be anything.
+
+        Raises:
+            ValueError: One is none.
+        """
+        if "name" in self.spec:
+            checked_name(str(self.spec["name"]))
+        parts: list[Record | ModelInfo | Timing] = [*self.records, *self.models, *self.timings]
+        for part in parts:
+            checked_name(part.target)
+            checked_name(part.backend)
+            if not isinstance(part, ModelInfo):
+                checked_path(part.check)
+
+
+def _arrays_of(folder: Path, digest: str | None) -> Arrays:
+    """The arrays beside a ``run.json`` that knows their hash, or that is of an older schema.
+
+    Raises:
+        RunError: They are missing, damaged, or not those.
+    """
+    path = folder / "arrays.npz"
+    try:
+        arrays, found = read_arrays(path)
+        check_arrays(arrays)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: missing; {AGAIN}") from error
+    except (OSError, ArraysError, ValueError) as error:
+        raise RunError(f"{path}: damaged ({one_line(error)}); {AGAIN}") from error
+    if digest is not None and found != digest:
+        raise RunError(
+            f"{path}: damaged (it does not belong to the run.json beside it: written by another "
+            f"run, or changed since); {AGAIN}"
+        )
+    return arrays
