@@ -1,4 +1,4 @@
-"""The keys of a run's arrays, as ``records.Run`` lists them: what may lie under which."""
+"""The keys of a run's arrays, as ``run.Run`` lists them: what may lie under which."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class AdversarySpec(Part):
 
 
 class TrainingSpec(Part):
-    """How a model is trained; a named recipe fills in what is not said (see ``recipes.py``).
+    """How a model is trained; a named recipe fills in what is not said (``RECIPES``).
 
     Attributes:
         recipe: Name of the recipe.

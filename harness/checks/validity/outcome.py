@@ -72,7 +72,7 @@ def attacked(
     *,
     gradient: bool = False,
 ) -> Outcome:
-    """Attack images; unlike ``measure.sweep``, no pixels that come back are refused.
+    """Attack images; unlike ``sweep``, no pixels that come back are refused.
 
     Args:
         model: The classifier under attack.
@@ -135,7 +135,7 @@ def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
 
 
 def outputs(model: Model, x: FloatArray) -> FloatArray:
-    """What a model says of images (n, *shape), (n, k); unlike ``measure.logits_of`` also NaN.
+    """What a model says of images (n, *shape), (n, k); unlike ``query.logits_of`` also NaN.
 
     Raises:
         BrokenError: It raises, or returns other than two or more numbers an image.
