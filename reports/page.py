@@ -21,24 +21,20 @@ from harness.results.records import ModelInfo
 from harness.results.run import Run
 from harness.results.search import SearchResult
 from harness.saliency.topk import SHARES
-from reports import (
+from reports import figures, formats, room, stored, tables  # fmt: skip
+from reports.sections import (
     attacks,
     backends,
     baseline,
     classes,
     downloads,
-    figures,
-    formats,
     gallery,
     minimal,
-    room,
     runs,
     saliency,
     speed,
-    stored,
-    tables,
-)  # fmt: skip
-from reports.search import section_of
+)
+from reports.sections.search import section_of
 from reports.stored import Pair
 
 SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}

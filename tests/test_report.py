@@ -19,9 +19,10 @@ from synthetic import synthetic_run
 import reports
 from harness.results.records import Epoch, ModelInfo, Record, counted
 from harness.results.run import Run
-from reports import gallery, tables
+from reports import tables
 from reports.formats import threshold
 from reports.page import Source, page
+from reports.sections import gallery
 from reports.stored import Pair
 
 HOSTILE = "<script>alert('x')</script>\"$\\frac{\x1b & ]]>"

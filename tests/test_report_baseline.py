@@ -9,9 +9,9 @@ from synthetic import synthetic_run
 from test_report import ALONE, Page, html_of
 
 from harness.gate import Comparison, Row
-from reports import baseline
 from reports.formats import code
 from reports.page import Source, page
+from reports.sections import baseline
 
 LOST = Row(("mlp", "torch", "fgsm", 0.1), "regressed", 0.72, 0.70, (-0.03, -0.01), 0.0004,
            "passed", "passed", detail="beyond 0.5 points", counted=True, visible=0.009)  # fmt: skip

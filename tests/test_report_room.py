@@ -12,8 +12,9 @@ from synthetic import synthetic_run
 
 from harness.errors import HarnessError
 from harness.results.records import Record, counted
-from reports import downloads, page, room, tiles
+from reports import page, room, tiles
 from reports.page import Source
+from reports.sections import downloads
 
 FORMULAS = ("=1+1", "+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1")
 

@@ -14,9 +14,9 @@ from test_report import Page, html_of, seen
 import reports
 from harness.results.records import Record, Timing, counted
 from harness.results.run import Run
-from reports import classes, downloads, minimal
 from reports.formats import points
 from reports.page import Source, page
+from reports.sections import classes, downloads, minimal
 from reports.stored import Pair
 from reports.tables import measurements
 

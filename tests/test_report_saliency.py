@@ -18,7 +18,7 @@ from test_report import Page, html_of, seen, without
 
 from harness.results.records import Record
 from harness.results.run import Run
-from reports import saliency
+from reports.sections import saliency
 from reports.stored import Pair
 from reports.tables import measurements
 from reports.tiles import GREY, outline, png

@@ -3,7 +3,7 @@
 from harness.attacks import make_attack
 from harness.attacks.sweep import sweep
 from harness.maths.query import correct_count
-from suites.peers import PEERS
+from suites.speed.peers import PEERS
 
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 PAIRS = [(framework, name) for framework, peers in PEERS.items() for name in peers]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.saliency.methods import STEPS, explain
-from suites.peers import Captum
+from suites.speed.peers import Captum
 
 RELATIVE = 1e-5
 """Rounding of float32 maps, relative to the largest value of each."""

@@ -11,7 +11,7 @@ from harness.attacks import make_attack
 from harness.attacks.sweep import sweep
 from harness.maths.norms import L2
 from harness.maths.query import correct_count
-from suites.peers import ArtTorch
+from suites.speed.peers import ArtTorch
 
 EPSILON = 0.1
 LUCK = 3

@@ -28,8 +28,8 @@ from harness.saliency.methods import STEPS, explain
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
 from harness.training.loop import Trained, train
-from suites.peers import Captum, installed
-from suites.plain_loops import FLOORS, LOOPS, PASSES, THREADS
+from suites.speed.peers import Captum, installed
+from suites.speed.plain_loops import FLOORS, LOOPS, PASSES, THREADS
 
 NET = Architecture((28, 28), (512, 256, 128), 10, dropout=0.2)
 IMAGES, BATCH_SIZE, ROUNDS = 12_800, 128, 7

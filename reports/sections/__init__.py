@@ -1,0 +1,1 @@
+"""What a run holds, a file for each section of the page."""

@@ -1,0 +1,1 @@
+"""The harness beside other libraries, plain loops, and the bare matrix products."""
