@@ -45,8 +45,8 @@ class Run(BaseModel):
       ``.../extremes/fallen``: these as they are and as they fell, (e, *shape) float32;
       ``.../extremes/labels``: what the fallen ones are taken for, (e,) int32;
     - ``examples/index``: which test images are kept as examples, (m,) int64, ten at most. Of large
-      images fewer are kept (``evaluation.PICTURES``), and what would exceed 32 MB of pictures of one
-      model is left out (``evaluation.ALL_PICTURES``), so any key with pictures may be absent;
+      images fewer are kept (``evaluation.PICTURES``), and what would exceed 32 MB of pictures of
+      one model is left out (``evaluation.ALL_PICTURES``), so any key with pictures may be absent;
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
     - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;

@@ -25,7 +25,7 @@ from harness.results.run import Run
 from harness.spec.gate import GateSettings
 from harness.spec.reading import parse_spec, seeded, suites_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # Planted, on as many images as MNIST's test part has
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def test_patience_counts_the_epochs_before_the_interruption(tmp_path):
         assert same(toy_train("numpy", recipe, checkpoint=checkpoint), whole)
 
 
+HERE = Path(__file__).parent
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -111,7 +113,10 @@ toy_train("numpy", RECIPE, checkpoint=Path(sys.argv[1]), on_epoch=on_epoch)
 def test_a_training_that_was_killed_goes_on(tmp_path):
     checkpoint = tmp_path / "model.checkpoint"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(checkpoint)], cwd=Path(__file__).parent, check=False
+        [sys.executable, "-c", KILLED, str(checkpoint)],
+        cwd=HERE,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
     )
     assert done.returncode == -signal.SIGKILL
     assert len(Checkpoint.read(checkpoint).history) == 2

@@ -139,7 +139,7 @@ def test_a_drop_needs_as_many_images_to_change():
 
 
 def test_the_documented_table_is_the_computed_one():
-    text = (Path(__file__).parent.parent / "docs" / "gate.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
     table = text.partition("| images | 0.5 %")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(table) == len(IMAGES)
     for images, line in zip(IMAGES, table, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -381,11 +382,12 @@ def test_a_stored_model_needs_no_lock(store):
 # Several processes
 
 # A process says when it trains and when it has to wait, and goes on training when it is told to.
+HERE = Path(__file__).parent
 PROCESS = """
 import sys
 from filelock import FileLock, Timeout
-from harness import model_store
-from test_model_store import KEY, model
+from harness.training import store
+from test_store import KEY, model
 
 class TalkingLock(FileLock):
     def acquire(self, timeout=None, **options):
@@ -410,7 +412,7 @@ def test_two_processes_that_want_one_model_train_it_once():
     def start():
         return subprocess.Popen(
             [sys.executable, "-c", PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, cwd=Path(__file__).parent,
+            text=True, cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE.parent)},
         )  # fmt: skip
 
     first = start()

@@ -320,12 +320,12 @@ def test_workers_at_the_same_time_take_no_point_twice(tmp_path):
 def test_a_point_whose_worker_died_is_taken_over_once(tmp_path):
     path = tmp_path / "search.db"
     code = (
-        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
+        "import os, sys; sys.path[:0] = sys.argv[2:]\n"
         "from test_search import study_at, work\n"
         "work(study_at(sys.argv[1]), lambda *_: os.kill(os.getpid(), 9))\n"
     )
     here = Path(__file__).parent
-    killed = subprocess.run([sys.executable, "-c", code, path, here], check=False)
+    killed = subprocess.run([sys.executable, "-c", code, path, here, here.parent], check=False)
     assert killed.returncode == -signal.SIGKILL
     (dead,) = [t for t in trials_in(path, "toy") if t.state == TrialState.RUNNING]
     taken, study = [], study_at(path)
