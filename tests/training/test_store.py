@@ -402,8 +402,8 @@ def train(checkpoint):
     sys.stdin.readline()
     return model()
 
-model_store.FileLock = TalkingLock
-_, cached = model_store.load_or_train(KEY, train, retrain=False)
+store.FileLock = TalkingLock
+_, cached = store.load_or_train(KEY, train, retrain=False)
 print("found" if cached else "trained", flush=True)
 """
 
