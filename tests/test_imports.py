@@ -107,11 +107,74 @@ def test_the_report_reads_runs_and_measures_nothing(path):
     assert not packages(path) & (FRAMEWORKS | {"backends", "suites", "pytest"})
 
 
-# What the harness is timed against is in the frameworks' own words, or other libraries'.
+# What the harness is timed against, in suites/speed, is in the frameworks' own words.
 @pytest.mark.parametrize(
-    "path",
-    [path for path in files(suites) if path.name not in ("plain_loops.py", "peers.py")],
-    ids=name_of,
+    "path", [path for path in files(suites) if path.parent.name != "speed"], ids=name_of
 )
 def test_the_suites_know_the_engine_alone(path):
     assert not packages(path) & (FRAMEWORKS | {"backends", "reports"})
+
+
+# The house: a room is a package or a module directly in harness/, or backends/ or reports/.
+
+FLOORS = (
+    {"errors", "interruption"},
+    {"files", "names", "progress", "terminal", "protocol"},
+    {"registry", "maths", "networks", "spec", "backends"},
+    {"attacks", "data", "results"},
+    {"saliency", "training", "gate"},
+    {"checks", "search"},
+    {"evaluation", "reports"},
+    {"__init__", "testing"},
+    {"cli"},
+    {"__main__"},
+)
+"""From the ground up: a room imports only rooms below its floor."""
+
+
+def room_of(module):
+    """The room that a module is in; None of what is none of ours."""
+    first, _, rest = module.partition(".")
+    if first in ("backends", "reports"):
+        return first
+    name = rest.partition(".")[0]
+    if first != "harness":
+        return None
+    return name if name in set().union(*FLOORS) else "__init__"
+
+
+def rooms_imported(path):
+    """The rooms that a file imports; ``from harness import registry`` is of that room alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (room_of(alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "harness":
+            yield from (room_of(f"harness.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield room_of(node.module)
+
+
+def arrows():
+    """Every import of one room by another, as (room, imported room), with a file that has it."""
+    found = {}
+    for package in (harness, backends, reports):
+        home = Path(next(iter(package.__path__))).parent
+        for path in files(package):
+            own = room_of(".".join(path.relative_to(home).with_suffix("").parts))
+            found |= {(own, room): name_of(path) for room in rooms_imported(path)}
+    return {(own, room): file for (own, room), file in found.items() if room not in (None, own)}
+
+
+def test_every_room_is_on_a_floor():
+    rooms = {room_of(f"harness.{path.stem}") for path in Path(harness.__path__[0]).glob("*.py")}
+    rooms |= {path.parent.name for path in Path(harness.__path__[0]).glob("*/__init__.py")}
+    assert rooms | {"backends", "reports"} == set().union(*FLOORS)
+    assert sum(map(len, FLOORS)) == len(set().union(*FLOORS))
+    assert len(FLOORS) <= 10
+
+
+def test_no_arrow_runs_up_or_along_a_floor():
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    found = arrows()
+    assert len(found) > 50
+    assert not {pair: file for pair, file in found.items() if floor[pair[0]] <= floor[pair[1]]}
