@@ -65,6 +65,24 @@ class MeasurementError(Exception):
     """A measurement that cannot be trusted, so that no number is given."""
 
 
+class CheckFailed(Exception):  # noqa: N818  # it is a finding, and no error of ours
+    """What a check has found wrong, in one line.
+
+    Args:
+        finding: What was seen, without a full stop.
+        advice: A sentence on what to do, if the finding does not say it.
+        of: What the finding is of, such as the name of the check.
+    """
+
+    def __init__(self, finding: str, advice: str = "", *, of: str = "") -> None:
+        about = f"{of}: " if of else ""
+        super().__init__(f"{about}{finding}. {advice}" if advice else f"{about}{finding}")
+
+
+class NotApplicable(Exception):  # noqa: N818  # nor is this one
+    """A check or a measurement that cannot be made of this model; the message says why."""
+
+
 def printable(text: str) -> str:
     r"""Text as it is, but for signs that move, colour or hide: an escape becomes ``\x1b``.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from harness.checks.conformance import NotApplicableError
+from harness.errors import CheckFailed
 
 
-class ValidityError(Exception):
+class ValidityError(CheckFailed):
     """A robustness number of this model, or by this attack, cannot be trusted.
 
     Args:
@@ -15,7 +16,7 @@ class ValidityError(Exception):
     """
 
     def __init__(self, rule: str, finding: str, advice: str) -> None:
-        super().__init__(f"{rule}: {finding}. {advice}")
+        super().__init__(finding, advice, of=rule)
 
 
 class BrokenError(NotApplicableError):

@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.sweep import sweep
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
@@ -27,11 +28,11 @@ RELATIVE = 1e-4
 """Agreement asked of float32 logits and gradients, relative to the largest of them."""
 
 
-class ConformanceError(Exception):
+class ConformanceError(CheckFailed):
     """The model breaks the protocol."""
 
 
-class NotApplicableError(Exception):
+class NotApplicableError(NotApplicable):
     """The check cannot be made of this model; the message says why."""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.checks.conformance import NotApplicableError
 from harness.checks.sanity.evidence import FEW, Likeness, MapEvidence, Twins, unsound
+from harness.errors import CheckFailed
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import answers_to, correct_count, logits_of
@@ -54,7 +55,7 @@ BY_THE_PIXEL = 0.01
 IGNORES = "Do not show such maps: they do not tell what the model does."
 
 
-class SanityError(Exception):
+class SanityError(CheckFailed):
     """Maps of this method do not explain this model.
 
     Args:
@@ -65,7 +66,7 @@ class SanityError(Exception):
     """
 
     def __init__(self, rule: str, method: str, finding: str, advice: str) -> None:
-        super().__init__(f"{rule}: {method}: {finding}. {advice}")
+        super().__init__(finding, advice, of=f"{rule}: {method}")
 
 
 def check_finite(evidence: MapEvidence) -> None:
