@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.evaluation.target import Target
+    from harness.evaluation.evaluation import Evaluation
     from harness.results.records import Record
     from harness.testing.session import Session
 
@@ -111,7 +111,7 @@ def start(config: pytest.Config, suites: Path | None = None) -> None:
 
 
 @pytest.fixture(scope="session")
-def robustness_target(request: pytest.FixtureRequest) -> Target:
+def robustness_target(request: pytest.FixtureRequest) -> Evaluation:
     """One target of the spec in one backend; its model is loaded, or trained now."""
     session = _measuring(request)
     if not hasattr(request, "param"):
@@ -119,7 +119,7 @@ def robustness_target(request: pytest.FixtureRequest) -> Target:
             "robustness_target: mark the test with @pytest.mark.robustness_check(NAME)",
             pytrace=False,
         )
-    return session.target(*request.param)
+    return session.evaluation(*request.param)
 
 
 @pytest.fixture

@@ -111,19 +111,19 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from rich.console import Console
     from rich.table import Table
 
-    from harness.evaluation.benchmark import Bench
+    from harness.evaluation.benchmark import Benchmark
     from harness.evaluation.resolve import open_spec
     from harness.registry import import_together, missing
     from harness.terminal import plain
 
-    bench = Bench(open_spec(spec), retrain=retrain)
+    bench = Benchmark(open_spec(spec), retrain=retrain)
     names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
     if not names:
         raise BackendError("; ".join(missing(name) for name in bench.spec.backends))
     import_together(set(names))
     for name in names:
         for target in bench.spec.targets:
-            bench.subject(name, target)
+            bench.evaluation(name, target)
     table = Table("backend", "target", "model", "epochs", "best", "validation accuracy", "seconds")
     for info in bench.run.models:
         best = info.history[info.best_epoch - 1]

@@ -11,7 +11,7 @@ import pytest
 import pytest_robustness_harness as plugin
 
 if TYPE_CHECKING:
-    from harness.evaluation.target import Target
+    from harness.evaluation.evaluation import Evaluation
     from harness.results.records import Record
 
 HERE = Path(__file__).parent
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def target(robustness_target: Target) -> Target:
+def target(robustness_target: Evaluation) -> Evaluation:
     """One target of the spec in one backend."""
     return robustness_target
 

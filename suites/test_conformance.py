@@ -8,4 +8,4 @@ from harness.checks.conformance import CHECKS
 @pytest.mark.check("conformance")
 @pytest.mark.parametrize("rule", CHECKS)
 def test_conformance(target, rule, judge):
-    judge(target.conformance(rule))
+    judge(target.checked("conformance", rule))

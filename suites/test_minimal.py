@@ -5,4 +5,4 @@ import pytest
 
 @pytest.mark.check("minimal-epsilon")
 def test_minimal_epsilon(target, method, judge):
-    judge(target.minimal_epsilon(method))
+    judge(target.smallest_epsilon(method))

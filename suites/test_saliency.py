@@ -19,9 +19,9 @@ def test_saliency_occlusion(target, pixels, judge):
 @pytest.mark.check("saliency")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_saliency_measure(target, explainer, measure, judge):
-    judge(target.analysed(explainer, measure))
+    judge(target.explained(explainer, measure))
 
 
 @pytest.mark.check("saliency-sanity")
 def test_saliency_sanity(target, explainer, rule, judge):
-    judge(target.sanity(explainer, rule))
+    judge(target.checked("saliency-sanity", f"{explainer}/{rule}"))

@@ -6,4 +6,4 @@ import pytest
 @pytest.mark.check("training/collapse")
 @pytest.mark.defended
 def test_defence_has_not_collapsed(target, judge):
-    judge(target.collapse())
+    judge(target.checked("training", "collapse"))

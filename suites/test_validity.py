@@ -8,4 +8,4 @@ from harness.checks.validity import CHECKS
 @pytest.mark.check("validity")
 @pytest.mark.parametrize("rule", CHECKS)
 def test_validity(target, rule, judge):
-    judge(target.validity(rule))
+    judge(target.checked("validity", rule))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from harness.attacks.options import options_of
-from harness.checks.conformance import EPSILONS, NotApplicableError
-from harness.checks.validity import CHEAP, Evidence, Reported
-from harness.errors import HarnessError, gist, one_line
+from harness.checks.conformance import EPSILONS
+from harness.checks.validity import CHEAP
+from harness.errors import HarnessError, NotApplicable, gist, one_line
 from harness.evaluation.arguments import (
     JOIN,
     attacks_from,
@@ -22,12 +22,14 @@ from harness.evaluation.arguments import (
     name_from,
     radii_from,
 )
-from harness.evaluation.evaluation import Subject
+from harness.evaluation.evaluation import Evaluation, Measures, Sweep
+from harness.evaluation.models import LoadedModel
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.registry import backend_of, made_by
 from harness.results.provenance import new_run
+from harness.results.recorder import Recorder
 from harness.results.run import Run
 
 HASHED = 2**24
@@ -113,17 +115,18 @@ def evaluate(
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
     run.arrays["labels"] = labels.astype(np.int32)
-    subject = Subject(run, kind, name, model, images, labels)
-    reported = tuple(Reported(attack, tuple(radii)) for attack in made)
-    evidence = Evidence(model, images, labels, reported=reported, measured=subject.clean_labels)
+    measures = Measures({attack.name: Sweep(attack, tuple(radii)) for attack in made})
+    loaded, recorder = LoadedModel(model, kind), Recorder(run, kind, name)
+    evaluation = Evaluation(loaded, images, labels, recorder, measures)
     # Asked before the attacks, and again after them: no answer may depend on earlier calls.
-    with suppress(NotApplicableError):
-        _ = evidence.raw_logits
-    subject.clean()
+    with suppress(NotApplicable):
+        _ = evaluation.checking.evidence.raw_logits
+    evaluation.clean()
     for attack in made:
-        subject.attacked(attack, radii)
+        for radius in radii:
+            evaluation.attacked(attack.name, radius)
     for rule in CHEAP:
-        subject.validity(rule, evidence)
+        evaluation.checked("validity", rule)
     run.finished = True
     return run
 

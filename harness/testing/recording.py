@@ -44,7 +44,7 @@ class Recording:
         report = yield
         of = subject(self.session, item)
         if of is not None and report.outcome != "passed":
-            run = self.session.open_bench().run
+            run = self.session.open().run
             record = Record(
                 target=of.target, backend=of.backend, check=of.check, epsilon=of.epsilon
             )
@@ -63,9 +63,9 @@ class Recording:
         state = self.session
         state.endings.close()
         parts = sorted((state.results / PARTS).glob("*/run.json")) if not state.worker else []
-        if state.bench is None and not parts and (state.gate is None or state.worker):
+        if state.benchmark is None and not parts and (state.gate is None or state.worker):
             return
-        run: Run = state.open_bench().run
+        run: Run = state.open().run
         for part in parts:
             try:
                 run.absorb(Run.load(part.parent))
@@ -88,10 +88,10 @@ class Recording:
         from harness.results.summary import accuracy_tables
 
         state = self.session
-        if state.bench is None or state.worker:
+        if state.benchmark is None or state.worker:
             return
         terminalreporter.section(f"robustness: {state.spec.name}")
-        for table in accuracy_tables(state.bench.run):
+        for table in accuracy_tables(state.benchmark.run):
             console = Console(width=max(100, Console().width), color_system=None)
             with console.capture() as captured:
                 console.print(table)

@@ -20,8 +20,8 @@ from harness.results.records import Record
 from harness.spec.spec import Spec
 
 if TYPE_CHECKING:
-    from harness.evaluation.benchmark import Bench
-    from harness.evaluation.target import Target
+    from harness.evaluation.benchmark import Benchmark
+    from harness.evaluation.evaluation import Evaluation
     from harness.testing.gate import SessionGate
 
 REFUSED = 64
@@ -47,8 +47,7 @@ class Session:
         named: The backends that the command line names.
         gate: The baseline that the session is held against.
         suites: The folder in which the markers have short names.
-        bench: Everything the spec speaks of, once a test needed it.
-        targets: What was made for tests, by backend and name.
+        benchmark: Everything the spec speaks of, once a test needed it.
         epsilons: Those of the selected tests, by backend, target and attack.
         selected: The backends of the selected tests.
         lost: What was measured by processes that were killed, a reason each.
@@ -65,8 +64,7 @@ class Session:
     named: tuple[str, ...] = ()
     gate: SessionGate | None = None
     suites: Path | None = None
-    bench: Bench | None = None
-    targets: dict[tuple[str, str], Target] = field(default_factory=dict)
+    benchmark: Benchmark | None = None
     epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     selected: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
@@ -77,21 +75,24 @@ class Session:
         """Where this process writes its run."""
         return self.results / PARTS / self.worker if self.worker else self.results
 
-    def open_bench(self) -> Bench:
-        """The bench, made when the first test needs it, with its frameworks imported in order."""
-        from harness.evaluation.benchmark import Bench
+    def open(self) -> Benchmark:
+        """The benchmark, made when first needed, with its frameworks imported in order."""
+        from harness.evaluation.benchmark import Benchmark
 
-        if self.bench is None:
+        if self.benchmark is None:
             import_together(self.selected)
-            self.bench = Bench(self.spec, retrain=self.retrain, while_training=self.uncaptured)
-        return self.bench
+            self.benchmark = Benchmark(
+                self.spec, retrain=self.retrain, while_training=self.uncaptured,
+                save=self.save, selected=self.epsilons,
+            )  # fmt: skip
+        return self.benchmark
 
     def begin(self) -> None:
         """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C."""
         self.endings.enter_context(terminable())
         if self.worker in ("", "gw0"):
             try:
-                self.open_bench().run.begin(self.results)
+                self.open().run.begin(self.results)
             except OSError as error:
                 raise pytest.UsageError(
                     f"--results: {self.results}: cannot be written to ({one_line(error)})"
@@ -99,21 +100,14 @@ class Session:
 
     def save(self) -> None:
         """Write the run, so that what was measured is kept whatever comes."""
-        self.open_bench().run.save(self.folder)
+        self.open().run.save(self.folder)
 
-    def target(self, backend: str, name: str) -> Target:
-        """A target of the spec in a backend; skips, fails or ends the session if there is none."""
-        from harness.evaluation.target import Target
-
+    def evaluation(self, backend: str, name: str) -> Evaluation:
+        """A model of the spec in a backend; skips, fails or ends the session if there is none."""
         if backend in self.absent:
             pytest.skip(self.absent[backend])
         try:
-            # Kept by the session: pytest may make the fixture again when it reorders tests.
-            if (backend, name) not in self.targets:
-                self.targets[backend, name] = Target(
-                    self.open_bench(), backend, name, self.epsilons, self.save
-                )
-            return self.targets[backend, name]
+            return self.open().evaluation(backend, name)
         except DataError as error:
             pytest.exit(str(error), returncode=REFUSED)
         except HarnessError as error:
@@ -123,7 +117,7 @@ class Session:
         """Hold a record against the spec, store the judgement, and fail the test if it failed."""
         from harness.results.judge import judge
 
-        run = self.open_bench().run
+        run = self.open().run
         verdict = judge(record, self.spec.targets[record.target].expect, run)
         run.put(verdict)
         if verdict.status in ("failed", "error"):

@@ -18,7 +18,7 @@ import harness
 from harness.attacks import ATTACKS, make_attack
 from harness.attacks.options import options_of
 from harness.attacks.pgd import MIM, PGD
-from harness.evaluation.benchmark import Bench
+from harness.evaluation.benchmark import Benchmark
 from harness.gate import Baseline, compare, store
 from harness.gate.settings import differences
 from harness.spec.reading import load_spec, suites_folder
@@ -203,7 +203,7 @@ def test_settings_that_were_left_out_have_their_defaults():
 def test_the_shipped_baselines_and_a_run_of_now_are_asked_the_same(name):
     """But for options of which a class says that the default changed."""
     baseline = Baseline.load(store.locate(suites_folder() / "baselines" / name))
-    run = Bench(load_spec(name)).run
+    run = Benchmark(load_spec(name)).run
     for entry in baseline.runs[-1].records:
         told = differences(baseline.runs[-1].spec, run.spec, entry.check)
         changed = {key for attack in ATTACKS for key in getattr(make_attack(attack), "BEFORE", {})}

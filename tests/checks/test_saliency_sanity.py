@@ -13,8 +13,7 @@ from harness.checks.conformance import NotApplicableError
 from harness.checks.sanity.checks import CHECKS, SanityError, findings, rules_for
 from harness.checks.sanity.evidence import MapEvidence, Twins
 from harness.checks.sanity.randomised import LESSONS, PUPILS, cascade, taught_random_labels
-from harness.evaluation.benchmark import Bench
-from harness.evaluation.target import Target
+from harness.evaluation.benchmark import Benchmark
 from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Penalties
 from harness.saliency.methods import METHODS
@@ -234,18 +233,18 @@ def test_the_structural_similarity_orders_pairs_as_it_should():
     assert structural_similarity(a, far) == pytest.approx(structural_similarity(far, a))
 
 
-# Through the bench
+# Through a benchmark
 
 
 def test_a_target_records_measures_and_checks_of_each_method():
-    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
-    target = Target(bench, "numpy", "mlp", {}, lambda: None)
+    bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
+    target = bench.evaluation("numpy", "mlp")
     for measure in ("deletion", "insertion", "stability", "strokes"):
-        record = target.analysed("gradient", measure)
+        record = target.explained("gradient", measure)
         assert (record.check, record.status) == (f"saliency/gradient/{measure}", "measured")
         assert 0 < record.value < 1
     for rule in rules_for("gradient"):
-        record = target.sanity("gradient", rule)
+        record = target.checked("saliency-sanity", f"gradient/{rule}")
         assert (record.check, record.status) == (f"saliency-sanity/gradient/{rule}", "passed")
     assert len(bench.run.records) == 4 + len(rules_for("gradient"))
     arrays = {key.removeprefix("numpy/mlp/") for key in bench.run.arrays}
@@ -258,20 +257,23 @@ def test_a_target_records_measures_and_checks_of_each_method():
 
 def test_a_check_that_fires_is_a_failed_record_with_its_reason():
     settings = 'methods = ["gradient"]\nsanity.margin = 0.99\nsanity.some_random = 0.0'
-    bench = Bench(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
-    target = Target(bench, "numpy", "mlp", {}, lambda: None)
+    bench = Benchmark(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
+    target = bench.evaluation("numpy", "mlp")
     for rule in ("occlusion", "random-layers"):
-        record = target.sanity("gradient", rule)
+        record = target.checked("saliency-sanity", f"gradient/{rule}")
         assert record.status == "failed"
         assert record.reason.startswith(f"{rule}: gradient: ")
     assert bench.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
 
 
 def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
-    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
-    target = Target(bench, "numpy", "mlp", {}, lambda: None)
-    model = bench.subject("numpy", "mlp").model
+    bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
+    target = bench.evaluation("numpy", "mlp")
+    model = target.loaded.model
     model.capabilities = model.capabilities - {GRADIENT}
-    for record in (target.analysed("gradient", "stability"), target.sanity("gradient", "finite")):
+    for record in (
+        target.explained("gradient", "stability"),
+        target.checked("saliency-sanity", "gradient/finite"),
+    ):
         assert (record.status, record.value) == ("error", None)
         assert "needs gradient, which the model lacks" in record.reason

@@ -19,11 +19,10 @@ from harness.checks.validity.asking import PIECE
 from harness.checks.validity.evidence import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
 from harness.checks.validity.surrogate import Transfer, taught_by
-from harness.evaluation.benchmark import Bench
-from harness.evaluation.evaluation import Subject
-from harness.evaluation.target import Target
+from harness.evaluation.benchmark import Benchmark
 from harness.maths.statistics import ALPHA, exceeds, more_often
 from harness.results.provenance import new_run
+from harness.results.recorder import Recorder
 from harness.spec.reading import load_spec
 
 
@@ -51,11 +50,12 @@ def test_what_falls_short_beside_a_better_one_is_told_and_is_no_failure():
     assert told.startswith("at epsilon 0.1 short leaves ")
     assert told.endswith(": report the latter")
     assert " apgd " in told
-    x, y = images()
-    record = Subject(new_run({}), "numpy", "mlp", built(), x, y).validity(
-        "stronger-attack", evidence
-    )
+    record = recorder().checked("stronger-attack", lambda: CHECKS["stronger-attack"](evidence))
     assert (record.status, record.reason) == ("passed", told)
+
+
+def recorder():
+    return Recorder(new_run({}), "numpy", "mlp")
 
 
 # The zoo
@@ -345,26 +345,26 @@ def test_false_alarms_are_as_rare_as_stated():
         (ZeroDivisionError("oh"), "error", "ZeroDivisionError: oh"),
     ],
 )  # fmt: skip
-def test_a_check_becomes_a_record(monkeypatch, outcome, status, reason):
+def test_a_check_becomes_a_record(outcome, status, reason):
     def rule(evidence):
         if outcome:
             raise outcome
 
-    monkeypatch.setitem(CHECKS, "made-up", rule)
     x, y = images()
-    subject = Subject(new_run({}), "numpy", "mlp", built(), x, y)
-    record = subject.validity("made-up", Evidence(built(), x, y))
-    assert subject.run.records == [record]
+    into = recorder()
+    record = into.checked("validity/made-up", lambda: rule(Evidence(built(), x, y)))
+    assert into.run.records == [record]
     assert record.key[:3] == ("mlp", "numpy", "validity/made-up")
     assert (record.status, record.reason, record.accuracy) == (status, reason, None)
 
 
 def test_a_target_of_a_spec_is_checked_and_measured_once(tmp_path):
     (tmp_path / "tiny.toml").write_text(tiny_spec())
-    bench = Bench(load_spec(str(tmp_path / "tiny.toml")))
     saved = []
-    target = Target(bench, "numpy", "mlp", {}, lambda: saved.append(len(bench.run.records)))
-    records = [target.validity(rule) for rule in CHECKS]
+    bench = Benchmark(
+        load_spec(str(tmp_path / "tiny.toml")), save=lambda: saved.append(len(bench.run.records))
+    )
+    records = [bench.evaluation("numpy", "mlp").checked("validity", rule) for rule in CHECKS]
     assert {record.check: record.status for record in records} == {
         f"validity/{rule}": "passed" for rule in CHECKS
     }

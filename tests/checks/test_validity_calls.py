@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
-from tiny_spec import tiny_spec
 from zoo.broken_attacks import Adapter, Shuffles
 from zoo.broken_models import BROKEN_MODELS, Broken, Constant, Counts, TakesTurns, Transposed
 from zoo.healthy import HEALTHY, BlackBox, fitted
@@ -13,8 +12,10 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
 from harness.checks.validity import CHEAP, CHECKS, Evidence, ValidityError, asking, findings
-from harness.evaluation.benchmark import Bench
-from harness.spec.reading import parse_spec
+from harness.evaluation.evaluation import Evaluation, Measures
+from harness.evaluation.models import LoadedModel
+from harness.results.provenance import new_run
+from harness.results.recorder import Recorder
 
 
 def checked(model, x=None, y=None, attacks=("fgsm",), epsilons=(0.0, 0.1)):
@@ -94,10 +95,10 @@ def test_answers_that_depend_on_the_size_of_the_batch_are_found(times):
 
 
 def test_they_are_found_in_a_suite_too():
-    bench = Bench(parse_spec(tiny_spec(), "tiny.toml"))
-    subject = bench.subject("numpy", "mlp")
-    subject.model, (subject.x, subject.y) = Crowded(), repeated(3)
-    record = bench.validity("numpy", "mlp", "batch-dependence")
+    recorder = Recorder(new_run({}), "numpy", "mlp")
+    loaded = LoadedModel(Crowded(), "numpy")
+    evaluation = Evaluation(loaded, *repeated(3), recorder, Measures())
+    record = evaluation.checked("validity", "batch-dependence")
     assert record.status == "failed"
     assert "as large as clean accuracy is measured in" in record.reason
 

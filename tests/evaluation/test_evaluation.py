@@ -9,15 +9,21 @@ from rich.console import Console
 from backends.numpy_backend import NumpyBackend
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
-from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
-from harness.evaluation.evaluation import Subject
+from harness.checks.conformance import CHECKS, Case
+from harness.errors import CheckFailed, NotApplicable
+from harness.evaluation.attacking import Attacking
+from harness.evaluation.checking import Checking
+from harness.evaluation.examples import Examples
+from harness.evaluation.explaining import Explaining
+from harness.evaluation.models import LoadedModel
 from harness.maths.statistics import wilson
 from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Architecture
+from harness.results.recorder import Recorder
 from harness.results.run import Run
 from harness.results.summary import accuracy_tables
 from harness.saliency.methods import explain
-from harness.spec.measures import MinimalSpec, SaliencySpec
+from harness.spec.measures import MinimalSpec, SaliencySpec, SanitySpec
 
 SHAPE, CLASSES, N = (3, 4), 3, 50
 LABELS = np.array([2, 0, 2, 2, 1] * (N // 5))
@@ -30,11 +36,25 @@ def make_model(dtype="float32"):
     return NumpyBackend().build(architecture, initial_weights(architecture, seed=0), dtype=dtype)
 
 
+class Subject:
+    """What measures one model, with one recorder."""
+
+    def __init__(self, run, model, x, y):
+        self.run, self.model, self.x, self.y = run, model, x, y
+        self.recorder = Recorder(run, "numpy", "mlp")
+        self.examples = Examples(x, y, self.recorder)
+        self.attacking = Attacking(model, x, y, self.examples, self.recorder)
+        self.clean, self.attacked = self.attacking.clean, self.attacking.attacked
+
+    def explaining(self, seed=0):
+        return Explaining(self.model, self.x, self.y, self.examples, self.recorder, SALIENCY, seed)
+
+
 def make_subject(model=None, y=LABELS):
     run = Run(spec={}, spec_sha256="", data_sha256="", created="now")
     x = np.random.default_rng(0).random((len(y), *SHAPE), dtype=np.float32)
     x.flags.writeable = False
-    return Subject(run, "numpy", "mlp", model or make_model(), x, y)
+    return Subject(run, model or make_model(), x, y)
 
 
 def by_hand(model, x):
@@ -130,7 +150,7 @@ def test_a_run_holds_exactly_the_arrays_that_it_documents():
     subject.clean()
     subject.attacked(FGSM(), EPSILONS)
     for choice in ("top", "random", "least"):
-        subject.occluded(choice, SALIENCY, seed=0)
+        subject.explaining().occluded(choice)
     m = (CLASSES,)
     expected = {
         "clean/predictions": (np.int32, (N,)),
@@ -155,7 +175,7 @@ def test_what_is_kept_is_of_the_example_images():
     subject = make_subject()
     subject.clean()
     subject.attacked(FGSM(), EPSILONS)
-    subject.occluded("top", SALIENCY, seed=0)
+    subject.explaining().occluded("top")
     arrays = {k.removeprefix("numpy/mlp/"): v for k, v in subject.run.arrays.items()}
     chosen, model = [0, 1, 4], subject.model
     _, confidence, hidden = by_hand(model, subject.x)
@@ -255,7 +275,7 @@ def test_a_black_box_is_measured_clean_and_the_rest_is_an_error():
     assert (attacked.status, attacked.reason) == (
         "error", "fgsm needs gradient, which the model lacks",
     )  # fmt: skip
-    occluded = subject.occluded("top", SALIENCY, seed=0)
+    occluded = subject.explaining().occluded("top")
     assert (occluded.check, occluded.status) == ("saliency/top", "error")
     assert occluded.reason == "saliency needs gradient, which the model lacks"
 
@@ -276,7 +296,7 @@ def test_a_model_of_nans_has_no_accuracy():
 
 def test_occlusion_counts_an_answer_per_image_and_draw():
     subject = make_subject()
-    records = {c: subject.occluded(c, SALIENCY, seed=0) for c in ("top", "random", "least")}
+    records = {c: subject.explaining().occluded(c) for c in ("top", "random", "least")}
     assert [r.check for r in subject.run.records] == [f"saliency/{c}" for c in records]
     assert {c: r.total for c, r in records.items()} == {"top": N, "random": 3 * N, "least": N}
     assert all(r.epsilon is None and r.status == "measured" for r in records.values())
@@ -284,15 +304,15 @@ def test_occlusion_counts_an_answer_per_image_and_draw():
 
 def test_the_interval_of_random_occlusion_is_that_of_one_draw():
     """Three draws ask the same images three times, which are no three times as many images."""
-    record = make_subject().occluded("random", SALIENCY, seed=0)
+    record = make_subject().explaining().occluded("random")
     assert record.total == 3 * N
     assert (record.ci_low, record.ci_high) == wilson(round(record.correct / 3), N)
 
 
 def test_random_occlusion_follows_the_seed():
-    first, again = (make_subject().occluded("random", SALIENCY, seed=5) for _ in range(2))
+    first, again = (make_subject().explaining(5).occluded("random") for _ in range(2))
     assert first == again
-    assert len({make_subject().occluded("random", SALIENCY, seed=s).correct for s in range(6)}) > 1
+    assert len({make_subject().explaining(s).occluded("random").correct for s in range(6)}) > 1
 
 
 # Conformance
@@ -302,8 +322,8 @@ def test_random_occlusion_follows_the_seed():
     ("outcome", "status", "reason"),
     [
         (None, "passed", ""),
-        (ConformanceError("logits are\nwrong"), "failed", "logits are wrong"),
-        (NotApplicableError("nothing to compare with"), "skipped", "nothing to compare with"),
+        (CheckFailed("logits are\nwrong"), "failed", "logits are wrong"),
+        (NotApplicable("nothing to compare with"), "skipped", "nothing to compare with"),
     ],
 )
 def test_a_conformance_check_becomes_a_record(monkeypatch, outcome, status, reason):
@@ -313,7 +333,10 @@ def test_a_conformance_check_becomes_a_record(monkeypatch, outcome, status, reas
 
     monkeypatch.setitem(CHECKS, "made-up", rule)
     subject = make_subject()
-    record = subject.conformance("made-up", Case(subject.model, subject.x[:4], LABELS[:4]))
+    record = Checking(
+        LoadedModel(subject.model, "numpy"), subject.x, LABELS, subject.examples, subject.recorder,
+        reported=(), bounds=SanitySpec(), seed=0, clean_labels=lambda: None,
+    ).checked("conformance", "made-up")  # fmt: skip
     assert subject.run.records == [record]
     assert record.key == ("mlp", "numpy", "conformance/made-up", None)
     assert (record.status, record.reason, record.accuracy) == (status, reason, None)
@@ -324,21 +347,21 @@ def test_the_numpy_network_conforms():
     exact = make_model("float64")
     case = Case(subject.model, subject.x[:6], LABELS[:6], exact, exact, subject.x, LABELS)
     for rule in CHECKS:
-        record = subject.conformance(rule, case)
+        record = subject.recorder.checked(rule, lambda rule=rule: CHECKS[rule](case))
         assert (record.status, record.reason) == ("passed", "")
 
 
 def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
     model = make_model()
     subject = make_subject(model)
-    record = subject.minimal_epsilon("fgsm", MinimalSpec(images=40, limit=0.5), FGSM())
+    record = subject.attacking.smallest_epsilon("fgsm", MinimalSpec(images=40, limit=0.5), FGSM())
     kept = {
         key.removeprefix("numpy/mlp/minimal-epsilon/fgsm/extremes/"): array
         for key, array in subject.run.arrays.items()
         if "/extremes/" in key
     }
     found = subject.run.arrays["numpy/mlp/minimal-epsilon/fgsm"]
-    wrong = make_subject(model)._clean.labels[:40] != LABELS[:40]
+    wrong = make_subject(model).attacking.clean_labels()[:40] != LABELS[:40]
     right = np.sort(found[~wrong])
     count = min(6, len(right) // 2)
     assert record.value == np.quantile(found, 0.5, method="lower")
@@ -351,14 +374,14 @@ def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
 
 
 def test_where_all_are_wrong_no_image_is_the_sturdiest():
-    subject = make_subject(y=(make_subject()._clean.labels.astype(int) + 1) % CLASSES)
-    subject.minimal_epsilon("fgsm", MinimalSpec(images=40), FGSM())
+    subject = make_subject(y=(make_subject().attacking.clean_labels().astype(int) + 1) % CLASSES)
+    subject.attacking.smallest_epsilon("fgsm", MinimalSpec(images=40), FGSM())
     assert not any("extremes" in key for key in subject.run.arrays)
 
 
 def test_maps_of_the_examples_are_kept_clean_and_under_fgsm():
     subject = make_subject()
-    subject.analysed("gradient", SALIENCY, seed=0)
+    subject.explaining().explained("gradient")
     kept = {key.removeprefix("numpy/mlp/"): array for key, array in subject.run.arrays.items()}
     model, y = subject.model, LABELS[kept["examples/index"]]
     moved = kept["examples/moved"]

@@ -17,8 +17,7 @@ from small_models import NET, small_images
 
 import harness
 from harness.data.dataset import Part
-from harness.evaluation.benchmark import Bench
-from harness.evaluation.resolve import attack_of
+from harness.evaluation.benchmark import Benchmark
 from harness.gate import Baseline, compare, gate, store
 from harness.networks.initial import initial_weights
 from harness.results.run import Run
@@ -100,11 +99,12 @@ clean = [0.0, 1.0]
 
 def trained(seed):
     """The run of a model trained with that seed."""
-    bench = Bench(seeded(parse_spec(SPEC, "small"), seed), retrain=True)
-    subject = bench.subject("numpy", "mlp")
-    subject.clean()
+    bench = Benchmark(seeded(parse_spec(SPEC, "small"), seed), retrain=True)
+    evaluation = bench.evaluation("numpy", "mlp")
+    evaluation.clean()
     for name, sweep in bench.spec.attacks.items():
-        subject.attacked(attack_of(bench.spec, name), sweep.epsilons)
+        for epsilon in sweep.epsilons:
+            evaluation.attacked(name, epsilon)
     bench.run.finished = True
     return bench.run
 
@@ -153,7 +153,7 @@ def test_a_spec_says_what_the_gate_lets_pass_and_that_is_not_in_its_hash():
     )
     assert spec.sha256 == plain.sha256
     assert plain.gate == GateSettings()
-    assert Bench(spec).run.gate == spec.gate
+    assert Benchmark(spec).run.gate == spec.gate
     assert spec.gate.tolerance_of("fgsm", 0.1) == 0.02
     assert spec.gate.tolerance_of("fgsm", 0.2) == spec.gate.tolerance_of("clean", None) == 0.01
 

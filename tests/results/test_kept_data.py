@@ -8,8 +8,9 @@ import pytest
 
 from backends.numpy_backend import NumpyBackend
 from harness.evaluation import api as library
-from harness.evaluation.evaluation import ALL_PICTURES, EXAMPLES, PICTURES
+from harness.evaluation.examples import EXAMPLES
 from harness.protocol import Architecture
+from harness.results.recorder import ALL_PICTURES, PICTURES
 from harness.results.run import Run
 
 

@@ -1,0 +1,150 @@
+"""Accuracy on the images as they are and under attack, and the smallest epsilons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from harness.attacks.iterated import Iterated
+from harness.attacks.minimal import Fallen, along_gradient, by_search
+from harness.attacks.sweep import sweep
+from harness.evaluation.examples import Examples, that_fit
+from harness.maths.query import Answers, answers_to, correct_count, logits_of
+from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
+from harness.results.judge import CLEAN
+from harness.results.recorder import Recorder
+from harness.results.records import Record
+from harness.spec.measures import MinimalSpec
+
+EXTREMES = 6
+"""How many of the most fragile images, and of the sturdiest, are kept."""
+SIGNED = 64
+"""Images by whose logits a model is identified."""
+
+
+class Attacking:
+    """Measurements that attack a model.
+
+    Whatever a model or an attack raises becomes a record with status ``error`` and the reason, so
+    that the other measurements of the run are kept.
+
+    Args:
+        model: The model under test.
+        x: Test images, (n, *shape) within the model's bounds.
+        y: Their true labels, (n,) integers.
+        examples: Those of them that are kept.
+        recorder: Takes what is measured.
+    """
+
+    def __init__(
+        self, model: Model, x: FloatArray, y: IntArray, examples: Examples, recorder: Recorder
+    ) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.examples, self.recorder = examples, recorder
+
+    def clean(self) -> Record:
+        """Accuracy on the images as they are."""
+        try:
+            return self._counted(CLEAN, self._clean)
+        except Exception as error:
+            return self.recorder.broken(CLEAN, error)
+
+    def clean_labels(self) -> IntArray | None:
+        """The labels, (n,), that clean accuracy counts; None if it cannot be measured."""
+        try:
+            return self._clean.labels
+        except Exception:  # the record of clean accuracy says what it was
+            return None
+
+    def attacked(
+        self, attack: Attack, epsilons: Sequence[float], images: int | None = None
+    ) -> list[Record]:
+        """Accuracy under an attack of the first images (or all), a record per epsilon.
+
+        If the attack aims at a class of each image, the records' values are its success: the share
+        of images that are taken for that class.
+        """
+        x, y, recorder = self.x[:images], self.y[:images], self.recorder
+        kept = self.examples.index[self.examples.index < len(x)]
+        try:
+            _ = self._clean  # epsilon 0 is judged beside it
+            goals = self._goals(attack, x, y)
+            with recorder.timed(attack.name, len(x), len(epsilons)):
+                results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
+        except Exception as error:
+            return [recorder.broken(attack.name, error, e, attack.norm) for e in epsilons]
+        records = []
+        for result in results:
+            key = f"{attack.name}@{result.epsilon:g}"
+            recorder.keep(f"{key}/predictions", result.answers.labels)
+            if len(kept) == len(self.examples.index):
+                recorder.keep_pictures(f"examples/{key}", result.kept)
+                recorder.keep(f"examples/{key}/confidence", result.answers.confidence[kept])
+            hits = None if goals is None else float(np.mean(result.answers.labels == goals))
+            answers, epsilon = result.answers, result.epsilon
+            records.append(self._counted(attack.name, answers, epsilon, attack.norm, hits))
+        return records
+
+    def smallest_epsilon(self, method: str, settings: MinimalSpec, attack: Attack) -> Record:
+        """The median of the smallest epsilons at which each of the first images falls."""
+        check = f"minimal-epsilon/{method}"
+        x, y = self.x[: settings.images], self.y[: settings.images]
+        try:
+            with self.recorder.timed(check, len(x)):
+                if not isinstance(attack, Iterated):
+                    fallen = along_gradient(self.model, x, y, settings.limit)
+                else:
+                    fallen = by_search(self.model, attack, x, y, settings.limit)
+            self._keep_extremes(check, fallen)
+        except Exception as error:
+            return self.recorder.broken(check, error)
+        found = fallen.epsilons
+        self.recorder.keep(check, found)
+        # Of an even number the lower middle one: the mean of two may be infinite.
+        median = float(np.quantile(found, 0.5, method="lower"))
+        return self.recorder.valued(check, median, norm="linf")
+
+    @cached_property
+    def _clean(self) -> Answers:
+        recorder = self.recorder
+        with recorder.timed(CLEAN, len(self.x)):
+            answers = answers_to(self.model, self.x)
+        recorder.keep(f"{CLEAN}/predictions", answers.labels)
+        logits = logits_of(self.model, self.x[:SIGNED])
+        recorder.keep("signature", (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
+        recorder.keep("examples/clean/confidence", answers.confidence[self.examples.index])
+        return answers
+
+    def _goals(self, attack: Attack, x: FloatArray, y: IntArray) -> IntArray | None:
+        """The class that each image is to be taken for, if the attack aims at one."""
+        if not isinstance(attack, Iterated) or not attack.aims_at_one:
+            return None
+        return attack.goals(logits_of(self.model, x), y.copy())
+
+    def _keep_extremes(self, check: str, fallen: Fallen) -> None:
+        """The images that fell first and last, of those that did not stand wrong already."""
+        order = np.argsort(fallen.epsilons, kind="stable")
+        order = order[fallen.epsilons[order] > 0]
+        count = min(EXTREMES, len(order) // 2, max(1, that_fit(self.x) // 2))
+        index = np.concatenate([order[:count], order[len(order) - count :]])
+        if not len(index):
+            return
+        images = fallen.images[index]
+        self.recorder.keep(f"{check}/extremes/index", index.astype(np.int64))
+        self.recorder.keep_pictures(f"{check}/extremes/clean", self.x[index])
+        self.recorder.keep_pictures(f"{check}/extremes/fallen", images)
+        self.recorder.keep(f"{check}/extremes/labels", answers_to(self.model, images).labels)
+
+    def _counted(
+        self,
+        check: str,
+        answers: Answers,
+        epsilon: float | None = None,
+        norm: NormName | None = None,
+        value: float | None = None,
+    ) -> Record:
+        total = len(answers.labels)
+        correct = correct_count(answers, self.y[:total])
+        return self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)

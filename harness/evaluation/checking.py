@@ -1,0 +1,143 @@
+"""Checks of a model: of the protocol, of its numbers, of its maps, and of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+
+from harness.checks import validity
+from harness.checks.conformance import CHECKS as CONFORMANCE
+from harness.checks.conformance import Case
+from harness.checks.sanity import checks as sanity
+from harness.checks.sanity.evidence import MapEvidence
+from harness.checks.validity import Evidence, Reported
+from harness.errors import CheckFailed, NotApplicable
+from harness.evaluation.examples import Examples, that_fit
+from harness.evaluation.models import LoadedModel
+from harness.protocol import FloatArray, IntArray
+from harness.results.recorder import Recorder
+from harness.results.records import Record
+from harness.spec.measures import SanitySpec
+
+FEW = 3
+"""Examples whose maps are kept for each model of the cascade."""
+LOOKED_AT = 16
+"""Images by which conformance is checked, where nothing is counted."""
+
+
+class Checking:
+    """Checks of one model; each becomes a record that counts no images.
+
+    Args:
+        loaded: The model.
+        x: Test images, (n, *shape) within the model's bounds.
+        y: Their true labels, (n,) integers.
+        examples: Those of them that are kept.
+        recorder: Takes what is found.
+        reported: The attacks whose accuracies are reported.
+        bounds: What passes the checks of maps.
+        seed: Which images are looked at.
+        clean_labels: Gives the labels, (n,), that clean accuracy counts.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        x: FloatArray,
+        y: IntArray,
+        examples: Examples,
+        recorder: Recorder,
+        *,
+        reported: tuple[Reported, ...],
+        bounds: SanitySpec,
+        seed: int,
+        clean_labels: Callable[[], IntArray | None],
+    ) -> None:
+        self.loaded, self.x, self.y = loaded, x, y
+        self.examples, self.recorder = examples, recorder
+        self._bounds, self._seed = bounds, seed
+        self.evidence = Evidence(
+            loaded.model, x, y, seed=seed, reported=reported, measured=clean_labels
+        )
+        self._of_maps: dict[str, MapEvidence] = {}
+
+    def checked(self, suite: str, check: str) -> Record:
+        """One check of a suite in ``SUITES``; of maps it is named ``METHOD/RULE``."""
+        return SUITES[suite](self, check)
+
+    def conformance(self, rule: str) -> Record:
+        """One check of the protocol."""
+        return self.recorder.checked(f"conformance/{rule}", lambda: CONFORMANCE[rule](self._case))
+
+    def validity(self, rule: str) -> Record:
+        """One check of whether the robustness numbers can be trusted."""
+        check = validity.CHECKS[rule]
+        return self.recorder.checked(f"validity/{rule}", lambda: check(self.evidence))
+
+    def sanity(self, check: str) -> Record:
+        """One check of whether a method's maps explain the model."""
+        method, rule = check.split("/")
+        evidence = self._map_evidence(method)
+        record = self.recorder.checked(
+            f"saliency-sanity/{check}", lambda: sanity.CHECKS[rule](evidence)
+        )
+        if rule == "random-layers" and record.status in ("passed", "failed"):
+            self._keep_cascade(evidence)
+        return record
+
+    def training(self, rule: str) -> Record:
+        """One check of the training: ``collapse``, whether the defence fools FGSM but not PGD."""
+        return self.recorder.checked(f"training/{rule}", lambda: TRAINING[rule](self.loaded))
+
+    @cached_property
+    def _case(self) -> Case:
+        known = self.loaded.references
+        return Case(
+            self.loaded.model, self.x[:LOOKED_AT], self.y[:LOOKED_AT],
+            known.exact if known else None, known.oracle if known else None,
+            test_x=self.x, test_y=self.y,
+        )  # fmt: skip
+
+    def _map_evidence(self, method: str) -> MapEvidence:
+        if method not in self._of_maps:
+            known = self.loaded.references
+            self._of_maps[method] = MapEvidence(
+                self.loaded.model, self.x, self.y, method, twins=known.twins if known else None,
+                bounds=self._bounds, seed=self._seed,
+            )  # fmt: skip
+        return self._of_maps[method]
+
+    def _keep_cascade(self, evidence: MapEvidence) -> None:
+        """How alike the maps are as layers become random, and those of a few examples."""
+        self.recorder.keep(f"saliency/{evidence.name}/cascade", evidence.cascade)
+        models = evidence.require_twins().cascade
+        few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
+        maps = [evidence.maps_of(twin, self.x[few], self.y[few]) for twin in models]
+        self.recorder.keep_pictures(f"examples/cascade/{evidence.name}", np.stack(maps))
+
+
+def check_collapse(loaded: LoadedModel) -> None:
+    """Whether adversarial training ended in a model that fools FGSM but not PGD."""
+    if not loaded.history:
+        raise NotApplicable("the harness did not train this model")
+    kept = loaded.history[loaded.best_epoch - 1]
+    if kept.collapsed:
+        raise CheckFailed(
+            f"accuracy on validation images is {kept.fgsm_accuracy:.4f} under FGSM, but "
+            f"{kept.pgd_accuracy:.4f} under PGD: the defence has collapsed"
+        )
+
+
+TRAINING: Mapping[str, Callable[[LoadedModel], None]] = {"collapse": check_collapse}
+SUITES: Mapping[str, Callable[[Checking, str], Record]] = MappingProxyType(
+    {
+        "conformance": Checking.conformance,
+        "validity": Checking.validity,
+        "saliency-sanity": Checking.sanity,
+        "training": Checking.training,
+    }
+)
+"""What can be checked."""

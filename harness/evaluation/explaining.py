@@ -1,0 +1,121 @@
+"""What saliency maps say of a model: occlusion, and measures of each method's maps."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from harness.evaluation.examples import Examples
+from harness.maths.query import answers_to
+from harness.protocol import FloatArray, IntArray, Model
+from harness.results.recorder import Recorder
+from harness.results.records import Record
+from harness.saliency import analysis
+from harness.saliency.maps import top_pixels
+from harness.saliency.methods import explain
+from harness.saliency.occlusion import occluded_correct
+from harness.spec.measures import SaliencySpec
+
+
+class Explaining:
+    """Measurements of saliency maps; what breaks becomes a record, as in ``Attacking``.
+
+    Args:
+        model: The model that is explained.
+        x: Test images, (n, *shape) within the model's bounds.
+        y: Their true labels, (n,) integers.
+        examples: Those of them that are kept.
+        recorder: Takes what is measured.
+        settings: How maps are computed and tested.
+        seed: Which pixels are drawn.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: FloatArray,
+        y: IntArray,
+        examples: Examples,
+        recorder: Recorder,
+        settings: SaliencySpec,
+        seed: int,
+    ) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.examples, self.recorder = examples, recorder
+        self.settings, self.seed = settings, seed
+
+    def occluded(self, choice: str) -> Record:
+        """Accuracy with the most salient, random, or least salient pixels covered."""
+        check, settings = f"saliency/{choice}", self.settings
+        try:
+            correct, total = occluded_correct(
+                self.model, self.x, self.y, self._maps, choice,
+                fraction=settings.top, draws=settings.random_draws, seed=self.seed,
+            )  # fmt: skip
+        except Exception as error:
+            return self.recorder.broken(check, error)
+        top = top_pixels(self._maps[self.examples.index], settings.top)
+        self.recorder.keep_pictures("examples/saliency/top", top)
+        return self.recorder.counted(check, correct, total, draws=total // len(self.y))
+
+    def explained(self, method: str) -> list[Record]:
+        """What the maps of a method say of the first images: a record per measure, with a value."""
+        checks = {measure: f"saliency/{method}/{measure}" for measure in analysis.MEASURES}
+        try:
+            x, y = self._first
+            moved = self._under_fgsm
+            with self.recorder.timed(f"saliency/{method}", len(x)):
+                found = analysis.analysed(self.model, x, y, moved, method, self.settings)
+            self._keep_maps(method)
+            self._keep_random()
+        except Exception as error:
+            return [self.recorder.broken(check, error) for check in checks.values()]
+        for name, values in found.items():
+            self.recorder.keep(f"saliency/{method}/{name}", values)
+        return [
+            self.recorder.valued(check, analysis.summary(measure, found))
+            for measure, check in checks.items()
+        ]
+
+    @property
+    def _first(self) -> tuple[FloatArray, IntArray]:
+        """The images that are analysed, and their labels."""
+        return self.x[: self.settings.images], self.y[: self.settings.images]
+
+    @cached_property
+    def _maps(self) -> FloatArray:
+        maps = np.abs(explain(self.model, self.x, self.y))
+        self.recorder.keep_pictures("examples/saliency", maps[self.examples.index])
+        return maps
+
+    @cached_property
+    def _under_fgsm(self) -> FloatArray:
+        """The first images under FGSM, (n, *shape); computed once for all methods."""
+        x, y = self._first
+        return analysis.under_fgsm(self.model, x, y, self.settings.epsilon)
+
+    @cached_property
+    def _moved_examples(self) -> FloatArray:
+        """The examples under FGSM, (m, *shape); attacked once for all methods."""
+        x, y = self.examples.x, self.examples.y
+        moved = analysis.under_fgsm(self.model, x, y, self.settings.epsilon)
+        self.recorder.keep_pictures("examples/moved", moved)
+        self.recorder.keep("examples/moved/labels", answers_to(self.model, moved).labels)
+        return moved
+
+    def _keep_maps(self, method: str) -> None:
+        """The maps of the examples, as they are and under FGSM."""
+        kinds = (("examples/maps", self.examples.x), ("examples/moved/maps", self._moved_examples))
+        for name, images in kinds:
+            maps = explain(self.model, images, self.examples.y, method)
+            self.recorder.keep_pictures(f"{name}/{method}", maps)
+
+    def _keep_random(self) -> None:
+        """What random pixels do, which is the same for all methods."""
+        if self.recorder.has("saliency/random/deletion"):
+            return
+        x, y = self._first
+        found = analysis.analysed_at_random(self.model, x, y, self.settings, self.seed)
+        for name, values in found.items():
+            self.recorder.keep(f"saliency/random/{name}", values)

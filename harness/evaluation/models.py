@@ -1,0 +1,105 @@
+"""Models to evaluate: each becomes a ``LoadedModel``, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import registry
+from harness.data.dataset import Dataset
+from harness.evaluation.references import References
+from harness.networks.initial import initial_weights
+from harness.protocol import Architecture, Model, Penalties
+from harness.results.records import Epoch, ModelInfo
+from harness.spec.models import TargetSpec
+from harness.training.loop import Trained, train
+from harness.training.store import ModelKey, load_or_train
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model, and what is known of where it comes from.
+
+    Attributes:
+        model: What can be asked.
+        backend: Name of its backend.
+        history: Its training, epoch by epoch; empty if the harness did not train it.
+        best_epoch: The epoch whose weights it has, from 1; 0 likewise.
+        references: What checks compare it with; None where its network is not known.
+    """
+
+    model: Model
+    backend: str
+    history: tuple[Epoch, ...] = ()
+    best_epoch: int = 0
+    references: References | None = None
+
+
+class Trainable:
+    """The models of a spec that the harness trains itself, or finds stored.
+
+    Args:
+        data: What they are trained on.
+        seed: Of the trainings.
+        retrain: Train them even if they are stored.
+        while_training: Entered around each training; a host that captures output lets the
+            progress bar through here.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        seed: int,
+        retrain: bool,
+        while_training: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._data, self._seed = data, seed
+        self._retrain, self._while_training = retrain, while_training
+
+    def loaded(self, backend: str, name: str, wanted: TargetSpec) -> tuple[LoadedModel, ModelInfo]:
+        """The model of that name in a backend, and where it came from."""
+        made, data = registry.backend(backend), self._data
+        architecture = architecture_of(wanted, data)
+        key = ModelKey(data.sha256, architecture, wanted.training, self._seed, made)
+        trained, cached = load_or_train(
+            key,
+            lambda path: self._train(backend, name, wanted, path),
+            retrain=self._retrain,
+        )
+        info = ModelInfo(
+            target=name, backend=backend, fingerprint=key.fingerprint, cached=cached,
+            best_epoch=trained.best_epoch, history=trained.history,
+        )  # fmt: skip
+        model = made.build(architecture, trained.weights, bounds=data.bounds)
+        references = References(
+            backend, architecture, model.weights(), data.bounds, data.train.x, self._seed
+        )
+        loaded = LoadedModel(model, backend, trained.history, trained.best_epoch, references)
+        return loaded, info
+
+    def _train(self, backend: str, name: str, wanted: TargetSpec, checkpoint: Path) -> Trained:
+        data, seed, recipe = self._data, self._seed, wanted.training
+        architecture = architecture_of(wanted, data)
+        trainer = registry.backend(backend).trainer(
+            architecture,
+            initial_weights(architecture, seed),
+            bounds=data.bounds,
+            penalties=Penalties(recipe.l2, recipe.weight_decay),
+            seed=seed,
+        )
+        title = f"training {name} in {backend}"
+        with self._while_training():
+            return train(
+                trainer, data.train, data.validation, recipe,
+                seed=seed, title=title, checkpoint=checkpoint,
+            )  # fmt: skip
+
+
+def architecture_of(wanted: TargetSpec, data: Dataset) -> Architecture:
+    """The network of a model, sized for the data."""
+    part = wanted.model
+    return Architecture(
+        data.input_shape, part.hidden, len(data.classes), part.dropout, part.batch_norm
+    )
