@@ -69,14 +69,15 @@ class CheckFailed(Exception):  # noqa: N818  # it is a finding, and no error of 
     """What a check has found wrong, in one line.
 
     Args:
-        finding: What was seen, without a full stop.
+        finding: What was seen; before an advice a full stop at its end is left out.
         advice: A sentence on what to do, if the finding does not say it.
         of: What the finding is of, such as the name of the check.
     """
 
     def __init__(self, finding: str, advice: str = "", *, of: str = "") -> None:
         about = f"{of}: " if of else ""
-        super().__init__(f"{about}{finding}. {advice}" if advice else f"{about}{finding}")
+        said = f"{finding.rstrip('. ')}. {advice}" if advice else finding
+        super().__init__(f"{about}{said}")
 
 
 class NotApplicable(Exception):  # noqa: N818  # nor is this one
@@ -93,6 +94,11 @@ def printable(text: str) -> str:
     return "".join(
         sign.encode("unicode_escape").decode() if obeyed(sign) else sign for sign in text
     )
+
+
+def encoded(text: str) -> bytes:
+    """Text for people as UTF-8; half a surrogate pair, which has none, becomes its number."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def one_line(message: object) -> str:

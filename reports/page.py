@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from harness.errors import BIDI, HarnessError, printable
+from harness.errors import BIDI, HarnessError, encoded, printable
 from harness.files import replacing
 from harness.gate import Comparison
 from harness.results.records import ModelInfo
@@ -108,7 +108,7 @@ def write(sources: Sequence[Source], out: Path) -> Path:
     """Write the page; an older file is replaced only once the new one is complete."""
     text = page(sources)
     with replacing(out) as stream:
-        stream.write(text.encode())
+        stream.write(encoded(text))
     return out
 
 

@@ -11,7 +11,7 @@ class ValidityError(CheckFailed):
 
     Args:
         rule: Name of the check.
-        finding: What was seen, without a full stop.
+        finding: What was seen; a full stop at its end, as of a foreign message, is left out.
         advice: A sentence on what to do.
     """
 

@@ -73,8 +73,10 @@ def evaluate(
     Arrays are NumPy's, lists, pandas columns, or tensors of any framework; none is written to.
     It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
     (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
-    comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero;
-    and whether the model is better than chance. Each is a record, and one that fails does not stop
+    comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero,
+    raise the accuracy or put misclassified images right; whether epsilon fits the bounds; and
+    whether the model is better than chance, or, where it is mostly wrong, far better on another
+    view of the images. Each is a record, and one that fails does not stop
     the others.
 
     Args:
@@ -117,7 +119,7 @@ def evaluate(
     run.arrays["labels"] = labels.astype(np.int32)
     measures = Measures({attack.name: Sweep(attack, tuple(radii)) for attack in made})
     loaded, recorder = LoadedModel(model, kind), Recorder(run, kind, name)
-    evaluation = Evaluation(loaded, images, labels, recorder, measures)
+    evaluation = Evaluation(loaded, images, labels, recorder, measures, validity=CHEAP)
     # Asked before the attacks, and again after them: no answer may depend on earlier calls.
     with suppress(NotApplicable):
         _ = evaluation.checking.evidence.raw_logits

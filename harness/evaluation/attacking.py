@@ -58,6 +58,10 @@ class Attacking:
         except Exception:  # the record of clean accuracy says what it was
             return None
 
+    def attacked_labels(self, attack: Attack, epsilon: float) -> IntArray | None:
+        """The labels that were counted under an attack, (m,); None if they were not measured."""
+        return self.recorder.kept(f"{attack.name}@{epsilon:g}/predictions")
+
     def attacked(
         self, attack: Attack, epsilons: Sequence[float], images: int | None = None
     ) -> list[Record]:

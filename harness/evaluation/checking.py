@@ -8,16 +8,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from harness.checks import validity
 from harness.checks.conformance import CHECKS as CONFORMANCE
 from harness.checks.conformance import Case
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import MapEvidence
-from harness.checks.validity import Evidence, Reported
+from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.examples import Examples, that_fit
 from harness.evaluation.models import LoadedModel
-from harness.protocol import FloatArray, IntArray
+from harness.protocol import Attack, FloatArray, IntArray
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.spec.measures import SanitySpec
@@ -41,6 +40,8 @@ class Checking:
         bounds: What passes the checks of maps.
         seed: Which images are looked at.
         clean_labels: Gives the labels, (n,), that clean accuracy counts.
+        attacked_labels: Gives those that were counted under an attack, at an epsilon.
+        validity: The checks of validity.
     """
 
     def __init__(
@@ -54,14 +55,18 @@ class Checking:
         reported: tuple[Reported, ...],
         bounds: SanitySpec,
         seed: int,
-        clean_labels: Callable[[], IntArray | None],
+        clean_labels: Callable[[], IntArray | None] = lambda: None,
+        attacked_labels: Callable[[Attack, float], IntArray | None] = lambda *_: None,
+        validity: Mapping[str, ValidityCheck] = CHECKS,
     ) -> None:
         self.loaded, self.x, self.y = loaded, x, y
         self.examples, self.recorder = examples, recorder
         self._bounds, self._seed = bounds, seed
         self.evidence = Evidence(
-            loaded.model, x, y, seed=seed, reported=reported, measured=clean_labels
-        )
+            loaded.model, x, y, seed=seed, reported=reported,
+            measured=clean_labels, counted=attacked_labels,
+        )  # fmt: skip
+        self._validity = validity
         self._of_maps: dict[str, MapEvidence] = {}
 
     def checked(self, suite: str, check: str) -> Record:
@@ -74,7 +79,7 @@ class Checking:
 
     def validity(self, rule: str) -> Record:
         """One check of whether the robustness numbers can be trusted."""
-        check = validity.CHECKS[rule]
+        check = self._validity[rule]
         return self.recorder.checked(f"validity/{rule}", lambda: check(self.evidence))
 
     def sanity(self, check: str) -> Record:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from harness.checks.validity import Reported
+from harness.checks.validity import CHECKS, Reported, ValidityCheck
 from harness.evaluation.attacking import Attacking
 from harness.evaluation.checking import Checking
 from harness.evaluation.examples import Examples
@@ -60,6 +60,7 @@ class Evaluation:
         recorder: Takes records and arrays, and saves them.
         measures: What may be asked for.
         selected: Of each sweep the epsilons that will be asked for; all if it is not there.
+        validity: The checks of validity.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Evaluation:
         recorder: Recorder,
         measures: Measures,
         selected: Mapping[str, Sequence[float]] | None = None,
+        validity: Mapping[str, ValidityCheck] = CHECKS,
     ) -> None:
         self.loaded, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
@@ -84,6 +86,7 @@ class Evaluation:
             loaded, x, y, examples, recorder,
             reported=reported, bounds=measures.saliency.sanity, seed=measures.seed,
             clean_labels=self._attacking.clean_labels,
+            attacked_labels=self._attacking.attacked_labels, validity=validity,
         )  # fmt: skip
 
     @property

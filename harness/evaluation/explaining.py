@@ -113,7 +113,7 @@ class Explaining:
 
     def _keep_random(self) -> None:
         """What random pixels do, which is the same for all methods."""
-        if self.recorder.has("saliency/random/deletion"):
+        if self.recorder.kept("saliency/random/deletion") is not None:
             return
         x, y = self._first
         found = analysis.analysed_at_random(self.model, x, y, self.settings, self.seed)

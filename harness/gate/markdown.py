@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from harness.errors import printable
 from harness.gate.table import COLUMNS, cells
 from harness.gate.verdicts import Comparison, Row
 from harness.results.records import UPPER_BOUND
@@ -36,7 +37,7 @@ def _table(rows: Sequence[Row], most: int) -> list[str]:
 
 def _text(value: str) -> str:
     """Text that Markdown shows as it is: names and reasons come from anywhere."""
-    escaped = html.escape(" ".join(value.split()), quote=False)
-    for sign in "\\|*_`[]~":
+    escaped = html.escape(printable(" ".join(value.split())), quote=False)
+    for sign in "\\|*_`[]~#$":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped

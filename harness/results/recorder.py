@@ -116,9 +116,9 @@ class Recorder:
             )
         )  # fmt: skip
 
-    def has(self, key: str) -> bool:
-        """Whether there is an array under that key of this model."""
-        return f"{self.backend}/{self.target}/{key}" in self.run.arrays
+    def kept(self, key: str) -> npt.NDArray[Any] | None:
+        """The array under that key of this model, if there is one."""
+        return self.run.arrays.get(f"{self.backend}/{self.target}/{key}")
 
     def keep(self, key: str, values: npt.NDArray[Any]) -> None:
         """Keep an array."""

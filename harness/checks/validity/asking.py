@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.validity.outcome import outputs
+from harness.checks.validity.outcome import outputs, said
 from harness.errors import one_line
 from harness.maths.objectives import LogOdds
 from harness.maths.query import batch_size_for, batches
@@ -102,8 +102,8 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
         try:
             logits, gradient = map(model.numpy, model.logits_and_gradient(given, true, LogOdds()))
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise BrokenError(one_line(f"the model gives no gradient: {said}")) from error
+            why = said(error).removeprefix("the network gives no gradient: ")
+            raise BrokenError(one_line(f"the model gives no gradient: {why}")) from error
         if logits.shape != (len(y[part]), *logits.shape[1:2]) or not np.isfinite(logits).all():
             raise BrokenError("the logits beside the gradient are of another shape, or not finite")
         if getattr(gradient, "shape", None) != x[part].shape or gradient.dtype.kind != "f":

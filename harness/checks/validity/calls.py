@@ -9,7 +9,7 @@ import numpy as np
 from harness.checks.check import BrokenError, ValidityError
 from harness.checks.conformance import NotApplicableError
 from harness.checks.validity import asking
-from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import outputs
 from harness.protocol import FloatArray
 
@@ -36,6 +36,8 @@ def check_breaks(evidence: Evidence) -> None:
         _ = evidence.raw_logits
         for attack, share in evidence.asked():
             evidence.outcome(attack, share)
+        for attack, epsilon in evidence.told():
+            evidence.outcome_at(attack, epsilon, FEW)
     except BrokenError as error:
         raise ValidityError("breaks", str(error), advice) from error
 
