@@ -72,8 +72,10 @@ def evaluate(
     Arrays are NumPy's, lists, pandas columns, or tensors of any framework; none is written to.
     It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
     (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
-    comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero;
-    and whether the model is better than chance. Each is a record, and one that fails does not stop
+    comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero,
+    raise the accuracy or put misclassified images right; whether epsilon fits the bounds; and
+    whether the model is better than chance, or, where it is mostly wrong, far better on another
+    view of the images. Each is a record, and one that fails does not stop
     the others.
 
     Args:
@@ -116,7 +118,10 @@ def evaluate(
     run.arrays["labels"] = labels.astype(np.int32)
     subject = Subject(run, kind, name, model, images, labels)
     reported = tuple(Reported(attack, tuple(radii)) for attack in made)
-    evidence = Evidence(model, images, labels, reported=reported, measured=subject.clean_labels)
+    evidence = Evidence(
+        model, images, labels, reported=reported, measured=subject.clean_labels,
+        counted=subject.attacked_labels,
+    )  # fmt: skip
     # Asked before the attacks, and again after them: no answer may depend on earlier calls.
     with suppress(NotApplicableError):
         _ = evidence.raw_logits
@@ -124,7 +129,7 @@ def evaluate(
     for attack in made:
         subject.attacked(attack, radii)
     for rule in CHEAP:
-        subject.validity(rule, evidence)
+        subject.validity(rule, evidence, cheap=True)
     run.finished = True
     return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -31,6 +31,8 @@ MEMORY = 256 * 2**20
 """Bytes that one batch of images may take up, with all that an attack keeps beside it."""
 COPIES = 16
 """Arrays of the size of the batch that an attack keeps, at most."""
+NOTHING: Any = object()
+"""In place of a batch or an epsilon that is lacking; an attack may return None for a batch."""
 TOLERANCE = 1e-6
 """How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
 
@@ -139,8 +141,10 @@ def sweep(
         places = np.arange(part.start, part.stop)
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(epsilons), index=places)
-        for index, (epsilon, adversarial) in enumerate(zip_longest(epsilons, perturbed)):
-            if epsilon is None or adversarial is None:
+        _require_batches(attack, perturbed)
+        pairs = zip_longest(epsilons, perturbed, fillvalue=NOTHING)
+        for index, (epsilon, adversarial) in enumerate(pairs):
+            if epsilon is NOTHING or adversarial is NOTHING:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
@@ -216,6 +220,7 @@ def check_perturbation(
         MeasurementError: They are not; the message says by how much.
     """
     (low, high), measure = model.bounds, NORMS[norm]
+    require_images(model, x, adversarial)
     if tuple(adversarial.shape) != tuple(x.shape):
         raise MeasurementError(
             f"the attack returned shape {tuple(adversarial.shape)} for {tuple(x.shape)}"
@@ -236,6 +241,38 @@ def check_perturbation(
             f"[{low:g}, {high:g}]"
         )
     return distance
+
+
+def require_images(model: Model, x: Array, adversarial: Any) -> None:
+    """Require what an attack returned to be an array of the kind that it was given.
+
+    Raises:
+        MeasurementError: It is a list, say, or an array of NumPy's for a torch network.
+    """
+    if isinstance(adversarial, type(x)):
+        return
+    try:
+        _ = tuple(adversarial.shape), model.numpy(adversarial)
+    except Exception as error:
+        raise MeasurementError(
+            f"the attack returned {_kind(adversarial)} where one array of images is needed, of "
+            f"the kind it was given: {_kind(x)} of the shape {tuple(x.shape)}"
+        ) from error
+
+
+def _kind(thing: Any) -> str:
+    """What an object is, with the package it comes from."""
+    if thing is None:
+        return "None"
+    kind, package = type(thing).__qualname__, type(thing).__module__.partition(".")[0]
+    return kind if package == "builtins" else f"{package}.{kind}"
+
+
+def _require_batches(attack: Attack, perturbed: Any) -> None:
+    if not isinstance(perturbed, Iterable):
+        raise MeasurementError(
+            f"{attack.name} returned {_kind(perturbed)}, not a batch of images per epsilon"
+        )
 
 
 def rounding(bounds: Bounds) -> float:

@@ -88,6 +88,11 @@ class Subject:
         except Exception:  # the record of clean accuracy says what it was
             return None
 
+    def attacked_labels(self, attack: Attack, epsilon: float) -> IntArray | None:
+        """The labels that were counted under an attack, (m,); None if they were not measured."""
+        key = f"{self.backend}/{self.target}/{attack.name}@{epsilon:g}/predictions"
+        return self.run.arrays.get(key)
+
     def attacked(
         self, attack: Attack, epsilons: Sequence[float], images: int | None = None
     ) -> list[Record]:
@@ -189,9 +194,10 @@ class Subject:
         """One check of the protocol; a record that counts no images."""
         return self._checked(f"conformance/{rule}", lambda: CHECKS[rule](case))
 
-    def validity(self, rule: str, evidence: Evidence) -> Record:
+    def validity(self, rule: str, evidence: Evidence, *, cheap: bool = False) -> Record:
         """One check of whether the robustness numbers can be trusted; likewise."""
-        return self._checked(f"validity/{rule}", lambda: validity.CHECKS[rule](evidence))
+        checks = validity.CHEAP if cheap else validity.CHECKS
+        return self._checked(f"validity/{rule}", lambda: checks[rule](evidence))
 
     def _goals(self, attack: Attack, x: FloatArray, y: IntArray) -> IntArray | None:
         """The class that each image is to be taken for, if the attack aims at one."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+from unicodedata import normalize
 
 import numpy as np
 
@@ -79,7 +80,8 @@ def require_distinct(attacks: Sequence[Attack], key: str = "attacks") -> None:
     Raises:
         SpecError: Two have; the message names the key of the list, and the name.
     """
-    for name, count in Counter(attack.name for attack in attacks).items():
+    # Letters that are composed in another way print alike.
+    for name, count in Counter(normalize("NFC", attack.name) for attack in attacks).items():
         if count > 1:
             raise SpecError(
                 f"{key}: {count} of them are called {name}; give each a name of its own, as in "

@@ -14,6 +14,8 @@ from harness.conformance import NotApplicableError
 from harness.text import one_line
 from harness.validity.attack_checks import (
     check_attack_helps,
+    check_counted_helps,
+    check_counted_raises,
     check_epsilon_zero,
     check_outside_ball,
     check_outside_box,
@@ -27,6 +29,7 @@ from harness.validity.call_checks import (
 )
 from harness.validity.chance_checks import (
     check_duplicate_images,
+    check_mostly_wrong,
     check_never_predicted,
     check_no_better_than_chance,
     check_tiny_noise,
@@ -56,7 +59,7 @@ from harness.validity.panel import Attacks, Reported
 
 __all__ = [
     "CHEAP", "CHECKS", "Attacks", "Evidence", "NotApplicableError", "Reported", "ValidityError",
-    "findings",
+    "findings", "notes",
 ]  # fmt: skip
 
 CHECKS: dict[str, Callable[[Evidence], str | None]] = {
@@ -87,20 +90,30 @@ CHECKS: dict[str, Callable[[Evidence], str | None]] = {
     "rises-with-epsilon": check_rises_with_epsilon,
     "other-loss-stronger": check_other_loss,
 }
-CHEAP = (
-    "probabilities", "call-to-call", "batch-dependence", "gradient-mode", "epsilon-zero",
-    "no-better-than-chance",
-)  # fmt: skip
-"""Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep."""
+CHEAP: dict[str, Callable[[Evidence], str | None]] = {
+    **{
+        rule: CHECKS[rule]
+        for rule in (
+            "probabilities", "call-to-call", "batch-dependence", "gradient-mode", "epsilon-zero",
+            "epsilon-scale",
+        )
+    },
+    "no-better-than-chance": check_mostly_wrong,
+    "attack-helps": check_counted_helps,
+    "raises-accuracy": check_counted_raises,
+}  # fmt: skip
+"""Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep. Of what is
+counted already, some look at that in place of attacks of their own."""
 
 
 def findings(evidence: Evidence) -> dict[str, str]:
     """What fires, and what each says; checks that do not apply say nothing.
 
     A check that cannot be made, because the model or an attack does what no check expects, is a
-    finding too.
+    finding too; of several that break alike, the first.
     """
     found: dict[str, str] = {}
+    broken: set[str] = set()
     for rule, check in CHECKS.items():
         try:
             with suppress(NotApplicableError):
@@ -108,6 +121,24 @@ def findings(evidence: Evidence) -> dict[str, str]:
         except ValidityError as error:
             found[rule] = str(error)
         except Exception as error:
-            what = one_line(f"{rule}: this could not be checked ({type(error).__name__}: {error})")
-            found[rule] = f"{what}. Find out what the model or the attack does there."
+            why = f"{type(error).__name__}: {error}".rstrip(".")
+            if why not in broken:
+                broken.add(why)
+                what = one_line(f"{rule}: this could not be checked ({why})")
+                found[rule] = f"{what}. Find out what the model or the attack does there."
     return found
+
+
+def notes(evidence: Evidence) -> dict[str, str]:
+    """What checks that pass have to tell all the same.
+
+    That is: which reported attack falls short where a better one is reported beside it, or is weak
+    by design; and what would be a finding at an epsilon that nobody reports. What ``findings`` has
+    measured of the same evidence is not measured again.
+    """
+    told: dict[str, str] = {}
+    for rule, check in CHECKS.items():
+        with suppress(Exception):  # that is a finding
+            if said := check(evidence):
+                told[rule] = one_line(said)
+    return told

@@ -11,7 +11,7 @@ from harness.objectives import LogOdds
 from harness.protocol import FloatArray, IntArray, Model
 from harness.text import one_line
 from harness.validity.finding import BrokenError
-from harness.validity.outcome import outputs
+from harness.validity.outcome import outputs, said
 
 PIECE = 16
 """Images per batch, where the same images are asked in other batches."""
@@ -102,8 +102,8 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
         try:
             logits, gradient = map(model.numpy, model.logits_and_gradient(given, true, LogOdds()))
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise BrokenError(one_line(f"the model gives no gradient: {said}")) from error
+            why = said(error).removeprefix("the network gives no gradient: ")
+            raise BrokenError(one_line(f"the model gives no gradient: {why}")) from error
         if logits.shape != (len(y[part]), *logits.shape[1:2]) or not np.isfinite(logits).all():
             raise BrokenError("the logits beside the gradient are of another shape, or not finite")
         if getattr(gradient, "shape", None) != x[part].shape or gradient.dtype.kind != "f":

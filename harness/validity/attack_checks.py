@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from harness.conformance import NotApplicableError
+from harness.protocol import BoolArray
 from harness.validity.evidence import SHARES, Evidence
 from harness.validity.finding import ValidityError, exceeds, more_often
+from harness.validity.panel import shortfall
+from harness.validity.reported import Change, attacked_changes, counted_changes
 
 HELPED = 0.1
 """Share of misclassified images that an attack may put right by accident."""
+TOLD = 0.02
+"""The same of a reported attack: FGSM puts one of 300 right, however far it goes."""
 
 
 def check_epsilon_zero(evidence: Evidence) -> None:
@@ -61,28 +66,85 @@ def check_attack_helps(evidence: Evidence) -> None:
     One that is given the predicted labels instead of the true ones pushes these images away from
     the wrong answer, and one that descends instead of climbing leads them to the right one.
     """
+    if evidence.better_than_chance:
+        _require_no_help(attacked_changes(evidence))
     count, total = int(evidence.righted.sum()), len(evidence.righted)
     if exceeds(count, total, HELPED):
         name, epsilon = evidence.attacks.iterated.name, SHARES[0] * evidence.width
-        raise ValidityError(
-            "attack-helps",
-            f"{name} at epsilon {epsilon:g} puts {count} of {total} misclassified images right",
-            "Give the attack the true labels, not the predicted ones, and climb the loss.",
-        )
+        raise _helps(name, epsilon, count, total)
+
+
+def check_counted_helps(evidence: Evidence) -> None:
+    """The same of what the run has counted under the reported attacks: nothing is attacked."""
+    _require_no_help(_counted(evidence))
 
 
 def check_raises_accuracy(evidence: Evidence) -> None:
     """No attack leaves more images right than there were before it."""
     evidence.require_better_than_chance()
-    outcomes = [o for o in evidence.outcomes() if o.epsilon > 0 and o.allowed]
+    _require_no_rise(attacked_changes(evidence))
+    outcomes = [o for o in evidence.panel_outcomes() if o.epsilon > 0 and o.allowed]
     for outcome in outcomes:
         count = len(outcome.labels)
         before, after = evidence.right[:count], outcome.labels == evidence.y[:count]
         if more_often(after, before, len(outcomes)):
-            raise ValidityError(
-                "raises-accuracy",
-                f"of {count} images {before.sum()} are classified rightly, but {after.sum()} under "
-                f"{outcome.attack} at epsilon {outcome.epsilon:g}",
-                "Check that the attack climbs the loss, and that the clean images are what the "
-                "model was trained on.",
-            )
+            raise _raises(outcome.attack, outcome.epsilon, before, after)
+
+
+def check_counted_raises(evidence: Evidence) -> None:
+    """The same of what the run has counted under the reported attacks: nothing is attacked."""
+    _require_no_rise(_counted(evidence))
+
+
+def _counted(evidence: Evidence) -> list[Change]:
+    """What the run has counted.
+
+    Raises:
+        NotApplicableError: Nothing; or the model's answers say nothing of an attack.
+    """
+    evidence.require_attackable()
+    if len(evidence.mislabelled):
+        raise NotApplicableError("the logits depend on the batch")
+    try:
+        guesses = not evidence.better_than_chance
+    except NotApplicableError:  # of few images, or of one class, a rise can be told all the same
+        guesses = False
+    if guesses:
+        raise NotApplicableError("the model is no better than chance on clean images")
+    changes = counted_changes(evidence)
+    if not changes:
+        raise NotApplicableError("no accuracy under an attack was measured")
+    return changes
+
+
+def _require_no_help(changes: list[Change]) -> None:
+    for change in changes:
+        if shortfall(change.attack) is None:  # a single step may go too far, and noise anywhere
+            continue
+        count, total = int((change.after & ~change.before).sum()), int((~change.before).sum())
+        if exceeds(count, total, TOLD, len(changes)):
+            raise _helps(change.attack.name, change.epsilon, count, total)
+
+
+def _require_no_rise(changes: list[Change]) -> None:
+    for change in changes:
+        if more_often(change.after, change.before, len(changes)):
+            raise _raises(change.attack.name, change.epsilon, change.before, change.after)
+
+
+def _helps(name: str, epsilon: float, count: int, total: int) -> ValidityError:
+    return ValidityError(
+        "attack-helps",
+        f"{name} at epsilon {epsilon:g} puts {count} of {total} misclassified images right",
+        "Give the attack the true labels, not the predicted ones, and climb the loss.",
+    )
+
+
+def _raises(name: str, epsilon: float, before: BoolArray, after: BoolArray) -> ValidityError:
+    return ValidityError(
+        "raises-accuracy",
+        f"of {len(before)} images {before.sum()} are classified rightly, but {after.sum()} under "
+        f"{name} at epsilon {epsilon:g}",
+        "Check that the attack climbs the loss, and that the clean images are what the model was "
+        "trained on.",
+    )

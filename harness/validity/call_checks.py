@@ -9,7 +9,7 @@ import numpy as np
 from harness.conformance import NotApplicableError
 from harness.protocol import FloatArray
 from harness.validity import asking
-from harness.validity.evidence import Evidence
+from harness.validity.evidence import FEW, Evidence
 from harness.validity.finding import BrokenError, ValidityError
 from harness.validity.outcome import outputs
 
@@ -36,6 +36,8 @@ def check_breaks(evidence: Evidence) -> None:
         _ = evidence.raw_logits
         for attack, share in evidence.asked():
             evidence.outcome(attack, share)
+        for attack, epsilon in evidence.told():
+            evidence.outcome_at(attack, epsilon, FEW)
     except BrokenError as error:
         raise ValidityError("breaks", str(error), advice) from error
 

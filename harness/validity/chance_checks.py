@@ -8,13 +8,15 @@ import numpy as np
 
 from harness.conformance import NotApplicableError
 from harness.protocol import BoolArray, FloatArray
-from harness.validity.evidence import MANY, Evidence
+from harness.validity.evidence import Evidence
 from harness.validity.finding import ALPHA, ValidityError, more_often
 from harness.validity.outcome import outputs
 from harness.validity.views import View, views
 
 MENDED = 0.5
 """Share of the errors that another view or another naming must mend, at least, for a finding."""
+LOW = 0.7
+"""Accuracy below which other views of the images are tried, where that is dear."""
 TINY = 1e-4
 """Size of a noise that nobody sees, as a share of the pixel range."""
 VIEWS = 20
@@ -52,6 +54,29 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
     logits, (name, advice, _) = mended
     better = int((logits.argmax(axis=1) == evidence.y).sum())
     raise ValidityError("no-better-than-chance", f"{said}, but {better} with {name}", advice)
+
+
+def check_mostly_wrong(evidence: Evidence) -> None:
+    """The same; and where most images are wrong, no view of them makes the model far better.
+
+    A model that is right more often than by chance may still see all images transposed. Of the
+    suites' checks that is ``input-range``.
+    """
+    check_no_better_than_chance(evidence)
+    if evidence.right.mean() >= LOW:
+        return
+    mended = best_view(evidence)
+    if mended is None or not far_better(
+        mended[0].argmax(axis=1) == evidence.y, evidence.right, VIEWS
+    ):
+        return
+    logits, (name, advice, _) = mended
+    better = (logits.argmax(axis=1) == evidence.y).mean()
+    raise ValidityError(
+        "no-better-than-chance",
+        f"accuracy is {evidence.right.mean():.3f}, but {better:.3f} with {name}",
+        advice,
+    )
 
 
 def check_tiny_noise(evidence: Evidence) -> None:
@@ -93,7 +118,8 @@ def check_duplicate_images(evidence: Evidence) -> None:
 def check_never_predicted(evidence: Evidence) -> None:
     """A class that the test images show often is predicted at least once."""
     evidence.require_better_than_chance()
-    labels, y = evidence.many_labels, np.asarray(evidence.test_y[:MANY], dtype=np.int64)
+    labels = evidence.many_labels
+    y = np.asarray(evidence.test_y[evidence.many], dtype=np.int64)
     if len(np.unique(labels)) < 2:
         raise NotApplicableError("all images get the same label")
     shown = np.bincount(y, minlength=evidence.logits.shape[1])

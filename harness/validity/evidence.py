@@ -11,12 +11,13 @@ from typing import TypeVar
 import numpy as np
 
 from harness.conformance import NotApplicableError
+from harness.norms import NORMS
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
 from harness.text import one_line
 from harness.validity import asking
 from harness.validity.finding import BrokenError, beats_chance, falls_short
-from harness.validity.outcome import Outcome, attacked, in_box, outputs
-from harness.validity.panel import Attacks, Reported
+from harness.validity.outcome import Outcome, allowed, attacked, in_box, outputs
+from harness.validity.panel import Attacks, Reported, chosen
 from harness.validity.surrogate import Transfer, taught_by
 
 IMAGES = 300
@@ -50,6 +51,8 @@ class Evidence:
         reported: The attacks whose accuracies are reported, with their epsilons.
         measured: Gives the labels, (m,), that clean accuracy counts, in the batches it is measured
             in; or None, if it cannot be measured.
+        counted: Gives the labels that are counted under a reported attack at an epsilon, of all
+            test images or the first; or None, if that was not measured.
     """
 
     model: Model
@@ -59,6 +62,9 @@ class Evidence:
     seed: int = 0
     reported: tuple[Reported, ...] = ()
     measured: Callable[[], IntArray | None] = field(default=lambda: None, repr=False)
+    counted: Callable[[Attack, float], IntArray | None] = field(
+        default=lambda attack, epsilon: None, repr=False
+    )
     _kept: dict[object, object] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -118,8 +124,8 @@ class Evidence:
 
     @cached_property
     def many_labels(self) -> IntArray:
-        """Predicted labels of more test images, the first ones, (m,)."""
-        return np.asarray(outputs(self.model, self.test_x[:MANY]).argmax(axis=1))
+        """Predicted labels of more test images, those at ``many``, (m,)."""
+        return np.asarray(outputs(self.model, self.test_x[self.many]).argmax(axis=1))
 
     @cached_property
     def chance(self) -> float:
@@ -185,7 +191,7 @@ class Evidence:
     def black_box(self) -> tuple[Attack, ...]:
         """The attacks that ask for logits alone, and images made against another model."""
         answers, bounds = self.many_labels, self.model.bounds
-        surrogate = taught_by(answers, self.test_x[:MANY], bounds, self.logits.shape[1])
+        surrogate = taught_by(answers, self.test_x[self.many], bounds, self.logits.shape[1])
         return (*self.attacks.black_box, Transfer(surrogate))
 
     @cached_property
@@ -197,7 +203,7 @@ class Evidence:
         """
         self.require_better_than_chance()
         labels = outputs(self.model, self.test_x).argmax(axis=1)
-        wrong = np.flatnonzero(labels != self.test_y)[:WRONG]
+        wrong = self._order[(labels != self.test_y)[self._order]][:WRONG]
         if not len(wrong):
             raise NotApplicableError("no image is misclassified")
         x, y = self.test_x[wrong], np.asarray(self.test_y[wrong], dtype=np.int64)
@@ -273,10 +279,23 @@ class Evidence:
             yield from ((attack, share) for share in shares if self._admits(attack))
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Those of all these, but of the ones that break."""
+        """Those of the panel, and of the reported attacks, but of the ones that break."""
+        yield from self.panel_outcomes()
+        for attack, epsilon in self.told():
+            with suppress(BrokenError):
+                yield self.outcome_at(attack, epsilon, FEW)
+
+    def panel_outcomes(self) -> Iterator[Outcome]:
+        """Those of ``asked``, but of the ones that break."""
         for attack, share in self.asked():
             with suppress(BrokenError):
                 yield self.outcome(attack, share)
+
+    def told(self) -> Iterator[tuple[Attack, float]]:
+        """Every reported attack that the model admits, at its epsilons, in pixel units."""
+        for one in self.reported:
+            radii = [*([0.0] if 0 in one.epsilons else []), *chosen(one.epsilons)]
+            yield from ((one.attack, e) for e in radii if self._admits(one.attack))
 
     def at_zero(self) -> Iterator[Outcome]:
         """Those at epsilon zero on the first images: of the reported attacks, or of the panel."""
@@ -304,9 +323,10 @@ class Evidence:
         Raises:
             NotApplicableError: The attack cannot be run, or returns what it may not.
         """
-        known = self._kept.get((id(attack), epsilon, len(self.y)))
-        if isinstance(known, Outcome):
-            return np.asarray(allowed(known).labels[rows] != self.y[rows])
+        for count in (len(self.y), FEW):
+            known = self._kept.get((id(attack), epsilon, count))
+            if isinstance(known, Outcome) and rows.max(initial=0) < count:
+                return np.asarray(allowed(known).labels[rows] != self.y[rows])
         x, y = self.x[rows], self.y[rows]
         return np.asarray(allowed(self._attacked(attack, epsilon, x, y, rows)).labels != y)
 
@@ -323,15 +343,25 @@ class Evidence:
         return kept  # type: ignore[return-value]
 
     @cached_property
+    def many(self) -> IntArray:
+        """Positions of more test images, (m,): an even choice, whatever order they come in."""
+        return np.sort(self._order[:MANY])
+
+    @property
     def _chosen(self) -> IntArray:
-        """Positions of the images that are looked at: in turn one of each class."""
+        """Positions of the images that are looked at."""
+        return self._order[:IMAGES]
+
+    @cached_property
+    def _order(self) -> IntArray:
+        """Positions of all test images: in turn one of each class."""
         random = np.random.default_rng(self.seed)
         order = random.permutation(len(self.test_y))
         turn = np.zeros(len(order), dtype=np.int64)
         for label in np.unique(self.test_y):
             places = np.flatnonzero(self.test_y[order] == label)
             turn[places] = np.arange(len(places))
-        return np.asarray(order[np.argsort(turn, kind="stable")][:IMAGES])
+        return np.asarray(order[np.argsort(turn, kind="stable")])
 
     def _admits(self, attack: Attack) -> bool:
         return attack.requires <= self.model.capabilities
@@ -351,6 +381,9 @@ class Evidence:
         gradient: bool = False,
     ) -> Outcome:
         self.require_attackable()
+        if attack.norm not in NORMS:
+            known = " or ".join(NORMS)
+            raise BrokenError(f"{attack.name} has the norm {attack.norm!r}, not {known}")
         lacking = ", ".join(sorted(attack.requires - self.model.capabilities))
         if lacking:
             raise NotApplicableError(f"{attack.name} needs {lacking}, which the model lacks")
@@ -362,14 +395,3 @@ class Evidence:
             if not one_mode:
                 raise NotApplicableError("the logits are others where a gradient is asked for")
         return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)
-
-
-def allowed(outcome: Outcome) -> Outcome:
-    """The outcome itself.
-
-    Raises:
-        NotApplicableError: Its images may not be counted.
-    """
-    if not outcome.allowed:
-        raise NotApplicableError(f"{outcome.attack} returns images that it may not")
-    return outcome

@@ -26,12 +26,12 @@ class ValidityError(Exception):
 
     Args:
         rule: Name of the check.
-        finding: What was seen, without a full stop.
+        finding: What was seen; a full stop at its end, as of a foreign message, is left out.
         advice: A sentence on what to do.
     """
 
     def __init__(self, rule: str, finding: str, advice: str) -> None:
-        super().__init__(f"{rule}: {finding}. {advice}")
+        super().__init__(f"{rule}: {finding.rstrip('. ')}. {advice}")
 
 
 class BrokenError(NotApplicableError):

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.measure import batch_size_for, batches, rounding, rounding_of_length
+from harness.conformance import NotApplicableError
+from harness.errors import MeasurementError
+from harness.measure import (
+    batch_size_for,
+    batches,
+    require_images,
+    rounding,
+    rounding_of_length,
+)
 from harness.norms import NORMS
 from harness.objectives import LogOdds
 from harness.protocol import (
@@ -93,38 +101,39 @@ def attacked(
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         try:
             yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
-            found = _one_batch(yielded, x[part])
+            found = _one_batch(model, yielded, given, x[part])
             values = model.numpy(found)
-            said = model.numpy(model.logits(found))
-            finite = np.isfinite(said).all(axis=1)
+            answers = model.numpy(model.logits(found))
+            finite = np.isfinite(answers).all(axis=1)
             if gradient and GRADIENT in model.capabilities:
                 finite &= _sloped(model, found, true)
         except Exception as error:
             raise BrokenError(
-                one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {_said(error)}")
+                one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {said(error)}")
             ) from error
         images.append(values)
-        logits.append(said.argmax(axis=1))
+        logits.append(answers.argmax(axis=1))
         answered.append(finite)
     return _described(attack, epsilon, model.bounds, x, np.concatenate(images), logits, answered)
 
 
-def _one_batch(yielded: list[Array], x: FloatArray) -> Array:
+def _one_batch(model: Model, yielded: list[Array], given: Array, x: FloatArray) -> Array:
     if len(yielded) != 1:
         raise ValueError(f"it yields {len(yielded)} batches for one epsilon")
     (found,) = yielded
-    shape, dtype = getattr(found, "shape", None), str(getattr(found, "dtype", None))
-    if shape is None or tuple(shape) != x.shape:
-        what = type(found).__name__ if shape is None else f"the shape {tuple(shape)}"
-        raise ValueError(f"it returns {what} for images of the shape {x.shape}")
+    require_images(model, given, found)
+    shape, dtype = tuple(found.shape), str(getattr(found, "dtype", None))
+    if shape != x.shape:
+        raise ValueError(f"it returns the shape {shape} for images of the shape {x.shape}")
     if "float" not in dtype:
         raise ValueError(f"it returns pixels of type {dtype}, not floats")
     return found
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """A message of our own, or a foreign one with its kind."""
-    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    ours = type(error) in (ValueError, MeasurementError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
@@ -146,7 +155,7 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
         logits = np.concatenate(asked)
     except Exception as error:
         raise BrokenError(
-            one_line(f"the model breaks on images of the shape {x.shape[1:]}: {_said(error)}")
+            one_line(f"the model breaks on images of the shape {x.shape[1:]}: {said(error)}")
         ) from error
     if logits.dtype.kind not in "fiu" or logits.ndim != 2 or len(logits) != len(x):
         raise BrokenError(
@@ -184,3 +193,14 @@ def _described(
         labels=np.concatenate([np.zeros(0, dtype=np.int64), *labels]),
         answered=np.concatenate([np.zeros(0, dtype=bool), *answered]),
     )  # fmt: skip
+
+
+def allowed(outcome: Outcome) -> Outcome:
+    """The outcome itself.
+
+    Raises:
+        NotApplicableError: Its images may not be counted.
+    """
+    if not outcome.allowed:
+        raise NotApplicableError(f"{outcome.attack} returns images that it may not")
+    return outcome

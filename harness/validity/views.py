@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import permutations
 
 import numpy as np
 
@@ -41,11 +42,14 @@ def layouts(x: FloatArray) -> dict[str, FloatArray]:
     rows, columns, channels = _axes(x)
     others: dict[str, FloatArray] = {}
     if channels is not None:
-        others["the channels in reverse order (BGR for RGB)"] = np.flip(x, channels)
+        others |= _recoloured(x, channels)
     if rows is None or columns is None:
         return others
     if x.shape[rows] == x.shape[columns]:
         others["rows and columns exchanged"] = np.swapaxes(x, rows, columns)
+        others["rows and columns exchanged from the last to the first"] = np.flip(
+            np.swapaxes(x, rows, columns), (rows, columns)
+        )
         others["the images turned by 90°"] = np.rot90(x, 1, (rows, columns))
         others["the images turned by -90°"] = np.rot90(x, -1, (rows, columns))
     others["the images upside down"] = np.flip(x, rows)
@@ -53,6 +57,17 @@ def layouts(x: FloatArray) -> dict[str, FloatArray]:
     others["the images turned by 180°"] = np.flip(x, (rows, columns))
     if channels is not None:
         others |= _other_memory(x, channels)
+    return others
+
+
+def _recoloured(x: FloatArray, channels: int) -> dict[str, FloatArray]:
+    """Images with their colours in every other order; a fourth channel stays."""
+    others = {"the channels in reverse order (BGR for RGB)": np.flip(x, channels)}
+    for order in permutations(range(3)):
+        name = f"the channels in the order {''.join('RGB'[place] for place in order)} (for RGB)"
+        if x.shape[channels] > 3 or order != (2, 1, 0):
+            rest = range(3, x.shape[channels])
+            others[name] = np.take(x, [*order, *rest], axis=channels)
     return others
 
 

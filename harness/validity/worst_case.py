@@ -13,13 +13,11 @@ from harness.attacks.pgd import PGD
 from harness.conformance import NotApplicableError
 from harness.protocol import GRADIENT, Attack, BoolArray, IntArray, NormName
 from harness.validity.evidence import FEW, Evidence
-from harness.validity.panel import is_strong
+from harness.validity.panel import chosen, shortfall
 
 SHARES = (0.1, 0.2, 0.3, 0.4)
 """Epsilons that are looked at beside the reported ones, as shares of the pixel range: gradients may
 be masked where pixels are clamped or squashed, and nowhere else."""
-REPORTED = 4
-"""Of more reported epsilons so many are looked at, evenly chosen."""
 NEAR = 1.2
 """A share is left out where a reported epsilon is larger or smaller by less than this factor."""
 SUSPECT = 0.02
@@ -37,38 +35,65 @@ class WorstCase:
 
     Attributes:
         epsilon: Radius in pixel units.
-        stand: By the name of each attack that is judged, which images withstand it, (n,).
+        panel: Which images withstand the iterated attack of the panel, (n,).
+        told: By the name of each attack that is reported here, which are right under it, (n,).
+        allowed: By the same names, how far each may fall short; see ``panel.shortfall``.
         guided: Which images withstand all attacks that follow gradients, (n,).
         left: Which images withstand all attacks, (n,).
         first: By the name of each attack, how many images fall to it that withstood those before.
     """
 
     epsilon: float
-    stand: dict[str, BoolArray]
+    panel: BoolArray | None
+    told: dict[str, BoolArray]
+    allowed: dict[str, float | None]
     guided: BoolArray
     left: BoolArray
     first: dict[str, int]
 
     def __add__(self, other: WorstCase) -> WorstCase:
         """That of both lots of images."""
-        both = self.stand.keys() & other.stand.keys()
+        both = self.told.keys() & other.told.keys()
         names = dict.fromkeys([*self.first, *other.first])
+        panel = None
+        if self.panel is not None and other.panel is not None:
+            panel = np.concatenate([self.panel, other.panel])
         return WorstCase(
             self.epsilon,
-            {name: np.concatenate([self.stand[name], other.stand[name]]) for name in both},
+            panel,
+            {name: np.concatenate([self.told[name], other.told[name]]) for name in both},
+            self.allowed,
             np.concatenate([self.guided, other.guided]),
             np.concatenate([self.left, other.left]),
             {name: self.first.get(name, 0) + other.first.get(name, 0) for name in names},
         )
 
     @property
+    def judged(self) -> dict[str, BoolArray]:
+        """Of the reported attacks those that are to find what there is, the lowest count first."""
+        found = {name: at for name, at in self.told.items() if self.allowed[name] is not None}
+        return dict(sorted(found.items(), key=lambda each: int(each[1].sum())))
+
+    @property
+    def short(self) -> dict[str, BoolArray]:
+        """Of these the ones that fall shorter than they may, likewise."""
+        allowed = self.allowed
+        return {n: at for n, at in self.judged.items() if self.share(at) > (allowed[n] or 0.0)}
+
+    @property
     def best(self) -> float:
-        """The share of images that withstand the best attack that is judged, but not all."""
-        return min(map(self.share, self.stand.values()), default=0.0)
+        """The share of images that withstand the best that is reported, but not all attacks.
+
+        That of the panel's, where nothing is reported that is to find what there is.
+        """
+        stand = list(self.told.values())
+        if not self.judged and self.panel is not None:
+            stand.append(self.panel)
+        return min(map(self.share, stand), default=0.0)
 
     @property
     def suspect(self) -> bool:
-        """Whether some images withstand the gradients, or the best that is judged, but not all."""
+        """Whether some images withstand the gradients, or the best of the report, but not all."""
         return max(self.best, self.share(self.guided)) > SUSPECT
 
     def share(self, stand: BoolArray) -> float:
@@ -88,60 +113,52 @@ def worst_cases(evidence: Evidence, norm: NormName) -> Iterator[WorstCase]:
     for epsilon in _radii(evidence, norm):
         case = _worst_case(evidence, norm, epsilon, few)
         if case.suspect and len(rest):
-            case += _worst_case(evidence, norm, epsilon, rest, all_judged=True)
+            case += _worst_case(evidence, norm, epsilon, rest)
         yield case
 
 
 def _radii(evidence: Evidence, norm: NormName) -> list[float]:
-    """The epsilons of reported strong attacks, or else of any, and some shares of the range."""
+    """The epsilons of reported attacks that are judged, or else of any, and some of the range."""
     ours = [one for one in evidence.reported if one.attack.norm == norm]
-    strong = [one for one in ours if is_strong(one.attack)]
-    radii = sorted({epsilon for one in strong or ours for epsilon in one.epsilons if epsilon > 0})
-    places = np.linspace(0, len(radii) - 1, min(len(radii), REPORTED)).round().astype(int)
-    radii = [radii[place] for place in places]
+    judged = [one for one in ours if shortfall(one.attack) is not None]
+    radii = chosen(epsilon for one in judged or ours for epsilon in one.epsilons)
     if evidence.attacks.iterated.norm == norm:
         shares = [share * evidence.width for share in SHARES]
         radii += [e for e in shares if not any(e < NEAR * r and r < NEAR * e for r in radii)]
     return sorted(radii)
 
 
-def _worst_case(
-    evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray, *, all_judged: bool = False
-) -> WorstCase:
-    key = ("worst case", norm, epsilon, int(rows[0]), all_judged)
-    return evidence.once(
-        key, lambda: _attacked_in_turn(evidence, norm, epsilon, rows, all_judged=all_judged)
-    )
+def _worst_case(evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray) -> WorstCase:
+    key = ("worst case", norm, epsilon, int(rows[0]))
+    return evidence.once(key, lambda: _attacked_in_turn(evidence, norm, epsilon, rows))
 
 
 def _attacked_in_turn(
-    evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray, *, all_judged: bool
+    evidence: Evidence, norm: NormName, epsilon: float, rows: IntArray
 ) -> WorstCase:
     panel, reported = evidence.attacks, _reported(evidence, norm, epsilon)
-    strong = [attack for attack in reported if is_strong(attack)]
-    weak = [attack for attack in reported if not is_strong(attack)]
     right = evidence.right[rows]
-    case = WorstCase(epsilon, {}, right.copy(), right.copy(), {})
+    case = WorstCase(epsilon, None, {}, {}, right.copy(), right.copy(), {})
     for attack in _in_norm([panel.iterated], norm):
-        _judge(evidence, attack, rows, right, case)
-    for attack in _in_norm([panel.single, *panel.others, *LAST, *weak], norm):
+        found = _stands(evidence, attack, rows, case)
+        case.panel = None if found is None else right & found
+    for attack in _in_norm([panel.single, *panel.others, *LAST], norm):
         if GRADIENT in attack.requires:
             _go_on(evidence, attack, rows, case)
-    case.guided = case.left.copy()
-    for attack in _in_norm([*weak, *evidence.black_box], norm):
+    for guided in (True, False):
+        for attack in reported:  # each is judged, whoever has got an image misclassified already
+            if (GRADIENT in attack.requires) is guided:
+                stand = case.panel if attack == panel.iterated else None
+                if stand is None:
+                    stand = _stands(evidence, attack, rows, case)
+                if stand is not None:
+                    case.told[attack.name] = stand
+                    case.allowed[attack.name] = shortfall(attack)
+        if guided:
+            case.guided = case.left.copy()
+    for attack in _in_norm(evidence.black_box, norm):
         if GRADIENT not in attack.requires:
             _go_on(evidence, attack, rows, case)
-    ours = dict(case.stand)
-    if strong:  # what is reported is judged, and nothing else
-        case.stand.clear()
-    for attack in strong:
-        if attack == panel.iterated and attack.name in ours:
-            case.stand[attack.name] = ours[attack.name]
-        else:
-            _judge(evidence, attack, rows, right, case)
-            case.guided &= case.stand.get(attack.name, case.guided)
-        if not all_judged and case.best <= SUSPECT:
-            break
     return case
 
 
@@ -159,15 +176,21 @@ def _in_norm(attacks: Sequence[Attack], norm: NormName) -> list[Attack]:
     return [attack for attack in attacks if attack.norm == norm]
 
 
-def _judge(
-    evidence: Evidence, attack: Attack, rows: IntArray, right: BoolArray, case: WorstCase
-) -> None:
-    """Attack all images that are right, whoever has got them misclassified already."""
-    with suppress(NotApplicableError):
-        stand = right & ~evidence.broken_by(attack, case.epsilon, rows)
-        case.stand[attack.name] = stand
-        case.first[attack.name] = int((case.left & ~stand).sum())
-        case.left &= stand
+def _stands(
+    evidence: Evidence, attack: Attack, rows: IntArray, case: WorstCase
+) -> BoolArray | None:
+    """Which images are right under an attack, as reports count it; None if it cannot be run.
+
+    An image that was wrong before counts if the attack puts it right.
+    """
+    try:
+        stand = ~evidence.broken_by(attack, case.epsilon, rows)
+    except NotApplicableError:
+        return None
+    found = int((case.left & ~stand).sum())
+    case.first[attack.name] = case.first.get(attack.name, 0) + found
+    case.left &= stand
+    return stand
 
 
 def _go_on(evidence: Evidence, attack: Attack, rows: IntArray, case: WorstCase) -> None:

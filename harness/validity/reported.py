@@ -1,0 +1,65 @@
+"""What the reported attacks do to the accuracy, as it was counted or on the images looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.conformance import NotApplicableError
+from harness.protocol import Attack, BoolArray
+from harness.validity.evidence import FEW, Evidence
+from harness.validity.outcome import allowed
+
+
+@dataclass(frozen=True)
+class Change:
+    """Which of n images are classified rightly before a reported attack, and after it.
+
+    Attributes:
+        attack: The attack.
+        epsilon: Radius in pixel units.
+        before: Of the clean images, (n,).
+        after: Of the same images under attack, (n,).
+    """
+
+    attack: Attack
+    epsilon: float
+    before: BoolArray
+    after: BoolArray
+
+
+def counted_changes(evidence: Evidence) -> list[Change]:
+    """Those that the run has counted already; nothing is attacked."""
+    clean, found = evidence.measured(), []
+    for one in evidence.reported:
+        for epsilon in one.epsilons:
+            labels = evidence.counted(one.attack, epsilon) if epsilon > 0 else None
+            if clean is not None and labels is not None:
+                y = evidence.test_y[: len(labels)]
+                before = np.asarray(clean[: len(labels)] == y)
+                found.append(Change(one.attack, epsilon, before, np.asarray(labels == y)))
+    return found
+
+
+def attacked_changes(evidence: Evidence) -> list[Change]:
+    """Those on the first images, or on all, if one that is wrong is put right."""
+    return list(_attacked(evidence))
+
+
+def _attacked(evidence: Evidence) -> Iterator[Change]:
+    y, right = evidence.y, evidence.right
+    for attack, epsilon in evidence.told():
+        if epsilon == 0:
+            continue
+        try:
+            labels = allowed(evidence.outcome_at(attack, epsilon, FEW)).labels
+            few = slice(len(labels))
+            helped = (labels == y[few]) & ~right[few]
+            if helped.any() and len(labels) < len(y):
+                labels = allowed(evidence.outcome_at(attack, epsilon, len(y))).labels
+        except NotApplicableError:
+            continue
+        before = right[: len(labels)]
+        yield Change(attack, epsilon, before, np.asarray(labels == y[: len(labels)]))
