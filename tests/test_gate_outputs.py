@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from xml.etree import ElementTree
 
@@ -16,6 +17,7 @@ from harness.gate.junit import as_junit
 from harness.gate.markdown import as_markdown
 from harness.gate.power import detectable_drop, power_table
 from harness.gate.table import print_comparison
+from harness.records import Run
 
 HALF = right(500)
 OLD = {"clean": HALF, "fgsm@0.1": HALF, "fgsm@0.2": HALF}
@@ -234,3 +236,72 @@ def test_the_power_table_is_a_command(command):
     code, out, _ = command("baseline", "power", "--checks", "1", "--tolerance", "0.01")
     assert code == 0
     assert "1 checks, tolerance 1 points" in " ".join(out.split())
+
+
+# What files hold that no file can: half a pair, as of a file's name; and what a terminal obeys
+
+HALF_A_PAIR, ESCAPE = "a\udcffb", "\x1b]0;title\x07"
+
+
+def places(run, text):
+    """The run with a text wherever a run has room for one."""
+    run = run.model_copy(deep=True, update={"commit": text, "created": text, "classes": (text,)})
+    run.spec |= {text: {text: [text]}, "seed": text}
+    run.spec["attacks"] |= {text: {"options": {text: text}}}
+    run.versions[text] = run.machine[text] = text
+    return run
+
+
+@pytest.fixture
+def odd_run():
+    run = run_of(OLD)
+    arrays = dict(run.arrays)
+
+    def make(text):
+        made = places(run, text)
+        made.arrays.update(arrays)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("text", [HALF_A_PAIR, ESCAPE])
+def test_whatever_text_a_run_holds_it_is_saved_accepted_and_drawn(text, odd_run, tmp_path):
+    from reports import render
+
+    odd_run(text).save(tmp_path / "run")
+    run = Run.load(tmp_path / "run")
+    assert run.spec[text] == {text: [text]}
+    written = store.accept(run, tmp_path / "base")
+    assert Baseline.load(written).runs[0].commit == text
+    assert written.read_bytes().isascii()
+    told = written.with_suffix(".txt").read_text(encoding="utf-8")
+    assert "\x1b" not in told
+    assert written == store.locate(tmp_path / "base")
+    page = render(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "\x1b" not in page
+    assert compare(run, Baseline.load(written)).passed
+
+
+@pytest.mark.parametrize("text", [HALF_A_PAIR, ESCAPE, "<i>$x$ **b** #1 [a](b) `c`"])
+def test_markdown_shows_any_reason_and_option_as_it_is(text, tmp_path):
+    old, new = run_of(OLD), run_of(OLD, status_record("error", text))
+    for run, value in ((old, "plain"), (new, text)):
+        run.spec["attacks"]["fgsm"] = {"options": {"attack": "x.Mine", "start": value}}
+    markdown = as_markdown(compare(new, Baseline.of(old)))
+    assert "start is" in markdown
+    assert "error: " in markdown
+    assert not {"\x1b", "\x07", "\udcff"} & set(markdown)
+    for sign in ("<i>", " $x", " **b", " #1", " [a]", " `c"):
+        assert sign not in markdown
+    old.save(tmp_path / "old")
+    new.save(tmp_path / "new")
+    store.accept(Run.load(tmp_path / "old"), tmp_path / "base")
+    for target in (tmp_path / "out.md", "-"):
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "gate", tmp_path / "new", "--baseline",
+             tmp_path / "base", "--markdown", target], capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr
