@@ -8,6 +8,7 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+import typer
 from gate_runs import changed, measured, right, run_of, status_record
 from rich.console import Console
 
@@ -220,6 +221,49 @@ def test_replacing_a_baseline_shows_what_changes_and_asks(command, tmp_path, mon
 def test_a_first_baseline_is_accepted_without_asking(command, tmp_path):
     code, out, _ = command("baseline", "accept", "worse", "--baseline", "first")
     assert (code, out.startswith("accepted: first/0001.json")) == (0, True)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("x.json", "x.json.d"), ("0001.json", "0001.json.d")])
+def test_a_name_is_a_folder_of_baselines_and_never_a_file(command, tmp_path, name, folder):
+    spec = run_of(OLD).spec | {"name": name}
+    run_of(OLD, spec=spec).save(tmp_path / "named")
+    for number in ("0001", "0002"):
+        code, out, _ = command("baseline", "accept", "named", "--yes")
+        assert (code, f"suites/baselines/{folder}/{number}.json" in out) == (0, True)
+    assert command("gate", "named", "--baseline", f"suites/baselines/{folder}")[0] == 0
+    # A path stays what it is: a file, unless it is a folder.
+    assert command("baseline", "accept", "named", "--baseline", "mine.json")[0] == 0
+    assert (tmp_path / "mine.json").is_file()
+    (tmp_path / "folder.json").mkdir()
+    assert command("baseline", "accept", "named", "--baseline", "folder.json")[0] == 0
+    assert (tmp_path / "folder.json" / "0001.json").is_file()
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 130), (EOFError, 1)])
+def test_ctrl_c_at_the_question_is_exit_code_130(command, tmp_path, monkeypatch, end, code):
+    def ends(*_):
+        raise end
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    # What ``confirm`` reads with, wherever this release of typer has it from.
+    monkeypatch.setattr(sys.modules[typer.confirm.__module__], "visible_prompt_func", ends)
+    found, out, err = command("baseline", "accept", "worse")
+    assert found == code
+    assert "nothing was accepted" in out + err
+    assert not (tmp_path / "suites/baselines/digits/0002.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--out", ""), ("search", "--out", ""), ("report", "worse", "--out", ""),
+     ("report", ""),
+     ("gate", "", "--baseline", "x"), ("gate", "worse", "--baseline", ""),
+     ("gate", "worse", "--baseline", "x", "--junit", ""), ("baseline", "accept", "")],
+)  # fmt: skip
+def test_a_path_that_is_empty_is_refused(command, arguments):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert err == "harness: a path on the command line is empty; name one, or . for this folder\n"
 
 
 def test_hundreds_of_unchanged_accuracies_take_a_line_a_check():
