@@ -139,7 +139,8 @@ class Session:
         except DataError as error:
             pytest.exit(str(error), returncode=REFUSED)
         except HarnessError as error:
-            pytest.fail(str(error), pytrace=False)
+            # Without the error that it was, which pytest would print once more.
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def judge(self, record: Record) -> None:
         """Hold a record against the spec, store the judgement, and fail the test if it failed."""
