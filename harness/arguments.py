@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,13 @@ def bounds_from(bounds: Any) -> Bounds:
         HarnessError: They are not one finite interval.
     """
     try:
+        if isinstance(bounds, str | bytes | bytearray | Mapping | Set):  # text, or in no order
+            raise TypeError
         ends = [np.asarray(end) for end in bounds]
+        if any(end.dtype.kind in "USO" for end in ends):
+            raise TypeError
     except (TypeError, ValueError) as error:
-        raise HarnessError(f"bounds: {bounds!r} is not a pair of numbers") from error
+        raise HarnessError(one_line(f"bounds: {bounds!r} is not a pair of numbers")) from error
     if any(end.size != 1 for end in ends):
         raise HarnessError(
             one_line(
@@ -149,7 +153,11 @@ def attacks_from(attacks: Any) -> list[Attack]:
             ``protocol.Attack`` says.
         SpecError: There is no attack of that name, or two attacks have one name.
     """
-    one = isinstance(attacks, str | type | Mapping) or is_attack(attacks) or not _many(attacks)
+    one = (
+        isinstance(attacks, str | bytes | bytearray | type | Mapping)
+        or is_attack(attacks)
+        or not _many(attacks)
+    )
     made = [_attack(given) for given in ([attacks] if one else attacks)]
     require_distinct(made)
     return made
@@ -164,6 +172,8 @@ def is_attack(candidate: Any) -> bool:
 def _attack(given: Any) -> Attack:
     if isinstance(given, str):
         return make_attack(given)
+    if isinstance(given, bytes | bytearray):
+        raise HarnessError(one_line(f"attacks: {given!r} is bytes; pass a name as text"))
     if isinstance(given, type):
         raise HarnessError(
             f"attacks: {given.__name__} is a class; pass an object, {given.__name__}()"

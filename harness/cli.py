@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from harness.records import Run
 
 
+def _path(given: str | Path) -> Path:
+    """A path of the command line; one that is empty, as of an unset variable, is none.
+
+    Raises:
+        HarnessError: It is empty.
+    """
+    if not str(given):
+        raise HarnessError("a path on the command line is empty; name one, or . for this folder")
+    return Path(given)
+
+
 def _exit(code: int) -> None:
     """What a command returns is the exit code."""
     raise typer.Exit(code)
@@ -45,14 +56,16 @@ Backends = Annotated[
 ]
 Retrain = Annotated[bool, typer.Option(help="Train the models even if they are stored.")]
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A results folder, with run.json in it.")
+    Path, typer.Argument(parser=_path, metavar="RUN", help="A results folder, with run.json in it.")
 ]
 
 
 @app.command()
 def run(
     spec: SpecName = "digits",
-    out: Annotated[Path, typer.Option(help="Where the run and its report go.")] = Path("results"),
+    out: Annotated[
+        Path, typer.Option(parser=_path, metavar="PATH", help="Where the run and its report go.")
+    ] = Path("results"),
     backend: Backends = None,
     select: Annotated[
         str, typer.Option("-k", metavar="EXPRESSION", help="Only tests that match, as in pytest.")
@@ -139,7 +152,9 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
 @app.command()
 def search(
     spec: SpecName = "digits",
-    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("results"),
+    out: Annotated[
+        Path, typer.Option(parser=_path, metavar="PATH", help="Where the results go.")
+    ] = Path("results"),
     backend: Annotated[
         str | None, typer.Option(metavar="NAME", help="What trains (default: the spec's first).")
     ] = None,
@@ -187,13 +202,21 @@ def data(
 def report(
     run_folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Results folders; several are held side by side."),
+        typer.Argument(
+            parser=_path, metavar="RUN...", help="Results folders; several are held side by side."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write (default: report.html in the folder).")
+        Path | None,
+        typer.Option(
+            parser=_path,
+            metavar="PATH",
+            help="The file to write (default: report.html in the folder).",
+        ),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Hold the runs against this baseline too.")
+        Path | None,
+        typer.Option(parser=_path, metavar="PATH", help="Hold the runs against this baseline too."),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -221,7 +244,10 @@ def report(
 def gate(
     run_folder: RunFolder,
     baseline: Annotated[
-        Path, typer.Option(metavar="PATH", help="A folder of baselines (the newest counts) or one.")
+        Path,
+        typer.Option(
+            parser=_path, metavar="PATH", help="A folder of baselines (the newest counts) or one."
+        ),
     ],
     backend: Annotated[
         list[str] | None,
@@ -235,7 +261,8 @@ def gate(
         str, typer.Option(metavar="FILE", help="Write a summary as Markdown; - is the output.")
     ] = "",
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")
+        Path | None,
+        typer.Option(parser=_path, metavar="FILE", help="Write the verdicts as JUnit XML."),
     ] = None,
 ) -> int:
     """Compare a stored run with a baseline; exit code 1 if something got worse or vanished."""
@@ -271,7 +298,9 @@ accepted = typer.Typer(
 app.add_typer(accepted, name="baseline")
 BaselinePath = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="Folder of baselines (default: suites/baselines/SPEC)."),
+    typer.Option(
+        parser=_path, metavar="PATH", help="Folder of baselines (default: suites/baselines/SPEC)."
+    ),
 ]
 
 
@@ -308,7 +337,7 @@ def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
 @accepted.command("show")
 def baseline_show(
     baseline: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A folder of baselines, or one.")
+        Path, typer.Argument(parser=_path, metavar="PATH", help="A folder of baselines, or one.")
     ],
 ) -> int:
     """Print a baseline as a table."""
@@ -398,7 +427,13 @@ def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
             f"{found}: accepting would replace it, and there is no terminal to ask on; "
             f"to accept all the same: `{again} --yes`"
         )
-    return typer.confirm("Accept the run as the new baseline?")
+    try:
+        return typer.confirm("Accept the run as the new baseline?")
+    except typer.Abort as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):  # the end of the input is a no
+            return False
+        typer.echo("\nnothing was accepted", err=True)
+        raise typer.Exit(INTERRUPTED) from end
 
 
 def _told(how: Literal["accepted", "added"], written: Path) -> int:

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, RunError
 from harness.text import one_line
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 if sys.platform != "win32":
     import fcntl
@@ -172,9 +175,31 @@ def finite(value: Any) -> Any:
     """A JSON-like value with None for each number that JSON does not have."""
     if isinstance(value, dict):
         return {name: finite(one) for name, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def document_of(model: BaseModel, **how: Any) -> dict[str, Any]:
+    """A model's fields as JSON-like data, which ``as_json`` can write whatever text they hold.
+
+    Pydantic's own JSON refuses half a surrogate pair, as in the name of a file on Linux.
+
+    Args:
+        model: What is to be stored.
+        how: Arguments of ``BaseModel.model_dump``, such as ``exclude``.
+    """
+    document: dict[str, Any] = finite(model.model_dump(by_alias=True, **how))
+    return document
+
+
+def as_json(document: object, indent: int | None = None) -> str:
+    """JSON-like data as JSON in ASCII, which can be written to any file.
+
+    Raises:
+        ValueError: It holds a number that JSON does not have.
+    """
+    return json.dumps(document, indent=indent, allow_nan=False)
 
 
 def _temporary(path: Path) -> tuple[int, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from harness.arrays import Arrays, ArraysError, read_arrays, write_arrays
 from harness.errors import RunError
-from harness.files import finite, read_document, replacing
+from harness.files import as_json, document_of, read_document, replacing
 from harness.gate_settings import GateSettings
 from harness.keys import check_arrays
 from harness.names import checked_name, checked_path
@@ -324,10 +323,9 @@ class Run(BaseModel):
         the two, or of two that were saved at once, it is found that they do not belong together.
         """
         digest = write_arrays(folder / "arrays.npz", self.arrays)
-        document = finite(self.model_dump(mode="json", by_alias=True)) | {HASH: digest}
+        document = document_of(self) | {HASH: digest}
         with replacing(folder / "run.json") as stream:
-            # In ASCII, which can hold whatever a path or a reason held.
-            stream.write(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+            stream.write(as_json(document, indent=1).encode() + b"\n")
 
     def begin(self, folder: Path) -> None:
         """Put this run in the place of an earlier one, whose report goes.

@@ -9,7 +9,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import RunError
-from harness.files import read_document, replacing
+from harness.files import as_json, document_of, read_document, replacing
 from harness.names import Name
 from harness.records import Run
 from harness.spec import (
@@ -24,6 +24,7 @@ from harness.spec import (
     TargetSpec,
     first_problem,
 )
+from harness.text import encoded
 
 SCHEMA = 1
 RESULT, BEST = "search.json", "best.toml"
@@ -151,7 +152,7 @@ class SearchResult(BaseModel):
     def save(self, folder: Path) -> Path:
         """Write ``search.json`` into a folder, complete or not at all."""
         path = folder / RESULT
-        document = self.model_dump_json(by_alias=True, indent=1, exclude_none=True)
+        document = as_json(document_of(self, exclude_none=True), indent=1)
         with replacing(path) as stream:
             stream.write(document.encode() + b"\n")
         return path
@@ -194,7 +195,7 @@ def write_best(spec: Spec, target: str, winner: Parameters, folder: Path) -> Pat
     path = folder / BEST
     with replacing(path) as stream:
         text = f"# {spec.name} with the winner of `harness search`\n" + tomlkit.dumps(document)
-        stream.write(text.encode())
+        stream.write(encoded(text))
     return path
 
 

@@ -41,6 +41,11 @@ def printable(text: str) -> str:
     )
 
 
+def encoded(text: str) -> bytes:
+    """Text for people as UTF-8; half a surrogate pair, which has none, becomes its number."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def one_line(message: object) -> str:
     """Any message or exception squeezed onto one printable line of bounded length."""
     text = printable(" ".join(str(message).split())) or type(message).__name__

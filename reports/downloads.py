@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.files import finite
+from harness.files import as_json, document_of
 from harness.records import COLUMNS, Run
-from harness.text import printable
+from harness.text import encoded, printable
 
 FORMULA = tuple("=+-@＝＋－＠")
 """What begins a formula, once tabs and returns are out of the way."""
@@ -37,7 +36,7 @@ def downloads_of(run: Run, frame: pd.DataFrame) -> list[Download]:
     """Every record as CSV, and the whole run but its arrays as JSON."""
     columns = {name: frame[name].map(cell) for name in COLUMNS}
     table = pd.DataFrame(columns).to_csv(index=False)
-    document = json.dumps(finite(run.model_dump(mode="json", by_alias=True)), allow_nan=False)
+    document = as_json(document_of(run))
     return [
         _download("measurements.csv", "every measurement, a row each", "text/csv", table),
         _download("run.json", "the run: spec, models, records", "application/json", document),
@@ -58,6 +57,6 @@ def cell(value: object) -> object:
 
 
 def _download(name: str, words: str, kind: str, text: str) -> Download:
-    content = text.encode()
+    content = encoded(text)
     uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     return Download(name, words, uri, len(content))

@@ -20,7 +20,7 @@ from harness.gate import Comparison
 from harness.records import ModelInfo, Run
 from harness.saliency.topk import SHARES
 from harness.search_result import SearchResult
-from harness.text import BIDI, printable
+from harness.text import BIDI, encoded, printable
 from reports import (
     attacks,
     backends,
@@ -112,7 +112,7 @@ def write(sources: Sequence[Source], out: Path) -> Path:
     """Write the page; an older file is replaced only once the new one is complete."""
     text = page(sources)
     with replacing(out) as stream:
-        stream.write(text.encode())
+        stream.write(encoded(text))
     return out
 
 

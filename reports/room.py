@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.text import encoded
+
 ONE = 3_000_000
 """Bytes that the page of one run has at most."""
 SEVERAL = 6_000_000
@@ -42,7 +44,7 @@ def kept(sizes: Mapping[str, int], room: int) -> set[str]:
 
 def size(text: str) -> int:
     """Bytes of a piece of the page."""
-    return len(text.encode("utf-8", "backslashreplace"))
+    return len(encoded(text))
 
 
 def _rank(name: str) -> int:

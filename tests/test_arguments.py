@@ -245,7 +245,7 @@ def test_one_attack_or_several(attacks, names):
         ("pgm", ["pgm: no such attack"]), (None, ["NoneType is no attack"]),
         ([3], ["int is no attack"]), ([lambda x: x], ["function is no attack"]),
         ({"fgsm": [0.1]}, ["dict is no attack"]), ([["fgsm"]], ["list is no attack"]),
-        (b"fgsm", ["is no attack"]),
+        (b"fgsm", ["bytes"]),
     ],
 )  # fmt: skip
 def test_what_is_no_attack_is_named(attacks, words):
@@ -555,3 +555,17 @@ def test_a_keras_network_says_what_it_takes(shape, batch_size, words):
     with pytest.raises(HarnessError) as error:
         harness.evaluate(harness.wrap(net), X, Y)
     assert str(error.value).endswith(f"(2,): {words}")
+
+
+@pytest.mark.parametrize(
+    "bounds", ["01", b"01", ("0", "1"), {0, 1}, {0: 1, 1: 0}, "0,1", [b"0", b"1"]]
+)
+def test_bounds_are_numbers_in_order(bounds):
+    with pytest.raises(HarnessError, match="is not a pair of numbers"):
+        bounds_from(bounds)
+
+
+@pytest.mark.parametrize("attacks", [b"fgsm", [b"fgsm"], bytearray(b"fgsm")])
+def test_names_of_attacks_are_text(attacks):
+    with pytest.raises(HarnessError, match=r"b'fgsm'\)? is bytes; pass a name as text"):
+        attacks_from(attacks)

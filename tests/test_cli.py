@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -264,6 +265,41 @@ def test_an_expression_that_is_none_is_exit_code_2(command, spec):
     assert done.code == 2
     assert "clean and" in done.out + done.err
     assert "Traceback" not in done.out + done.err
+
+
+@pytest.fixture
+def kept(finished, tmp_path):
+    """A copy of a finished run, and the contents of its files."""
+    shutil.copytree(finished[0] / "out", tmp_path / "out")
+    return lambda: {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("-k", "(("), ("-k", "no_such_test"), ("-m", "nothere"), ("-m", "(("), ("--no-such",),
+        ("--collect-only",), ("--setup-plan", "-k", "clean"),
+        ("no_such_file.py",), ("-k", "((", "-n", "2"),
+    ],
+)  # fmt: skip
+def test_a_request_that_measures_nothing_leaves_an_earlier_run_as_it_was(
+    wrong, spec, tmp_path, kept
+):
+    from harness.spec import suites_folder
+
+    before = kept()
+    done = subprocess_of(
+        "-m", "pytest", suites_folder(), "--spec", spec, "--results", "out", *wrong,
+        "-p", "no:cacheprovider", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code != 1
+    assert kept() == before
+
+
+def test_a_mistyped_expression_leaves_an_earlier_run_as_it_was(command, spec, kept):
+    before = kept()
+    assert command("run", spec, "--out", "out", "-k", "((").code == 2
+    assert kept() == before
 
 
 # harness train

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from xml.etree import ElementTree
 
 import pytest
+import typer
 from gate_runs import changed, measured, right, run_of, status_record
 from rich.console import Console
 
@@ -16,6 +18,7 @@ from harness.gate.junit import as_junit
 from harness.gate.markdown import as_markdown
 from harness.gate.power import detectable_drop, power_table
 from harness.gate.table import print_comparison
+from harness.records import Run
 
 HALF = right(500)
 OLD = {"clean": HALF, "fgsm@0.1": HALF, "fgsm@0.2": HALF}
@@ -220,6 +223,49 @@ def test_a_first_baseline_is_accepted_without_asking(command, tmp_path):
     assert (code, out.startswith("accepted: first/0001.json")) == (0, True)
 
 
+@pytest.mark.parametrize(("name", "folder"), [("x.json", "x.json.d"), ("0001.json", "0001.json.d")])
+def test_a_name_is_a_folder_of_baselines_and_never_a_file(command, tmp_path, name, folder):
+    spec = run_of(OLD).spec | {"name": name}
+    run_of(OLD, spec=spec).save(tmp_path / "named")
+    for number in ("0001", "0002"):
+        code, out, _ = command("baseline", "accept", "named", "--yes")
+        assert (code, f"suites/baselines/{folder}/{number}.json" in out) == (0, True)
+    assert command("gate", "named", "--baseline", f"suites/baselines/{folder}")[0] == 0
+    # A path stays what it is: a file, unless it is a folder.
+    assert command("baseline", "accept", "named", "--baseline", "mine.json")[0] == 0
+    assert (tmp_path / "mine.json").is_file()
+    (tmp_path / "folder.json").mkdir()
+    assert command("baseline", "accept", "named", "--baseline", "folder.json")[0] == 0
+    assert (tmp_path / "folder.json" / "0001.json").is_file()
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 130), (EOFError, 1)])
+def test_ctrl_c_at_the_question_is_exit_code_130(command, tmp_path, monkeypatch, end, code):
+    def ends(*_):
+        raise end
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    # What ``confirm`` reads with, wherever this release of typer has it from.
+    monkeypatch.setattr(sys.modules[typer.confirm.__module__], "visible_prompt_func", ends)
+    found, out, err = command("baseline", "accept", "worse")
+    assert found == code
+    assert "nothing was accepted" in out + err
+    assert not (tmp_path / "suites/baselines/digits/0002.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--out", ""), ("search", "--out", ""), ("report", "worse", "--out", ""),
+     ("report", ""),
+     ("gate", "", "--baseline", "x"), ("gate", "worse", "--baseline", ""),
+     ("gate", "worse", "--baseline", "x", "--junit", ""), ("baseline", "accept", "")],
+)  # fmt: skip
+def test_a_path_that_is_empty_is_refused(command, arguments):
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert err == "harness: a path on the command line is empty; name one, or . for this folder\n"
+
+
 def test_hundreds_of_unchanged_accuracies_take_a_line_a_check():
     old = {f"{check}@{n}": HALF for check in ("fgsm", "pgd") for n in range(1, 251)}
     text = printed(compare(run_of(old, model=2.0), Baseline.of(run_of(old))), 240)
@@ -234,3 +280,72 @@ def test_the_power_table_is_a_command(command):
     code, out, _ = command("baseline", "power", "--checks", "1", "--tolerance", "0.01")
     assert code == 0
     assert "1 checks, tolerance 1 points" in " ".join(out.split())
+
+
+# What files hold that no file can: half a pair, as of a file's name; and what a terminal obeys
+
+HALF_A_PAIR, ESCAPE = "a\udcffb", "\x1b]0;title\x07"
+
+
+def places(run, text):
+    """The run with a text wherever a run has room for one."""
+    run = run.model_copy(deep=True, update={"commit": text, "created": text, "classes": (text,)})
+    run.spec |= {text: {text: [text]}, "seed": text}
+    run.spec["attacks"] |= {text: {"options": {text: text}}}
+    run.versions[text] = run.machine[text] = text
+    return run
+
+
+@pytest.fixture
+def odd_run():
+    run = run_of(OLD)
+    arrays = dict(run.arrays)
+
+    def make(text):
+        made = places(run, text)
+        made.arrays.update(arrays)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("text", [HALF_A_PAIR, ESCAPE])
+def test_whatever_text_a_run_holds_it_is_saved_accepted_and_drawn(text, odd_run, tmp_path):
+    from reports import render
+
+    odd_run(text).save(tmp_path / "run")
+    run = Run.load(tmp_path / "run")
+    assert run.spec[text] == {text: [text]}
+    written = store.accept(run, tmp_path / "base")
+    assert Baseline.load(written).runs[0].commit == text
+    assert written.read_bytes().isascii()
+    told = written.with_suffix(".txt").read_text(encoding="utf-8")
+    assert "\x1b" not in told
+    assert written == store.locate(tmp_path / "base")
+    page = render(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "\x1b" not in page
+    assert compare(run, Baseline.load(written)).passed
+
+
+@pytest.mark.parametrize("text", [HALF_A_PAIR, ESCAPE, "<i>$x$ **b** #1 [a](b) `c`"])
+def test_markdown_shows_any_reason_and_option_as_it_is(text, tmp_path):
+    old, new = run_of(OLD), run_of(OLD, status_record("error", text))
+    for run, value in ((old, "plain"), (new, text)):
+        run.spec["attacks"]["fgsm"] = {"options": {"attack": "x.Mine", "start": value}}
+    markdown = as_markdown(compare(new, Baseline.of(old)))
+    assert "start is" in markdown
+    assert "error: " in markdown
+    assert not {"\x1b", "\x07", "\udcff"} & set(markdown)
+    for sign in ("<i>", " $x", " **b", " #1", " [a]", " `c"):
+        assert sign not in markdown
+    old.save(tmp_path / "old")
+    new.save(tmp_path / "new")
+    store.accept(Run.load(tmp_path / "old"), tmp_path / "base")
+    for target in (tmp_path / "out.md", "-"):
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "gate", tmp_path / "new", "--baseline",
+             tmp_path / "base", "--markdown", target], capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr

@@ -107,6 +107,12 @@ def test_false_alarms_beside_three_seeds_are_at_most_one_in_a_hundred(world, spr
     assert rate(COUNT, world=world, spread=spread, runs=3) <= 0.01
 
 
+def test_false_alarms_are_as_rare_with_many_checks_each_on_its_own():
+    world = WORLDS["checks of their own"]
+    found = rate(1000, seed=6, world=world, spread=0.01, runs=3, checks=40, images=400)
+    assert found <= 0.01
+
+
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_a_drop_of_five_points_in_one_of_thirteen_checks_is_caught_beside_three_seeds(world):
     caught = {runs: rate(COUNT, world=world, spread=0.005, runs=runs, drop=0.05) for runs in (3, 5)}

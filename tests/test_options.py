@@ -101,7 +101,9 @@ def test_a_foreign_attack_tells_its_plain_attributes_or_its_own_options():
     assert told["mask"] == [1.0, 1.0, 1.0]
     assert told["table"].startswith("float64 (40, 40) ")
     assert told["inner"]["steps"] == 3
-    assert not {"net", "_secret", "callback", "broken", "name"} & set(told)
+    assert told["callback"] == "print"
+    assert told["(not compared)"] == ["broken", "net"]
+    assert not {"_secret", "secret", "name"} & set(told)
     assert options_of(TheirData())["levels"] == [0.1, "inf"]
     assert options_of(Telling())["steps"] == 5
     assert options_of(Lying())["reach"] == 2

@@ -273,6 +273,7 @@ def test_a_training_that_fails_is_one_line_and_an_error_everywhere(suites, monke
     reason = of(run, "clean").reason
     assert reason.startswith("training mlp in numpy: the loss became nan in epoch 1")
     assert "Traceback" not in result.stdout.str()
+    assert "During handling" not in result.stdout.str()
 
 
 # A test that fails after its record was put, or that has none

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
+import inspect
 from collections.abc import Collection, Mapping, Sequence
-from enum import Enum
+from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from harness.attacks import ATTACKS, make_attack
+from harness.attacks.attributes import attributes
+from harness.attacks.description import Describer
 from harness.errors import SpecError
 from harness.protocol import Attack
 
 KIND = "attack"
 """Under this key the options say which attack it is: its class."""
-DEEPEST = 4
-"""Objects within objects are followed so far; a foreign attack may hold anything."""
-LONGEST = 64
-"""Arrays and lists of more entries are told apart by a hash."""
-_NOTHING = object()
+BEFORE = "(before)"
+"""Under this key those of a foreign attack have the values that a baseline counts as having."""
+UNTOLD = "(not compared)"
+"""Under this key stand the names of those of which no value can be told."""
 
 
 def options_of(attack: Any) -> dict[str, Any]:
@@ -29,16 +27,21 @@ def options_of(attack: Any) -> dict[str, Any]:
 
     The name is left out: it says what the records call the attack. Under ``attack`` stands which
     attack it is, so that two attacks of one name differ. Of an attack of somebody else, what its
-    own ``options()`` says counts, or else its public attributes that are plain values.
+    own ``options()`` says counts, or else its attributes (see ``attributes.py``).
 
     Args:
         attack: Any attack; that of a user may hold anything. Nothing that it does raises.
 
     Returns:
-        Options by name: numbers, strings, booleans, None, and lists and mappings of these. The
-        attacks that an ensemble runs stand as a mapping from their names to their options.
+        Options by name: numbers, strings, booleans, None, and lists and mappings of these; the same
+        in every process. The attacks that an ensemble runs stand as a mapping from their names to
+        their options. Networks and what has no value that can be told, such as the state of a
+        random generator, are named under ``UNTOLD``.
     """
-    return _options(attack, DEEPEST)
+    describer = Describer(_special)
+    with describer.within(attack):
+        options = _options(attack, describer, "", 0)
+    return options | ({UNTOLD: listed} if (listed := describer.listed) else {})
 
 
 def options_before(name: str, said: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -67,17 +70,15 @@ def options_before(name: str, said: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def completed(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored options with those that only the other side knows, since they came later.
+    """Stored options with those that only the other side knows, where it is known what they were.
 
-    Each has the value in ``BEFORE`` of its attack's class, or else the default; of a class that is
-    not ours nothing is known, so the other side's value is taken.
+    Each has the value in ``BEFORE`` of its attack's class, or else the default; that of a foreign
+    class stands beside the options of the other side, since it cannot be asked any more.
     """
-    if not known:
-        return dict(other)
     full = dict(known)
-    if KIND in known:
-        late = _of_class(str(known[KIND]))
-        full |= {key: late.get(key, value) for key, value in other.items() if key not in known}
+    if KIND in known and KIND in other:
+        late = _of_class(str(known[KIND])) | _mapping(other.get(BEFORE))
+        full |= {key: late[key] for key in other if key not in known and key in late}
     for key in known.keys() & other.keys():
         if isinstance(known[key], Mapping) and isinstance(other[key], Mapping):
             full[key] = completed(known[key], other[key])
@@ -102,84 +103,75 @@ def _before(attack: Attack, said: Collection[str]) -> dict[str, Any]:
         options["members"] = {member.name: _before(member, ()) for member in members}
     old = {key: value for key, value in dict(getattr(attack, "BEFORE", {})).items()
            if key not in said}  # fmt: skip
-    return options | {key: _plain(value, DEEPEST, str(value)) for key, value in old.items()}
+    return options | Describer().entries(old, "", 0)
 
 
-def _options(attack: Any, depth: int) -> dict[str, Any]:
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _options(attack: Any, describer: Describer, name: str, depth: int) -> dict[str, Any]:
     kind = type(attack)
-    ours = kind.__module__.startswith("harness.")
-    found: dict[str, Any] = {KIND: kind.__qualname__ if ours else _qualified(kind)}
-    for name, value in _attributes(attack).items():
-        plain = _plain(value, depth - 1, _NOTHING)
-        if plain is not _NOTHING and name not in ("name", KIND):
-            found[name] = plain
+    found: dict[str, Any] = {KIND: _kind(attack)}
+    held = _held(attack)
+    # What the records call it is no option; nor is what it does.
+    held = {key: value for key, value in held.items() if key not in ("name", "perturb", "BEFORE")}
+    if KIND in held:  # an attack that runs another one, say
+        held[f"{KIND} (option)"] = held.pop(KIND)
+    found |= describer.entries(held, name, depth + 1)
+    if not _is_ours(kind) and (late := _declared(kind)):
+        found[BEFORE] = Describer(_special).entries(late, "", depth + 1)
     return found
 
 
-def _attributes(attack: Any) -> dict[str, Any]:
-    """The options as they are: what the attack tells, its fields, or its public attributes."""
+def _held(attack: Any) -> dict[str, Any]:
+    """The options as they are: what the attack tells, its fields, or its attributes."""
     try:
         told = attack.options() if callable(getattr(attack, "options", None)) else None
         if isinstance(told, Mapping):
             return {str(name): value for name, value in told.items()}
     except Exception:  # noqa: S110  # of foreign code; its attributes serve
         pass
-    if dataclasses.is_dataclass(attack) and not isinstance(attack, type):
+    if _is_ours(type(attack)) and dataclasses.is_dataclass(attack):
         names = [field.name for field in dataclasses.fields(attack)]
-    else:
-        slots = [slot for cls in type(attack).__mro__ for slot in _words(cls, "__slots__")]
-        names = [*getattr(attack, "__dict__", {}), *slots, "norm"]
-    found = {}
-    for name in dict.fromkeys(names):
-        try:
-            found[name] = getattr(attack, name)
-        except Exception:  # noqa: S112  # a property of foreign code may do anything
-            continue
-    return {name: value for name, value in found.items() if not name.startswith("_")}
+        return {name: getattr(attack, name) for name in names if not name.startswith("_")}
+    return attributes(attack, every_property=True)
 
 
-def _words(cls: type, name: str) -> list[str]:
-    words = vars(cls).get(name, ())
-    return [words] if isinstance(words, str) else [str(word) for word in words]
+def _declared(kind: type) -> dict[str, Any]:
+    """What options of a foreign class were, where unknown: as its ``BEFORE`` says, or default."""
+    late: dict[str, Any] = {}
+    with suppress(Exception):  # foreign, and perhaps written in C
+        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+        made = {field.name: field.default_factory() for field in fields
+                if field.default_factory is not dataclasses.MISSING}  # fmt: skip
+        signature = inspect.signature(kind).parameters.items()
+        late = {name: made.get(name, parameter.default) for name, parameter in signature
+                if parameter.default is not parameter.empty}  # fmt: skip
+    said = getattr(kind, "BEFORE", {})
+    return late | _mapping(said)
 
 
-def _plain(value: Any, depth: int, otherwise: Any) -> Any:
-    """A value as JSON-like data, or something else where it is none."""
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        if value.size <= LONGEST:
-            return _plain(value.tolist(), depth, otherwise)
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:12]
-        return f"{value.dtype} {value.shape} {digest}"
-    if depth <= 0:
-        return otherwise
-    if isinstance(value, (set, frozenset)):
-        value = sorted(value, key=repr)
-    if isinstance(value, (list, tuple)):
-        return _list(value, depth, otherwise)
-    if isinstance(value, Mapping):
-        entries = {str(key): _plain(entry, depth - 1, _NOTHING) for key, entry in value.items()}
-        return {key: entry for key, entry in entries.items() if entry is not _NOTHING}
-    if callable(getattr(value, "perturb", None)) and not isinstance(value, type):
-        return _options(value, depth)
-    return otherwise
+def _special(value: Any, describer: Describer, name: str, depth: int) -> Any:
+    """Attacks within attacks, and lists of them as a mapping from their names."""
+    if _attacks(value):
+        return _options(value, describer, name, depth)
+    if isinstance(value, list | tuple) and value and all(map(_attacks, value)):
+        names = [str(getattr(one, "name", place)) for place, one in enumerate(value)]
+        if len(set(names)) == len(names):
+            return {one: describer.of(attack, f"{name}.{one}", depth + 1)
+                    for one, attack in zip(names, value, strict=True)}  # fmt: skip
+    return None
 
 
-def _list(values: Sequence[Any], depth: int, otherwise: Any) -> Any:
-    """A list; one of attacks as a mapping from their names."""
-    if values and all(callable(getattr(value, "perturb", None)) for value in values):
-        names = [str(getattr(value, "name", place)) for place, value in enumerate(values)]
-        return {name: _options(value, depth) for name, value in zip(names, values, strict=True)}
-    entries = [_plain(value, depth - 1, _NOTHING) for value in values]
-    return otherwise if _NOTHING in entries else entries
+def _attacks(value: Any) -> bool:
+    return not isinstance(value, type) and callable(getattr(value, "perturb", None))
 
 
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("harness.")
+
+
+def _kind(attack: Any) -> str:
+    kind = type(attack)
+    return kind.__qualname__ if _is_ours(kind) else f"{kind.__module__}.{kind.__qualname__}"

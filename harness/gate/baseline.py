@@ -7,7 +7,6 @@ plain table beside it (see ``store.py``).
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import RunError
-from harness.files import read_document, replacing
+from harness.files import as_json, document_of, read_document, replacing
 from harness.gate.outcomes import Outcomes, outcomes_of, pack, unpack
 from harness.gate.paired import Floats
 from harness.names import CheckName, Name, checked_path
 from harness.records import Key, Record, Run, Status
 from harness.spec import first_problem
-from harness.text import one_line
+from harness.text import encoded, one_line
 
 SCHEMA = 3
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -214,9 +213,9 @@ class Baseline(BaseModel):
         Raises:
             RunError: The file cannot be written.
         """
-        head = self.model_dump(mode="json", by_alias=True, exclude={"runs"})
+        head = document_of(self, exclude={"runs"})
         runs = ",\n".join(_run_lines(run) for run in self.runs)
-        lines = [f" {_json(name)}: {_json(value)}," for name, value in head.items()]
+        lines = [f" {as_json(name)}: {as_json(value)}," for name, value in head.items()]
         write(path, "\n".join(["{", *lines, ' "runs": [', runs, " ]", "}", ""]))
 
 
@@ -228,7 +227,7 @@ def write(path: Path, content: str | bytes) -> None:
     """
     try:
         with replacing(path) as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.write(encoded(content) if isinstance(content, str) else content)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({one_line(error)})") from error
 
@@ -261,14 +260,9 @@ def _encode(signature: Any) -> str:
 
 
 def _run_lines(run: Accepted) -> str:
-    head = run.model_dump(mode="json", exclude={"records"})
-    lines = [f"   {_json(name)}: {_json(value)}," for name, value in head.items()]
+    head = document_of(run, exclude={"records"})
+    lines = [f"   {as_json(name)}: {as_json(value)}," for name, value in head.items()]
     records = ",\n".join(
-        f"    {_json(entry.model_dump(exclude_none=True))}" for entry in run.records
+        f"    {as_json(entry.model_dump(exclude_none=True))}" for entry in run.records
     )
     return "\n".join(["  {", *lines, '   "records": [', records, "   ]", "  }"])
-
-
-def _json(value: object) -> str:
-    """A value as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

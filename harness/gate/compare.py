@@ -30,7 +30,7 @@ from harness.errors import HarnessError, RunError
 from harness.gate.baseline import Accepted, Baseline, Entry, Model, order
 from harness.gate.outcomes import Outcomes, outcomes_of
 from harness.gate.paired import LEVEL, holm
-from harness.gate.settings import changes, differences
+from harness.gate.settings import changes, differences, uncompared
 from harness.gate.significance import Finding, Paired, beside, paired
 from harness.gate.spread import FEWEST
 from harness.gate.store import command, default_path, read
@@ -180,7 +180,11 @@ def compare(
     ways = {model: _way(run, baseline, model, add) for model in models}
     rows = _rows(run, ways, keys, settings)
     tested = {(row.key[1], row.key[0]) for row in rows if row.p_value is not None}
-    notes = tuple(way.note for model, way in ways.items() if model in tested)
+    notes = [way.note for model, way in ways.items() if model in tested]
+    notes += dict.fromkeys(filter(None, (
+        uncompared(ways[row.key[1], row.key[0]].runs[-1].spec, run.spec, row.key[2])
+        for row in rows if row.p_value is not None
+    )))  # fmt: skip
     small = too_small(rows)
     passed = not small and not any(row.fails for row in rows)
     counts = Counter(row.outcome for row in rows)
@@ -190,7 +194,7 @@ def compare(
     unsure = any(ways[model].unsure for model in tested)
     said = [f"{'passed' if passed else 'failed'}: {summary}", sight(rows),
             UNSURE.format(add) if unsure else ""]  # fmt: skip
-    return Comparison(rows, passed, "; ".join(filter(None, said)), notes)
+    return Comparison(rows, passed, "; ".join(filter(None, said)), tuple(notes))
 
 
 def _check(tolerance: float | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.gate.table import COLUMNS, cells
 from harness.gate.verdicts import Comparison, Row
-from harness.text import UPPER_BOUND
+from harness.text import UPPER_BOUND, printable
 
 MOST = 100
 MOST_UNCHANGED = 1000
@@ -36,7 +36,7 @@ def _table(rows: Sequence[Row], most: int) -> list[str]:
 
 def _text(value: str) -> str:
     """Text that Markdown shows as it is: names and reasons come from anywhere."""
-    escaped = html.escape(" ".join(value.split()), quote=False)
-    for sign in "\\|*_`[]~":
+    escaped = html.escape(printable(" ".join(value.split())), quote=False)
+    for sign in "\\|*_`[]~#$":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped

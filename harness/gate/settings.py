@@ -8,16 +8,22 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.attacks import ATTACKS
-from harness.attacks.options import KIND, completed, options_before
+from harness.attacks.options import BEFORE, KIND, UNTOLD, completed, options_before
 from harness.gate.baseline import Baseline, name_of
 from harness.records import Run
 from harness.spec import MinimalSpec, SaliencySpec
+from harness.text import one_line
 
 SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {
     "saliency": ("saliency", SaliencySpec(), ("top", "random_draws", "images", "epsilon")),
     "minimal-epsilon": ("minimal", MinimalSpec(), ("images", "limit")),
 }
 """By the first part of a check its section of the spec, the defaults, and what decides there."""
+
+
+NOT_SET = "not set"
+LONGEST = 120
+"""Letters of a value that are shown."""
 
 
 def changes(run: Run, baseline: Baseline) -> str:
@@ -53,6 +59,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], check: str) -> s
     return ", ".join(_options_between(old, new, part))
 
 
+def uncompared(old: Mapping[str, Any], new: Mapping[str, Any], check: str) -> str:
+    """Which options of a check's attack cannot be compared, for people; empty if all can."""
+    names: dict[str, None] = {}
+    for spec in (old, new):
+        options = _mapping(_mapping(_mapping(spec, "attacks"), check), "options")
+        listed = options.get(UNTOLD)
+        names |= dict.fromkeys(map(str, listed) if isinstance(listed, list) else ())
+    return one_line(f"{check} has options that cannot be compared: {', '.join(names)}"
+                    ) if names else ""  # fmt: skip
+
+
 def _settings(spec: Mapping[str, Any], part: str) -> dict[str, Any]:
     """The settings of a section that decide what is measured, with the defaults of the unsaid."""
     section, defaults, names = SECTIONS[part]
@@ -64,7 +81,10 @@ def _options_between(old: Mapping[str, Any], new: Mapping[str, Any], attack: str
     """What differs in the options of an attack, and in how many images it is tried on."""
     sections = [_mapping(_mapping(spec, "attacks"), attack) for spec in (old, new)]
     before, after = (_stored(attack, section) for section in sections)
-    before, after = completed(before, after), completed(after, before)
+    if before and after:  # else one side is of a time when runs did not hold options
+        before, after = completed(before, after), completed(after, before)
+    else:
+        before = after = {}
     images = [{f"attacks.{attack}.images": section.get("images")} for section in sections]
     if before.get(KIND) != after.get(KIND):  # then most options differ too, and say nothing
         before, after = ({KIND: options.get(KIND)} for options in (before, after))
@@ -82,16 +102,23 @@ def _stored(attack: str, section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} is {after.get(name, 'not set')}, was {before.get(name, 'not set')}"
+        f"{name} is {_shown(after, name)}, was {_shown(before, name)}"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        if (name in before) != (name in after) or before.get(name) != after.get(name)
     ]
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    text = one_line(values[name]) if name in values else NOT_SET
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _flat(prefix: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Nested options under one name each, their parts joined by dots."""
     found: dict[str, Any] = {}
     for name, value in options.items():
+        if name in (BEFORE, UNTOLD):
+            continue
         if isinstance(value, Mapping) and value:
             found |= _flat(f"{prefix}.{name}", value)
         else:

@@ -58,8 +58,9 @@ CEILING = 0.05
 """The largest spread beyond flips that is believed."""
 SLACK = 1.25
 """Flips of the images of several checks are correlated, so their variance counts for more."""
-ALONE = 0.5
-"""In the test of one check beside the others, this share of the prior is its least spread."""
+ALONE = 0.75
+"""In the test of one check beside the others, this share of the prior is its least spread; with
+0.5 a gate with 60 checks, each of which spreads in its own way, would cry wolf 5 times in 100."""
 FEWEST_CHECKS = 4
 """So many checks that vary have a median shift."""
 EVEN = 0.08

@@ -22,9 +22,9 @@ NUMBERED = re.compile(r"\d{4,}\.json")
 def locate(path: Path) -> Path | None:
     """The baseline file that a path means: itself, or the newest one of a folder, if there is one.
 
-    A path is taken for a file if it ends with ``.json``.
+    A path is taken for a file if it ends with ``.json`` and is no folder.
     """
-    if path.suffix == ".json":
+    if _is_file(path):
         return path if path.exists() else None
     if path.is_file():
         raise RunError(f"{path}: not a baseline; name a folder of them, or a .json file")
@@ -57,7 +57,7 @@ def accept(run: Run, path: Path) -> Path:
     """
     check(run)
     found = locate(path)
-    if path.suffix == ".json":
+    if _is_file(path):
         if found is not None:
             read(found)  # a mistyped path must not replace a file that is no baseline
         return _save(Baseline.of(run), path)
@@ -105,8 +105,10 @@ def command(verb: str, run: str | Path, path: Path) -> str:
 
 
 def default_path(run: Run) -> Path:
-    """Where the baselines of a run's spec lie, if nothing else is said."""
-    return BASELINES / (name_of(run) or "unnamed")
+    """The folder in which the baselines of a run's spec lie, if nothing else is said."""
+    name = name_of(run) or "unnamed"
+    # A path that ends so means a file; a name never does.
+    return BASELINES / (f"{name}.d" if name.endswith(".json") else name)
 
 
 def summary(baseline: Baseline) -> str:
@@ -131,6 +133,10 @@ def summary(baseline: Baseline) -> str:
         if first == "check":
             lines[-1:] = ["", lines[-1]]
     return "\n".join([*lines, ""])
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix == ".json" and not path.is_dir()
 
 
 def _cell(entry: Entry | None) -> str:

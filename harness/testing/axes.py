@@ -78,8 +78,6 @@ class Axes:
             state.selected.add(of.backend)
             if of.epsilon is not None:
                 state.epsilons.setdefault(of[:3], []).append(of.epsilon)
-        if state.selected and not session.config.option.collectonly:
-            state.begin()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

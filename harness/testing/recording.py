@@ -77,7 +77,10 @@ class Recording:
         # A failure that no record tells of (a crashed worker) leaves a run that is not whole.
         told = exitstatus == 0 or any(r.status in ("failed", "error") for r in run.records)
         run.finished = exitstatus in (0, 1) and told and not stopped and not state.lost
-        state.save()
+        if run.records or parts or state.begun:  # else nothing was selected, or asked wrongly
+            if not state.worker:
+                state.begin()
+            state.save()
         if state.gate and not state.worker:
             session.exitstatus = state.gate.close(run, state.named, exitstatus)
 

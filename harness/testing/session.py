@@ -28,6 +28,8 @@ REFUSED = 64
 """Exit code of a session that cannot begin, because its data cannot be had."""
 PARTS = ".parts"
 """Folder inside the results where the processes of a parallel session leave their runs."""
+BEGUN = "begun"
+"""Its file that says that one of them has begun to measure."""
 ANNOUNCED = "robustness"
 """Key under which the main process of a parallel session tells its workers that it measures."""
 
@@ -53,6 +55,7 @@ class Session:
         selected: The backends of the selected tests.
         lost: What was measured by processes that were killed, a reason each.
         endings: What is to be done when the session ends.
+        begun: Whether an earlier run has been replaced.
     """
 
     spec: Spec
@@ -71,6 +74,7 @@ class Session:
     selected: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
     endings: ExitStack = field(default_factory=ExitStack)
+    begun: bool = False
 
     @property
     def folder(self) -> Path:
@@ -87,15 +91,32 @@ class Session:
         return self.bench
 
     def begin(self) -> None:
-        """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C."""
+        """Replace an earlier run by an empty one, once, and end at SIGTERM as at Ctrl-C.
+
+        Not before something is measured: a request that is mistyped must cost no run.
+        """
+        if self.begun:
+            return
+        self.begun = True
         self.endings.enter_context(terminable())
-        if self.worker in ("", "gw0"):
-            try:
+        try:
+            if not self.worker or self._first():
                 self.open_bench().run.begin(self.results)
-            except OSError as error:
-                raise pytest.UsageError(
-                    f"--results: {self.results}: cannot be written to ({one_line(error)})"
-                ) from error
+        except OSError as error:
+            pytest.exit(
+                f"--results: {self.results}: cannot be written to ({one_line(error)})",
+                returncode=REFUSED,
+            )
+
+    def _first(self) -> bool:
+        """Whether this process is the first of several that measures."""
+        mark = self.results / PARTS / BEGUN
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def save(self) -> None:
         """Write the run, so that what was measured is kept whatever comes."""
@@ -105,6 +126,7 @@ class Session:
         """A target of the spec in a backend; skips, fails or ends the session if there is none."""
         from harness.target import Target
 
+        self.begin()
         if backend in self.absent:
             pytest.skip(self.absent[backend])
         try:
@@ -117,7 +139,8 @@ class Session:
         except DataError as error:
             pytest.exit(str(error), returncode=REFUSED)
         except HarnessError as error:
-            pytest.fail(str(error), pytrace=False)
+            # Without the error that it was, which pytest would print once more.
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def judge(self, record: Record) -> None:
         """Hold a record against the spec, store the judgement, and fail the test if it failed."""
