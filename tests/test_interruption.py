@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's"
 CODE = """
 import os, runpy, signal, sys, time
 from pathlib import Path
-from harness import conformance
+from harness.checks import conformance
 
 def waits(case):
     Path(os.environ["BEGUN"]).touch()

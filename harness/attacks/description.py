@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from harness.attacks.attributes import attributes
+from harness.maths.conversion import as_array
 
 CLASS = "(class)"
 """Under this key an object says what it is."""
@@ -145,8 +146,6 @@ class Describer:
             return f"{len(content)} bytes {self._digest(content)}"
         if isinstance(value, type) or not hasattr(value, "__array__"):
             return None
-        from harness.evaluation.arguments import as_array  # which itself looks at attacks
-
         held = as_array(value, name)
         if held.size <= LONGEST or held.dtype.hasobject:
             return self.of(held.tolist(), name, depth)

@@ -14,7 +14,6 @@ from harness.checks.conformance import EPSILONS
 from harness.checks.validity import CHEAP
 from harness.errors import HarnessError, NotApplicable, gist, one_line
 from harness.evaluation.arguments import (
-    JOIN,
     attacks_from,
     bounds_from,
     images_from,
@@ -24,6 +23,7 @@ from harness.evaluation.arguments import (
 )
 from harness.evaluation.evaluation import Evaluation, Measures, Sweep
 from harness.evaluation.models import LoadedModel
+from harness.maths.conversion import JOIN
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model

@@ -365,7 +365,7 @@ def test_the_named_variants_are_what_they_are_called():
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
-        ("pgd", {"stepz": 3}, "stepz: pgd has no such option; did you mean steps?"),
+        ("pgd", {"stepz": 3}, r"stepz: pgd has no such option; did you mean steps\?"),
         ("pgd", {"name": "other"}, "name: pgd has no such option"),
         ("deepfool", {"norm": "linf"}, "norm: deepfool has no such option"),
         ("square", {"requires": []}, "requires: square has no such option"),

@@ -195,7 +195,7 @@ def test_what_would_fill_the_memory_is_not_unpacked(stored, honest):
     """256 MiB of zeros in 256 KiB, against a bound of 64 MiB; and a directory that says 1,000."""
     content = bomb(256 << 20)
     put(stored, content if honest else lying(content, 1_000))
-    code = f"import harness.results.arrays\nharness.arrays.LARGEST = {64 << 20}\n{LOAD}"
+    code = f"import harness.results.arrays\nharness.results.arrays.LARGEST = {64 << 20}\n{LOAD}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(stored)], capture_output=True, text=True, check=True
     )
