@@ -1,23 +1,48 @@
-"""What a check says when it fires."""
+"""What all checks share: how they are run, and what comes of them.
+
+A check is a function of its suite's evidence that raises ``CheckFailed`` with one line on what is
+wrong, or ``NotApplicable`` where the evidence lacks what is needed. One that passes may return what
+is worth knowing all the same.
+"""
 
 from __future__ import annotations
 
-from harness.checks.conformance import NotApplicableError
-from harness.errors import CheckFailed
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias, TypeVar
+
+from harness.errors import CheckFailed, NotApplicable, one_line
+
+Evidence = TypeVar("Evidence")
+Check: TypeAlias = Callable[[Evidence], str | None]
 
 
-class ValidityError(CheckFailed):
-    """A robustness number of this model, or by this attack, cannot be trusted.
+class BrokenError(NotApplicable):
+    """The model or an attack raises, or returns what it cannot mean; one check reports it."""
+
+
+def run_checks(checks: Mapping[str, Check[Evidence]], evidence: Evidence) -> dict[str, str]:
+    """What fires, and what each says; checks that do not apply say nothing.
+
+    A check that cannot be made, because the model or an attack does what no check expects, is a
+    finding too; of several that break alike, the first.
 
     Args:
-        rule: Name of the check.
-        finding: What was seen; a full stop at its end, as of a foreign message, is left out.
-        advice: A sentence on what to do.
+        checks: Checks of one suite by their names.
+        evidence: What they look at.
     """
-
-    def __init__(self, rule: str, finding: str, advice: str) -> None:
-        super().__init__(finding, advice, of=rule)
-
-
-class BrokenError(NotApplicableError):
-    """The model or an attack raises, or returns what it cannot mean; one check reports it."""
+    found: dict[str, str] = {}
+    broken: set[str] = set()
+    for rule, check in checks.items():
+        try:
+            with suppress(NotApplicable):
+                check(evidence)
+        except CheckFailed as error:
+            found[rule] = str(error)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".rstrip(".")
+            if why not in broken:
+                broken.add(why)
+                what = one_line(f"{rule}: this could not be checked ({why})")
+                found[rule] = f"{what}. Find out what the model or the attack does there."
+    return found

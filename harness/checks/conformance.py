@@ -1,19 +1,19 @@
 """What every backend's model must do, as plain functions; usable without pytest.
 
-Each ``check_...`` takes a ``Case`` and raises ``ConformanceError`` with one line on what is wrong,
-or ``NotApplicableError`` where the case lacks what the check compares with.
+Each ``check_...`` takes a ``Case`` and raises ``CheckFailed`` with one line on what is wrong,
+or ``NotApplicable`` where the case lacks what the check compares with.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.sweep import sweep
+from harness.checks.check import Check
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
@@ -26,14 +26,6 @@ EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """The sweep whose counts are compared."""
 RELATIVE = 1e-4
 """Agreement asked of float32 logits and gradients, relative to the largest of them."""
-
-
-class ConformanceError(CheckFailed):
-    """The model breaks the protocol."""
-
-
-class NotApplicableError(NotApplicable):
-    """The check cannot be made of this model; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +55,13 @@ def check_shapes(case: Case) -> None:
     """Logits are (n, k) with every label below k; the gradient has the shape of the images."""
     logits, gradient = _outputs(case.model, case.x, case.y)
     if logits.ndim != 2 or logits.shape[0] != len(case.x):
-        raise ConformanceError(f"logits have shape {logits.shape} for {len(case.x)} images")
+        raise CheckFailed(f"logits have shape {logits.shape} for {len(case.x)} images")
     if logits.shape[1] < 2:
-        raise ConformanceError("there is one logit per image, not one per class")
+        raise CheckFailed("there is one logit per image, not one per class")
     if case.y.max() >= logits.shape[1]:
-        raise ConformanceError(f"label {case.y.max()} has no logit among {logits.shape[1]}")
+        raise CheckFailed(f"label {case.y.max()} has no logit among {logits.shape[1]}")
     if gradient.shape != case.x.shape:
-        raise ConformanceError(f"the gradient has shape {gradient.shape}, not {case.x.shape}")
+        raise CheckFailed(f"the gradient has shape {gradient.shape}, not {case.x.shape}")
 
 
 def check_dtypes(case: Case) -> None:
@@ -80,13 +72,13 @@ def check_dtypes(case: Case) -> None:
     logits, gradient = _outputs(case.model, case.x, case.y)
     images = case.model.numpy(case.model.asarray(case.x))
     if images.dtype not in (np.float32, np.float64):
-        raise ConformanceError(f"float32 images became {images.dtype}, not float32 or float64")
+        raise CheckFailed(f"float32 images became {images.dtype}, not float32 or float64")
     for name, values in (("logits", logits), ("the gradient", gradient)):
         if values.dtype != images.dtype:
-            raise ConformanceError(f"{name} have dtype {values.dtype}, not {images.dtype}")
+            raise CheckFailed(f"{name} have dtype {values.dtype}, not {images.dtype}")
     labels = case.model.numpy(case.model.asarray(case.y))
     if labels.dtype != np.int64:
-        raise ConformanceError(f"labels became {labels.dtype}, not int64")
+        raise CheckFailed(f"labels became {labels.dtype}, not int64")
 
 
 def check_batch_split(case: Case) -> None:
@@ -116,9 +108,9 @@ def check_inference_mode(case: Case) -> None:
 def check_logits_not_probabilities(case: Case) -> None:
     """The outputs come before softmax; after it gradients saturate, and attacks look weak."""
     if (kind := kind_of(case.model)) != "auto":
-        raise NotApplicableError(f"the outputs are declared to be {kind}")
+        raise NotApplicable(f"the outputs are declared to be {kind}")
     if found := looked_through(case.model, case.x if case.test_x is None else case.test_x):
-        raise ConformanceError(f"outputs look like probabilities: {found}; leave the softmax out")
+        raise CheckFailed(f"outputs look like probabilities: {found}; leave the softmax out")
 
 
 def check_gradient(case: Case) -> None:
@@ -129,7 +121,7 @@ def check_gradient(case: Case) -> None:
     little: see ``differences.off_the_ties``.
     """
     if case.exact is None:
-        raise NotApplicableError("the network cannot be rebuilt in float64")
+        raise NotApplicable("the network cannot be rebuilt in float64")
     model, x = case.exact, off_the_ties(case.x[:3], case.exact.bounds)
     other = (case.y[:3] + 1) % model.numpy(model.logits(model.asarray(x))).shape[1]
     pixels = np.random.default_rng(0).integers(0, x[0].size, size=(len(x), 40))
@@ -138,11 +130,11 @@ def check_gradient(case: Case) -> None:
         chosen = np.take_along_axis(gradient.reshape(len(x), -1), pixels, axis=1)
         found = slopes(model, x, other, objective, pixels, RELATIVE)
         if not found.enough:
-            raise NotApplicableError(NO_SLOPE)
+            raise NotApplicable(NO_SLOPE)
         error = np.where(found.smooth, np.abs(chosen - found.values), 0.0)
         if not (error <= found.allowed).all():
             worst = np.unravel_index(np.argmax(error - found.allowed), error.shape)
-            raise ConformanceError(
+            raise CheckFailed(
                 f"the gradient of {objective.name} is off finite differences by "
                 f"{error[worst]:.1e}, where {found.allowed[worst]:.1e} is allowed"
             )
@@ -156,13 +148,13 @@ def check_input_unchanged(case: Case) -> None:
     case.model.logits(native)
     case.model.logits_and_gradient(native, labels, CrossEntropy())
     if not np.array_equal(given, case.x) or not np.array_equal(case.model.numpy(native), case.x):
-        raise ConformanceError("the images were changed by being classified")
+        raise CheckFailed("the images were changed by being classified")
 
 
 def check_oracle(case: Case) -> None:
     """Logits and gradients agree with the NumPy network of the same weights."""
     if case.oracle is None:
-        raise NotApplicableError("the weights have no neutral names, so NumPy cannot load them")
+        raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
     for objective in OBJECTIVES:
         found = _outputs(case.model, case.x, case.y, objective)
         expected = _outputs(case.oracle, case.x.astype(np.float64), case.y, objective)
@@ -173,7 +165,7 @@ def check_oracle(case: Case) -> None:
 def check_parity(case: Case) -> None:
     """Images right under FGSM at each epsilon are as many as with NumPy, to 2 in 7,000."""
     if case.oracle is None:
-        raise NotApplicableError("the weights have no neutral names, so NumPy cannot load them")
+        raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
     x = case.x if case.test_x is None else case.test_x
     y = case.y if case.test_y is None else case.test_y
     allowed = math.ceil(len(y) * 2 / 7000)
@@ -181,13 +173,13 @@ def check_parity(case: Case) -> None:
     for mine, other in zip(ours, theirs, strict=True):
         counts = correct_count(mine.answers, y), correct_count(other.answers, y)
         if abs(counts[0] - counts[1]) > allowed:
-            raise ConformanceError(
+            raise CheckFailed(
                 f"at epsilon {mine.epsilon:g} {counts[0]} of {len(y)} images are right, "
                 f"but {counts[1]} with the same weights in NumPy"
             )
 
 
-CHECKS: dict[str, Callable[[Case], None]] = {
+CHECKS: dict[str, Check[Case]] = {
     "shapes": check_shapes,
     "dtypes": check_dtypes,
     "batch-split": check_batch_split,
@@ -213,8 +205,8 @@ def _outputs(
 
 def _require_close(found: FloatArray, expected: FloatArray, complaint: str) -> None:
     if found.shape != expected.shape:
-        raise ConformanceError(f"{complaint} (shape {found.shape}, not {expected.shape})")
+        raise CheckFailed(f"{complaint} (shape {found.shape}, not {expected.shape})")
     scale = max(float(np.abs(expected).max()), 1e-12)
     error = float(np.abs(found - expected).max()) / scale
     if not error <= RELATIVE:
-        raise ConformanceError(f"{complaint} (by {error:.1e} of the largest)")
+        raise CheckFailed(f"{complaint} (by {error:.1e} of the largest)")

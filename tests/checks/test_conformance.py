@@ -10,7 +10,8 @@ import pytest
 from backends_at_hand import NAMES, at_hand
 
 from backends.numpy_backend import NumpyBackend, NumpyModel
-from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.conformance import CHECKS, Case
+from harness.errors import CheckFailed, NotApplicable
 from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Architecture
 
@@ -54,7 +55,7 @@ def test_outputs_have_the_precision_of_the_network():
             return logits.astype(np.float32)
 
     model = SingleLogits(NET, network(), (0.0, 1.0), "float64")
-    with pytest.raises(ConformanceError, match=r"^logits have dtype float32, not float64$"):
+    with pytest.raises(CheckFailed, match=r"^logits have dtype float32, not float64$"):
         CHECKS["dtypes"](replace(case_of(NumpyBackend()), model=model))
 
 
@@ -248,7 +249,7 @@ DEFECTS = [
 def test_a_defect_is_caught_and_named(rule, defect, words):
     healthy = case_of(NumpyBackend())
     model, exact = (defect(NET, network(), (0.0, 1.0), d) for d in ("float32", "float64"))
-    with pytest.raises(ConformanceError) as caught:
+    with pytest.raises(CheckFailed) as caught:
         CHECKS[rule](replace(healthy, model=model, exact=exact))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -295,7 +296,7 @@ def test_parity_allows_two_images_in_7000_and_no_more(images, allowed):
         return Case(Threshold(0.6), **few, oracle=Threshold(0.4), test_x=x, test_y=y)
 
     CHECKS["parity"](case(allowed))
-    with pytest.raises(ConformanceError, match=f"{images - allowed - 1} of {images} images"):
+    with pytest.raises(CheckFailed, match=f"{images - allowed - 1} of {images} images"):
         CHECKS["parity"](case(allowed + 1))
 
 
@@ -308,7 +309,7 @@ def test_without_a_network_to_compare_with_three_checks_do_not_apply():
     for rule, check in CHECKS.items():
         try:
             check(alone)
-        except NotApplicableError as error:
+        except NotApplicable as error:
             reasons[rule] = str(error)
     assert set(reasons) == {"gradient", "oracle", "parity"}
     assert "float64" in reasons["gradient"]
@@ -320,5 +321,5 @@ def test_without_many_images_parity_is_counted_on_the_few():
     few = replace(case_of(NumpyBackend()), test_x=None, test_y=None)
     CHECKS["parity"](few)
     broken = WrongSign(NET, network(), (0.0, 1.0), "float32")
-    with pytest.raises(ConformanceError, match="of 16 images"):
+    with pytest.raises(CheckFailed, match="of 16 images"):
         CHECKS["parity"](replace(few, model=broken))

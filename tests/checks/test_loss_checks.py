@@ -6,9 +6,9 @@ from zoo.healthy import overconfident, unsure
 from zoo.networks import built, images
 
 from harness.attacks.pgd import PGD
-from harness.checks.conformance import NotApplicableError
-from harness.checks.validity import Attacks, Evidence, ValidityError
+from harness.checks.validity import Attacks, Evidence
 from harness.checks.validity.losses import check_other_loss
+from harness.errors import CheckFailed, NotApplicable
 
 
 def evidence(make, attack):
@@ -18,7 +18,7 @@ def evidence(make, attack):
 def test_the_cross_entropy_alone_on_small_logits_is_found_with_the_numbers():
     make, fires = BROKEN_ATTACKS["one-loss"]
     assert "other-loss-stronger" in fires
-    with pytest.raises(ValidityError) as caught:
+    with pytest.raises(CheckFailed) as caught:
         check_other_loss(make())
     assert str(caught.value) == (
         "other-loss-stronger: at epsilon 0.1 63 of 100 images withstand pgd with cross-entropy, "
@@ -40,7 +40,7 @@ def test_either_loss_does_on_ordinary_logits(loss):
 def test_a_loss_that_finds_less_than_the_cross_entropy_is_found_too():
     """The ratio of logits has a slope of its own, by which one step leads astray."""
     weak = PGD(steps=1, losses=("dlr",))
-    with pytest.raises(ValidityError, match="pgd with dlr, but only"):
+    with pytest.raises(CheckFailed, match="pgd with dlr, but only"):
         check_other_loss(evidence(built, weak))
 
 
@@ -49,5 +49,5 @@ def test_in_l2_the_losses_are_compared_in_l2():
 
 
 def test_an_attack_that_does_not_tell_its_loss_is_not_judged():
-    with pytest.raises(NotApplicableError, match=r"^adapter does not tell which loss it climbs$"):
+    with pytest.raises(NotApplicable, match=r"^adapter does not tell which loss it climbs$"):
         check_other_loss(evidence(built, Adapter()))

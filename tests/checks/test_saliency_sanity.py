@@ -9,10 +9,10 @@ from tiny_spec import tiny_spec
 from zoo.impostors import IMPOSTORS, UNDER_A_NAME, in_one_framework
 from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
-from harness.checks.conformance import NotApplicableError
-from harness.checks.sanity.checks import CHECKS, SanityError, findings, rules_for
+from harness.checks.sanity.checks import CHECKS, findings, rules_for
 from harness.checks.sanity.evidence import MapEvidence, Twins
 from harness.checks.sanity.randomised import LESSONS, PUPILS, cascade, taught_random_labels
+from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.networks.initial import initial_weights
 from harness.protocol import GRADIENT, Penalties
@@ -63,7 +63,7 @@ def test_the_methods_pass_in_every_backend(backend):
             if rule in rules_for(name):
                 CHECKS[rule](found)
             else:
-                with pytest.raises(NotApplicableError):
+                with pytest.raises(NotApplicable):
                     CHECKS[rule](found)
 
 
@@ -102,7 +102,7 @@ def test_every_check_has_an_impostor_that_it_finds():
 
 
 def test_the_message_says_what_was_seen_and_what_to_do(evidence):
-    with pytest.raises(SanityError) as caught:
+    with pytest.raises(CheckFailed) as caught:
         CHECKS["random-weights"](replace(evidence, name="x", method=IMPOSTORS["the-input"][0]))
     assert str(caught.value) == (
         "random-weights: x: maps of a model with random weights have rank correlation 1.000 and "
@@ -136,7 +136,7 @@ def test_without_twins_five_checks_do_not_apply():
     alone = MapEvidence(built(), *images())
     for rule in CHECKS:
         if rule.startswith("random") or rule in ("backends", "finite-differences"):
-            with pytest.raises(NotApplicableError, match="cannot be built again"):
+            with pytest.raises(NotApplicable, match="cannot be built again"):
                 CHECKS[rule](alone)
     assert findings(alone) == {}
 

@@ -13,12 +13,12 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 from backends.numpy_backend import NumpyModel
 from harness.attacks import make_attack
-from harness.checks.conformance import NotApplicableError
-from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, ValidityError, findings
+from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, findings
 from harness.checks.validity.asking import PIECE
 from harness.checks.validity.evidence import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
 from harness.checks.validity.surrogate import Transfer, taught_by
+from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.maths.statistics import ALPHA, exceeds, more_often
 from harness.results.provenance import new_run
@@ -36,9 +36,9 @@ def skipped(evidence):
     for rule, check in CHECKS.items():
         try:
             check(evidence)
-        except NotApplicableError as error:
+        except NotApplicable as error:
             reasons[rule] = str(error)
-        except ValidityError:
+        except CheckFailed:
             pass
     return reasons
 
@@ -154,7 +154,7 @@ def test_an_attack_in_another_norm_is_measured_in_it():
     evidence = evidence_of(built(), attacks=l2)
     for rule in ("outside-ball", "outside-box", "epsilon-zero", "non-finite", "rises-with-epsilon"):
         CHECKS[rule](evidence)
-    with pytest.raises(NotApplicableError, match="another norm"):
+    with pytest.raises(NotApplicable, match="another norm"):
         CHECKS["not-to-chance"](evidence)
 
 
@@ -163,7 +163,7 @@ def test_an_attack_in_another_norm_is_measured_in_it():
 
 def test_the_message_says_what_was_seen_and_what_to_do():
     make, _ = BROKEN_ATTACKS["double-epsilon"]
-    with pytest.raises(ValidityError) as caught:
+    with pytest.raises(CheckFailed) as caught:
         CHECKS["outside-ball"](make())
     assert str(caught.value) == (
         "outside-ball: adapter at epsilon 0.05 returns an image that is 0.1 from its original. "
@@ -173,7 +173,7 @@ def test_the_message_says_what_was_seen_and_what_to_do():
 
 def test_a_shift_of_the_labels_is_called_one():
     make, _ = BROKEN_MODELS["labels-from-one"]
-    with pytest.raises(ValidityError, match="shifted by -1"):
+    with pytest.raises(CheckFailed, match="shifted by -1"):
         CHECKS["labels-shifted"](Evidence(make(), *images()))
 
 
@@ -193,7 +193,7 @@ def test_the_scale_that_helps_is_named():
         ("trained-on-inverted", "inverted pixels"),
     ):
         make, _ = BROKEN_MODELS[name]
-        with pytest.raises(ValidityError, match=words):
+        with pytest.raises(CheckFailed, match=words):
             CHECKS["input-range"](Evidence(make(), *images()))
 
 
@@ -235,7 +235,7 @@ def test_what_is_not_allowed_is_not_counted():
 
 def test_images_of_one_class_tell_nothing_of_a_constant_answer():
     x, y = images()
-    with pytest.raises(NotApplicableError, match="one class"):
+    with pytest.raises(NotApplicable, match="one class"):
         CHECKS["constant"](Evidence(built(), x[y == 3], y[y == 3]))
 
 
@@ -339,9 +339,9 @@ def test_false_alarms_are_as_rare_as_stated():
     ("outcome", "status", "reason"),
     [
         (None, "passed", ""),
-        (ValidityError("made-up", "it is\nwrong", "Mend it."), "failed",
+        (CheckFailed("it is\nwrong", "Mend it.", of="made-up"), "failed",
          "made-up: it is wrong. Mend it."),
-        (NotApplicableError("nothing to see"), "skipped", "nothing to see"),
+        (NotApplicable("nothing to see"), "skipped", "nothing to see"),
         (ZeroDivisionError("oh"), "error", "ZeroDivisionError: oh"),
     ],
 )  # fmt: skip

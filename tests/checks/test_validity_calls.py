@@ -12,15 +12,8 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
 from harness.attacks import make_attack
-from harness.checks.validity import (
-    CHEAP,
-    CHECKS,
-    Evidence,
-    Reported,
-    ValidityError,
-    asking,
-    findings,
-)
+from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, asking, findings
+from harness.errors import CheckFailed
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
 from harness.results.provenance import new_run
@@ -352,7 +345,7 @@ def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
 
 @pytest.mark.parametrize("kind", [Counts, TakesTurns])
 def test_a_model_with_a_memory_is_not_sent_to_eot(kind):
-    with pytest.raises(ValidityError) as caught:
+    with pytest.raises(CheckFailed) as caught:
         CHECKS["call-to-call"](Evidence(kind(), *images()))
     assert "how often the model was asked before" in str(caught.value)
     assert "EOT" not in str(caught.value)
@@ -368,7 +361,7 @@ def test_a_random_choice_of_two_models_has_no_memory():
             *hidden, logits = super().layers(x, masks)
             return [*hidden, np.roll(logits, 1, axis=1) if self.random.random() < 0.5 else logits]
 
-    with pytest.raises(ValidityError, match="EOT"):
+    with pytest.raises(CheckFailed, match="EOT"):
         CHECKS["call-to-call"](Evidence(Chooses(), *images()))
 
 
@@ -390,9 +383,9 @@ def test_an_attack_that_moves_at_epsilon_zero_is_found_though_no_sweep_holds_it(
 
 
 def test_the_view_that_mends_is_named():
-    with pytest.raises(ValidityError, match="rows and columns exchanged"):
+    with pytest.raises(CheckFailed, match="rows and columns exchanged"):
         CHECKS["no-better-than-chance"](Evidence(Transposed(), *images()))
-    with pytest.raises(ValidityError, match="trained weights were loaded"):
+    with pytest.raises(CheckFailed, match="trained weights were loaded"):
         CHECKS["no-better-than-chance"](Evidence(Constant(), *images()))
 
 

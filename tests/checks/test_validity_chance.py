@@ -10,7 +10,8 @@ from zoo.broken_models import Transposed
 from zoo.networks import images
 
 import harness
-from harness.checks.validity import CHECKS, Evidence, NotApplicableError, ValidityError
+from harness.checks.validity import CHECKS, Evidence
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import ALPHA, falls_short
 from harness.protocol import Architecture
 
@@ -80,9 +81,9 @@ def test_a_view_that_mends_is_found_where_the_images_are_too_few_to_tell():
     # As many that are right as wrong: not told from chance, but by the view.
     rows = np.concatenate([np.flatnonzero(right)[:5], np.flatnonzero(~right)[:20]])
     evidence = Evidence(model, x[rows], y[rows])
-    with pytest.raises(NotApplicableError, match="too few to tell"):
+    with pytest.raises(NotApplicable, match="too few to tell"):
         _ = evidence.better_than_chance
-    with pytest.raises(ValidityError, match="rows and columns exchanged"):
+    with pytest.raises(CheckFailed, match="rows and columns exchanged"):
         CHECKS[RULE](evidence)
 
 

@@ -13,17 +13,9 @@ from zoo.networks import built, images
 import harness
 from harness.attacks import make_attack
 from harness.attacks.pgd import PGD
-from harness.checks.validity import (
-    CHEAP,
-    CHECKS,
-    Evidence,
-    Reported,
-    ValidityError,
-    findings,
-    notes,
-)
+from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, findings, notes
 from harness.checks.validity.panel import FAR, WEAKER, shortfall
-from harness.errors import SpecError
+from harness.errors import CheckFailed, SpecError
 
 LAZY = PGD(name="lazy", steps=40, reach=0.2, start="clean")
 
@@ -266,7 +258,7 @@ def test_names_that_print_alike_are_one_name():
 
 
 def test_a_foreign_message_ends_with_one_full_stop_and_ours_names_no_exception():
-    said = str(ValidityError("made-up", "RuntimeError: use .numpy() instead.", "Mend it."))
+    said = str(CheckFailed("RuntimeError: use .numpy() instead.", "Mend it.", of="made-up"))
     assert said == "made-up: RuntimeError: use .numpy() instead. Mend it."
     at_hand("torch")
     from torch import nn

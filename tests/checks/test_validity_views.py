@@ -11,8 +11,9 @@ from zoo.networks import built, images
 
 import harness
 from harness.attacks import make_attack
-from harness.checks.validity import CHECKS, Evidence, NotApplicableError, Reported, ValidityError
+from harness.checks.validity import CHECKS, Evidence, Reported
 from harness.checks.validity.evidence import MANY
+from harness.errors import CheckFailed, NotApplicable
 from harness.protocol import Architecture
 
 LAYOUTS = {
@@ -67,16 +68,16 @@ def knows_colours():
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_order_of_the_channels_is_tried_before_the_labels_are_blamed(order):
     evidence = Evidence(knows_colours(), *coloured(order))
-    with pytest.raises(ValidityError, match="with the channels in "):
+    with pytest.raises(CheckFailed, match="with the channels in "):
         CHECKS["input-range"](evidence)
-    with pytest.raises(NotApplicableError, match="the model is right with the channels in "):
+    with pytest.raises(NotApplicable, match="the model is right with the channels in "):
         CHECKS["labels-shifted"](evidence)
 
 
 def test_labels_that_are_exchanged_are_still_called_so():
     x, y = images()
     exchanged = np.where(y == 3, 8, np.where(y == 8, 3, y))
-    with pytest.raises(ValidityError, match="predicted classes exchanged"):
+    with pytest.raises(CheckFailed, match="predicted classes exchanged"):
         CHECKS["labels-shifted"](Evidence(built(), x, exchanged))
 
 
@@ -85,7 +86,7 @@ def test_a_class_that_is_never_predicted_is_found_in_data_sorted_by_class():
     x, y = np.tile(x, (15, 1, 1)), np.tile(y, 15)
     order = np.argsort((y - 1 - FORGOTTEN) % 10, kind="stable")  # it comes last
     assert FORGOTTEN not in y[order][:MANY]
-    with pytest.raises(ValidityError, match=f"class {FORGOTTEN} is never predicted"):
+    with pytest.raises(CheckFailed, match=f"class {FORGOTTEN} is never predicted"):
         CHECKS["never-predicted"](Evidence(ForgotAClass(), x[order], y[order]))
 
 
@@ -146,7 +147,7 @@ def test_lengths_in_l2_are_held_against_the_number_of_pixels(side, width, epsilo
     reported = (Reported(make_attack("pgd-l2"), (epsilon,)),)
     evidence = Evidence(Model(), x, np.zeros(1, np.int64), reported=reported)
     if odd:
-        with pytest.raises(ValidityError, match="less than half one grey level"):
+        with pytest.raises(CheckFailed, match="less than half one grey level"):
             CHECKS["epsilon-scale"](evidence)
     else:
         CHECKS["epsilon-scale"](evidence)

@@ -9,9 +9,10 @@ import pytest
 from backends_at_hand import at_hand
 from zoo.impostors import with_other_relus
 
-from harness.checks.conformance import CHECKS, Case, ConformanceError, NotApplicableError
+from harness.checks.conformance import CHECKS, Case
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import MapEvidence, Twins
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import off_the_ties, slopes
 from harness.maths.objectives import ClassLogit
 from harness.protocol import GRADIENT
@@ -171,17 +172,17 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_planted_error_is_found(name):
     model, exact = (Planted(one, WRONG[name]) for one in in_torch(torch_net()))
-    with pytest.raises(ConformanceError, match="off finite differences"):
+    with pytest.raises(CheckFailed, match="off finite differences"):
         CHECKS["gradient"](case_of(model, exact))
-    with pytest.raises(sanity.SanityError, match="have another slope"):
+    with pytest.raises(sanity.CheckFailed, match="have another slope"):
         sanity.check_finite_differences(map_evidence(model, exact))
 
 
 def test_a_method_that_does_not_multiply_by_the_image_is_found():
     model, exact = in_torch(torch_net())
-    with pytest.raises(sanity.SanityError, match="have another slope"):
+    with pytest.raises(sanity.CheckFailed, match="have another slope"):
         sanity.check_finite_differences(map_evidence(model, exact, "gradient-x-input", gradient))
-    with pytest.raises(sanity.SanityError, match="have another slope"):
+    with pytest.raises(sanity.CheckFailed, match="have another slope"):
         sanity.check_finite_differences(
             map_evidence(model, exact, "gradient", METHODS["loss-gradient"])
         )
@@ -228,7 +229,7 @@ def test_without_slopes_nothing_is_said():
             return self.logits(x), np.zeros_like(x)
 
     case = Case(Sawtooth(), np.full((3, 1), 0.3, np.float32), np.array([0, 1, 0]), Sawtooth())
-    with pytest.raises(NotApplicableError, match="differences say nothing"):
+    with pytest.raises(NotApplicable, match="differences say nothing"):
         CHECKS["gradient"](case)
 
 

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 
 import harness
-from harness.checks.conformance import (
-    Case,
-    ConformanceError,
-    NotApplicableError,
-    check_logits_not_probabilities,
-)
-from harness.checks.validity import CHECKS, Evidence, ValidityError
-from harness.errors import HarnessError, MeasurementError
+from harness.checks.conformance import Case, check_logits_not_probabilities
+from harness.checks.validity import CHECKS, Evidence
+from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable
 from harness.maths.outputs import KINDS, Probabilities, declared, kind_of, no_logits, undeclared
 from harness.protocol import GRADIENT, Model
 
@@ -174,9 +169,9 @@ def test_the_suites_judge_by_the_same_rule(head):
         check_logits_not_probabilities(case)
         CHECKS["probabilities"](evidence)
         return
-    with pytest.raises(ConformanceError, match="probabilities"):
+    with pytest.raises(CheckFailed, match="probabilities"):
         check_logits_not_probabilities(case)
-    with pytest.raises(ValidityError, match=r"^probabilities: "):
+    with pytest.raises(CheckFailed, match=r"^probabilities: "):
         CHECKS["probabilities"](evidence)
 
 
@@ -246,9 +241,9 @@ def test_who_declares_logits_is_believed_and_that_is_recorded(head):
     assert run.spec["outputs"] == "logits"
     assert {record.backend for record in run.records} == {"Headed"}
     evidence = Evidence(declared(model, "logits"), X, Y)
-    with pytest.raises(NotApplicableError, match="declared to be logits"):
+    with pytest.raises(NotApplicable, match="declared to be logits"):
         CHECKS["probabilities"](evidence)
-    with pytest.raises(NotApplicableError, match="declared to be logits"):
+    with pytest.raises(NotApplicable, match="declared to be logits"):
         check_logits_not_probabilities(Case(evidence.model, X, Y))
 
 

@@ -1,20 +1,17 @@
 """Do maps explain the model? Checks of a saliency method, usable without pytest.
 
-Each ``check_...`` takes ``MapEvidence`` and raises ``SanityError`` with one line that names what
-was found and ends with a sentence on what to do, or ``NotApplicableError`` where the evidence lacks
+Each ``check_...`` takes ``MapEvidence`` and raises ``CheckFailed`` with one line that names what
+was found and ends with a sentence on what to do, or ``NotApplicable`` where the evidence lacks
 what is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-
 import numpy as np
 
-from harness.checks.conformance import NotApplicableError
+from harness.checks.check import Check, run_checks
 from harness.checks.sanity.evidence import FEW, Likeness, MapEvidence, Twins, unsound
-from harness.errors import CheckFailed
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import answers_to, correct_count, logits_of
@@ -24,7 +21,7 @@ from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation
 
 __all__ = [
-    "CHECKS", "MapEvidence", "NotApplicableError", "SanityError", "Twins", "findings", "rules_for",
+    "CHECKS", "MapEvidence", "Twins", "findings", "rules_for",
 ]  # fmt: skip
 
 REPEATABLE = 1e-6
@@ -55,29 +52,15 @@ BY_THE_PIXEL = 0.01
 IGNORES = "Do not show such maps: they do not tell what the model does."
 
 
-class SanityError(CheckFailed):
-    """Maps of this method do not explain this model.
-
-    Args:
-        rule: Name of the check.
-        method: Name of the method.
-        finding: What was seen, without a full stop.
-        advice: A sentence on what to do.
-    """
-
-    def __init__(self, rule: str, method: str, finding: str, advice: str) -> None:
-        super().__init__(finding, advice, of=f"{rule}: {method}")
-
-
 def check_finite(evidence: MapEvidence) -> None:
     """Maps hold neither NaN nor infinity, and none is zero everywhere."""
     bad = unsound(evidence.maps)
     if bad.any():
-        raise SanityError(
-            "finite", evidence.name,
+        raise CheckFailed(
             f"{bad.sum()} of {len(bad)} maps hold NaN or infinity, or are zero everywhere",
             "Look for an overflow, or for a gradient that has vanished.",
-        )  # fmt: skip
+            of=f"finite: {evidence.name}",
+        )
 
 
 def check_deterministic(evidence: MapEvidence) -> None:
@@ -95,7 +78,7 @@ def check_completeness(evidence: MapEvidence) -> None:
     (Sundararajan et al. 2017, proposition 1.)
     """
     if evidence.name != "integrated-gradients":
-        raise NotApplicableError(f"{evidence.name} does not promise completeness")
+        raise NotApplicable(f"{evidence.name} does not promise completeness")
     x, y, model = evidence.x, evidence.y, evidence.model
     maps = evidence.require_sound()
     black = np.full_like(x, model.bounds[0])
@@ -104,11 +87,11 @@ def check_completeness(evidence: MapEvidence) -> None:
     error = np.abs(maps.reshape(len(maps), -1).sum(axis=1) - gained)
     worst = float(np.mean(error) / np.maximum(np.mean(np.abs(gained)), 1e-12))
     if not worst <= COMPLETE:
-        raise SanityError(
-            "completeness", evidence.name,
+        raise CheckFailed(
             f"the sum of a map differs from what the logit gained by {worst:.3g} of it on average",
             "Integrate from the black image to the image, with more steps.",
-        )  # fmt: skip
+            of=f"completeness: {evidence.name}",
+        )
 
 
 def check_finite_differences(evidence: MapEvidence) -> None:
@@ -117,7 +100,7 @@ def check_finite_differences(evidence: MapEvidence) -> None:
     The images are moved a little first: see ``differences.off_the_ties``.
     """
     if evidence.name not in DERIVED:
-        raise NotApplicableError(f"{evidence.name} is no gradient at the image itself")
+        raise NotApplicable(f"{evidence.name} is no gradient at the image itself")
     model = evidence.require_twins().exact
     x, y = off_the_ties(evidence.x[:FEW], model.bounds, evidence.seed), evidence.y[:FEW]
     maps = evidence.maps_of(model, x, y).reshape(len(x), -1)
@@ -127,16 +110,16 @@ def check_finite_differences(evidence: MapEvidence) -> None:
     pixels = np.tile(chosen, (len(x), 1))
     slope = slopes(model, x, y, DERIVED[evidence.name], pixels, DIFFERENCE)
     if not slope.enough:
-        raise NotApplicableError(NO_SLOPE)
+        raise NotApplicable(NO_SLOPE)
     factor = x.reshape(len(x), -1)[:, chosen] if evidence.name == "gradient-x-input" else 1.0
     error = np.abs(maps[:, chosen] - factor * slope.values)
     wrong = float(np.mean(~(error <= np.abs(factor) * slope.allowed)[slope.smooth]))
     if wrong > SWITCHED:
-        raise SanityError(
-            "finite-differences", evidence.name,
+        raise CheckFailed(
             f"{wrong:.1%} of the pixels have another slope than the model",
             "Look for a wrong sign, order of the axes, class or objective in the method.",
-        )  # fmt: skip
+            of=f"finite-differences: {evidence.name}",
+        )
 
 
 def check_backends(evidence: MapEvidence) -> None:
@@ -198,28 +181,28 @@ def check_image_factor(evidence: MapEvidence) -> None:
     alike = float(rank_correlation(own, other).mean())
     unexplained = float(_not_by_the_pixel(own, evidence.x, kept).mean())
     if alike > FACTOR and unexplained > BY_THE_PIXEL:
-        raise SanityError(
-            "image-factor", evidence.name,
+        raise CheckFailed(
             f"maps are the gradient times a factor of the image alone, which a model with random "
             f"weights leaves the same (rank correlation {alike:.3f})",
             "Leave the factor out: it shows the image, not the model.",
-        )  # fmt: skip
+            of=f"image-factor: {evidence.name}",
+        )
 
 
 def check_class_sensitivity(evidence: MapEvidence) -> None:
     """The (signed) map of the true class is unlike that of the least likely class."""
     if evidence.name == "predicted-gradient":
-        raise NotApplicableError("it explains the predicted class, whatever class is asked for")
+        raise NotApplicable("it explains the predicted class, whatever class is asked for")
     maps = evidence.require_sound()
     others = evidence.maps_of(evidence.model, y=evidence.least_likely)
     found = float(rank_correlation(maps, others).mean())
     if not found <= evidence.bounds.classes:
-        raise SanityError(
-            "class-sensitivity", evidence.name,
+        raise CheckFailed(
             f"maps of the true and of the least likely class have rank correlation {found:.3f}, "
             f"above {evidence.bounds.classes:g}",
             "Explain the class that is asked for.",
-        )  # fmt: skip
+            of=f"class-sensitivity: {evidence.name}",
+        )
 
 
 def check_occlusion(evidence: MapEvidence) -> None:
@@ -231,7 +214,7 @@ def check_occlusion(evidence: MapEvidence) -> None:
     x, y = evidence.test_x[some], evidence.test_y[some]
     maps = np.abs(evidence.maps_of(evidence.model, x, y))
     if unsound(maps).any():
-        raise NotApplicableError("a map is not finite, or is zero everywhere")
+        raise NotApplicable("a map is not finite, or is zero everywhere")
     accuracy = {}
     for choice in ("top", "random"):
         right, asked = occluded_correct(
@@ -240,15 +223,15 @@ def check_occlusion(evidence: MapEvidence) -> None:
         accuracy[choice] = right / asked
     if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
         clean = correct_count(answers_to(evidence.model, x), y) / len(y)
-        raise SanityError(
-            "occlusion", evidence.name,
+        raise CheckFailed(
             f"accuracy {clean:.3f} falls to {accuracy['top']:.3f} without the {TOP:.0%} most "
             f"salient pixels, and to {accuracy['random']:.3f} without random ones",
             "Do not show such maps: the pixels that they name do not matter to the model.",
-        )  # fmt: skip
+            of=f"occlusion: {evidence.name}",
+        )
 
 
-CHECKS: dict[str, Callable[[MapEvidence], None]] = {
+CHECKS: dict[str, Check[MapEvidence]] = {
     "finite": check_finite,
     "deterministic": check_deterministic,
     "completeness": check_completeness,
@@ -282,15 +265,8 @@ def rules_for(method: str) -> list[str]:
 
 
 def findings(evidence: MapEvidence) -> dict[str, str]:
-    """What fires, and what each says; checks that do not apply say nothing."""
-    found: dict[str, str] = {}
-    for rule, check in CHECKS.items():
-        try:
-            with suppress(NotApplicableError):
-                check(evidence)
-        except SanityError as error:
-            found[rule] = str(error)
-    return found
+    """What fires, and what each check says; see ``check.run_checks``."""
+    return run_checks(CHECKS, evidence)
 
 
 def _all_random(evidence: MapEvidence) -> tuple[float, float]:
@@ -308,10 +284,11 @@ def _require_unlike(
         seen, limit = f"signed rank correlation {found.signed:.3f}", signed
     else:
         return
-    raise SanityError(
-        rule, evidence.name,
-        f"maps of a model {words} have {seen} with the model's own, above {limit:g}", IGNORES,
-    )  # fmt: skip
+    raise CheckFailed(
+        f"maps of a model {words} have {seen} with the model's own, above {limit:g}",
+        IGNORES,
+        of=f"{rule}: {evidence.name}",
+    )
 
 
 def _has_signs(evidence: MapEvidence) -> bool:
@@ -349,7 +326,8 @@ def _require_close(
 ) -> None:
     error = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
     if not error <= tolerance:
-        raise SanityError(
-            rule, evidence.name, f"{words}, maps differ by {error:.2g} of their largest value",
+        raise CheckFailed(
+            f"{words}, maps differ by {error:.2g} of their largest value",
             advice,
-        )  # fmt: skip
+            of=f"{rule}: {evidence.name}",
+        )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.checks.conformance import NotApplicableError
+from harness.errors import NotApplicable
 from harness.maths.query import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
@@ -125,7 +125,7 @@ class MapEvidence:
         """How like the model's own the maps of each twin of the cascade are.
 
         Raises:
-            NotApplicableError: There are no twins, or a map is not finite or zero everywhere.
+            NotApplicable: There are no twins, or a map is not finite or zero everywhere.
         """
         return [self.likeness(twin) for twin in self.require_twins().cascade]
 
@@ -149,21 +149,21 @@ class MapEvidence:
         """The twins.
 
         Raises:
-            NotApplicableError: There are none.
+            NotApplicable: There are none.
         """
         if self.twins is None:
-            raise NotApplicableError("the network cannot be built again with other weights")
+            raise NotApplicable("the network cannot be built again with other weights")
         return self.twins
 
     def require_sound(self) -> FloatArray:
         """The maps.
 
         Raises:
-            NotApplicableError: One is not finite, or is zero everywhere; the check ``finite`` says
+            NotApplicable: One is not finite, or is zero everywhere; the check ``finite`` says
                 so.
         """
         if unsound(self.maps).any():
-            raise NotApplicableError("a map is not finite, or is zero everywhere")
+            raise NotApplicable("a map is not finite, or is zero everywhere")
         return self.maps
 
 

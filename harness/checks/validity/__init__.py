@@ -1,18 +1,16 @@
 """When can a robustness number not be trusted? Plain functions; usable without pytest.
 
-Each ``check_...`` takes ``Evidence`` and raises ``ValidityError`` with one line that names what was
-found and ends with a sentence on what to do, or ``NotApplicableError`` where the evidence lacks
+Each ``check_...`` takes ``Evidence`` and raises ``CheckFailed`` with one line that names what was
+found and ends with a sentence on what to do, or ``NotApplicable`` where the evidence lacks
 what is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
-from harness.checks.check import ValidityError
-from harness.checks.conformance import NotApplicableError
+from harness.checks.check import Check, run_checks
 from harness.checks.validity.attacks import (
     check_attack_helps,
     check_counted_helps,
@@ -59,11 +57,10 @@ from harness.checks.validity.panel import Attacks, Reported
 from harness.errors import one_line
 
 __all__ = [
-    "CHEAP", "CHECKS", "Attacks", "Evidence", "NotApplicableError", "Reported", "ValidityCheck",
-    "ValidityError", "findings", "notes",
+    "CHEAP", "CHECKS", "Attacks", "Evidence", "Reported", "ValidityCheck", "findings", "notes",
 ]  # fmt: skip
 
-ValidityCheck: TypeAlias = Callable[[Evidence], str | None]
+ValidityCheck: TypeAlias = Check[Evidence]
 """Raises what it finds wrong; it may tell what is worth knowing all the same."""
 CHECKS: dict[str, ValidityCheck] = {
     "breaks": check_breaks,
@@ -110,26 +107,8 @@ counted already, some look at that in place of attacks of their own."""
 
 
 def findings(evidence: Evidence) -> dict[str, str]:
-    """What fires, and what each says; checks that do not apply say nothing.
-
-    A check that cannot be made, because the model or an attack does what no check expects, is a
-    finding too; of several that break alike, the first.
-    """
-    found: dict[str, str] = {}
-    broken: set[str] = set()
-    for rule, check in CHECKS.items():
-        try:
-            with suppress(NotApplicableError):
-                check(evidence)
-        except ValidityError as error:
-            found[rule] = str(error)
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}".rstrip(".")
-            if why not in broken:
-                broken.add(why)
-                what = one_line(f"{rule}: this could not be checked ({why})")
-                found[rule] = f"{what}. Find out what the model or the attack does there."
-    return found
+    """What fires, and what each check says; see ``check.run_checks``."""
+    return run_checks(CHECKS, evidence)
 
 
 def notes(evidence: Evidence) -> dict[str, str]:

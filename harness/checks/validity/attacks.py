@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.checks.check import ValidityError
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.evidence import SHARES, Evidence
 from harness.checks.validity.panel import shortfall
 from harness.checks.validity.reported import Change, attacked_changes, counted_changes
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import BoolArray
 
@@ -27,13 +26,13 @@ def check_epsilon_zero(evidence: Evidence) -> None:
         # An image that is what it was has its label changed by the model, not by the attack.
         moved = int(np.sum((outcome.labels != clean) & ~outcome.unchanged))
         if outcome.finite and moved:
-            raise ValidityError(
-                "epsilon-zero",
+            raise CheckFailed(
                 f"{outcome.attack} at epsilon 0 changes {moved} of {len(clean)} predictions",
                 "Scale every change by epsilon, the random start too, and keep the images' order.",
+                of="epsilon-zero",
             )
     if not looked:
-        raise NotApplicableError("no attack can be run on this model")
+        raise NotApplicable("no attack can be run on this model")
 
 
 def check_outside_box(evidence: Evidence) -> None:
@@ -41,11 +40,11 @@ def check_outside_box(evidence: Evidence) -> None:
     low, high = evidence.model.bounds
     for outcome in evidence.outcomes():
         if not outcome.in_box:
-            raise ValidityError(
-                "outside-box",
+            raise CheckFailed(
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} returns pixels from "
                 f"{outcome.lowest:.6g} to {outcome.highest:.6g}, outside [{low:g}, {high:g}]",
                 "Clip the images to the bounds after each step.",
+                of="outside-box",
             )
 
 
@@ -53,11 +52,11 @@ def check_outside_ball(evidence: Evidence) -> None:
     """No adversarial image is farther from its original than epsilon."""
     for outcome in evidence.outcomes():
         if not outcome.in_ball:
-            raise ValidityError(
-                "outside-ball",
+            raise CheckFailed(
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} returns an image that is "
                 f"{outcome.distance:.6g} from its original",
                 "Project onto the ball after each step, and do not round the pixels afterwards.",
+                of="outside-ball",
             )
 
 
@@ -101,20 +100,20 @@ def _counted(evidence: Evidence) -> list[Change]:
     """What the run has counted.
 
     Raises:
-        NotApplicableError: Nothing; or the model's answers say nothing of an attack.
+        NotApplicable: Nothing; or the model's answers say nothing of an attack.
     """
     evidence.require_attackable()
     if len(evidence.mislabelled):
-        raise NotApplicableError("the logits depend on the batch")
+        raise NotApplicable("the logits depend on the batch")
     try:
         guesses = not evidence.better_than_chance
-    except NotApplicableError:  # of few images, or of one class, a rise can be told all the same
+    except NotApplicable:  # of few images, or of one class, a rise can be told all the same
         guesses = False
     if guesses:
-        raise NotApplicableError("the model is no better than chance on clean images")
+        raise NotApplicable("the model is no better than chance on clean images")
     changes = counted_changes(evidence)
     if not changes:
-        raise NotApplicableError("no accuracy under an attack was measured")
+        raise NotApplicable("no accuracy under an attack was measured")
     return changes
 
 
@@ -133,19 +132,19 @@ def _require_no_rise(changes: list[Change]) -> None:
             raise _raises(change.attack.name, change.epsilon, change.before, change.after)
 
 
-def _helps(name: str, epsilon: float, count: int, total: int) -> ValidityError:
-    return ValidityError(
-        "attack-helps",
+def _helps(name: str, epsilon: float, count: int, total: int) -> CheckFailed:
+    return CheckFailed(
         f"{name} at epsilon {epsilon:g} puts {count} of {total} misclassified images right",
         "Give the attack the true labels, not the predicted ones, and climb the loss.",
+        of="attack-helps",
     )
 
 
-def _raises(name: str, epsilon: float, before: BoolArray, after: BoolArray) -> ValidityError:
-    return ValidityError(
-        "raises-accuracy",
+def _raises(name: str, epsilon: float, before: BoolArray, after: BoolArray) -> CheckFailed:
+    return CheckFailed(
         f"of {len(before)} images {before.sum()} are classified rightly, but {after.sum()} under "
         f"{name} at epsilon {epsilon:g}",
         "Check that the attack climbs the loss, and that the clean images are what the model was "
         "trained on.",
+        of="raises-accuracy",
     )

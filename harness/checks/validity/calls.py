@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.checks.check import BrokenError, ValidityError
-from harness.checks.conformance import NotApplicableError
+from harness.checks.check import BrokenError
 from harness.checks.validity import asking
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import outputs
+from harness.errors import CheckFailed, NotApplicable
 from harness.protocol import FloatArray
 
 RANDOM = "Put the network in inference mode; attack a random defence on its average (EOT)."
@@ -39,7 +39,7 @@ def check_breaks(evidence: Evidence) -> None:
         for attack, epsilon in evidence.told():
             evidence.outcome_at(attack, epsilon, FEW)
     except BrokenError as error:
-        raise ValidityError("breaks", str(error), advice) from error
+        raise CheckFailed(str(error), advice, of="breaks") from error
 
 
 def check_call_to_call(evidence: Evidence) -> None:
@@ -54,12 +54,12 @@ def check_call_to_call(evidence: Evidence) -> None:
     calls = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS)]
     moved = max(_moved(evidence, again) for again in evidence.asked_again)
     memory = asking.has_memory(evidence.logits, calls)
-    raise ValidityError(
-        "call-to-call",
+    raise CheckFailed(
         f"asked again the same images get other logits, and {moved} of {len(evidence.y)} another "
         "label"
         + ("; the answers depend on how often the model was asked before" if memory else ""),
         MEMORY if memory else RANDOM,
+        of="call-to-call",
     )
 
 
@@ -70,9 +70,9 @@ def check_batch_dependence(evidence: Evidence) -> None:
     are held against those that clean accuracy counts, which is measured in larger batches.
     """
     if not evidence.steady:
-        raise NotApplicableError("the logits change from call to call")
+        raise NotApplicable("the logits change from call to call")
     if len(evidence.y) < 2:
-        raise NotApplicableError("one image has no neighbours")
+        raise NotApplicable("one image has no neighbours")
     model, x, logits = evidence.model, evidence.x, evidence.logits
     ways: dict[str, Callable[[], FloatArray]] = {
         "in batches of one class": lambda: evidence.asked_apart,
@@ -83,21 +83,21 @@ def check_batch_dependence(evidence: Evidence) -> None:
         try:
             found = ask()
         except BrokenError as error:
-            raise ValidityError("batch-dependence", f"asked {how}, {error}", NEIGHBOURS) from error
+            raise CheckFailed(f"asked {how}, {error}", NEIGHBOURS, of="batch-dependence") from error
         few = len(found)
         if asking.differ(found, logits[:few], evidence.slack):
-            raise ValidityError(
-                "batch-dependence",
+            raise CheckFailed(
                 f"{how} the same images get other logits, and {_moved(evidence, found)} of {few} "
                 "another label",
                 NEIGHBOURS,
+                of="batch-dependence",
             )
     if others := len(evidence.mislabelled):
-        raise ValidityError(
-            "batch-dependence",
+        raise CheckFailed(
             f"in batches as large as clean accuracy is measured in, {others} of {len(evidence.y)} "
             "images get another label",
             NEIGHBOURS,
+            of="batch-dependence",
         )
 
 
@@ -108,17 +108,17 @@ def check_gradient_mode(evidence: Evidence) -> None:
     model than the one that is measured.
     """
     if not evidence.steady:
-        raise NotApplicableError("the logits change from call to call")
+        raise NotApplicable("the logits change from call to call")
     try:
         beside, _ = evidence.with_gradient
     except BrokenError as error:
-        raise ValidityError("gradient-mode", str(error), FLOW) from error
+        raise CheckFailed(str(error), FLOW, of="gradient-mode") from error
     if not evidence.one_mode:
-        raise ValidityError(
-            "gradient-mode",
+        raise CheckFailed(
             f"where a gradient is asked for, the same images get other logits, and "
             f"{_moved(evidence, beside)} of {len(beside)} another label",
             ONE_MODE,
+            of="gradient-mode",
         )
 
 

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
-from harness.checks.check import ValidityError
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.evidence import Evidence
 from harness.checks.validity.outcome import outputs
 from harness.checks.validity.views import View, views
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import ALPHA, more_often
 from harness.protocol import BoolArray, FloatArray
 
@@ -33,11 +32,11 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
     transposed, flipped or turned images, channels in another order, other pixel scales. Where the
     images are too few to tell, only such a view is a finding.
     """
-    unclear: NotApplicableError | None = None
+    unclear: NotApplicable | None = None
     try:
         if evidence.better_than_chance:
             return
-    except NotApplicableError as error:
+    except NotApplicable as error:
         if not evidence.labels_fit:
             raise
         unclear = error
@@ -47,14 +46,15 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
     if mended is None or not far_better(mended[0].argmax(axis=1) == evidence.y, right, VIEWS):
         if unclear:
             raise unclear
-        raise ValidityError(
-            "no-better-than-chance", said,
+        raise CheckFailed(
+            said,
             "Check that the trained weights were loaded, and that images and labels belong "
             "together: an attack on a guess says nothing.",
-        )  # fmt: skip
+            of="no-better-than-chance",
+        )
     logits, (name, advice, _) = mended
     better = int((logits.argmax(axis=1) == evidence.y).sum())
-    raise ValidityError("no-better-than-chance", f"{said}, but {better} with {name}", advice)
+    raise CheckFailed(f"{said}, but {better} with {name}", advice, of="no-better-than-chance")
 
 
 def check_mostly_wrong(evidence: Evidence) -> None:
@@ -73,10 +73,10 @@ def check_mostly_wrong(evidence: Evidence) -> None:
         return
     logits, (name, advice, _) = mended
     better = (logits.argmax(axis=1) == evidence.y).mean()
-    raise ValidityError(
-        "no-better-than-chance",
+    raise CheckFailed(
         f"accuracy is {evidence.right.mean():.3f}, but {better:.3f} with {name}",
         advice,
+        of="no-better-than-chance",
     )
 
 
@@ -89,12 +89,12 @@ def check_tiny_noise(evidence: Evidence) -> None:
     after = under_tiny_noise(evidence)
     for more, less in ((evidence.right, after), (after, evidence.right)):
         if more_often(more, less, 2):
-            raise ValidityError(
-                "tiny-noise",
+            raise CheckFailed(
                 f"{evidence.right.sum()} of {len(after)} images are classified rightly, but "
                 f"{after.sum()} with noise of {TINY * evidence.width:.3g} on their pixels",
                 "Find out what in the model depends on the last bits of a pixel: it knows these "
                 "very images, or the rounding of their pixels.",
+                of="tiny-noise",
             )
 
 
@@ -109,10 +109,10 @@ def check_duplicate_images(evidence: Evidence) -> None:
     count = int((~plain).sum())
     copies = count - distinct
     if copies > max(5, DUPLICATES * count):
-        raise ValidityError(
-            "duplicate-images",
+        raise CheckFailed(
             f"{copies} of {count} test images are copies of others",
             "Leave the copies out: intervals, and the gate, take every image for new evidence.",
+            of="duplicate-images",
         )
 
 
@@ -122,7 +122,7 @@ def check_never_predicted(evidence: Evidence) -> None:
     labels = evidence.many_labels
     y = np.asarray(evidence.test_y[evidence.many], dtype=np.int64)
     if len(np.unique(labels)) < 2:
-        raise NotApplicableError("all images get the same label")
+        raise NotApplicable("all images get the same label")
     shown = np.bincount(y, minlength=evidence.logits.shape[1])
     predicted = np.bincount(labels, minlength=len(shown))
     # A class that is found half as often as the others is missed so many times in a row by chance.
@@ -130,11 +130,11 @@ def check_never_predicted(evidence: Evidence) -> None:
     never = np.flatnonzero((predicted == 0) & (shown > missed))
     if len(never):
         worst = never[shown[never].argmax()]
-        raise ValidityError(
-            "never-predicted",
+        raise CheckFailed(
             f"class {worst} is never predicted, though {shown[worst]} of {len(y)} images show it"
             + (f", and so for {len(never)} classes" if len(never) > 1 else ""),
             "Check the last layer, the list of classes, and that the model was trained on all.",
+            of="never-predicted",
         )
 
 
@@ -160,7 +160,7 @@ def seen_as(evidence: Evidence, view: View) -> FloatArray | None:
     name, _, images = view
     try:
         return evidence.once(("view", name), lambda: outputs(evidence.model, images))
-    except NotApplicableError:
+    except NotApplicable:
         return None
 
 
@@ -181,7 +181,7 @@ def is_firm(evidence: Evidence) -> bool:
     """Whether such noise leaves the accuracy as it is, and answers depend on the image alone."""
     try:
         noisy = under_tiny_noise(evidence)
-    except NotApplicableError:
+    except NotApplicable:
         return not evidence.in_bounds
     return not (more_often(noisy, evidence.right) or more_often(evidence.right, noisy))
 

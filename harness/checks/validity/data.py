@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
-from harness.checks.check import ValidityError
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.chance import far_better, is_firm, seen_as
 from harness.checks.validity.evidence import Evidence
 from harness.checks.validity.views import View, views
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import more_often
 from harness.protocol import BoolArray, IntArray
 
@@ -35,10 +34,10 @@ def check_input_range(evidence: Evidence) -> None:
     _check_bounds(evidence)
     if (better := _better_view(evidence)) is not None:
         right, (name, advice, _) = better
-        raise ValidityError(
-            "input-range",
+        raise CheckFailed(
             f"accuracy is {evidence.right.mean():.3f}, but {right.mean():.3f} with {name}",
             advice,
+            of="input-range",
         )
 
 
@@ -50,26 +49,27 @@ def check_labels_shifted(evidence: Evidence) -> None:
     labels, y, classes = evidence.labels, evidence.y, evidence.logits.shape[1]
     if not evidence.labels_fit:
         low, high = int(evidence.test_y.min()), int(evidence.test_y.max())
-        raise ValidityError(
-            "labels-shifted", f"labels span [{low}, {high}], but the model has {classes} classes",
+        raise CheckFailed(
+            f"labels span [{low}, {high}], but the model has {classes} classes",
             RENUMBER,
-        )  # fmt: skip
+            of="labels-shifted",
+        )
     half = len(y) // 2
     renamed = _best_renaming(labels[:half], y[:half], classes)
     before, after = labels[half:] == y[half:], renamed[labels[half:]] == y[half:]
     if not far_better(after, before):
         return
     if not is_firm(evidence):
-        raise NotApplicableError("noise that nobody sees changes the accuracy as well")
+        raise NotApplicable("noise that nobody sees changes the accuracy as well")
     better = _better_view(evidence)
     # A renaming is fitted, and a view is not: where neither is better, it is the view.
     if better is not None and not more_often(after, better[0][half:]):
-        raise NotApplicableError(f"the model is right with {better[1][0]}, whatever its labels")
-    raise ValidityError(
-        "labels-shifted",
+        raise NotApplicable(f"the model is right with {better[1][0]}, whatever its labels")
+    raise CheckFailed(
         f"accuracy is {before.mean():.3f}, but {after.mean():.3f} with the predicted classes "
         f"{_how(renamed)}",
         RENUMBER,
+        of="labels-shifted",
     )
 
 
@@ -80,7 +80,7 @@ def check_epsilon_scale(evidence: Evidence) -> None:
     held against that of a quarter of a level on as many as the root of their number.
     """
     if not evidence.reported:
-        raise NotApplicableError("no attack is reported")
+        raise NotApplicable("no attack is reported")
     low, high = evidence.model.bounds
     least = (LEVEL if evidence.width >= BYTES else LEAST) * evidence.width
     for one in evidence.reported:
@@ -95,11 +95,11 @@ def check_epsilon_scale(evidence: Evidence) -> None:
                 what += f" on {math.sqrt(evidence.x[0].size):.0f} of {evidence.x[0].size} of them"
         else:
             continue
-        raise ValidityError(
-            "epsilon-scale",
+        raise CheckFailed(
             f"{one.attack.name} at epsilon {largest:g} may move pixels in [{low:g}, {high:g}] by "
             + what,
             "Give epsilon in the units of the pixels: 8/255 on [0, 1] is 8 on [0, 255].",
+            of="epsilon-scale",
         )
 
 
@@ -146,10 +146,10 @@ def _check_bounds(evidence: Evidence) -> None:
     if evidence.in_bounds and filled:
         return
     what = "a small part of" if evidence.in_bounds else "outside"
-    raise ValidityError(
-        "input-range",
+    raise CheckFailed(
         f"pixels span [{lowest:.4g}, {highest:.4g}], {what} the bounds [{low:g}, {high:g}]",
         "Scale the images, or wrap the network with the bounds that they have.",
+        of="input-range",
     )
 
 

@@ -11,12 +11,11 @@ from typing import TypeVar
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity import asking
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, taught_by
-from harness.errors import one_line
+from harness.errors import NotApplicable, one_line
 from harness.maths.norms import NORMS
 from harness.maths.statistics import beats_chance, falls_short
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
@@ -107,10 +106,10 @@ class Evidence:
         """The same, (n, k).
 
         Raises:
-            NotApplicableError: A logit is NaN or infinite.
+            NotApplicable: A logit is NaN or infinite.
         """
         if not np.isfinite(self.raw_logits).all():
-            raise NotApplicableError("a logit is NaN or infinite")
+            raise NotApplicable("a logit is NaN or infinite")
         return self.raw_logits
 
     @cached_property
@@ -170,12 +169,12 @@ class Evidence:
         """Logits (n, k), and the input gradients of the log-odds beside them, (n, *shape).
 
         Raises:
-            NotApplicableError: The model gives no gradients, or has no logit for a label.
+            NotApplicable: The model gives no gradients, or has no logit for a label.
             BrokenError: The model breaks when it is asked for them.
         """
         self._require_fitting_labels()
         if GRADIENT not in self.model.capabilities:
-            raise NotApplicableError("the model gives no gradients")
+            raise NotApplicable("the model gives no gradients")
         return self.once("with_gradient", lambda: asking.with_gradient(self.model, self.x, self.y))
 
     @cached_property
@@ -200,13 +199,13 @@ class Evidence:
         """Which misclassified test images the iterated attack at the first epsilon puts right.
 
         Raises:
-            NotApplicableError: The attack cannot be run, or returns what it may not.
+            NotApplicable: The attack cannot be run, or returns what it may not.
         """
         self.require_better_than_chance()
         labels = outputs(self.model, self.test_x).argmax(axis=1)
         wrong = self._order[(labels != self.test_y)[self._order]][:WRONG]
         if not len(wrong):
-            raise NotApplicableError("no image is misclassified")
+            raise NotApplicable("no image is misclassified")
         x, y = self.test_x[wrong], np.asarray(self.test_y[wrong], dtype=np.int64)
         outcome = self._attacked(self.attacks.iterated, SHARES[0] * self.width, x, y)
         return np.asarray(allowed(outcome).labels == y)
@@ -216,42 +215,42 @@ class Evidence:
         """Whether the predicted labels have to do with the true ones, or are as by guessing.
 
         Raises:
-            NotApplicableError: The images are too few to tell one from the other, or a label has
+            NotApplicable: The images are too few to tell one from the other, or a label has
                 no logit.
         """
         self._require_fitting_labels()
         if len(np.unique(self.y)) < 2:
-            raise NotApplicableError("all images are of one class")
+            raise NotApplicable("all images are of one class")
         if beats_chance(self.labels, self.y):
             return True
         if not falls_short(self.labels, self.y):
-            raise NotApplicableError(f"{len(self.y)} images are too few to tell it from chance")
+            raise NotApplicable(f"{len(self.y)} images are too few to tell it from chance")
         return False
 
     def require_better_than_chance(self) -> None:
         """An attack on a model that guesses anyway says nothing.
 
         Raises:
-            NotApplicableError: Clean accuracy is not significantly above chance, or the images are
+            NotApplicable: Clean accuracy is not significantly above chance, or the images are
                 too few to tell.
         """
         if not self.better_than_chance:
-            raise NotApplicableError("the model is no better than chance on clean images")
+            raise NotApplicable("the model is no better than chance on clean images")
 
     def require_attackable(self) -> None:
         """An attack says nothing where answers depend on more than the image, or are none.
 
         Raises:
-            NotApplicableError: The images are outside the model's bounds, or a label has no logit,
+            NotApplicable: The images are outside the model's bounds, or a label has no logit,
                 or a logit is not finite, or changes from call to call or with the batch.
         """
         self._require_fitting_labels()
         if not self.in_bounds:
-            raise NotApplicableError("the images are outside the model's bounds")
+            raise NotApplicable("the images are outside the model's bounds")
         if not self.steady:
-            raise NotApplicableError("the logits change from call to call")
+            raise NotApplicable("the logits change from call to call")
         if self.differ(self.asked_apart):
-            raise NotApplicableError("the logits depend on the batch")
+            raise NotApplicable("the logits depend on the batch")
 
     def outcome(self, attack: Attack, share: float) -> Outcome:
         """What an attack makes of the images at an epsilon, given as a share of the range.
@@ -260,7 +259,7 @@ class Evidence:
         would hide that it gets worse. All but the first two attacks get ``FEW`` images.
 
         Raises:
-            NotApplicableError: The model lacks what the attack requires, or cannot be attacked.
+            NotApplicable: The model lacks what the attack requires, or cannot be attacked.
         """
         many = attack is self.attacks.single or attack is self.attacks.iterated
         return self.outcome_at(attack, share * self.width, len(self.y) if many else FEW)
@@ -311,7 +310,7 @@ class Evidence:
         """Which images are classified rightly under an attack, (n,) or (``FEW``,).
 
         Raises:
-            NotApplicableError: As in ``outcome``; or the model is no better than chance, or the
+            NotApplicable: As in ``outcome``; or the model is no better than chance, or the
                 attack returned images that it may not.
         """
         self.require_better_than_chance()
@@ -322,7 +321,7 @@ class Evidence:
         """Which of the images in these rows, (m,), an attack gets misclassified, (m,).
 
         Raises:
-            NotApplicableError: The attack cannot be run, or returns what it may not.
+            NotApplicable: The attack cannot be run, or returns what it may not.
         """
         for count in (len(self.y), FEW):
             known = self._kept.get((id(attack), epsilon, count))
@@ -336,10 +335,10 @@ class Evidence:
         if key not in self._kept:
             try:
                 self._kept[key] = make()
-            except NotApplicableError as error:
+            except NotApplicable as error:
                 self._kept[key] = error
         kept = self._kept[key]
-        if isinstance(kept, NotApplicableError):
+        if isinstance(kept, NotApplicable):
             raise kept
         return kept  # type: ignore[return-value]
 
@@ -369,7 +368,7 @@ class Evidence:
 
     def _require_fitting_labels(self) -> None:
         if not self.labels_fit:
-            raise NotApplicableError("the model has no logit for some labels")
+            raise NotApplicable("the model has no logit for some labels")
 
     def _attacked(
         self,
@@ -387,12 +386,12 @@ class Evidence:
             raise BrokenError(f"{attack.name} has the norm {attack.norm!r}, not {known}")
         lacking = ", ".join(sorted(attack.requires - self.model.capabilities))
         if lacking:
-            raise NotApplicableError(f"{attack.name} needs {lacking}, which the model lacks")
+            raise NotApplicable(f"{attack.name} needs {lacking}, which the model lacks")
         if GRADIENT in attack.requires:
             try:
                 one_mode = self.one_mode
             except BrokenError as error:
-                raise NotApplicableError(one_line(error)) from error
+                raise NotApplicable(one_line(error)) from error
             if not one_mode:
-                raise NotApplicableError("the logits are others where a gradient is asked for")
+                raise NotApplicable("the logits are others where a gradient is asked for")
         return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from harness.attacks.iterated import Iterated, Loss
 from harness.attacks.pgd import PGD
-from harness.checks.check import ValidityError
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import more_often
 
 SINGLE: dict[Loss, PGD] = {
@@ -28,18 +27,18 @@ def check_other_loss(evidence: Evidence) -> None:
     """
     attack = evidence.attacks.iterated
     if not isinstance(attack, Iterated):
-        raise NotApplicableError(f"{attack.name} does not tell which loss it climbs")
+        raise NotApplicable(f"{attack.name} does not tell which loss it climbs")
     single = SINGLE if attack.norm == "linf" else SINGLE_L2
     for share in BLACK_BOX_SHARES:
         ours = evidence.withstands(attack, share)[:FEW]
         for loss, other in single.items():
             theirs = evidence.withstands(other, share)[:FEW]
             if more_often(~theirs, ~ours, len(single) * len(BLACK_BOX_SHARES)):
-                raise ValidityError(
-                    "other-loss-stronger",
+                raise CheckFailed(
                     f"at epsilon {share * evidence.width:g} {ours.sum()} of {len(ours)} images "
                     f"withstand {attack.name} with {' and '.join(attack.losses)}, but only "
                     f"{theirs.sum()} PGD with {loss}",
                     'Climb both: losses = ["cross-entropy", "margin"]; the scale of the logits '
                     "decides which leads further.",
+                    of="other-loss-stronger",
                 )

@@ -13,11 +13,11 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.checks.check import BrokenError, ValidityError
-from harness.checks.conformance import NotApplicableError
+from harness.checks.check import BrokenError
 from harness.checks.validity.evidence import SHARES, Evidence
 from harness.checks.validity.panel import WEAKER, chosen, shortfall
 from harness.checks.validity.worst_case import WorstCase, worst_cases
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import GRADIENT, Attack
 
@@ -29,15 +29,15 @@ def check_iterated_weaker(evidence: Evidence) -> None:
     """Many steps leave no more images right than one step does, at any epsilon."""
     single, iterated = evidence.attacks.single, evidence.attacks.iterated
     if single.norm != iterated.norm:
-        raise NotApplicableError(f"{single.name} and {iterated.name} are bounded in other norms")
+        raise NotApplicable(f"{single.name} and {iterated.name} are bounded in other norms")
     for share in SHARES:
         one, many = evidence.withstands(single, share), evidence.withstands(iterated, share)
         if more_often(many, one, len(SHARES)):
-            raise ValidityError(
-                "iterated-weaker",
+            raise CheckFailed(
                 f"at epsilon {share * evidence.width:g} {many.sum()} of {len(many)} images "
                 f"withstand {iterated.name}, but only {one.sum()} the single step of {single.name}",
                 "Check the step's direction, size and labels; else do not trust the gradients.",
+                of="iterated-weaker",
             )
 
 
@@ -57,11 +57,11 @@ def check_black_box_stronger(evidence: Evidence) -> str:
                 f"that see none ({_credit(case, evidence.black_box)})"
             )
             if _counts(evidence, case):
-                raise ValidityError(
-                    "black-box-stronger",
+                raise CheckFailed(
                     said,
                     "Treat the gradients as masked: report the worst case of all, and adapt "
                     "(BPDA).",
+                    of="black-box-stronger",
                 )
             note = note or said
     return note
@@ -87,14 +87,14 @@ def check_stronger_attack(evidence: Evidence) -> str:
         looked = True
         said, beside = _fallen_short(evidence, case)
         if said and _counts(evidence, case):
-            raise ValidityError(
-                "stronger-attack",
+            raise CheckFailed(
                 said,
                 f"Report the worst case of all (strongest), and do not rely on {beside} alone.",
+                of="stronger-attack",
             )
         note = note or said or _told_beside(case)
     if not looked:
-        raise NotApplicableError("no attack of many steps can be judged")
+        raise NotApplicable("no attack of many steps can be judged")
     return note
 
 
@@ -102,14 +102,14 @@ def check_not_to_chance(evidence: Evidence) -> None:
     """At half the pixel range every image can become the same grey, so nothing is left to see."""
     attack, share = evidence.attacks.iterated, SHARES[-1]
     if attack.norm != "linf":
-        raise NotApplicableError(f"{attack.name} is bounded in another norm than L∞")
+        raise NotApplicable(f"{attack.name} is bounded in another norm than L∞")
     left = evidence.withstands(attack, share)
     if exceeds(int(left.sum()), len(left), evidence.chance):
-        raise ValidityError(
-            "not-to-chance",
+        raise CheckFailed(
             f"at epsilon {share * evidence.width:g} {left.sum()} of {len(left)} images still "
             f"withstand {attack.name}, more than chance ({evidence.chance:.0%}) explains",
             "Check that steps times step size reaches epsilon, and that the gradients lead there.",
+            of="not-to-chance",
         )
 
 
@@ -120,26 +120,26 @@ def check_rises_with_epsilon(evidence: Evidence) -> None:
     pairs = list(combinations(sweep, 2))
     for (small, before), (large, after) in pairs:
         if more_often(after, before, len(pairs)):
-            raise ValidityError(
-                "rises-with-epsilon",
+            raise CheckFailed(
                 f"{after.sum()} of {len(after)} images withstand {attack.name} at epsilon "
                 f"{large * evidence.width:g}, but {before.sum()} at {small * evidence.width:g}",
                 "Scale the step with epsilon, and check its direction and the projection.",
+                of="rises-with-epsilon",
             )
 
 
 def _require_gradients(evidence: Evidence) -> None:
     if GRADIENT not in evidence.model.capabilities:
-        raise NotApplicableError("the model gives no gradients")
+        raise NotApplicable("the model gives no gradients")
     evidence.require_attackable()
     try:
         one_mode, gradients = evidence.one_mode, evidence.gradients
     except BrokenError as error:
-        raise NotApplicableError(str(error)) from error
+        raise NotApplicable(str(error)) from error
     if not one_mode:
-        raise NotApplicableError("the logits are others where a gradient is asked for")
+        raise NotApplicable("the logits are others where a gradient is asked for")
     if not np.isfinite(gradients).all():
-        raise NotApplicableError("the gradients hold NaN or infinity")
+        raise NotApplicable("the gradients hold NaN or infinity")
 
 
 def _cases(evidence: Evidence) -> Iterator[WorstCase]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.checks.check import ValidityError
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.evidence import SHARES, Evidence
 from harness.checks.validity.outcome import Outcome
+from harness.errors import CheckFailed, NotApplicable
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.statistics import exceeds
 from harness.protocol import GRADIENT, FloatArray
@@ -25,10 +24,10 @@ def check_non_finite(evidence: Evidence) -> None:
         if outcome.finite:
             _require_answers(outcome)
         else:
-            raise ValidityError(
-                "non-finite",
+            raise CheckFailed(
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} returns NaN or infinity",
                 "Look for a division by zero in the attack, as by the length of a gradient.",
+                of="non-finite",
             )
 
 
@@ -40,12 +39,12 @@ def check_probabilities(evidence: Evidence) -> None:
     """
     _ = evidence.logits  # finite
     if (kind := kind_of(evidence.model)) != "auto":
-        raise NotApplicableError(f"the outputs are declared to be {kind}")
+        raise NotApplicable(f"the outputs are declared to be {kind}")
     if found := looked_through(evidence.model, evidence.test_x):
-        raise ValidityError(
-            "probabilities",
+        raise CheckFailed(
             found,
             "Return the logits: leave the softmax or sigmoid at the end out.",
+            of="probabilities",
         )
 
 
@@ -58,51 +57,51 @@ def check_vanishing_gradients(evidence: Evidence) -> None:
     right, count = evidence.right, int(evidence.right.sum())
     flat = ~evidence.gradients.reshape(len(right), -1).any(axis=1) & right
     if exceeds(int(flat.sum()), count, FLAT, comparisons=3):
-        raise ValidityError(
-            "vanishing-gradients",
+        raise CheckFailed(
             f"the gradient is exactly zero on {flat.sum()} of {count} rightly classified images",
             "Attack logits that are not clipped, squashed or rounded, or a smooth stand-in (BPDA).",
+            of="vanishing-gradients",
         )
     for attack in (evidence.attacks.single, evidence.attacks.iterated):
         outcome = evidence.outcome(attack, SHARES[-1])
         still = int(np.sum(outcome.unchanged & right))
         if exceeds(still, count, FLAT, comparisons=3):
-            raise ValidityError(
-                "vanishing-gradients",
+            raise CheckFailed(
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} leaves {still} of {count} "
                 "rightly classified images exactly as they were",
                 "Let the attack climb a loss that does not saturate: the log-odds or the margin.",
+                of="vanishing-gradients",
             )
 
 
 def check_constant(evidence: Evidence) -> None:
     """The model does not give all images the same label."""
     if len(np.unique(evidence.y)) < 2:
-        raise NotApplicableError("all images are of one class")
+        raise NotApplicable("all images are of one class")
     if len(np.unique(evidence.labels)) == 1:
-        raise ValidityError(
-            "constant",
+        raise CheckFailed(
             f"all {len(evidence.labels)} images are taken for class {evidence.labels[0]}",
             "Check that the trained weights were loaded, and that the images reach the network.",
+            of="constant",
         )
 
 
 def _require_answers(outcome: Outcome) -> None:
     broken = int((~outcome.answered).sum())
     if broken:
-        raise ValidityError(
-            "non-finite",
+        raise CheckFailed(
             f"on {broken} of {len(outcome.answered)} images that {outcome.attack} made at epsilon "
             f"{outcome.epsilon:g} the logits or the gradients are NaN or infinite",
             "Look for an overflow, a division by zero or a root at zero in the model.",
+            of="non-finite",
         )
 
 
 def _require_finite(name: str, values: FloatArray) -> None:
     broken = int((~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).sum())
     if broken:
-        raise ValidityError(
-            "non-finite",
+        raise CheckFailed(
             f"{name} of {broken} of {len(values)} images hold NaN or infinity",
             "Look for a logarithm of zero, a root at zero or an overflow in the model.",
+            of="non-finite",
         )

@@ -8,8 +8,7 @@ import numpy as np
 
 from harness.attacks.sweep import require_images
 from harness.checks.check import BrokenError
-from harness.checks.conformance import NotApplicableError
-from harness.errors import MeasurementError, one_line
+from harness.errors import MeasurementError, NotApplicable, one_line
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.objectives import LogOdds
 from harness.maths.query import batch_size_for, batches
@@ -193,8 +192,8 @@ def allowed(outcome: Outcome) -> Outcome:
     """The outcome itself.
 
     Raises:
-        NotApplicableError: Its images may not be counted.
+        NotApplicable: Its images may not be counted.
     """
     if not outcome.allowed:
-        raise NotApplicableError(f"{outcome.attack} returns images that it may not")
+        raise NotApplicable(f"{outcome.attack} returns images that it may not")
     return outcome

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import allowed
+from harness.errors import NotApplicable
 from harness.protocol import Attack, BoolArray
 
 
@@ -59,7 +59,7 @@ def _attacked(evidence: Evidence) -> Iterator[Change]:
             helped = (labels == y[few]) & ~right[few]
             if helped.any() and len(labels) < len(y):
                 labels = allowed(evidence.outcome_at(attack, epsilon, len(y))).labels
-        except NotApplicableError:
+        except NotApplicable:
             continue
         before = right[: len(labels)]
         yield Change(attack, epsilon, before, np.asarray(labels == y[: len(labels)]))

@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.attacks.apgd import APGD
 from harness.attacks.pgd import PGD
-from harness.checks.conformance import NotApplicableError
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.panel import chosen, shortfall
+from harness.errors import NotApplicable
 from harness.protocol import GRADIENT, Attack, BoolArray, IntArray, NormName
 
 SHARES = (0.1, 0.2, 0.3, 0.4)
@@ -105,7 +105,7 @@ def worst_cases(evidence: Evidence, norm: NormName) -> Iterator[WorstCase]:
     """The worst case at each epsilon, on more images where the first ones give cause for it.
 
     Raises:
-        NotApplicableError: The model cannot be attacked, or is no better than chance.
+        NotApplicable: The model cannot be attacked, or is no better than chance.
     """
     evidence.require_better_than_chance()
     evidence.require_attackable()
@@ -185,7 +185,7 @@ def _stands(
     """
     try:
         stand = ~evidence.broken_by(attack, case.epsilon, rows)
-    except NotApplicableError:
+    except NotApplicable:
         return None
     found = int((case.left & ~stand).sum())
     case.first[attack.name] = case.first.get(attack.name, 0) + found
@@ -197,7 +197,7 @@ def _go_on(evidence: Evidence, attack: Attack, rows: IntArray, case: WorstCase) 
     """Attack the images that are left."""
     left = np.flatnonzero(case.left)
     if len(left):
-        with suppress(NotApplicableError):
+        with suppress(NotApplicable):
             fallen = left[evidence.broken_by(attack, case.epsilon, rows[left])]
             case.left[fallen] = False
             case.first[attack.name] = case.first.get(attack.name, 0) + len(fallen)

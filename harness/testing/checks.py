@@ -1,0 +1,76 @@
+"""The checks of a model, an attack or a saliency method as tests of an author's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from harness.checks import conformance, validity
+from harness.checks.check import Check
+from harness.checks.sanity import checks as sanity
+from harness.checks.sanity.evidence import MapEvidence
+from harness.checks.validity import Evidence
+from harness.errors import CheckFailed, HarnessError, NotApplicable, closest
+
+
+def parametrize_with_checks(
+    evidence: Sequence[Any], *, expected_failed_checks: Mapping[str, str] | None = None
+) -> pytest.MarkDecorator:
+    """One test for each check of each evidence, for authors of backends, models and attacks.
+
+    ``@parametrize_with_checks([Case(model, x, y)])`` decorates a test that takes ``evidence`` and
+    ``check``, and calls ``check(evidence)``. A check that fails fails the test, in its one line;
+    one that does not apply is skipped, with the reason.
+
+    Args:
+        evidence: What is checked: ``conformance.Case`` (does a model keep the protocol),
+            ``validity.Evidence`` (may its numbers be believed) or ``sanity.MapEvidence`` (do maps
+            explain it).
+        expected_failed_checks: Names of checks that are known to fail, with the reason. Each is an
+            ``xfail``, and a failure once it passes.
+
+    Raises:
+        HarnessError: An evidence is none of these, or a name is none of its checks.
+    """
+    known = dict(expected_failed_checks or {})
+    parameters, names = [], set()
+    for place, one in enumerate(evidence):
+        checks = _checks_of(one)
+        names |= set(checks)
+        for name, check in checks.items():
+            marks = [pytest.mark.xfail(reason=known[name], strict=True)] if name in known else []
+            where = f"{place}-" if len(evidence) > 1 else ""
+            parameters.append(
+                pytest.param(one, partial(_run, check), id=f"{where}{name}", marks=marks)
+            )
+    for name in known:
+        if name not in names:
+            meant = closest(name, names)
+            hint = f"; did you mean {meant}?" if meant else ""
+            raise HarnessError(f"expected_failed_checks: {name}: no such check{hint}")
+    return pytest.mark.parametrize(("evidence", "check"), parameters)
+
+
+def _checks_of(evidence: Any) -> Mapping[str, Check[Any]]:
+    suites: dict[type, Mapping[str, Check[Any]]] = {
+        conformance.Case: conformance.CHECKS,
+        Evidence: validity.CHECKS,
+        MapEvidence: sanity.CHECKS,
+    }
+    for kind, checks in suites.items():
+        if isinstance(evidence, kind):
+            return checks
+    kinds = ", ".join(kind.__name__ for kind in suites)
+    raise HarnessError(f"{type(evidence).__name__} is no evidence of a suite; pass one of {kinds}")
+
+
+def _run(check: Callable[[Any], str | None], evidence: Any) -> None:
+    try:
+        check(evidence)
+    except CheckFailed as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except NotApplicable as error:
+        pytest.skip(str(error))
