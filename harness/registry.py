@@ -1,18 +1,102 @@
-"""The backends by name, imported when first asked for."""
+"""Names and what they mean: the harness's own, and those of other packages' entry points."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
 
-from harness.errors import BackendError, one_line, unknown
+from harness.errors import BackendError, HarnessError, one_line, unknown
 from harness.protocol import Backend, Model
 from robustness_harness import shadowed
+
+T = TypeVar("T")
+PLUGINS: dict[str, str] = {}
+"""Packages of others, with their versions, of which something has been loaded in this process."""
+
+
+class Registry(MutableMapping[str, T]):
+    """What there is of a kind, by its name; that of other packages is imported on first use.
+
+    Another package adds to it by an entry point: ``[project.entry-points."harness.attacks"]``,
+    ``boundary = "my_attacks:Boundary"``.
+
+    Args:
+        kind: What it is called in messages, such as ``attack``.
+        group: The group of the entry points.
+        own: What the harness itself has.
+    """
+
+    def __init__(self, kind: str, group: str, own: Mapping[str, T]) -> None:
+        self.kind = kind
+        self.group = group
+        self.own = dict(own)
+        self._loaded: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        claims = self._entries.get(name, [])
+        if name in self.own and not claims:
+            return self.own[name]
+        if not claims:
+            raise KeyError(name)
+        owners = [_package(entry) for entry in claims]
+        if name in self.own or len(owners) > 1:
+            owners = ["robustness-harness", *owners] if name in self.own else owners
+            raise HarnessError(
+                f"{name}: {' and '.join(owners)} each have {_a(self.kind)} of this name; "
+                "uninstall one of them"
+            )
+        if name not in self._loaded:
+            self._loaded[name] = self._load(claims[0])
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, thing: T) -> None:
+        self.own[name] = thing
+
+    def __delitem__(self, name: str) -> None:
+        del self.own[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *self._entries)))
+
+    def __len__(self) -> int:
+        return len({*self.own, *self._entries})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in self._entries
+
+    @cached_property
+    def _entries(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for entry in entry_points(group=self.group):
+            found.setdefault(entry.name, []).append(entry)
+        return found
+
+    def _load(self, entry: EntryPoint) -> T:
+        try:
+            thing: T = entry.load()
+        except Exception as error:  # another package's module raises whatever it likes
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise HarnessError(
+                f"{entry.name}: the {self.kind} of {_package(entry)} does not import ({reason})"
+            ) from error
+        if entry.dist is not None:
+            PLUGINS[entry.dist.name] = entry.dist.version
+        return thing
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 @dataclass(frozen=True)

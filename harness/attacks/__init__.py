@@ -19,6 +19,7 @@ from harness.attacks.square_l2 import SquareL2
 from harness.attacks.strongest import Strongest, require_ensemble
 from harness.errors import SpecError, closest, unknown
 from harness.protocol import Attack
+from harness.registry import Registry
 
 ENSEMBLE = ("fgsm", "pgd", "apgd", "apgd-t", "square")
 """What ``strongest`` runs unless it is told otherwise."""
@@ -70,7 +71,7 @@ def _kin_in_l2(name: str) -> Attack:
     return make_attack(kin) if kin in ATTACKS else make_attack(kin, name, {"norm": "l2"})
 
 
-ATTACKS: dict[str, Callable[..., Attack]] = {
+OWN: dict[str, Callable[..., Attack]] = {
     "noise": Noise,
     "fgsm": FGSM,
     "fgsm-rs": partial(
@@ -91,6 +92,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "strongest": strongest,
     "strongest-l2": strongest_l2,
 }
+ATTACKS: Registry[Callable[..., Attack]] = Registry("attack", "harness.attacks", OWN)
 
 
 def make_attack(

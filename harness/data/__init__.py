@@ -8,6 +8,7 @@ from typing import Protocol
 from harness.data import digits, mnist
 from harness.data.dataset import Dataset, Part, Source, one_hot, split
 from harness.errors import DataError, unknown
+from harness.registry import Registry
 from harness.spec.models import DataSpec
 
 __all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare"]
@@ -23,10 +24,11 @@ class Loader(Protocol):
         """All images and labels, not yet split."""
 
 
-DATASETS: dict[str, Loader] = {
+OWN: dict[str, Loader] = {
     "digits": digits,
     "mnist": mnist,
 }
+DATASETS: Registry[Loader] = Registry("dataset", "harness.datasets", OWN)
 
 
 def load_dataset(spec: DataSpec) -> Dataset:

@@ -45,7 +45,7 @@ def resolved(spec: Spec) -> Spec:
         except SpecError as error:
             # It may begin with the name, which is in front of it already.
             raise SpecError(f"attacks.{name}: {str(error).removeprefix(f'{name}: ')}") from error
-    methods = tuple(METHODS) if spec.saliency.methods is None else spec.saliency.methods
+    methods = tuple(METHODS.own) if spec.saliency.methods is None else spec.saliency.methods
     for name in methods:
         if name not in METHODS:
             raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")

@@ -21,6 +21,7 @@ from harness.protocol import (
     Model,
     require_classes,
 )
+from harness.registry import Registry
 
 NOISE = 0.15
 """Standard deviation of SmoothGrad's noise, as a share of the pixel range (section 3.1)."""
@@ -87,7 +88,7 @@ def loss_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
     return model.logits_and_gradient(x, y, CrossEntropy())[1]
 
 
-METHODS: dict[str, Method] = {
+OWN: dict[str, Method] = {
     "gradient": gradient,
     "predicted-gradient": predicted_gradient,
     "gradient-x-input": gradient_times_input,
@@ -95,6 +96,7 @@ METHODS: dict[str, Method] = {
     "integrated-gradients": integrated_gradients,
     "loss-gradient": loss_gradient,
 }
+METHODS: Registry[Method] = Registry("method", "harness.saliency", OWN)
 
 
 def explain(
