@@ -98,3 +98,33 @@ def test_models_are_not_cached_across_changes_of_what_trains_them(job):
     for part in ("constraints.txt", "harness/**/*.py", "backends/**/*.py", "suites/specs/*.toml"):
         assert part in cache["key"]
     assert job["env"]["HARNESS_CACHE_DIR"].endswith(cache["path"])
+
+
+# The tests on every change
+
+TESTS = WORKFLOW.with_name("tests.yml")
+
+
+@pytest.fixture(scope="module")
+def tests():
+    return yaml.safe_load(TESTS.read_text(encoding="utf-8"))
+
+
+def test_the_tests_run_on_every_pull_request_and_may_read_alone(tests):
+    assert set(tests[True]) == {"push", "pull_request", "workflow_dispatch"}
+    assert tests["permissions"] == {"contents": "read"}
+    used = [
+        step["uses"] for job in tests["jobs"].values() for step in job["steps"] if "uses" in step
+    ]
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", name) for name in used)
+
+
+def test_they_run_on_each_python_and_in_environments_that_there_are(tests):
+    matrix = tests["jobs"]["tests"]["strategy"]["matrix"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert matrix["python"] == re.findall(r"Python :: (3\.\d+)\"", project)
+    environments = set(re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.M))
+    environments |= {"torch", "keras"}  # of the list of environments
+    assert {*matrix["backend"], "lint", "types"} <= environments
+    (style,) = (step["run"] for step in tests["jobs"]["style"]["steps"] if "tox run" in str(step))
+    assert style == "tox run -e lint,types"
