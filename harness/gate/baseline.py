@@ -95,7 +95,7 @@ class Accepted(BaseModel):
         versions: Versions of the packages it was made with.
         machine: What it was made on.
         spec: The whole spec.
-        signatures: By ``BACKEND/TARGET`` how a model is known again: the run's array ``signature``,
+        signatures: By ``BACKEND/TARGET`` how a model is identified: the run's array ``signature``,
             as base64 of little-endian float32.
         records: What it measured, in the order of their keys.
     """

@@ -97,7 +97,7 @@ def counted(
 ) -> Record:
     """A record of a counted accuracy, with its 95 % Wilson interval.
 
-    Where the same images were asked several times (``draws``), their answers hang together, so the
+    Where the same images were asked several times (``draws``), their answers are correlated, so the
     interval is that of one draw.
     """
     low, high = wilson(round(correct / draws), total // draws)

@@ -37,7 +37,7 @@ class Run(BaseModel):
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
     - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
-      which a model is known again;
+      which a model is identified;
     - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images falls,
       (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
       fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and

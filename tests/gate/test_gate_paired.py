@@ -97,7 +97,7 @@ def test_false_alarms_are_at_most_one_in_a_hundred_gates(images, change):
 
 
 def test_false_alarms_of_the_gate_as_a_whole(monkeypatch):
-    """The same through ``compare``, 500 pairs of runs, with checks that hang together."""
+    """The same through ``compare``, 500 pairs of runs, with correlated checks."""
     monkeypatch.setattr("harness.gate.significance.difference_interval", lambda *_: (0.0, 0.0))
     random, failed = np.random.default_rng(1), 0
     for _ in range(500):
