@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 from harness.checks.validity import CHECKS, Reported, ValidityCheck
@@ -101,25 +100,24 @@ class Evaluation:
 
     def clean(self) -> Record:
         """Accuracy on the test images as they are."""
-        return self._once(CLEAN, self._attacking.clean)
+        return self._once(CLEAN, lambda: [self._attacking.clean()])
 
     def attacked(self, name: str, epsilon: float) -> Record:
         """Accuracy under an attack; the first call measures all selected epsilons at once."""
-        found = self.recorder.found(name, epsilon)
-        if found is None:
-            sweep = self.measures.sweeps[name]
-            epsilons = sorted({*self._selected.get(name, sweep.epsilons), epsilon})
-            records = self._attacking.attacked(sweep.attack, epsilons, sweep.images)
-            self.recorder.save()
-            (found,) = (record for record in records if record.epsilon == epsilon)
-        return found
+        sweep = self.measures.sweeps[name]
+        epsilons = sorted({*self._selected.get(name, sweep.epsilons), epsilon})
+        return self._once(
+            name,
+            lambda: self._attacking.attacked(sweep.attack, epsilons, sweep.images),
+            epsilon,
+        )
 
     def smallest_epsilon(self, method: str) -> Record:
         """The median of the smallest epsilons at which images are misclassified."""
         attack, settings = self.measures.climbers[method], self.measures.minimal
         return self._once(
             f"minimal-epsilon/{method}",
-            lambda: self._attacking.smallest_epsilon(method, settings, attack),
+            lambda: [self._attacking.smallest_epsilon(method, settings, attack)],
         )
 
     def occluded(self, choice: str) -> Record:
@@ -127,28 +125,25 @@ class Evaluation:
 
         The random pixels are always measured too: the others are judged beside them.
         """
-        for needed in ("random", choice):
-            record = self._once(f"saliency/{needed}", partial(self._explaining.occluded, needed))
-        return record
+        self._once("saliency/random", lambda: [self._explaining.occluded("random")])
+        return self._once(f"saliency/{choice}", lambda: [self._explaining.occluded(choice)])
 
     def explained(self, method: str, measure: str) -> Record:
         """One of ``analysis.MEASURES`` of a method's maps; the first call measures them all."""
         check = f"saliency/{method}/{measure}"
-        found = self.recorder.found(check)
-        if found is None:
-            records = self._explaining.explained(method)
-            self.recorder.save()
-            (found,) = (record for record in records if record.check == check)
-        return found
+        return self._once(check, lambda: self._explaining.explained(method))
 
     def checked(self, suite: str, check: str) -> Record:
         """One check of ``checking.SUITES``; of saliency maps it is named ``METHOD/RULE``."""
-        return self._once(f"{suite}/{check}", lambda: self.checking.checked(suite, check))
+        return self._once(f"{suite}/{check}", lambda: [self.checking.checked(suite, check)])
 
-    def _once(self, check: str, measure: Callable[[], Record]) -> Record:
-        """The run's record, or one that is made now, and safe on disk before it is judged."""
-        found = self.recorder.found(check)
+    def _once(
+        self, check: str, measure: Callable[[], list[Record]], epsilon: float | None = None
+    ) -> Record:
+        """The run's record, or one of those that are made now, all safe on disk before judged."""
+        found = self.recorder.found(check, epsilon)
         if found is None:
-            found = measure()
+            records = measure()
             self.recorder.save()
+            (found,) = (r for r in records if (r.check, r.epsilon) == (check, epsilon))
         return found

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from backends_at_hand import at_hand
 from gate_runs import row_of
 from small_models import small_images, small_net
 
@@ -197,7 +198,9 @@ def test_another_option_is_a_difference(case):
                                ("float32", "float64"), ("relu", "tanh")]
 )  # fmt: skip
 def test_of_a_framework(torch_value, other):
-    torch = pytest.importorskip("torch")
+    at_hand("torch")  # or skipped, or failed where it must be there
+    import torch
+
     one, two = (eval(f"torch.{text}", {"torch": torch}) for text in (torch_value, other))  # noqa: S307
     assert differences(spec_of(of(one)), spec_of(of(two)), "mine")
     same = eval(f"torch.{torch_value}", {"torch": torch})  # noqa: S307
@@ -205,7 +208,9 @@ def test_of_a_framework(torch_value, other):
 
 
 def test_a_loss_of_a_framework_is_told_and_its_network_is_not_compared():
-    torch = pytest.importorskip("torch")
+    at_hand("torch")  # or skipped, or failed where it must be there
+    import torch
+
     losses = [torch.nn.CrossEntropyLoss(label_smoothing=share) for share in (0.0, 0.1)]
     old, new = (spec_of(of(loss)) for loss in losses)
     assert "label_smoothing is 0.1, was 0.0" in differences(old, new, "mine")
