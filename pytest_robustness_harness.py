@@ -4,8 +4,8 @@ The package ``harness`` is imported, and hooks are registered, only in a session
 that names a spec, a backend or a baseline by an option below, or a spec in its ini file, or that
 runs the suites (whose ``conftest.py`` adds the short names).
 
-A test that is marked ``@pytest.mark.robustness_check(NAME)`` and asks for ``robustness_target``
-runs once per backend and target of the spec; if it asks for ``attack`` and ``epsilon`` too, once
+A test that is marked ``@pytest.mark.robustness_check(NAME)`` and asks for ``robustness_model``
+runs once per backend and model of the spec; if it asks for ``attack`` and ``epsilon`` too, once
 per attack of the spec and epsilon of its sweep. ``robustness_judge`` holds a record against what
 the spec expects.
 """
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "robustness_check(name): what a test measures, as it is called in the records",
     )
     config.addinivalue_line(
-        "markers", "robustness_defended: only for adversarially trained targets"
+        "markers", "robustness_defended: only for adversarially trained models"
     )
     asked = any(config.getoption(f"robustness_{name}") for name in ("spec", "backend", "baseline"))
     if asked or config.getini("robustness_spec"):
@@ -111,12 +111,12 @@ def start(config: pytest.Config, suites: Path | None = None) -> None:
 
 
 @pytest.fixture(scope="session")
-def robustness_target(request: pytest.FixtureRequest) -> Evaluation:
-    """One target of the spec in one backend; its model is loaded, or trained now."""
+def robustness_model(request: pytest.FixtureRequest) -> Evaluation:
+    """One model of the spec in one backend; it is loaded, or trained now."""
     session = _measuring(request)
     if not hasattr(request, "param"):
         pytest.fail(
-            "robustness_target: mark the test with @pytest.mark.robustness_check(NAME)",
+            "robustness_model: mark the test with @pytest.mark.robustness_check(NAME)",
             pytrace=False,
         )
     return session.evaluation(*request.param)

@@ -125,13 +125,13 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
         raise BackendError("; ".join(missing(name) for name in bench.spec.backends))
     import_together(set(names))
     for name in names:
-        for target in bench.spec.targets:
-            bench.evaluation(name, target)
-    table = Table("backend", "target", "model", "epochs", "best", "validation accuracy", "seconds")
+        for model in bench.spec.models:
+            bench.evaluation(name, model)
+    table = Table("backend", "model", "weights", "epochs", "best", "validation accuracy", "seconds")
     for info in bench.run.models:
         best = info.history[info.best_epoch - 1]
         table.add_row(
-            plain(info.backend), plain(info.target), "stored" if info.cached else "trained",
+            plain(info.backend), plain(info.model), "stored" if info.cached else "trained",
             str(len(info.history)), str(info.best_epoch), f"{best.validation_accuracy:.2%}",
             f"{sum(epoch.seconds for epoch in info.history):.1f}",
         )  # fmt: skip

@@ -317,7 +317,7 @@ def _optional(id: str, title: str, content: object) -> list[Section]:
 
 def _training(info: ModelInfo, place: int) -> Training:
     """The training curves of one model."""
-    pair = Pair(info.backend, info.target)
+    pair = Pair(info.backend, info.model)
     charts = [
         figures.training_chart(
             info.history, quantity, info.best_epoch, f"training{place}-{quantity}",

@@ -16,10 +16,10 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 
 class Pair(NamedTuple):
-    """A target in a backend: what has accuracies of its own."""
+    """A model in a backend: what has accuracies of its own."""
 
     backend: str
-    target: str
+    model: str
 
     @property
     def label(self) -> str:
@@ -28,9 +28,9 @@ class Pair(NamedTuple):
 
 
 def pairs(run: Run) -> list[Pair]:
-    """Every backend × target of the run, in the order of the records."""
-    recorded = [Pair(record.backend, record.target) for record in run.records]
-    trained = [Pair(model.backend, model.target) for model in run.models]
+    """Every backend × model of the run, in the order of the records."""
+    recorded = [Pair(record.backend, record.model) for record in run.records]
+    trained = [Pair(model.backend, model.model) for model in run.models]
     return list(dict.fromkeys(recorded + trained))
 
 
@@ -69,7 +69,7 @@ def labels_of(run: Run) -> IntArray | None:
 def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
     """The predictions of a check, if there is one for each true label."""
     labels = labels_of(run)
-    found = _known_classes(run, _integers(run, f"{pair.backend}/{pair.target}/{check}/predictions"))
+    found = _known_classes(run, _integers(run, f"{pair.backend}/{pair.model}/{check}/predictions"))
     return found if labels is not None and found is not None and found.size == labels.size else None
 
 
@@ -91,7 +91,7 @@ class Kept:
 
 def extremes(run: Run, pair: Pair, method: str) -> Kept | None:
     """The images that fell first and last, if they are stored and grey."""
-    begin = f"{pair.backend}/{pair.target}/minimal-epsilon/{method}/extremes"
+    begin = f"{pair.backend}/{pair.model}/minimal-epsilon/{method}/extremes"
     true = labels_of(run)
     index = _integers(run, f"{begin}/index")
     labels = _known_classes(run, _integers(run, f"{begin}/labels"))
@@ -107,7 +107,7 @@ def extremes(run: Run, pair: Pair, method: str) -> Kept | None:
 def example_index(run: Run, pair: Pair) -> IntArray | None:
     """Which test images a pair keeps as examples, if all of them are test images."""
     labels = labels_of(run)
-    index = _integers(run, f"{pair.backend}/{pair.target}/examples/index")
+    index = _integers(run, f"{pair.backend}/{pair.model}/examples/index")
     if labels is None or index is None or index.min() < 0 or index.max() >= labels.size:
         return None
     return index
@@ -116,7 +116,7 @@ def example_index(run: Run, pair: Pair) -> IntArray | None:
 def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
     """Example images (m, height, width) under a name, if they are grey and one per index."""
     index = example_index(run, pair)
-    stack = run.arrays.get(f"{pair.backend}/{pair.target}/examples/{name}")
+    stack = run.arrays.get(f"{pair.backend}/{pair.model}/examples/{name}")
     return None if index is None else _grey(stack, index.size)
 
 
@@ -131,7 +131,7 @@ def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
 def example_labels(run: Run, pair: Pair, name: str) -> IntArray | None:
     """The predicted labels of the examples under a name, if there is one per index."""
     index = example_index(run, pair)
-    key = f"{pair.backend}/{pair.target}/examples/{name}/labels"
+    key = f"{pair.backend}/{pair.model}/examples/{name}/labels"
     found = _known_classes(run, _integers(run, key))
     return found if index is not None and found is not None and found.size == index.size else None
 
@@ -147,7 +147,7 @@ def truths_of(run: Run, pair: Pair) -> list[str]:
 
 def saliency_methods(run: Run, pair: Pair) -> list[str]:
     """The methods of which a pair has maps or curves, in the order in which they were stored."""
-    begin = f"{pair.backend}/{pair.target}/"
+    begin = f"{pair.backend}/{pair.model}/"
     names = [key.removeprefix(begin) for key in run.arrays if key.startswith(begin)]
     maps = [name.split("/")[2] for name in names if re.fullmatch(r"examples/maps/[^/]+", name)]
     curves = [name.split("/")[1] for name in names if re.fullmatch(r"saliency/[^/]+/.+", name)]
@@ -166,7 +166,7 @@ def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
 
 def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:
     """Per model of the cascade the maps (few, height, width) of the first examples, if stored."""
-    found = run.arrays.get(f"{pair.backend}/{pair.target}/examples/cascade/{method}")
+    found = run.arrays.get(f"{pair.backend}/{pair.model}/examples/cascade/{method}")
     if found is None or found.ndim < 4 or not found.size or not truths_of(run, pair):
         return None
     layers = [grey for maps in found if (grey := _grey(maps, len(maps))) is not None]
@@ -177,7 +177,7 @@ def array(
     run: Run, pair: Pair, name: str, shape: tuple[int | None, ...], *, finite: bool = True
 ) -> FloatArray | None:
     """Numbers of a pair by their name, if they have that shape (None: any length but zero)."""
-    found = run.arrays.get(f"{pair.backend}/{pair.target}/{name}")
+    found = run.arrays.get(f"{pair.backend}/{pair.model}/{name}")
     if found is None or found.dtype.kind != "f" or not found.size or found.ndim != len(shape):
         return None
     fits = all(want in (None, have) for want, have in zip(shape, found.shape, strict=True))

@@ -20,7 +20,7 @@ OCCLUSIONS = {"saliency/least": "Least salient", "saliency/random": "Random",
               "saliency/top": "Most salient"}  # fmt: skip
 SANITY = "saliency-sanity/"
 NUMBERS = ("epsilon", "accuracy", "ci_low", "ci_high")
-KEY = ["target", "backend", "check", "epsilon"]
+KEY = ["model", "backend", "check", "epsilon"]
 
 
 @dataclass(frozen=True)
@@ -178,20 +178,20 @@ def key_figures(
 
 def by_pair(frame: pd.DataFrame) -> dict[Pair, Any]:
     """The rows of a table of measurements that holds one per pair."""
-    return {Pair(row.backend, row.target): row for row in rows_of(frame)}
+    return {Pair(row.backend, row.model): row for row in rows_of(frame)}
 
 
 def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     """The measurements of one pair."""
     rows: pd.DataFrame = frame[
-        (frame["backend"] == pair.backend) & (frame["target"] == pair.target)
+        (frame["backend"] == pair.backend) & (frame["model"] == pair.model)
     ]
     return rows
 
 
 def grid(frame: pd.DataFrame, order: Sequence[Pair], rows: str) -> Grid:
     """Measurements arranged by a column and by pair."""
-    cells = {(getattr(row, rows), Pair(row.backend, row.target)): row for row in rows_of(frame)}
+    cells = {(getattr(row, rows), Pair(row.backend, row.model)): row for row in rows_of(frame)}
     found = {pair for _, pair in cells}
     return Grid(
         rows=list(dict.fromkeys(key for key, _ in cells)),
@@ -261,7 +261,7 @@ def origins(run: Run) -> pd.DataFrame:
     """Where each model came from, a row each."""
     rows = (
         {
-            "label": Pair(model.backend, model.target).label,
+            "label": Pair(model.backend, model.model).label,
             "origin": "loaded from the cache" if model.cached else "trained in this run",
             "epochs": len(model.history),
             "best_epoch": model.best_epoch,
@@ -277,7 +277,7 @@ def origins(run: Run) -> pd.DataFrame:
 def per_pair(frame: pd.DataFrame, order: Sequence[Pair]) -> list[tuple[Pair, list[Any]]]:
     """The rows of a table of measurements, those of a pair together."""
     rows = rows_of(frame)
-    together = ((p, [row for row in rows if (row.backend, row.target) == p]) for p in order)
+    together = ((p, [row for row in rows if (row.backend, row.model) == p]) for p in order)
     return [(pair, found) for pair, found in together if found]
 
 

@@ -59,9 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def target(robustness_target: Evaluation) -> Evaluation:
-    """One target of the spec in one backend."""
-    return robustness_target
+def model(robustness_model: Evaluation) -> Evaluation:
+    """One model of the spec in one backend."""
+    return robustness_model
 
 
 @pytest.fixture

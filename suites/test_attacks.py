@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.check("attack")
-def test_accuracy_under(target, attack, epsilon, judge):
-    judge(target.attacked(attack, epsilon))
+def test_accuracy_under(model, attack, epsilon, judge):
+    judge(model.attacked(attack, epsilon))

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.check("clean")
-def test_clean_accuracy(target, judge):
-    judge(target.clean())
+def test_clean_accuracy(model, judge):
+    judge(model.clean())

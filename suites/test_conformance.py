@@ -7,5 +7,5 @@ from harness.checks.conformance import CHECKS
 
 @pytest.mark.check("conformance")
 @pytest.mark.parametrize("rule", CHECKS)
-def test_conformance(target, rule, judge):
-    judge(target.checked("conformance", rule))
+def test_conformance(model, rule, judge):
+    judge(model.checked("conformance", rule))

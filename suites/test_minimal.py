@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.mark.check("minimal-epsilon")
-def test_minimal_epsilon(target, method, judge):
-    judge(target.smallest_epsilon(method))
+def test_minimal_epsilon(model, method, judge):
+    judge(model.smallest_epsilon(method))

@@ -12,16 +12,16 @@ from harness.saliency.occlusion import CHOICES
 
 @pytest.mark.check("saliency")
 @pytest.mark.parametrize("pixels", CHOICES)
-def test_saliency_occlusion(target, pixels, judge):
-    judge(target.occluded(pixels))
+def test_saliency_occlusion(model, pixels, judge):
+    judge(model.occluded(pixels))
 
 
 @pytest.mark.check("saliency")
 @pytest.mark.parametrize("measure", MEASURES)
-def test_saliency_measure(target, explainer, measure, judge):
-    judge(target.explained(explainer, measure))
+def test_saliency_measure(model, explainer, measure, judge):
+    judge(model.explained(explainer, measure))
 
 
 @pytest.mark.check("saliency-sanity")
-def test_saliency_sanity(target, explainer, rule, judge):
-    judge(target.checked("saliency-sanity", f"{explainer}/{rule}"))
+def test_saliency_sanity(model, explainer, rule, judge):
+    judge(model.checked("saliency-sanity", f"{explainer}/{rule}"))

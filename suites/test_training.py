@@ -5,5 +5,5 @@ import pytest
 
 @pytest.mark.check("training/collapse")
 @pytest.mark.defended
-def test_defence_has_not_collapsed(target, judge):
-    judge(target.checked("training", "collapse"))
+def test_defence_has_not_collapsed(model, judge):
+    judge(model.checked("training", "collapse"))

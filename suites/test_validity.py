@@ -7,5 +7,5 @@ from harness.checks.validity import CHECKS
 
 @pytest.mark.check("validity")
 @pytest.mark.parametrize("rule", CHECKS)
-def test_validity(target, rule, judge):
-    judge(target.checked("validity", rule))
+def test_validity(model, rule, judge):
+    judge(model.checked("validity", rule))

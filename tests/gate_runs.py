@@ -26,7 +26,7 @@ def changed(outcomes, lost=0, gained=0):
 
 
 def run_of(
-    checks=(), *records, backend="torch", target="mlp", model=MODEL, status="passed", **changes
+    checks=(), *records, backend="torch", model="mlp", signature=MODEL, status="passed", **changes
 ):
     """A finished run. Checks are outcomes by name, ``clean`` or ``fgsm@0.1``, of one model."""
     fields = {
@@ -37,10 +37,10 @@ def run_of(
     run = Run(**(fields | changes))
     for record in records:
         run.put(record)
-    return measured(run, checks, backend=backend, target=target, model=model, status=status)
+    return measured(run, checks, backend=backend, model=model, signature=signature, status=status)
 
 
-def measured(run, checks, *, backend="torch", target="mlp", model=MODEL, status="passed"):
+def measured(run, checks, *, backend="torch", model="mlp", signature=MODEL, status="passed"):
     """The run with the checks of one more model."""
     checks = dict(checks)
     longest = max([len(o) for o in checks.values()] + [len(run.arrays.get("labels", []))])
@@ -48,19 +48,19 @@ def measured(run, checks, *, backend="torch", target="mlp", model=MODEL, status=
     for name, outcomes in checks.items():
         check, _, epsilon = name.partition("@")
         record = counted(
-            target, backend, check, int(outcomes.sum()), len(outcomes),
+            model, backend, check, int(outcomes.sum()), len(outcomes),
             float(epsilon) if epsilon else None,
         )  # fmt: skip
         run.put(record.judged(status))
-        run.arrays[f"{backend}/{target}/{name}/predictions"] = (~outcomes).astype(np.int16)
-    if checks and model is not None:
-        random = np.random.default_rng(int(model * 1000))
-        run.arrays[f"{backend}/{target}/signature"] = random.random(64).astype(np.float32)
+        run.arrays[f"{backend}/{model}/{name}/predictions"] = (~outcomes).astype(np.int16)
+    if checks and signature is not None:
+        random = np.random.default_rng(int(signature * 1000))
+        run.arrays[f"{backend}/{model}/signature"] = random.random(64).astype(np.float32)
     return run
 
 
 def status_record(status, reason="", check="conformance/batch-split"):
-    return Record(target="mlp", backend="torch", check=check, status=status, reason=reason)
+    return Record(model="mlp", backend="torch", check=check, status=status, reason=reason)
 
 
 def row_of(comparison, label):

@@ -17,7 +17,7 @@ EPSILONS = (0.0, 0.05, 0.1, 0.2, 0.3)
 
 def synthetic_run(
     backends: Sequence[str] = ("torch", "keras"),
-    targets: Sequence[str] = ("mlp",),
+    models: Sequence[str] = ("mlp",),
     classes: Sequence[str] = ("0", "1", "2"),
     name: str = "toy",
     seed: int = 0,
@@ -34,21 +34,21 @@ def synthetic_run(
     labels = rng.integers(len(classes), size=60).astype(np.int16)
     run.arrays["labels"] = labels
     for backend in backends:
-        for target in targets:
-            _measure(run, rng, backend, target, labels)
-            _exemplify(run, rng, f"{backend}/{target}")
-            _explain(run, rng, backend, target)
-            run.timings.append(Timing(target=target, backend=backend, check="fgsm", images=60,
+        for model in models:
+            _measure(run, rng, backend, model, labels)
+            _exemplify(run, rng, f"{backend}/{model}")
+            _explain(run, rng, backend, model)
+            run.timings.append(Timing(model=model, backend=backend, check="fgsm", images=60,
                                       epsilons=5, seconds=0.5))  # fmt: skip
-            run.put_model(_trained(rng, backend, target))
+            run.put_model(_trained(rng, backend, model))
             for check in ("bounds", "gradient"):
-                run.put(Record(target=target, backend=backend, check=f"conformance/{check}",
+                run.put(Record(model=model, backend=backend, check=f"conformance/{check}",
                                status="passed"))  # fmt: skip
     return run
 
 
 def _measure(
-    run: Run, rng: np.random.Generator, backend: str, target: str, labels: npt.NDArray[Any]
+    run: Run, rng: np.random.Generator, backend: str, model: str, labels: npt.NDArray[Any]
 ) -> None:
     k = len(run.classes)
     named = [("clean", None, 0.05), *(("fgsm", e, 0.05 + 2.5 * e) for e in EPSILONS)]
@@ -59,11 +59,11 @@ def _measure(
         predictions = np.where(missed, (labels + 1) % k, labels).astype(np.int16)
         correct = int((predictions == labels).sum())
         norm = None if epsilon is None else "linf"
-        record = counted(target, backend, check, correct, labels.size, epsilon, norm=norm)
+        record = counted(model, backend, check, correct, labels.size, epsilon, norm=norm)
         if check in ("clean", "fgsm"):
             record = record.judged("passed", threshold=(0.0, 1.0))
             at = "" if epsilon is None else f"@{epsilon:g}"
-            run.arrays[f"{backend}/{target}/{check}{at}/predictions"] = predictions
+            run.arrays[f"{backend}/{model}/{check}{at}/predictions"] = predictions
         run.put(record)
 
 
@@ -84,9 +84,9 @@ def _exemplify(run: Run, rng: np.random.Generator, prefix: str) -> None:
     run.arrays[f"{prefix}/examples/saliency/top"] = maps > 0.85
 
 
-def _explain(run: Run, rng: np.random.Generator, backend: str, target: str) -> None:
+def _explain(run: Run, rng: np.random.Generator, backend: str, model: str) -> None:
     """Maps of two methods, what they say, and what the sanity checks found."""
-    m, shape, prefix = 4, (6, 6), f"{backend}/{target}"
+    m, shape, prefix = 4, (6, 6), f"{backend}/{model}"
     keep = run.arrays
     keep[f"{prefix}/examples/moved"] = rng.random((m, *shape)).astype(np.float32)
     keep[f"{prefix}/examples/moved/labels"] = np.zeros(m, dtype=np.int16)
@@ -97,7 +97,7 @@ def _explain(run: Run, rng: np.random.Generator, backend: str, target: str) -> N
         keep[f"{prefix}/saliency/{method}/cascade"] = np.array([[0.5, 0.4], [0.125, 0.25]])
         for name in ("deletion", "insertion"):
             keep[f"{prefix}/saliency/{method}/{name}"] = np.linspace(0.9, 0.1, 21)
-            run.put(Record(target=target, backend=backend, check=f"saliency/{method}/{name}",
+            run.put(Record(model=model, backend=backend, check=f"saliency/{method}/{name}",
                            value=0.375))  # fmt: skip
         for choice in ("top", "least"):
             keep[f"{prefix}/saliency/{method}/{choice}/accuracy"] = rng.random((2, 5))
@@ -107,7 +107,7 @@ def _explain(run: Run, rng: np.random.Generator, backend: str, target: str) -> N
         keep[f"{prefix}/saliency/random/{name}"] = np.linspace(0.9, 0.1, 21)
 
 
-def _trained(rng: np.random.Generator, backend: str, target: str) -> ModelInfo:
+def _trained(rng: np.random.Generator, backend: str, model: str) -> ModelInfo:
     history = tuple(
         Epoch(epoch=number, loss=1 / number, accuracy=1 - 0.5 / number,
               validation_loss=1.1 / number, validation_accuracy=0.97 - 0.5 / number,
@@ -115,5 +115,5 @@ def _trained(rng: np.random.Generator, backend: str, target: str) -> ModelInfo:
         for number in range(1, 6)
     )  # fmt: skip
     fingerprint = rng.bytes(32).hex()
-    return ModelInfo(target=target, backend=backend, fingerprint=fingerprint, cached=False,
+    return ModelInfo(model=model, backend=backend, fingerprint=fingerprint, cached=False,
                      best_epoch=4, history=history)  # fmt: skip

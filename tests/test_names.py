@@ -68,7 +68,7 @@ def test_a_run_is_not_accepted_under_a_name_that_leads_out(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("part", "key"),
-    [("records", "target"), ("records", "backend"), ("records", "check"), ("models", "target"),
+    [("records", "model"), ("records", "backend"), ("records", "check"), ("models", "model"),
      ("timings", "check")],
 )  # fmt: skip
 def test_names_within_a_run_are_checked(tmp_path, part, key):
@@ -88,7 +88,7 @@ def test_keys_of_arrays_are_names_between_slashes(tmp_path):
         Run.load(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["spec", "target", "backend", "check", "signatures"])
+@pytest.mark.parametrize("key", ["spec", "model", "backend", "check", "signatures"])
 def test_names_within_a_baseline_are_checked(tmp_path, key):
     path = tmp_path / "b.json"
     Baseline.of(run_of({"clean": np.ones(9, bool)})).save(path)
@@ -108,7 +108,7 @@ def test_names_within_a_baseline_are_checked(tmp_path, key):
     "change",
     [
         ('"tiny"', '"../tiny"'),
-        ("targets.mlp", 'targets."a/b"'),
+        ("models.mlp", 'models."a/b"'),
         ("attacks.fgsm]", 'attacks."a:b"]'),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_progress_bar_shows_names_as_they_are(monkeypatch, text):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_of_few_signs_is_told_all(tmp_path, encoding):
     """The commands that print names, ε and paths, where none of these can be encoded."""
-    spec = tiny_spec(targets=["NAME"], seed=21).replace("NAME", '"[x] 模型"')
+    spec = tiny_spec(models=["NAME"], seed=21).replace("NAME", '"[x] 模型"')
     (tmp_path / "s.toml").write_text(spec.replace('"tiny"', '"ε"'), encoding="utf-8")
     environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
     run = ["run", "s.toml", "-k", "clean or fgsm"]

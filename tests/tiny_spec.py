@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 EPSILONS = (0.0, 0.1, 0.3)
-TARGETS = """
-[targets.{target}.model]
+MODELS = """
+[models.{model}]
 hidden = [16]
 
-[targets.{target}.training]
+[models.{model}.training]
 epochs = 2
 batch_size = 32
 learning_rate = 0.01
 
-[targets.{target}.expect]
+[models.{model}.expect]
 clean = {clean}
 
-[targets.{target}.expect.attacks.fgsm]
+[models.{model}.expect.attacks.fgsm]
 "0.0" = [0.0, 1.0]
 "0.1" = {fgsm}
 """
 
 
 def tiny_spec(
-    backends=("numpy",), clean=(0.5, 1.0), fgsm=(0.0, 0.6), targets=("mlp",), seed=0, attacks="",
+    backends=("numpy",), clean=(0.5, 1.0), fgsm=(0.0, 0.6), models=("mlp",), seed=0, attacks="",
     saliency='methods = ["gradient"]',
 ):  # fmt: skip
     """The text of the spec; its ranges are wide, and the one of ε = 0.3 is missing."""
@@ -32,5 +32,5 @@ def tiny_spec(
         f"[saliency]\n{saliency}\n"
     )
     return head + "".join(
-        TARGETS.format(target=target, clean=list(clean), fgsm=list(fgsm)) for target in targets
+        MODELS.format(model=model, clean=list(clean), fgsm=list(fgsm)) for model in models
     )

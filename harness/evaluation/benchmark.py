@@ -69,7 +69,7 @@ class Benchmark:
         key = (backend, name)
         if key not in self._evaluations:
             test = self.dataset.test
-            loaded, info = self._trainable.loaded(backend, name, self.spec.targets[name])
+            loaded, info = self._trainable.loaded(backend, name, self.spec.models[name])
             self.run.versions |= registry.backend(backend).versions() | registry.PLUGINS
             self.run.put_model(info)
             recorder = Recorder(self.run, backend, name, self._save)

@@ -96,7 +96,7 @@ class Evaluation:
     @property
     def name(self) -> str:
         """Name of the model."""
-        return self.recorder.target
+        return self.recorder.model
 
     def clean(self) -> Record:
         """Accuracy on the test images as they are."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from harness import registry
 from harness.data.dataset import Dataset
 from harness.evaluation.references import References
+from harness.networks.families import architecture_of
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Model, Penalties
+from harness.protocol import Model, Penalties
 from harness.results.records import Epoch, ModelInfo
-from harness.spec.models import TargetSpec
+from harness.spec.models import ModelSpec
 from harness.training.loop import Trained, train
 from harness.training.store import ModelKey, load_or_train
 
@@ -58,10 +59,12 @@ class Trainable:
         self._data, self._seed = data, seed
         self._retrain, self._while_training = retrain, while_training
 
-    def loaded(self, backend: str, name: str, wanted: TargetSpec) -> tuple[LoadedModel, ModelInfo]:
+    def loaded(self, backend: str, name: str, wanted: ModelSpec) -> tuple[LoadedModel, ModelInfo]:
         """The model of that name in a backend, and where it came from."""
         made, data = registry.backend(backend), self._data
-        architecture = architecture_of(wanted, data)
+        architecture = architecture_of(
+            wanted.architecture, wanted.options, data.input_shape, len(data.classes)
+        )
         key = ModelKey(data.sha256, architecture, wanted.training, self._seed, made)
         trained, cached = load_or_train(
             key,
@@ -69,7 +72,7 @@ class Trainable:
             retrain=self._retrain,
         )
         info = ModelInfo(
-            target=name, backend=backend, fingerprint=key.fingerprint, cached=cached,
+            model=name, backend=backend, fingerprint=key.fingerprint, cached=cached,
             best_epoch=trained.best_epoch, history=trained.history,
         )  # fmt: skip
         model = made.build(architecture, trained.weights, bounds=data.bounds)
@@ -79,9 +82,11 @@ class Trainable:
         loaded = LoadedModel(model, backend, trained.history, trained.best_epoch, references)
         return loaded, info
 
-    def _train(self, backend: str, name: str, wanted: TargetSpec, checkpoint: Path) -> Trained:
+    def _train(self, backend: str, name: str, wanted: ModelSpec, checkpoint: Path) -> Trained:
         data, seed, recipe = self._data, self._seed, wanted.training
-        architecture = architecture_of(wanted, data)
+        architecture = architecture_of(
+            wanted.architecture, wanted.options, data.input_shape, len(data.classes)
+        )
         trainer = registry.backend(backend).trainer(
             architecture,
             initial_weights(architecture, seed),
@@ -95,11 +100,3 @@ class Trainable:
                 trainer, data.train, data.validation, recipe,
                 seed=seed, title=title, checkpoint=checkpoint,
             )  # fmt: skip
-
-
-def architecture_of(wanted: TargetSpec, data: Dataset) -> Architecture:
-    """The network of a model, sized for the data."""
-    part = wanted.model
-    return Architecture(
-        data.input_shape, part.hidden, len(data.classes), part.dropout, part.batch_norm
-    )

@@ -6,8 +6,10 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.data import DATASETS
 from harness.errors import SpecError, unknown
+from harness.networks.families import options_from
 from harness.protocol import Attack
 from harness.saliency.methods import METHODS
+from harness.spec.models import ModelSpec
 from harness.spec.reading import load_spec, seeded, spec_path
 from harness.spec.spec import Spec
 
@@ -31,8 +33,8 @@ def resolved(spec: Spec) -> Spec:
     """The spec, all of whose names are known; what it leaves to the harness is filled in.
 
     Raises:
-        SpecError: A backend, dataset, attack, option of an attack, or saliency method is unknown;
-            the message begins with the key.
+        SpecError: A backend, dataset, attack, saliency method, architecture, or option of one is
+            unknown; the message begins with the key.
     """
     for name in spec.backends:
         if name not in registry.BACKENDS:
@@ -50,7 +52,16 @@ def resolved(spec: Spec) -> Spec:
         if name not in METHODS:
             raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")
     saliency = spec.saliency.model_copy(update={"methods": methods})
-    return spec.model_copy(update={"saliency": saliency})
+    models = {name: _filled_in(name, model) for name, model in spec.models.items()}
+    return spec.model_copy(update={"saliency": saliency, "models": models})
+
+
+def _filled_in(name: str, model: ModelSpec) -> ModelSpec:
+    """The model with all options of its architecture."""
+    try:
+        return model.model_copy(update=options_from(model.architecture, model.options))
+    except SpecError as error:
+        raise SpecError(f"models.{name}.{error}") from error
 
 
 def attack_of(spec: Spec, name: str) -> Attack:

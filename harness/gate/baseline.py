@@ -27,7 +27,7 @@ SCHEMA = 3
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Model: TypeAlias = tuple[str, str]
-"""Backend and target."""
+"""Backend and model."""
 
 
 class Entry(BaseModel):
@@ -40,7 +40,7 @@ class Entry(BaseModel):
 
     model_config = STRICT
 
-    target: Name
+    model: Name
     backend: Name
     check: CheckName
     epsilon: float | None = None
@@ -75,7 +75,7 @@ class Entry(BaseModel):
     @property
     def key(self) -> Key:
         """What identifies a measurement across runs."""
-        return (self.target, self.backend, self.check, self.epsilon)
+        return (self.model, self.backend, self.check, self.epsilon)
 
     @property
     def right(self) -> Outcomes | None:
@@ -95,7 +95,7 @@ class Accepted(BaseModel):
         versions: Versions of the packages it was made with.
         machine: What it was made on.
         spec: The whole spec.
-        signatures: By ``BACKEND/TARGET`` how a model is identified: the run's array ``signature``,
+        signatures: By ``BACKEND/MODEL`` how a model is identified: the run's array ``signature``,
             as base64 of little-endian float32.
         records: What it measured, in the order of their keys.
     """
@@ -149,7 +149,7 @@ class Accepted(BaseModel):
             raise RunError(f"the run cannot be a baseline: {one_line(error)}") from error
 
     def signature(self, name: str) -> Floats | None:
-        """The signature of ``BACKEND/TARGET``, (m,), if there is one."""
+        """The signature of ``BACKEND/MODEL``, (m,), if there is one."""
         if name not in self.signatures:
             return None
         try:
@@ -238,14 +238,14 @@ def name_of(run: Run) -> str:
 
 def label(key: Key) -> str:
     """A key for people: ``torch mlp fgsm eps=0.1``."""
-    target, backend, check, epsilon = key
-    return Record(target=target, backend=backend, check=check, epsilon=epsilon).label
+    model, backend, check, epsilon = key
+    return Record(model=model, backend=backend, check=check, epsilon=epsilon).label
 
 
 def order(key: Key) -> tuple[str, str, str, float]:
     """Sorting of keys; those without an epsilon come before those with one."""
-    target, backend, check, epsilon = key
-    return (target, backend, check, -math.inf if epsilon is None else epsilon)
+    model, backend, check, epsilon = key
+    return (model, backend, check, -math.inf if epsilon is None else epsilon)
 
 
 def _entry(run: Run, record: Record) -> Entry:

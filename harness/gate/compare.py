@@ -146,7 +146,7 @@ def compare(
     backends: Collection[str] = (),
     path: Path | None = None,
 ) -> Comparison:
-    """Compare a run with a baseline by target, backend, check and epsilon.
+    """Compare a run with a baseline by model, backend, check and epsilon.
 
     Args:
         run: The run, with the settings of its spec's ``[gate]``.

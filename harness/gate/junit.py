@@ -25,10 +25,10 @@ def as_junit(comparison: Comparison) -> bytes:
     notes = ElementTree.SubElement(case, "system-out")
     notes.text = _legal("\n".join((comparison.message, *comparison.notes)))
     for row in comparison.rows:
-        target, backend, check, epsilon = row.key
+        model, backend, check, epsilon = row.key
         name = check if epsilon is None else f"{check} eps={epsilon:g}"
         case = ElementTree.SubElement(
-            suite, "testcase", classname=_legal(f"{backend}.{target}"), name=_legal(name), time="0"
+            suite, "testcase", classname=_legal(f"{backend}.{model}"), name=_legal(name), time="0"
         )
         told = zip(COLUMNS, cells(row), strict=True)
         lines = _legal("\n".join(f"{column}: {cell}" for column, cell in told if cell))

@@ -45,7 +45,7 @@ def outcomes_of(run: Run, record: Record) -> Outcomes | None:
         ValueError: They contradict the record's count.
     """
     at = "" if record.epsilon is None else f"@{record.epsilon:g}"
-    predictions = run.arrays.get(f"{record.backend}/{record.target}/{record.check}{at}/predictions")
+    predictions = run.arrays.get(f"{record.backend}/{record.model}/{record.check}{at}/predictions")
     labels = run.arrays.get("labels")
     if predictions is None or labels is None or record.accuracy is None:
         return None

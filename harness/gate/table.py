@@ -60,7 +60,7 @@ def summaries(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     for row in rows:
         groups.setdefault(row.key[:3], []).append(row)
     lines = []
-    for (target, backend, check), several in groups.items():
+    for (model, backend, check), several in groups.items():
         if len(several) == 1:
             lines.append(cells(several[0]))
             continue
@@ -69,7 +69,7 @@ def summaries(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         drops = [row.visible for row in several]
         known = [100 * drop for drop in drops if drop is not None]
         lines.append((
-            "unchanged", f"{backend} {target} {check}, {len(several)} epsilons",
+            "unchanged", f"{backend} {model} {check}, {len(several)} epsilons",
             _span([100 * row.old for row in several if row.old is not None], "{:.2f}%"),
             _span([100 * row.new for row in several if row.new is not None], "{:.2f}%"),
             _span(moved, "{:+.2f}"), _span(ends, "{:+.2f}"),

@@ -27,7 +27,7 @@ class Row:
     """One check in a comparison.
 
     Attributes:
-        key: Target, backend, check and epsilon.
+        key: Model, backend, check and epsilon.
         verdict: What became of it.
         old: The baseline's accuracy, or the mean of its runs, if it has one.
         new: The run's accuracy, if it has one.

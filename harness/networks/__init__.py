@@ -1,1 +1,1 @@
-"""Networks that the harness makes: their first weights, the same for every backend."""
+"""Networks that the harness makes: their architectures, and their first weights."""

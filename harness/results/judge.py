@@ -1,4 +1,4 @@
-"""Judging: a record against what the spec expects of its target."""
+"""Judging: a record against what the spec expects of its model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
 
     Args:
         record: The measurement.
-        expect: Thresholds of its target.
+        expect: Thresholds of its model.
         run: The run it belongs to; some checks are judged beside others of it.
     """
     if record.status != "measured" or record.accuracy is None:
@@ -49,7 +49,7 @@ def _threshold(
         return expect.clean
     if record.epsilon is not None:
         return expect.attacks.get(record.check, {}).get(record.epsilon)
-    random = run.find((record.target, record.backend, "saliency/random", None))
+    random = run.find((record.model, record.backend, "saliency/random", None))
     if random is None or random.accuracy is None:
         return None
     if record.check == "saliency/top":
@@ -61,7 +61,7 @@ def _threshold(
 
 def _moved_at_zero(record: Record, run: Run) -> int:
     """Predictions at epsilon 0 that are not the clean ones."""
-    prefix = f"{record.backend}/{record.target}"
+    prefix = f"{record.backend}/{record.model}"
     clean = run.arrays.get(f"{prefix}/{CLEAN}/predictions")
     attacked = run.arrays.get(f"{prefix}/{record.check}@0/predictions")
     if clean is None or attacked is None:

@@ -14,7 +14,7 @@ Rule: TypeAlias = tuple[str, str, tuple[int, int]]
 IMAGES = (2, 32)
 """Dimensions of a stack of images, whatever their own shape: from 2 to as many as NumPy has."""
 ONE = r"[^/]+"
-# A pattern of what follows BACKEND/TARGET/, kinds of dtype, and how many dimensions.
+# A pattern of what follows BACKEND/MODEL/, kinds of dtype, and how many dimensions.
 RULES: tuple[Rule, ...] = (
     (r".+/predictions", "iu", (1, 1)),
     (r"signature", "f", (1, 1)),

@@ -28,29 +28,29 @@ class Recorder:
     Args:
         run: Takes the records and arrays.
         backend: Name of the backend.
-        target: Name of the model.
+        model: Name of the model.
         save: Writes the run; called after each measurement, before it is judged.
     """
 
     def __init__(
-        self, run: Run, backend: str, target: str, save: Callable[[], None] = lambda: None
+        self, run: Run, backend: str, model: str, save: Callable[[], None] = lambda: None
     ) -> None:
         self.run = run
         self.backend = backend
-        self.target = target
+        self.model = model
         self.save = save
         self._pictures: dict[str, int] = {}
 
     def found(self, check: str, epsilon: float | None = None) -> Record | None:
         """The record of a measurement that was made already."""
-        return self.run.find((self.target, self.backend, check, epsilon))
+        return self.run.find((self.model, self.backend, check, epsilon))
 
     def blank(
         self, check: str, epsilon: float | None = None, norm: NormName | None = None
     ) -> Record:
         """A record that says nothing yet, and is not in the run."""
         return Record(
-            target=self.target, backend=self.backend, check=check, epsilon=epsilon, norm=norm
+            model=self.model, backend=self.backend, check=check, epsilon=epsilon, norm=norm
         )
 
     def put(self, record: Record) -> Record:
@@ -71,7 +71,7 @@ class Recorder:
     ) -> Record:
         """Put an accuracy that was counted, with its interval."""
         record = counted(
-            self.target, self.backend, check, correct, total, epsilon, norm=norm, draws=draws
+            self.model, self.backend, check, correct, total, epsilon, norm=norm, draws=draws
         )
         return self.put(record.model_copy(update={"value": value}))
 
@@ -111,18 +111,18 @@ class Recorder:
         yield
         self.run.timings.append(
             Timing(
-                target=self.target, backend=self.backend, check=check, images=images,
+                model=self.model, backend=self.backend, check=check, images=images,
                 epsilons=epsilons, seconds=time.perf_counter() - begin,
             )
         )  # fmt: skip
 
     def kept(self, key: str) -> npt.NDArray[Any] | None:
         """The array under that key of this model, if there is one."""
-        return self.run.arrays.get(f"{self.backend}/{self.target}/{key}")
+        return self.run.arrays.get(f"{self.backend}/{self.model}/{key}")
 
     def keep(self, key: str, values: npt.NDArray[Any]) -> None:
         """Keep an array."""
-        self.run.arrays[f"{self.backend}/{self.target}/{key}"] = values
+        self.run.arrays[f"{self.backend}/{self.model}/{key}"] = values
 
     def keep_pictures(self, key: str, values: npt.NDArray[Any]) -> None:
         """Keep pictures (m, *shape) as float32, or masks as they are, if there is room for them."""

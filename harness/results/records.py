@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import one_line
 from harness.maths.statistics import wilson
 from harness.protocol import NormName
-
-if TYPE_CHECKING:
-    pass
 
 UPPER_BOUND = "Accuracy under attack is an upper bound on robust accuracy."
 """Stands beside every table of such accuracies."""
@@ -25,7 +22,7 @@ class Record(BaseModel):
     """One measurement, and the judgement of it.
 
     Attributes:
-        target: Name of the target in the spec.
+        model: Name of the model in the spec.
         backend: Name of the backend.
         check: ``clean``, an attack's name, ``saliency/...``, ``saliency-sanity/METHOD/RULE``,
             ``minimal-epsilon/...``, ``validity/...``, ``conformance/...`` or ``training/...``.
@@ -45,7 +42,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: str
+    model: str
     backend: str
     check: str
     epsilon: float | None = None
@@ -63,13 +60,13 @@ class Record(BaseModel):
     @property
     def key(self) -> Key:
         """What identifies a measurement within a run, and across runs."""
-        return (self.target, self.backend, self.check, self.epsilon)
+        return (self.model, self.backend, self.check, self.epsilon)
 
     @property
     def label(self) -> str:
         """The key for people: ``torch mlp fgsm eps=0.1``."""
         at = "" if self.epsilon is None else f" eps={self.epsilon:g}"
-        return f"{self.backend} {self.target} {self.check}{at}"
+        return f"{self.backend} {self.model} {self.check}{at}"
 
     def judged(
         self,
@@ -85,7 +82,7 @@ class Record(BaseModel):
 
 
 def counted(
-    target: str,
+    model: str,
     backend: str,
     check: str,
     correct: int,
@@ -102,7 +99,7 @@ def counted(
     """
     low, high = wilson(round(correct / draws), total // draws)
     return Record(
-        target=target, backend=backend, check=check, epsilon=epsilon,
+        model=model, backend=backend, check=check, epsilon=epsilon,
         correct=correct, total=total, accuracy=correct / total, ci_low=low, ci_high=high, norm=norm,
     )  # fmt: skip
 
@@ -135,7 +132,7 @@ class Epoch(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """Where a target's model came from.
+    """Where a model came from.
 
     Attributes:
         fingerprint: SHA-256 over data, architecture, recipe, seed, backend and versions.
@@ -146,7 +143,7 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: str
+    model: str
     backend: str
     fingerprint: str
     cached: bool
@@ -158,7 +155,7 @@ class Timing(BaseModel):
     """How long a measurement took.
 
     Attributes:
-        target: Name of the target in the spec.
+        model: Name of the model in the spec.
         backend: Name of the backend.
         check: What was measured, as its records call it; of a sweep, all its epsilons together.
         images: How many images were measured; of a sweep, at each of its epsilons.
@@ -168,7 +165,7 @@ class Timing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: str
+    model: str
     backend: str
     check: str
     images: int

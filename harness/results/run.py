@@ -24,7 +24,7 @@ READABLE = (3, SCHEMA)
 """Schemas of stored runs that can be read; 3 has no hash of its arrays."""
 HASH, AGAIN = "arrays_sha256", "run `harness run` again"
 COLUMNS = (
-    "target", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
+    "model", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
     "threshold", "status", "reason", "norm", "value",
 )  # fmt: skip
 
@@ -32,7 +32,7 @@ COLUMNS = (
 class Run(BaseModel):
     """Everything that was measured in one go; the only thing that report and gate read.
 
-    ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/TARGET/``:
+    ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/MODEL/``:
 
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon);
@@ -111,8 +111,8 @@ class Run(BaseModel):
         return next((record for record in self.records if record.key == key), None)
 
     def put_model(self, info: ModelInfo) -> None:
-        """Add a model's origin, once per target and backend."""
-        kept = [m for m in self.models if (m.target, m.backend) != (info.target, info.backend)]
+        """Add a model's origin, once per model and backend."""
+        kept = [m for m in self.models if (m.model, m.backend) != (info.model, info.backend)]
         self.models = [*kept, info]
 
     def absorb(self, other: Run) -> None:
@@ -208,7 +208,7 @@ class Run(BaseModel):
             checked_name(str(self.spec["name"]))
         parts: list[Record | ModelInfo | Timing] = [*self.records, *self.models, *self.timings]
         for part in parts:
-            checked_name(part.target)
+            checked_name(part.model)
             checked_name(part.backend)
             if not isinstance(part, ModelInfo):
                 checked_path(part.check)

@@ -13,11 +13,11 @@ from harness.files import as_json, document_of, read_document, replacing
 from harness.names import Name
 from harness.results.run import Run
 from harness.spec.grid import GridSpec
-from harness.spec.models import TargetSpec
+from harness.spec.models import ModelSpec
 from harness.spec.part import L2, BatchSize, Dropout, Fraction, Hidden, LearningRate
 from harness.spec.spec import Spec
 
-SCHEMA = 1
+SCHEMA = 2
 RESULT, BEST = "search.json", "best.toml"
 REMEDY = "run `harness search` again"
 
@@ -50,15 +50,13 @@ class Parameters(BaseModel):
         """Their values for people."""
         return [as_text(value) for value in self.given.values()]
 
-    def put_into(self, target: TargetSpec) -> TargetSpec:
-        """The target with these parameters instead of its own."""
-        changed = {}
-        for name in ("model", "training"):
-            part: BaseModel = getattr(target, name)
-            fields = type(part).model_fields
-            update = {key: value for key, value in self.given.items() if key in fields}
-            changed[name] = part.model_copy(update=update)
-        return target.model_copy(update=changed)
+    def put_into(self, model: ModelSpec) -> ModelSpec:
+        """The model with these parameters instead of its own."""
+        recipe = type(model.training).model_fields
+        trained_by = {key: value for key, value in self.given.items() if key in recipe}
+        options = {key: value for key, value in self.given.items() if key not in recipe}
+        training = model.training.model_copy(update=trained_by)
+        return model.model_copy(update={"training": training, **options})
 
 
 class SearchTrial(BaseModel):
@@ -99,7 +97,7 @@ class SearchResult(BaseModel):
         spec_sha256: Hash of the spec without its grid.
         data_sha256: Hash of the data.
         backend: Name of the backend.
-        target: Whose recipe was searched.
+        model: Whose recipe was searched.
         seed: The spec's seed.
         versions: Versions of the backend's packages.
         grid: What was searched, and how.
@@ -116,7 +114,7 @@ class SearchResult(BaseModel):
     spec_sha256: str
     data_sha256: str
     backend: Name
-    target: Name
+    model: Name
     seed: int
     versions: dict[str, str]
     grid: GridSpec
@@ -177,10 +175,10 @@ def search_beside(run: Run, folder: Path) -> SearchResult | None:
     return found if same else None
 
 
-def write_best(spec: Spec, target: str, winner: Parameters, folder: Path) -> Path:
-    """Write ``best.toml`` into a folder: the spec with the winner's parameters in a target."""
-    targets = spec.targets | {target: winner.put_into(spec.targets[target])}
-    document = _said(spec.model_copy(update={"targets": targets}))
+def write_best(spec: Spec, model: str, winner: Parameters, folder: Path) -> Path:
+    """Write ``best.toml`` into a folder: the spec with the winner's parameters in a model."""
+    models = spec.models | {model: winner.put_into(spec.models[model])}
+    document = _said(spec.model_copy(update={"models": models}))
     if spec.grid is not None:
         document["grid"] = _said(spec.grid)
     path = folder / BEST

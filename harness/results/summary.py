@@ -15,7 +15,7 @@ NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 
 
 def accuracy_tables(run: Run) -> Iterator[Table]:
-    """For each norm a table with a row per backend, target and attack, in percent.
+    """For each norm a table with a row per backend, model and attack, in percent.
 
     Its columns are the clean accuracy, and the accuracy at each epsilon, an upper bound on robust
     accuracy, as the line below says; where nothing was attacked, the clean accuracy alone.
@@ -32,16 +32,16 @@ def _table(run: Run, norm: NormName | None) -> Table:
     epsilons = sorted({r.epsilon for r in records if r.epsilon is not None})
     title = f"accuracy in % ({run.spec.get('name', '')}, {NORMS[norm]})"
     bound = UPPER_BOUND if epsilons else None
-    table = Table("backend", "target", "attack", title=plain(title), caption=bound)
+    table = Table("backend", "model", "attack", title=plain(title), caption=bound)
     for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")
-    rows = dict.fromkeys((r.backend, r.target, r.check) for r in records)
+    rows = dict.fromkeys((r.backend, r.model, r.check) for r in records)
     if not rows:
-        rows = dict.fromkeys((r.backend, r.target, "") for r in run.records if r.check == "clean")
-    for backend, target, attack in rows:
-        clean = run.find((target, backend, "clean", None))
-        cells = [run.find((target, backend, attack, epsilon)) for epsilon in epsilons]
-        table.add_row(*map(plain, (backend, target, attack)), *map(_cell, (clean, *cells)))
+        rows = dict.fromkeys((r.backend, r.model, "") for r in run.records if r.check == "clean")
+    for backend, model, attack in rows:
+        clean = run.find((model, backend, "clean", None))
+        cells = [run.find((model, backend, attack, epsilon)) for epsilon in epsilons]
+        table.add_row(*map(plain, (backend, model, attack)), *map(_cell, (clean, *cells)))
     return table
 
 

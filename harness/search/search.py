@@ -22,15 +22,16 @@ from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
 from harness.files import check_folder, fingerprint
 from harness.maths.query import correct_count
+from harness.networks.families import architecture_of, options_from
 from harness.networks.initial import initial_weights
 from harness.progress import progress_bar, quiet
-from harness.protocol import Architecture, Backend, Bounds, Model, Penalties
+from harness.protocol import Backend, Bounds, Model, Penalties
 from harness.results.provenance import installed_version
 from harness.results.records import Epoch
 from harness.results.search import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
 from harness.search.study import DAMAGED, SearchError, SharedStudy, explained
 from harness.spec.grid import GridSpec
-from harness.spec.models import TargetSpec
+from harness.spec.models import ModelSpec
 from harness.spec.spec import Spec
 from harness.training.loop import TrainingError, train
 
@@ -49,7 +50,7 @@ class Search:
     Attributes:
         spec: The spec.
         grid: Its grid.
-        target: Name of the target whose recipe is searched.
+        model: Name of the model whose recipe is searched.
         backend: What trains.
         training: The images to train on, as many as the grid wants.
         validation: The images that trials are compared by.
@@ -60,7 +61,7 @@ class Search:
 
     spec: Spec
     grid: GridSpec
-    target: str
+    model: str
     backend: Backend
     training: Part
     validation: Part
@@ -92,7 +93,7 @@ class Search:
         return cls(
             spec=spec,
             grid=grid,
-            target=grid.target or next(iter(spec.targets)),
+            model=grid.model or next(iter(spec.models)),
             backend=registry.backend(backend),
             training=Part(x=train.x[:images], y=train.y[:images], index=train.index[:images]),
             validation=data.validation,
@@ -102,17 +103,23 @@ class Search:
         )
 
     @property
-    def recipe(self) -> TargetSpec:
-        """The target as the spec has it, in the grid's setting."""
-        target = self.spec.targets[self.target]
-        epochs = self.grid.epochs or target.training.epochs
-        training = target.training.model_copy(update={"epochs": epochs})
-        return target.model_copy(update={"training": training})
+    def wanted(self) -> ModelSpec:
+        """The model as the spec has it, with all options of its architecture."""
+        said = self.spec.models[self.model]
+        return said.model_copy(update=options_from(said.architecture, said.options))
+
+    @property
+    def recipe(self) -> ModelSpec:
+        """The same in the grid's setting."""
+        model = self.wanted
+        epochs = self.grid.epochs or model.training.epochs
+        training = model.training.model_copy(update={"epochs": epochs})
+        return model.model_copy(update={"training": training})
 
     @property
     def default(self) -> Parameters:
         """The spec's own values of the searched parameters."""
-        said = dict(self.recipe.model) | dict(self.recipe.training)
+        said = self.recipe.options | dict(self.recipe.training)
         return Parameters(**{key: said[key] for key in self.grid.values})
 
     @property
@@ -130,12 +137,12 @@ class Search:
     def study_name(self) -> str:
         """The same for all searches that give the same scores, and for no other."""
         spec = self.spec
-        recipe = spec.targets[self.target]
+        recipe = self.wanted
         digest = fingerprint(
             {
                 "grid": self.grid.model_dump(mode="json"),
                 "data": self.data_sha256,
-                "model": recipe.model.model_dump(mode="json"),
+                "architecture": {"name": recipe.architecture, "options": recipe.options},
                 "training": recipe.training.model_dump(mode="json"),
                 "seed": spec.seed,
                 "backend": self.backend.name,
@@ -143,7 +150,7 @@ class Search:
                 "harness": installed_version("robustness-harness"),
             }
         )
-        return f"{spec.name}/{self.target}/{self.backend.name}/{digest[:16]}"
+        return f"{spec.name}/{self.model}/{self.backend.name}/{digest[:16]}"
 
     def study(self, url: str) -> SharedStudy:
         """The study in a database, which is made if it is not there.
@@ -175,16 +182,15 @@ class Search:
         """
         started = time.perf_counter()
         parameters = self._parameters(trial) if on_grid else self.default
-        target, seed = parameters.put_into(self.recipe), self.spec.seed
-        architecture = Architecture(
-            self.training.x.shape[1:], target.model.hidden, self.classes, target.model.dropout,
-            target.model.batch_norm,
-        )  # fmt: skip
+        wanted, seed = parameters.put_into(self.recipe), self.spec.seed
+        architecture = architecture_of(
+            wanted.architecture, wanted.options, self.training.x.shape[1:], self.classes
+        )
         trainer = self.backend.trainer(
             architecture,
             initial_weights(architecture, seed),
             bounds=self.bounds,
-            penalties=Penalties(target.training.l2, target.training.weight_decay),
+            penalties=Penalties(wanted.training.l2, wanted.training.weight_decay),
             seed=seed,
         )
         history: list[float] = []
@@ -194,7 +200,7 @@ class Search:
             fgsm = self._fgsm(trainer.model)
             trial.report(self._score(epoch.validation_accuracy, fgsm), step=epoch.epoch)
             # What the winner is compared with is not given up; and the last epoch is paid for.
-            losing = epoch.epoch < target.training.epochs and trial.should_prune()
+            losing = epoch.epoch < wanted.training.epochs and trial.should_prune()
             if losing and parameters != self.default:
                 raise optuna.TrialPruned
 
@@ -202,7 +208,7 @@ class Search:
         try:
             with quiet():
                 trained = train(
-                    trainer, self.training, self.validation, target.training,
+                    trainer, self.training, self.validation, wanted.training,
                     seed=seed, title=f"trial {trial.number}", on_epoch=watch,
                 )  # fmt: skip
             clean = history[trained.best_epoch - 1]
@@ -229,7 +235,7 @@ class Search:
             spec_sha256=self.spec.sha256,
             data_sha256=self.data_sha256,
             backend=self.backend.name,
-            target=self.target,
+            model=self.model,
             seed=self.spec.seed,
             versions=self.backend.versions(),
             grid=self.grid,
@@ -335,7 +341,7 @@ def search(
         raise SearchError(
             f"{path}: every point failed, the first one thus: {result.trials[0].reason}"
         )
-    write_best(spec, prepared.target, winner.parameters, out)
+    write_best(spec, prepared.model, winner.parameters, out)
     return result
 
 

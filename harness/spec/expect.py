@@ -8,7 +8,7 @@ from harness.spec.part import AccuracyRange, Epsilon, Fraction, Part
 
 
 class ExpectSpec(Part):
-    """What a target's measurements are judged by.
+    """What a model's measurements are judged by.
 
     Attributes:
         clean: Range for the clean accuracy.

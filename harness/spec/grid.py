@@ -29,19 +29,19 @@ class GridSpec(Part):
     """What ``harness search`` tries: every combination of the listed values.
 
     Attributes:
-        target: Whose recipe is searched; the first target if None.
+        model: Whose architecture and recipe are searched; the first model if None.
         hidden: Widths of the hidden layers, a list of lists.
         dropout: Shares of hidden units dropped.
         l2: Factors of the L2 penalty.
         learning_rate: Learning rates.
         batch_size: Images a step.
-        epochs: Passes over the training images, at most; the target's own number if None.
+        epochs: Passes over the training images, at most; the model's own number if None.
         images: So many training images are used; all if None.
         fgsm_weight: Share of the score that is accuracy under FGSM; the rest is clean accuracy.
         fgsm_epsilon: L∞ radius of that FGSM, in pixel units.
     """
 
-    target: str | None = None
+    model: str | None = None
     hidden: Values[Hidden] | None = None
     dropout: Values[Dropout] | None = None
     l2: Values[L2] | None = None

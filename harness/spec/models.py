@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from harness.spec.expect import ExpectSpec
-from harness.spec.part import Dropout, Hidden, Part, Seed
+from harness.spec.part import Part, Seed
 from harness.spec.training import TrainingSpec
 
 
@@ -22,17 +24,22 @@ class DataSpec(Part):
     seed: Seed = 0
 
 
-class ModelSpec(Part):
-    """A fully connected ReLU network."""
+class ModelSpec(BaseModel):
+    """A model to train; any other key is an option of its architecture, such as ``hidden``.
 
-    hidden: Hidden
-    dropout: Dropout = 0.0
-    batch_norm: bool = False
+    Attributes:
+        architecture: The family of networks that it is of, by its name in ``FAMILIES``.
+        training: How it is trained.
+        expect: What its measurements are judged by.
+    """
 
+    model_config = ConfigDict(frozen=True, extra="allow")
 
-class TargetSpec(Part):
-    """A model to train, and what is expected of it."""
-
-    model: ModelSpec
+    architecture: str = "mlp"
     training: TrainingSpec
     expect: ExpectSpec
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the architecture, by their names."""
+        return dict(self.model_extra or {})

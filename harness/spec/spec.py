@@ -12,12 +12,12 @@ from harness.names import Name
 from harness.spec.gate import GateSettings
 from harness.spec.grid import GridSpec
 from harness.spec.measures import AttackSpec, MinimalSpec, SaliencySpec
-from harness.spec.models import DataSpec, TargetSpec
+from harness.spec.models import DataSpec, ModelSpec
 from harness.spec.part import Part, Seed
 
 
 class Spec(Part):
-    """One benchmark: data, targets, attacks and expectations.
+    """One benchmark: data, models, attacks and expectations.
 
     Grid and gate change no measurement, so they are in no dump of the spec and not in its hash.
     """
@@ -30,7 +30,7 @@ class Spec(Part):
     attacks: dict[Name, AttackSpec]
     saliency: SaliencySpec = SaliencySpec()
     minimal: MinimalSpec = MinimalSpec()
-    targets: Annotated[dict[Name, TargetSpec], Field(min_length=1)]
+    models: Annotated[dict[Name, ModelSpec], Field(min_length=1)]
     grid: GridSpec | None = Field(default=None, exclude=True)
     gate: GateSettings = Field(default=GateSettings(), exclude=True)
 
@@ -42,9 +42,9 @@ class Spec(Part):
 
     @model_validator(mode="after")
     def _expectations_are_measured(self) -> Spec:
-        for name, target in self.targets.items():
-            for attack, ranges in target.expect.attacks.items():
-                where = f"targets.{name}.expect.attacks.{attack}"
+        for name, model in self.models.items():
+            for attack, ranges in model.expect.attacks.items():
+                where = f"models.{name}.expect.attacks.{attack}"
                 if attack not in self.attacks:
                     raise ValueError(f"{where}: there is no [attacks.{attack}]")
                 for epsilon in ranges:
@@ -68,10 +68,10 @@ class Spec(Part):
         return self
 
     @model_validator(mode="after")
-    def _searched_target_exists(self) -> Spec:
-        wanted = self.grid.target if self.grid else None
-        if wanted is not None and wanted not in self.targets:
-            raise ValueError(f"grid.target: {unknown(wanted, 'target', self.targets)}")
+    def _searched_model_exists(self) -> Spec:
+        wanted = self.grid.model if self.grid else None
+        if wanted is not None and wanted not in self.models:
+            raise ValueError(f"grid.model: {unknown(wanted, 'model', self.models)}")
         return self
 
     @property

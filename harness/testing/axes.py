@@ -1,4 +1,4 @@
-"""Which tests there are: one per backend and target, attack and epsilon, in as many processes."""
+"""Which tests there are: one per backend and model, attack and epsilon, in as many processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.testing.session import ANNOUNCED
 if TYPE_CHECKING:
     from harness.testing.session import Session
 
-TARGET = "robustness_target"
+MODEL = "robustness_model"
 
 
 class Subject(NamedTuple):
     """What a test measures."""
 
     backend: str
-    target: str
+    model: str
     check: str
     epsilon: float | None
 
@@ -31,22 +31,22 @@ class Axes:
         self.session = session
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """One test per backend and target, and per attack and epsilon."""
+        """One test per backend and model, and per attack and epsilon."""
         if not _check_name(self.session, metafunc.definition):
             return
-        if TARGET not in metafunc.fixturenames:
+        if MODEL not in metafunc.fixturenames:
             return
         spec = self.session.spec
-        names = list(spec.targets)
+        names = list(spec.models)
         if _marker(self.session, metafunc.definition, "defended"):
-            names = [name for name in names if spec.targets[name].training.adversary]
+            names = [name for name in names if spec.models[name].training.adversary]
         if "method" in metafunc.fixturenames and not spec.minimal.methods:
             names = []
         if "explainer" in metafunc.fixturenames and not spec.saliency.methods:
             names = []
         pairs = [(backend, name) for backend in self.session.backends for name in names]
         metafunc.parametrize(
-            TARGET, pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
+            MODEL, pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
         )
         if {"attack", "epsilon"} <= set(metafunc.fixturenames):
             sweeps = spec.attacks.items()
@@ -86,11 +86,11 @@ class Axes:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """Keep the tests of one target in one process, so that no sweep is measured twice."""
+        """Keep the tests of one model in one process, so that no sweep is measured twice."""
         from xdist.scheduler import LoadScopeScheduling
 
-        backends, targets = self.session.backends, self.session.spec.targets
-        scopes = [f"{backend}-{name}" for backend in backends for name in targets]
+        backends, models = self.session.backends, self.session.spec.models
+        scopes = [f"{backend}-{name}" for backend in backends for name in models]
         # The longest first, so that no name is mistaken for another that begins with it.
         scopes.sort(key=len, reverse=True)
 
@@ -106,15 +106,15 @@ def subject(session: Session, item: pytest.Item) -> Subject | None:
     """What a test measures; None of other tests."""
     check = _check_name(session, item)
     parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
-    pair = parameters.pop(TARGET, None)
+    pair = parameters.pop(MODEL, None)
     epsilon = parameters.pop("epsilon", None)
     # Where there is nothing to measure, pytest passes a placeholder.
     if not check or not isinstance(pair, tuple) or not isinstance(epsilon, (float, NoneType)):
         return None
     attack = parameters.pop("attack", None)
-    backend, target = pair
+    backend, model = pair
     named = attack or "/".join([check, *map(str, parameters.values())])
-    return Subject(backend, target, named, epsilon)
+    return Subject(backend, model, named, epsilon)
 
 
 def _parametrize_explainers(metafunc: pytest.Metafunc, methods: tuple[str, ...]) -> None:

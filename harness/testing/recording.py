@@ -46,7 +46,7 @@ class Recording:
         if of is not None and report.outcome != "passed":
             run = self.session.open().run
             record = Record(
-                target=of.target, backend=of.backend, check=of.check, epsilon=of.epsilon
+                model=of.model, backend=of.backend, check=of.check, epsilon=of.epsilon
             )
             found = run.find(record.key)
             if found is None or (report.failed and found.status not in ("failed", "error")):

@@ -50,7 +50,7 @@ class Session:
         gate: The baseline that the session is held against.
         suites: The folder in which the markers have short names.
         benchmark: Everything the spec speaks of, once a test needed it.
-        epsilons: Those of the selected tests, by backend, target and attack.
+        epsilons: Those of the selected tests, by backend, model and attack.
         selected: The backends of the selected tests.
         lost: What was measured by processes that were killed, a reason each.
         endings: What is to be done when the session ends.
@@ -141,7 +141,7 @@ class Session:
         from harness.results.judge import judge
 
         run = self.open().run
-        verdict = judge(record, self.spec.targets[record.target].expect, run)
+        verdict = judge(record, self.spec.models[record.model].expect, run)
         run.put(verdict)
         if verdict.status in ("failed", "error"):
             pytest.fail(f"{verdict.label}: {verdict.reason}", pytrace=False)

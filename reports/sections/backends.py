@@ -1,4 +1,4 @@
-"""The section that holds backends against each other: the same target, trained in each."""
+"""The section that holds backends against each other: the same model, trained in each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports.stored import Pair
 
 @dataclass(frozen=True)
 class Check:
-    """One measurement of a target, in every backend.
+    """One measurement of a model, in every backend.
 
     Attributes:
         name: ``clean``, or the attack's name.
@@ -37,21 +37,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Across:
-    """One target in several backends."""
+    """One model in several backends."""
 
-    target: str
+    model: str
     backends: list[str]
     checks: list[Check]
 
 
 def across(run: Run, frame: pd.DataFrame, order: Sequence[Pair]) -> list[Across]:
-    """Each target that was measured in more than one backend: clean, and under each attack."""
+    """Each model that was measured in more than one backend: clean, and under each attack."""
     measured = tables.accuracies(frame)
     found = []
-    for target in dict.fromkeys(pair.target for pair in order):
-        pairs = [pair for pair in order if pair.target == target]
+    for model in dict.fromkeys(pair.model for pair in order):
+        pairs = [pair for pair in order if pair.model == model]
         cells: dict[tuple[str, float | None], dict[str, Any]] = {}
-        for row in tables.rows_of(measured[measured["target"] == target]):
+        for row in tables.rows_of(measured[measured["model"] == model]):
             epsilon = None if math.isnan(row.epsilon) else float(row.epsilon)
             cells.setdefault((row.check, epsilon), {})[row.backend] = row
         checks = [
@@ -63,7 +63,7 @@ def across(run: Run, frame: pd.DataFrame, order: Sequence[Pair]) -> list[Across]
             if len(by_backend) > 1
         ]
         if checks:
-            found.append(Across(target, [pair.backend for pair in pairs], checks))
+            found.append(Across(model, [pair.backend for pair in pairs], checks))
     return found
 
 

@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Beside:
-    """A target in a backend, in all runs.
+    """A model in a backend, in all runs.
 
     Attributes:
         pair: Which model.

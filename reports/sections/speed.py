@@ -22,7 +22,7 @@ class Speed:
 def section_of(run: Run, order: Sequence[Pair]) -> Speed | None:
     """The timings of a run, those that took no time left out; None if there are none."""
     cells = {
-        (timing.check, Pair(timing.backend, timing.target)): timing
+        (timing.check, Pair(timing.backend, timing.model)): timing
         for timing in run.timings
         if timing.seconds > 0
     }

@@ -21,8 +21,8 @@ WIDTHS = {"phone": 390, "desktop": 1280}
 def everything(**parts):
     """A run with all sections."""
     run = synthetic_run(**parts)
-    for backend, target in {(r.backend, r.target) for r in run.records}:
-        begin = f"{backend}/{target}"
+    for backend, model in {(r.backend, r.model) for r in run.records}:
+        begin = f"{backend}/{model}"
         run.arrays[f"{begin}/minimal-epsilon/pgd"] = np.linspace(0.1, 0.6, 60)
         for name, value in {
             "index": np.array([0, 1, 58, 59]), "labels": np.zeros(4, np.int16),
@@ -30,12 +30,12 @@ def everything(**parts):
             "fallen": np.random.default_rng(1).random((4, 6, 6)),
         }.items():  # fmt: skip
             run.arrays[f"{begin}/minimal-epsilon/pgd/extremes/{name}"] = value
-        run.put(counted(target, backend, "pgd", 12, 60, 0.1, norm="linf"))
+        run.put(counted(model, backend, "pgd", 12, 60, 0.1, norm="linf"))
         for rule in ("constant", "probabilities"):
-            record = Record(target=target, backend=backend, check=f"validity/{rule}")
+            record = Record(model=model, backend=backend, check=f"validity/{rule}")
             run.put(record.judged("passed"))
         for method in METHODS:
-            record = Record(target=target, backend=backend,
+            record = Record(model=model, backend=backend,
                             check=f"saliency-sanity/{method}/finite")  # fmt: skip
             run.put(record.judged("passed"))
     return run
@@ -45,9 +45,9 @@ def failing():
     run = everything(backends=["torch"])
     clean = run.find(("mlp", "torch", "clean", None))
     run.put(clean.judged("failed", "accuracy 0.5 is below 0.9", (0.9, None)))
-    run.put(Record(target="mlp", backend="torch", check="apgd", epsilon=0.1, status="error",
+    run.put(Record(model="mlp", backend="torch", check="apgd", epsilon=0.1, status="error",
                    reason="MemoryError: it broke"))  # fmt: skip
-    run.put(Record(target="mlp", backend="jax", check="clean", status="skipped",
+    run.put(Record(model="mlp", backend="jax", check="clean", status="skipped",
                    reason="not installed"))  # fmt: skip
     lost = Row(("mlp", "torch", "fgsm", 0.1), "regressed", 0.7, 0.6, (-0.2, 0.0), 0.001)
     return Source(run, comparison=Comparison((lost,), False, "failed: 1 regressed", ("a note",)))
@@ -64,7 +64,7 @@ def bare():
 
 
 def hostile():
-    return everything(backends=[HOSTILE], targets=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
+    return everything(backends=[HOSTILE], models=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
 
 
 MADE_UP = {
@@ -191,7 +191,7 @@ def test_a_point_of_a_chart_tells_its_values(opened):
 def test_the_numbers_can_be_taken_from_the_page(opened, tmp_path):
     page = opened("everything")
     for name, start in (
-        ("measurements.csv", "target,backend,check,epsilon"),
+        ("measurements.csv", "model,backend,check,epsilon"),
         ("run.json", '{"schema"'),
     ):
         with page.expect_download() as download:

@@ -238,13 +238,13 @@ def test_the_structural_similarity_orders_pairs_as_it_should():
 
 def test_a_target_records_measures_and_checks_of_each_method():
     bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
-    target = bench.evaluation("numpy", "mlp")
+    evaluation = bench.evaluation("numpy", "mlp")
     for measure in ("deletion", "insertion", "stability", "strokes"):
-        record = target.explained("gradient", measure)
+        record = evaluation.explained("gradient", measure)
         assert (record.check, record.status) == (f"saliency/gradient/{measure}", "measured")
         assert 0 < record.value < 1
     for rule in rules_for("gradient"):
-        record = target.checked("saliency-sanity", f"gradient/{rule}")
+        record = evaluation.checked("saliency-sanity", f"gradient/{rule}")
         assert (record.check, record.status) == (f"saliency-sanity/gradient/{rule}", "passed")
     assert len(bench.run.records) == 4 + len(rules_for("gradient"))
     arrays = {key.removeprefix("numpy/mlp/") for key in bench.run.arrays}
@@ -258,9 +258,9 @@ def test_a_target_records_measures_and_checks_of_each_method():
 def test_a_check_that_fires_is_a_failed_record_with_its_reason():
     settings = 'methods = ["gradient"]\nsanity.margin = 0.99\nsanity.some_random = 0.0'
     bench = Benchmark(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
-    target = bench.evaluation("numpy", "mlp")
+    evaluation = bench.evaluation("numpy", "mlp")
     for rule in ("occlusion", "random-layers"):
-        record = target.checked("saliency-sanity", f"gradient/{rule}")
+        record = evaluation.checked("saliency-sanity", f"gradient/{rule}")
         assert record.status == "failed"
         assert record.reason.startswith(f"{rule}: gradient: ")
     assert bench.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
@@ -268,12 +268,12 @@ def test_a_check_that_fires_is_a_failed_record_with_its_reason():
 
 def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
     bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
-    target = bench.evaluation("numpy", "mlp")
-    model = target.loaded.model
+    evaluation = bench.evaluation("numpy", "mlp")
+    model = evaluation.loaded.model
     model.capabilities = model.capabilities - {GRADIENT}
     for record in (
-        target.explained("gradient", "stability"),
-        target.checked("saliency-sanity", "gradient/finite"),
+        evaluation.explained("gradient", "stability"),
+        evaluation.checked("saliency-sanity", "gradient/finite"),
     ):
         assert (record.status, record.value) == ("error", None)
         assert "needs gradient, which the model lacks" in record.reason

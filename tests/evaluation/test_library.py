@@ -123,7 +123,7 @@ def test_accuracies_are_those_worked_out_by_hand(kind):
     run = harness.evaluate(MODELS[kind](), X, Y, attacks=["fgsm"], epsilons=list(CORRECT))
     table = run.frame()
     assert tuple(table.columns) == COLUMNS
-    assert set(table["target"]) == {"model"}
+    assert set(table["model"]) == {"model"}
     assert table["backend"].nunique() == 1
     assert kind in ("by-hand", table["backend"][0])
     judged = table["check"].str.startswith("validity/")

@@ -20,9 +20,9 @@ OTHER = 2.0
 """Signature of another model."""
 
 
-def compared(old, new, *, model=OTHER, **options):
+def compared(old, new, *, signature=OTHER, **options):
     """A run of these checks beside a baseline of one run, of another model if not said."""
-    return compare(run_of(new, model=model), Baseline.of(run_of(old)), **options)
+    return compare(run_of(new, signature=signature), Baseline.of(run_of(old)), **options)
 
 
 def verdict_on(old, new, **options):
@@ -89,7 +89,7 @@ def test_the_spec_sets_tolerances_for_single_checks():
     old = {"clean": HALF, "fgsm@0.1": HALF, "fgsm@0.2": HALF}
     new = {name: changed(outcomes, 30) for name, outcomes in old.items()}
     settings = GateSettings(tolerances={"fgsm": 0.05, "fgsm@0.2": 0.02})
-    run = run_of(new, model=OTHER, gate=settings)
+    run = run_of(new, signature=OTHER, gate=settings)
     comparison = compare(run, Baseline.of(run_of(old)))
     assert [row.label for row in comparison.rows if row.fails] == [
         "torch mlp clean", "torch mlp fgsm eps=0.2",
@@ -128,7 +128,7 @@ def test_a_tolerance_outside_0_to_1_is_refused(tolerance):
 def test_a_model_that_is_the_same_cannot_have_improved():
     """What is found robust now was not before: so the attack became weaker."""
     old, new = {"clean": HALF, "pgd@0.1": right(100)}, {"clean": HALF, "pgd@0.1": right(130)}
-    row = row_of(compared(old, new, model=1.0), "torch mlp pgd eps=0.1")
+    row = row_of(compared(old, new, signature=1.0), "torch mlp pgd eps=0.1")
     assert (row.verdict, row.fails, row.outcome) == ("improved", True, "improved implausibly")
     assert "the attack is weaker" in row.detail
     assert compared(old, new).passed  # a retrained model may be better by three points
@@ -153,7 +153,7 @@ def test_what_the_clean_accuracy_gained_too_is_plausible():
 def test_the_spec_sets_how_much_is_plausible():
     old, new = {"pgd@0.1": right(100)}, {"pgd@0.1": right(400)}
     for improvement, passed in ((0.3, True), (0.29, False)):
-        run = run_of(new, model=OTHER, gate=GateSettings(improvement=improvement))
+        run = run_of(new, signature=OTHER, gate=GateSettings(improvement=improvement))
         assert compare(run, Baseline.of(run_of(old))).passed is passed
 
 
@@ -169,19 +169,19 @@ def retrained(random, shift=0.0, images=2000):
 
 def baseline_of_seeds(count):
     random = np.random.default_rng(5)
-    return Baseline.of(*(run_of({"clean": retrained(random)}, model=10 + n) for n in range(count)))
+    return Baseline.of(*(run_of({"clean": retrained(random)}, signature=10 + n) for n in range(count)))
 
 
 def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
     random = np.random.default_rng(6)
     baseline = baseline_of_seeds(5)
     for _ in range(5):
-        comparison = compare(run_of({"clean": retrained(random)}, model=99), baseline)
+        comparison = compare(run_of({"clean": retrained(random)}, signature=99), baseline)
         assert comparison.passed, comparison
         assert comparison.notes == (
             "torch mlp: a retrained model, held against the spread of 5 runs",
         )
-    worse = compare(run_of({"clean": retrained(random, shift=0.4)}, model=99), baseline)
+    worse = compare(run_of({"clean": retrained(random, shift=0.4)}, signature=99), baseline)
     (row,) = worse.rows
     assert row.verdict == "regressed"
     assert row.detail.startswith("5 runs let expect 7")
@@ -190,10 +190,10 @@ def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
 def test_the_same_model_is_compared_image_by_image_whichever_run_it_is_of():
     baseline = baseline_of_seeds(5)
     third = baseline.runs[2].records[0].right
-    comparison = compare(run_of({"clean": third}, model=12), baseline)
+    comparison = compare(run_of({"clean": third}, signature=12), baseline)
     assert comparison.notes == ("torch mlp: the baseline's model of run 3, image by image",)
     assert comparison.rows[0].p_value == 1.0
-    worse = run_of({"clean": changed(third, 30)}, model=12)
+    worse = run_of({"clean": changed(third, 30)}, signature=12)
     assert compare(worse, baseline).message.startswith("failed: 1 regressed; ")
 
 
@@ -206,7 +206,7 @@ def test_rounding_of_another_machine_makes_no_other_model():
 
 @pytest.mark.parametrize("model", [OTHER, None])
 def test_a_single_run_of_a_retrained_model_cannot_tell_seeds_from_regressions(model):
-    comparison = compared({"clean": HALF}, {"clean": HALF}, model=model)
+    comparison = compared({"clean": HALF}, {"clean": HALF}, signature=model)
     (note,) = comparison.notes
     assert "cannot separate seed noise from regression" in note
     assert "harness baseline add RUN" in note
@@ -218,17 +218,17 @@ def test_the_verdict_on_a_retrained_model_beside_one_run_says_what_it_is_worth()
     assert message.startswith("passed: 1 unchanged; ")
     assert "against a single run a retrained model can fail by its seed alone" in message
     assert "`harness baseline add RUN --baseline" in message
-    assert "seed" not in compared({"clean": HALF}, {"clean": HALF}, model=1.0).message
+    assert "seed" not in compared({"clean": HALF}, {"clean": HALF}, signature=1.0).message
 
 
 def test_the_same_model_has_no_tolerance_and_its_changed_images_are_named():
     old, new = {"clean": HALF}, {"clean": changed(HALF, lost=9)}
-    comparison = compared(old, new, model=1.0, tolerance=0.5)
+    comparison = compared(old, new, signature=1.0, tolerance=0.5)
     (row,) = comparison.rows
     assert (row.verdict, row.fails) == ("regressed", True)
     assert row.detail.endswith("images 0, 1, 2, 3, 4, 5, 6, 7, 8 lost")
     # What chance explains passes, and is named all the same, up to ten of each.
-    comparison = compared(old, {"clean": changed(HALF, lost=12, gained=13)}, model=1.0)
+    comparison = compared(old, {"clean": changed(HALF, lost=12, gained=13)}, signature=1.0)
     (row,) = comparison.rows
     assert row.verdict == "unchanged"
     assert "images 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more lost; images 500, " in row.detail
@@ -241,10 +241,10 @@ def test_a_test_set_on_which_nothing_could_fail_does_not_pass(images, model):
     """All right, then all wrong: with 8 images p is 2/256, and more than the level of 0.5 %."""
     all_right, none = {"clean": right(images, images)}, {"clean": right(0, images)}
     for new in (all_right, none):
-        comparison = compared(all_right, new, model=model)
+        comparison = compared(all_right, new, signature=model)
         assert not comparison.passed
         assert "there are too few images" in comparison.message
-    nine = compared({"clean": right(9, 9)}, {"clean": right(9, 9)}, model=model)
+    nine = compared({"clean": right(9, 9)}, {"clean": right(9, 9)}, signature=model)
     assert nine.passed
     assert nine.rows[0].visible == 1.0
 
@@ -287,7 +287,7 @@ def test_checks_without_accuracy_are_compared_by_status(before, after, verdict):
 
 def test_a_measured_accuracy_that_broke_regressed_and_that_is_skipped_vanished():
     old = counted("mlp", "torch", "fgsm", 380, 400, 0.1).judged("passed")
-    fields = {"target": "mlp", "backend": "torch", "check": "fgsm", "epsilon": 0.1}
+    fields = {"model": "mlp", "backend": "torch", "check": "fgsm", "epsilon": 0.1}
     assert status_verdict([old], [Record(**fields, status="error", reason="NaN")]) == "regressed"
     assert status_verdict([old], [Record(**fields, status="skipped")]) == "vanished"
     # Not even an accuracy left over from before it broke makes it a measurement.
@@ -303,7 +303,7 @@ def test_being_new_does_not_excuse_a_broken_check(status):
     assert status_verdict([], [status_record("passed")]) == "new"
 
 
-@pytest.mark.parametrize("other", [{"target": "cnn"}, {"backend": "keras"}])
+@pytest.mark.parametrize("other", [{"model": "cnn"}, {"backend": "keras"}])
 def test_each_part_of_the_key_counts(other):
     run, baseline = run_of({"clean": HALF}, **other), Baseline.of(run_of({"clean": HALF}))
     comparison = compare(run, baseline)
@@ -366,7 +366,7 @@ def test_an_accuracy_whose_outcomes_are_not_there_or_contradict_it_is_incomparab
 
 def test_a_check_that_not_every_accepted_run_has_is_incomparable():
     baseline = Baseline.of(
-        run_of({"clean": HALF, "fgsm@0.1": HALF}, model=3.0), run_of({"clean": HALF}, model=4.0)
+        run_of({"clean": HALF, "fgsm@0.1": HALF}, signature=3.0), run_of({"clean": HALF}, signature=4.0)
     )
     comparison = compare(run_of({"clean": HALF, "fgsm@0.1": HALF}), baseline)
     row = row_of(comparison, "torch mlp fgsm eps=0.1")
@@ -389,7 +389,7 @@ def test_other_data_or_another_spec_is_an_error(changes, words):
 
 
 def test_another_seed_another_recipe_or_other_thresholds_are_what_a_gate_is_for():
-    spec = {"name": "digits", "seed": 7, "targets": {"mlp": {"training": {"epochs": 1}}}}
+    spec = {"name": "digits", "seed": 7, "models": {"mlp": {"training": {"epochs": 1}}}}
     baseline = Baseline.of(run_of({"clean": HALF}))
     assert compare(run_of({"clean": HALF}, spec=spec, spec_sha256="c" * 64), baseline).passed
 

@@ -89,7 +89,7 @@ def test_each_accepted_run_gets_the_next_number_and_the_newest_counts(stored, tm
     folder = tmp_path / "suites" / "digits"
     assert baselines.accept(run_of(CLEAN), folder) == folder / "0001.json"
     first = (folder / "0001.json").read_bytes()
-    worse = run_of({"clean": right(300, 400)}, model=2.0)
+    worse = run_of({"clean": right(300, 400)}, signature=2.0)
     assert not gate(stored(worse), folder).passed
     assert baselines.accept(worse, folder) == folder / "0002.json"
     assert gate(stored(worse), folder).passed
@@ -129,7 +129,7 @@ def test_a_missing_baseline_is_one_line_with_the_command_and_nothing_is_written(
 
 def test_runs_of_other_seeds_are_added_and_the_table_shows_them(tmp_path):
     path = baselines.accept(run_of(CLEAN, status_record("passed")), tmp_path / "digits")
-    second = run_of({"clean": right(380, 400)}, status_record("passed"), model=2.0)
+    second = run_of({"clean": right(380, 400)}, status_record("passed"), signature=2.0)
     assert baselines.add(second, tmp_path / "digits") == path
     assert len(Baseline.load(path).runs) == 2
     text = path.with_suffix(".txt").read_text(encoding="utf-8")
@@ -150,11 +150,11 @@ def test_runs_of_other_seeds_are_added_and_the_table_shows_them(tmp_path):
     ("run", "words"),
     [
         (run_of(CLEAN), "torch/mlp is the model of run 1"),
-        (run_of(CLEAN, model=2.0, data_sha256="c"), "the data differ"),
-        (run_of(CLEAN, model=2.0, spec={"name": "mnist"}), "'mnist'"),
-        (run_of(CLEAN | {"fgsm@0.1": right(9)}, model=2.0), "fgsm eps=0.1 is not in the baseline"),
-        (run_of({"fgsm@0.1": right(9)}, model=2.0), "clean is not in the run"),
-        (run_of(CLEAN, model=2.0, finished=False), "did not finish"),
+        (run_of(CLEAN, signature=2.0, data_sha256="c"), "the data differ"),
+        (run_of(CLEAN, signature=2.0, spec={"name": "mnist"}), "'mnist'"),
+        (run_of(CLEAN | {"fgsm@0.1": right(9)}, signature=2.0), "fgsm eps=0.1 is not in the baseline"),
+        (run_of({"fgsm@0.1": right(9)}, signature=2.0), "clean is not in the run"),
+        (run_of(CLEAN, signature=2.0, finished=False), "did not finish"),
     ],
     ids=["same", "data", "spec", "more", "less", "unfinished"],
 )
@@ -168,7 +168,7 @@ def test_a_run_that_tells_nothing_of_the_spread_is_not_added(tmp_path, run, word
 def test_runs_with_other_settings_are_not_added(tmp_path):
     baselines.accept(run_of({"pgd@0.1": right(9)}), tmp_path / "digits")
     spec = {"name": "digits", "attacks": {"pgd": {"epsilons": [0.1], "steps": 4}}}
-    other = run_of({"pgd@0.1": right(9)}, model=2.0, spec=spec)
+    other = run_of({"pgd@0.1": right(9)}, signature=2.0, spec=spec)
     assert "other settings" in refused(baselines.add, other, tmp_path / "digits")
 
 
@@ -195,7 +195,7 @@ def test_the_file_has_a_record_a_line_in_an_order_of_its_own(tmp_path):
         ("clean", None), ("conformance/batch-split", None), ("fgsm", 0.1), ("fgsm", 0.2),
     ]  # fmt: skip
     assert run["records"][0] == {
-        "target": "mlp", "backend": "torch", "check": "clean", "status": "passed",
+        "model": "mlp", "backend": "torch", "check": "clean", "status": "passed",
         "correct": 8, "total": 9, "accuracy": 8 / 9, "outcomes": pack(right(8, 9)),
     }  # fmt: skip
     again = baselines.accept(run_of(dict(reversed(checks.items())), status_record("passed")),
@@ -254,7 +254,7 @@ def with_run(**changes):
 def test_a_damaged_baseline_is_one_line_and_stays_as_it_is(stored, tmp_path, text, words):
     path = tmp_path / "0001.json"
     path.write_text(text, encoding="utf-8")
-    run = run_of(CLEAN, model=2.0)
+    run = run_of(CLEAN, signature=2.0)
     for call in (
         lambda: gate(stored(run), path), lambda: baselines.add(run, path),
         lambda: baselines.accept(run, path),

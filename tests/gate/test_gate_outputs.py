@@ -27,7 +27,7 @@ NASTY = "shape [red](3, 4)[/nonsense] <b>|x\x00"
 
 
 def compared(*records):
-    return compare(run_of(NEW, *records, model=2.0), Baseline.of(run_of(OLD)))
+    return compare(run_of(NEW, *records, signature=2.0), Baseline.of(run_of(OLD)))
 
 
 def printed(comparison, width=160):
@@ -122,7 +122,7 @@ def command(capfd, monkeypatch, tmp_path):
     """Run the command where a baseline and two runs lie; gives code, output and errors."""
     monkeypatch.chdir(tmp_path)
     run_of(OLD).save(tmp_path / "same")
-    run_of(NEW, model=2.0).save(tmp_path / "worse")
+    run_of(NEW, signature=2.0).save(tmp_path / "worse")
     store.accept(run_of(OLD), tmp_path / "suites" / "baselines" / "digits")
 
     def run(*arguments):
@@ -268,7 +268,7 @@ def test_a_path_that_is_empty_is_refused(command, arguments):
 
 def test_hundreds_of_unchanged_accuracies_take_a_line_a_check():
     old = {f"{check}@{n}": HALF for check in ("fgsm", "pgd") for n in range(1, 251)}
-    text = printed(compare(run_of(old, model=2.0), Baseline.of(run_of(old))), 240)
+    text = printed(compare(run_of(old, signature=2.0), Baseline.of(run_of(old))), 240)
     lines = [line for line in text.splitlines() if line.startswith("unchanged")]
     assert len(lines) == 2
     assert lines[0].startswith("unchanged  torch mlp fgsm, 250 epsilons")

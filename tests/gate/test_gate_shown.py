@@ -51,7 +51,7 @@ def test_an_unchanged_model_that_is_run_again_passes():
 @pytest.mark.parametrize("model", [1.0, 2.0], ids=["same", "retrained"])
 def test_a_model_that_is_a_point_worse(model):
     worse = changed(RIGHT, lost=105, gained=35)
-    run = measured(whole(), {"clean": worse}, model=model)
+    run = measured(whole(), {"clean": worse}, signature=model)
     assert failing(run) == ["regressed: torch mlp clean"]
 
 
@@ -69,7 +69,7 @@ def test_a_backend_that_is_missing():
 
 @pytest.mark.parametrize("model", [1.0, 2.0], ids=["same", "retrained"])
 def test_an_attack_that_was_weakened(model):
-    run = measured(whole(), {"pgd@0.1": right(2800, 7000)}, model=model)
+    run = measured(whole(), {"pgd@0.1": right(2800, 7000)}, signature=model)
     assert failing(run) == ["improved implausibly: torch mlp pgd eps=0.1"]
 
 
@@ -86,13 +86,13 @@ epsilons = [0.05, 0.1, 0.2]
 epsilons = [0.1, 0.2]
 [saliency]
 methods = []
-[targets.mlp.model]
+[models.mlp]
 hidden = [32]
-[targets.mlp.training]
+[models.mlp.training]
 epochs = 6
 batch_size = 32
 learning_rate = 5e-3
-[targets.mlp.expect]
+[models.mlp.expect]
 clean = [0.0, 1.0]
 """
 

@@ -90,8 +90,8 @@ def test_a_rise_of_all_others_makes_no_check_fail_that_stayed():
 
 def test_three_seeds_are_no_licence_for_twelve_points():
     """The case that was filed: 94.8, 94.8 and 93.4 %, and then 82.3 %."""
-    seeds = Baseline.of(*(run_of({"clean": right(n)}, model=9 + n) for n in (948, 949, 934)))
-    comparison = compare(run_of({"clean": right(823)}, model=2.0), seeds)
+    seeds = Baseline.of(*(run_of({"clean": right(n)}, signature=9 + n) for n in (948, 949, 934)))
+    comparison = compare(run_of({"clean": right(823)}, signature=2.0), seeds)
     assert not comparison.passed
     assert comparison.rows[0].detail.startswith("3 runs let expect ")
 

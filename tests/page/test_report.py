@@ -138,9 +138,9 @@ def test_a_stored_run_gives_the_same_page(tmp_path: Path) -> None:
 
 
 def test_hostile_names_are_shown_as_text() -> None:
-    run = synthetic_run(backends=[HOSTILE], targets=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
+    run = synthetic_run(backends=[HOSTILE], models=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
     run.versions = {HOSTILE: HOSTILE}
-    run.put(Record(target=HOSTILE, backend=HOSTILE, check=HOSTILE, status="error", reason=HOSTILE))
+    run.put(Record(model=HOSTILE, backend=HOSTILE, check=HOSTILE, status="error", reason=HOSTILE))
     run.put(counted(HOSTILE, HOSTILE, HOSTILE, 1, 2, epsilon=0.1, norm="linf"))
     html = html_of(run)
     shown = Page(html)
@@ -219,10 +219,10 @@ def test_failed_broken_and_skipped_checks_come_with_their_reasons() -> None:
     clean = run.find(("mlp", "torch", "clean", None))
     assert clean is not None
     run.put(clean.judged("failed", "too low", (0.99, None)))
-    run.put(Record(target="mlp", backend="torch", check="pgd", epsilon=0.1, status="error",
+    run.put(Record(model="mlp", backend="torch", check="pgd", epsilon=0.1, status="error",
                    reason="it broke"))  # fmt: skip
     for check in ("clean", "fgsm", "pgd", "saliency/top"):
-        run.put(Record(target="mlp", backend="jax", check=check, status="skipped",
+        run.put(Record(model="mlp", backend="jax", check=check, status="skipped",
                        reason="not installed"))  # fmt: skip
     text = seen(run).text
     top = text[text.index("What needs attention") : text.index("Accuracy under attack", 500)]
@@ -295,7 +295,7 @@ def test_sections_without_records_are_left_out() -> None:
 def test_an_attack_that_only_broke_leaves_the_page_whole() -> None:
     run = synthetic_run(backends=["torch"])
     run.records = [
-        Record(target=r.target, backend=r.backend, check=r.check, epsilon=r.epsilon, status="error")
+        Record(model=r.model, backend=r.backend, check=r.check, epsilon=r.epsilon, status="error")
         if r.check == "fgsm" else r
         for r in run.records
     ]  # fmt: skip
@@ -339,7 +339,7 @@ def test_a_training_that_diverged_is_still_drawn() -> None:
     run = synthetic_run(backends=["torch"])
     lost = Epoch(epoch=1, loss=float("inf"), accuracy=0.1, validation_loss=float("nan"),
                  validation_accuracy=0.1, learning_rate=1.0, seconds=1.0)  # fmt: skip
-    run.models = [ModelInfo(target="mlp", backend="torch", fingerprint="f", cached=True,
+    run.models = [ModelInfo(model="mlp", backend="torch", fingerprint="f", cached=True,
                             best_epoch=0, history=(lost,))]  # fmt: skip
     shown = seen(run)
     assert "training" in shown.sections
@@ -539,8 +539,8 @@ def test_smallest_epsilons_that_cannot_be_are_not_shown(broken: np.ndarray[Any, 
 
 def test_validity_checks_have_a_section_of_their_own() -> None:
     run = synthetic_run(backends=["torch"])
-    run.put(Record(target="mlp", backend="torch", check="validity/constant", status="passed"))
-    run.put(Record(target="mlp", backend="torch", check="validity/probabilities", status="skipped",
+    run.put(Record(model="mlp", backend="torch", check="validity/constant", status="passed"))
+    run.put(Record(model="mlp", backend="torch", check="validity/probabilities", status="skipped",
                    reason="no logits"))  # fmt: skip
     shown = seen(run)
     assert "validity" in shown.sections

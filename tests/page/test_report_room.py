@@ -28,8 +28,8 @@ def run_with(names):
     run = synthetic_run(backends=["torch"])
     for name in names:
         run.put(counted(name, "torch", "pgd", 1, 2, epsilon=0.1, norm="linf"))
-        run.put(Record(target="mlp", backend="torch", check=name, status="error", reason=name))
-    run.put(Record(target="mlp", backend="torch", check="pgd", epsilon=0.3, value=-0.25))
+        run.put(Record(model="mlp", backend="torch", check=name, status="error", reason=name))
+    run.put(Record(model="mlp", backend="torch", check="pgd", epsilon=0.3, value=-0.25))
     return run
 
 
@@ -37,7 +37,7 @@ def test_no_text_of_the_csv_is_a_formula_and_numbers_stay_numbers():
     rows = list(
         csv.DictReader(io.StringIO(attached(page.page([Source(run_with(FORMULAS))]), "text/csv")))
     )
-    texts = [row[name] for row in rows for name in ("target", "backend", "check", "reason")]
+    texts = [row[name] for row in rows for name in ("model", "backend", "check", "reason")]
     assert {text for text in texts if text.lstrip()[:1] in tuple("=+-@＝")} == set()
     assert {"'=1+1", "'@SUM(A1)", "'\\t=1", "' =1"} - set(texts) <= {"'\\t=1"}
     assert [float(row["value"]) for row in rows if row["value"].startswith("-")] == [-0.25]
@@ -70,9 +70,9 @@ def test_signs_that_are_obeyed_reach_neither_page_nor_files():
 # Size
 
 
-def large_run(side, targets=4):
+def large_run(side, models=4):
     """A run of grey images of that side, with pictures that compress badly."""
-    run = synthetic_run(targets=[f"m{place}" for place in range(targets)])
+    run = synthetic_run(models=[f"m{place}" for place in range(models)])
     random = np.random.default_rng(0)
     for key, values in run.arrays.items():
         if values.shape[-2:] == (6, 6):

@@ -192,8 +192,8 @@ def test_one_image_alone_is_neither_fragile_nor_sturdy() -> None:
 def test_speed_is_images_at_each_epsilon_a_second() -> None:
     run = synthetic_run(backends=["torch"])
     run.timings = [
-        Timing(target="mlp", backend="torch", check="fgsm", images=7000, epsilons=7, seconds=0.5),
-        Timing(target="mlp", backend="torch", check="clean", images=10, epsilons=1, seconds=0.0),
+        Timing(model="mlp", backend="torch", check="fgsm", images=7000, epsilons=7, seconds=0.5),
+        Timing(model="mlp", backend="torch", check="clean", images=10, epsilons=1, seconds=0.0),
     ]
     (table,) = (t for t in seen(run).tables if t[0][0] == "Measurement")
     assert plain(table)[1:] == [["fgsm", "98,000 0.50 s"]]
@@ -201,7 +201,7 @@ def test_speed_is_images_at_each_epsilon_a_second() -> None:
 
 def test_the_page_carries_the_records_as_csv_and_the_run_as_json(tmp_path: Path) -> None:
     run = synthetic_run()
-    run.put(Record(target="mlp", backend="torch", check="pgd", status="error", reason='a, "b"'))
+    run.put(Record(model="mlp", backend="torch", check="pgd", status="error", reason='a, "b"'))
     csv, document = downloads.downloads_of(run, measurements(run))
     assert csv.uri.startswith("data:text/csv;base64,")
     path = tmp_path / "measurements.csv"

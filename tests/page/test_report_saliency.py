@@ -132,7 +132,7 @@ def test_sanity_checks_are_rules_by_methods_each_with_what_it_asks() -> None:
         ("gradient/occlusion", False), ("gradient/finite", True), ("smoothgrad/finite", True),
         ("gradient/of-tomorrow", True),
     ):  # fmt: skip
-        record = Record(target="mlp", backend="torch", check=f"saliency-sanity/{check}")
+        record = Record(model="mlp", backend="torch", check=f"saliency-sanity/{check}")
         run.put(record.judged("passed" if passes else "failed"))
     shown = seen(run)
     (table,) = (rows for rows in shown.tables if rows[0] == ["Check", "gradient", "smoothgrad"])

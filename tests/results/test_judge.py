@@ -15,8 +15,8 @@ EXPECT = ExpectSpec(
 )
 
 
-def record(check, correct, total=100, epsilon=None, backend="numpy", target="mlp"):
-    return counted(target, backend, check, correct, total, epsilon)
+def record(check, correct, total=100, epsilon=None, backend="numpy", model="mlp"):
+    return counted(model, backend, check, correct, total, epsilon)
 
 
 def run_of(*records, arrays=None):
@@ -91,14 +91,14 @@ def test_without_a_threshold_a_record_stays_measured(measured):
 @pytest.mark.parametrize("status", ["passed", "failed", "skipped", "error"])
 def test_what_is_judged_or_could_not_be_measured_keeps_its_status(status):
     broken = Record(
-        target="mlp", backend="numpy", check="clean", status=status, reason="out of memory"
+        model="mlp", backend="numpy", check="clean", status=status, reason="out of memory"
     )
     assert verdict(broken) == broken
     assert verdict(record("clean", 1).judged(status)).status == status
 
 
 def test_a_record_that_counts_no_images_stays_as_it_is():
-    empty = Record(target="mlp", backend="numpy", check="clean")
+    empty = Record(model="mlp", backend="numpy", check="clean")
     assert verdict(empty) == empty
 
 
@@ -179,9 +179,9 @@ def test_the_least_salient_pixels_must_cost_no_more_than_random_ones(least, stat
 def test_without_random_pixels_of_the_same_model_saliency_stays_measured(check):
     measured = record(check, 0)
     assert verdict(measured).status == "measured"
-    for names in ({"backend": "torch"}, {"target": "cnn"}):
+    for names in ({"backend": "torch"}, {"model": "cnn"}):
         assert verdict(measured, record("saliency/random", 90, **names)).status == "measured"
         other = record(check, 0, **names)
         assert verdict(other, record("saliency/random", 90)).status == "measured"
-    broken = Record(target="mlp", backend="numpy", check="saliency/random", status="error")
+    broken = Record(model="mlp", backend="numpy", check="saliency/random", status="error")
     assert verdict(measured, broken).status == "measured"

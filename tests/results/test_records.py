@@ -97,7 +97,7 @@ def test_a_record_is_found_by_its_whole_key():
 
 def model_info(backend, fingerprint):
     return ModelInfo(
-        target="mlp", backend=backend, fingerprint=fingerprint, cached=False, best_epoch=1,
+        model="mlp", backend=backend, fingerprint=fingerprint, cached=False, best_epoch=1,
         history=(),
     )  # fmt: skip
 
@@ -155,7 +155,7 @@ def test_a_run_whose_accuracies_nobody_judged_is_measured_whatever_else_passed()
     run = run_of("passed")
     run.records = [
         counted("mlp", "torch", "clean", 9, 10),
-        Record(target="mlp", backend="torch", check="validity/x", status="passed"),
+        Record(model="mlp", backend="torch", check="validity/x", status="passed"),
     ]
     assert run.verdict == "measured"
     run.put(run.records[0].judged("passed"))
@@ -165,12 +165,12 @@ def test_a_run_whose_accuracies_nobody_judged_is_measured_whatever_else_passed()
 def test_the_table_has_its_columns_and_a_row_per_record():
     run = run_of()
     columns = (
-        "target backend check epsilon correct total accuracy ci_low ci_high "
+        "model backend check epsilon correct total accuracy ci_low ci_high "
         "threshold status reason norm value"
     )
     assert " ".join(run.frame().columns) == columns
     run.put(record("fgsm", "failed", 0.1).judged("failed", "low", (0.95, 1.0)))
-    run.put(Record(target="mlp", backend="numpy", check="conformance/shapes", status="passed"))
+    run.put(Record(model="mlp", backend="numpy", check="conformance/shapes", status="passed"))
     table = run.frame()
     assert " ".join(table.columns) == columns
     assert len(table) == 2
@@ -261,7 +261,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused(stored):
     [
         ({"surprise": 1}, "surprise: unknown key"),
         ({"created": 5}, "created: Input should be a valid string (got 5)"),
-        ({"records": [{"target": "mlp"}]}, "records.0.backend: Field required"),
+        ({"records": [{"model": "mlp"}]}, "records.0.backend: Field required"),
     ],
 )
 def test_a_run_with_another_content_names_the_key(stored, change, finding):

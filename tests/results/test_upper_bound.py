@@ -39,6 +39,6 @@ def test_the_tables_of_the_terminal_say_so_where_something_was_attacked():
 
 
 def test_the_tables_of_the_gate_say_so():
-    comparison = compare(gate_run(OUTCOMES, model=2.0), Baseline.of(gate_run(OUTCOMES)))
+    comparison = compare(gate_run(OUTCOMES, signature=2.0), Baseline.of(gate_run(OUTCOMES)))
     assert UPPER_BOUND in shown(lambda console: print_comparison(comparison, console))
     assert UPPER_BOUND in as_markdown(comparison)

@@ -14,6 +14,7 @@ from harness.errors import HarnessError, SpecError
 from harness.results.search import SearchResult
 from harness.search.search import Search, first_backend, search
 from harness.search.study import SearchError
+from harness.networks.families import options_from
 from harness.spec.reading import load_spec, parse_spec
 from reports.page import Source, page
 
@@ -34,7 +35,7 @@ from reports.page import Source, page
         ("batch_size = [32.5]", ["grid.batch_size.0", "32.5"]),
         ("l2 = [0.1, 0.1]", ["grid.l2", "twice"]),
         ("l2 = [0.1]\nfgsm_weight = 2", ["grid.fgsm_weight", "2"]),
-        ("l2 = [0.1]\ntarget = 'cnn'", ["grid.target", "cnn", "mlp"]),
+        ("l2 = [0.1]\nmodel = 'cnn'", ["grid.model", "cnn", "mlp"]),
     ],
 )
 def test_a_grid_that_cannot_be_searched_is_one_line_that_names_the_key(grid, words):
@@ -55,8 +56,8 @@ def test_a_grid_changes_neither_the_hash_nor_the_dump_of_a_spec():
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_the_specs_that_ship_have_a_grid_with_their_own_recipe_on_it(name):
     spec = load_spec(name)
-    grid, target = spec.grid, spec.targets[spec.grid.target or next(iter(spec.targets))]
-    own = dict(target.model) | dict(target.training)
+    grid, model = spec.grid, spec.models[spec.grid.model or next(iter(spec.models))]
+    own = options_from(model.architecture, model.options) | dict(model.training)
     assert np.prod([len(values) for values in grid.values.values()]) >= 24
     assert all(own[key] in values for key, values in grid.values.items())
 

@@ -106,7 +106,7 @@ def test_hostile_text_is_shown_as_text(done):
     broken = SearchTrial(
         parameters=done[1].trials[-1].parameters, state="failed", reason=hostile, seconds=1.0
     )
-    update = {"target": hostile, "backend": hostile, "trials": (*done[1].trials[:-1], broken)}
+    update = {"model": hostile, "backend": hostile, "trials": (*done[1].trials[:-1], broken)}
     html = page([Source(synthetic_run(), search=done[1].model_copy(update=update))])
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html

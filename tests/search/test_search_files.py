@@ -17,7 +17,7 @@ def test_search_json_holds_everything_and_is_read_back(done):
     folder, result = done
     document = json.loads((folder / "search.json").read_text())
     assert document["schema"] == 1
-    assert (document["spec"], document["backend"], document["target"]) == ("tiny", "numpy", "mlp")
+    assert (document["spec"], document["backend"], document["model"]) == ("tiny", "numpy", "mlp")
     assert document["spec_sha256"] == spec_of().sha256
     assert document["grid"]["learning_rate"] == [0.001, 0.01, 0.03]
     assert len(document["trials"]) == 12
@@ -50,12 +50,12 @@ def test_a_damaged_search_json_is_one_line(done, tmp_path, change, words):
 def test_best_toml_is_the_spec_with_the_winner_in_it(done):
     folder, result = done
     spec, best = spec_of(), load_spec(str(folder / "best.toml"))
-    target = best.targets["mlp"]
+    model = best.models["mlp"]
     won = result.winner.parameters
-    assert (target.model.hidden, target.training.learning_rate) == (won.hidden, won.learning_rate)
-    assert target.training.batch_size == won.batch_size
-    assert target.training.epochs == spec.targets["mlp"].training.epochs == 2  # not the grid's
-    assert best.model_copy(update={"targets": spec.targets}) == spec
+    assert (tuple(model.options["hidden"]), model.training.learning_rate) == (won.hidden, won.learning_rate)
+    assert model.training.batch_size == won.batch_size
+    assert model.training.epochs == spec.models["mlp"].training.epochs == 2  # not the grid's
+    assert best.model_copy(update={"models": spec.models}) == spec
     assert best.sha256 != spec.sha256
     text = (folder / "best.toml").read_text(encoding="utf-8")
     assert "patience" not in text  # what the spec leaves to defaults

@@ -29,19 +29,19 @@ epsilons = [0.0, 0.1, 0.3]
 [saliency]
 top = 0.2
 
-[targets.mlp.model]
+[models.mlp]
 hidden = [16, 8]
 dropout = 0.25
 
-[targets.mlp.training]
+[models.mlp.training]
 epochs = 2
 learning_rate = 1e-2
 
-[targets.mlp.expect]
+[models.mlp.expect]
 clean = [0.5, 1.0]
 saliency_margin = 0.05
 
-[targets.mlp.expect.attacks.fgsm]
+[models.mlp.expect.attacks.fgsm]
 "0.1" = [0.0, 0.6]
 """
 REORDERED = """
@@ -52,10 +52,11 @@ data = { name = "digits" }
 name = "toy"
 saliency.top = 0.20
 attacks.fgsm.epsilons = [0, 1e-1, 0.30]
-[targets.mlp]
+[models.mlp]
 expect = { saliency_margin = 5e-2, attacks = { fgsm = { "1e-1" = [0, 0.6] } }, clean = [0.5, 1] }
 training = { learning_rate = 0.01, epochs = 2 }
-model = { dropout = 0.25, hidden = [16, 8] }
+dropout = 0.25
+hidden = [16, 8]
 """
 
 
@@ -81,12 +82,12 @@ def test_a_spec_is_read_as_it_is_written(tmp_path):
     assert (spec.data.name, spec.data.split, spec.data.seed) == ("digits", "70-20-10", 0)
     assert spec.attacks["fgsm"].epsilons == (0.0, 0.1, 0.3)
     assert (spec.saliency.top, spec.saliency.random_draws) == (0.2, 5)
-    target = spec.targets["mlp"]
-    assert (target.model.hidden, target.model.dropout) == ((16, 8), 0.25)
-    assert (target.training.epochs, target.training.learning_rate) == (2, 0.01)
-    assert target.expect.clean == (0.5, 1.0)
-    assert target.expect.saliency_margin == 0.05
-    assert target.expect.attacks == {"fgsm": {0.1: (0.0, 0.6)}}
+    model = spec.models["mlp"]
+    assert model.options == {"hidden": [16, 8], "dropout": 0.25}
+    assert (model.training.epochs, model.training.learning_rate) == (2, 0.01)
+    assert model.expect.clean == (0.5, 1.0)
+    assert model.expect.saliency_margin == 0.05
+    assert model.expect.attacks == {"fgsm": {0.1: (0.0, 0.6)}}
 
 
 # Files
@@ -147,18 +148,18 @@ WRONG = [
     # An unknown key comes before the one that is missing in its place, also where an attack's
     # options may have any name.
     ("hidden = [16, 8]", "hiden = [16, 8]",
-     "targets.mlp.model.hiden: unknown key; did you mean hidden?"),
+     "models.mlp.hiden: unknown key; did you mean hidden?"),
     ("clean = [0.5, 1.0]", "cleen = [0.5, 1.0]",
-     "targets.mlp.expect.cleen: unknown key; did you mean clean?"),
+     "models.mlp.expect.cleen: unknown key; did you mean clean?"),
     (EPSILONS, "epsilon = [0.0, 0.1, 0.3]",
      "attacks.fgsm.epsilon: unknown key; did you mean epsilons?"),
     (EPSILONS, "", "attacks.fgsm.epsilons: Field required"),
     ("seed = 3", "zzz = 3", "zzz: unknown key; check the spelling or remove it"),
-    ("dropout = 0.25", "droput = 0.25", "targets.mlp.model.droput: unknown key"),
+    ("dropout = 0.25", "droput = 0.25", "models.mlp.droput: unknown key"),
     (EPSILONS, f"{EPSILONS}\nsteps = 4", "attacks.fgsm: steps: fgsm has no such option"),
     (EPSILONS, f"{EPSILONS}\nname = 'mine'", "attacks.fgsm: name: fgsm has no such option"),
     ('name = "toy"', "", "name: Field required"),
-    ("clean = [0.5, 1.0]", "", "targets.mlp.expect.clean: Field required"),
+    ("clean = [0.5, 1.0]", "", "models.mlp.expect.clean: Field required"),
     # Wrong types: nothing is converted
     ('name = "toy"', "name = 3", "name: * (got 3)"),
     ("seed = 3", 'seed = "3"', "seed: * (got '3')"),
@@ -167,34 +168,34 @@ WRONG = [
     ("seed = 3", "seed = 4294967296", "seed: *4294967296* (got 4294967296)"),
     ('name = "digits"', 'name = "digits"\nseed = 4294967296', "data.seed: * (got 4294967296)"),
     ("seed = 3", "seed = 2024-01-01", "seed: * (got '2024-01-01')"),
-    ("epochs = 2", "epochs = true", "targets.mlp.training.epochs: * (got True)"),
-    ("1e-2", "true", "targets.mlp.training.learning_rate: * (got True)"),
-    ("1e-2", '"1e-2"', "targets.mlp.training.learning_rate: * (got '1e-2')"),
-    ("[16, 8]", "16", "targets.mlp.model.hidden: * (got 16)"),
-    ("[16, 8]", "[true]", "targets.mlp.model.hidden.0: * (got True)"),
-    ("[0.5, 1.0]", "[true, true]", "targets.mlp.expect.clean.0: * (got True)"),
-    ("[0.5, 1.0]", "0.5", "targets.mlp.expect.clean: * (got 0.5)"),
-    ("[0.5, 1.0]", "[0.5]", "targets.mlp.expect.clean.1: Field required"),
+    ("epochs = 2", "epochs = true", "models.mlp.training.epochs: * (got True)"),
+    ("1e-2", "true", "models.mlp.training.learning_rate: * (got True)"),
+    ("1e-2", '"1e-2"', "models.mlp.training.learning_rate: * (got '1e-2')"),
+    ("[16, 8]", "16", "models.mlp.hidden: * (got 16)"),
+    ("[16, 8]", "[true]", "models.mlp.hidden.0: * (got True)"),
+    ("[0.5, 1.0]", "[true, true]", "models.mlp.expect.clean.0: * (got True)"),
+    ("[0.5, 1.0]", "0.5", "models.mlp.expect.clean: * (got 0.5)"),
+    ("[0.5, 1.0]", "[0.5]", "models.mlp.expect.clean.1: Field required"),
     (EPSILONS, "epsilons = 0.1", "attacks.fgsm.epsilons: * (got 0.1)"),
     (EPSILONS, "epsilons = [false, 0.1]", "attacks.fgsm.epsilons.0: * (got False)"),
     (EPSILONS, 'epsilons = ["0.1"]', "attacks.fgsm.epsilons.0: * (got '0.1')"),
     # Values out of range
     ("seed = 3", "seed = -1", "seed: * (got -1)"),
     ('["numpy", "torch"]', "[]", "backends: * (got [])"),
-    ("[16, 8]", "[]", "targets.mlp.model.hidden: * (got [])"),
-    ("[16, 8]", "[16, 0]", "targets.mlp.model.hidden.1: * (got 0)"),
-    ("dropout = 0.25", "dropout = 1.0", "targets.mlp.model.dropout: * (got 1.0)"),
-    ("dropout = 0.25", "dropout = nan", "targets.mlp.model.dropout: * (got nan)"),
-    ("epochs = 2", "epochs = 0", "targets.mlp.training.epochs: * (got 0)"),
-    ("1e-2", "0.0", "targets.mlp.training.learning_rate: * (got 0.0)"),
-    ("1e-2", "nan", "targets.mlp.training.learning_rate: * (got nan)"),
-    ("1e-2", "inf", "targets.mlp.training.learning_rate: * (got inf)"),
+    ("[16, 8]", "[]", "models.mlp.hidden: * (got [])"),
+    ("[16, 8]", "[16, 0]", "models.mlp.hidden.1: * (got 0)"),
+    ("dropout = 0.25", "dropout = 1.0", "models.mlp.dropout: * (got 1.0)"),
+    ("dropout = 0.25", "dropout = nan", "models.mlp.dropout: * (got nan)"),
+    ("epochs = 2", "epochs = 0", "models.mlp.training.epochs: * (got 0)"),
+    ("1e-2", "0.0", "models.mlp.training.learning_rate: * (got 0.0)"),
+    ("1e-2", "nan", "models.mlp.training.learning_rate: * (got nan)"),
+    ("1e-2", "inf", "models.mlp.training.learning_rate: * (got inf)"),
     ("top = 0.2", "top = 0.0", "saliency.top: * (got 0.0)"),
     ("top = 0.2", "top = nan", "saliency.top: * (got nan)"),
-    ("[0.5, 1.0]", "[0.5, 1.1]", "targets.mlp.expect.clean.1: * (got 1.1)"),
-    ("[0.5, 1.0]", "[-0.1, 1.0]", "targets.mlp.expect.clean.0: * (got -0.1)"),
-    ("[0.5, 1.0]", "[nan, 1.0]", "targets.mlp.expect.clean.0: * (got nan)"),
-    ("= 0.05", "= nan", "targets.mlp.expect.saliency_margin: * (got nan)"),
+    ("[0.5, 1.0]", "[0.5, 1.1]", "models.mlp.expect.clean.1: * (got 1.1)"),
+    ("[0.5, 1.0]", "[-0.1, 1.0]", "models.mlp.expect.clean.0: * (got -0.1)"),
+    ("[0.5, 1.0]", "[nan, 1.0]", "models.mlp.expect.clean.0: * (got nan)"),
+    ("= 0.05", "= nan", "models.mlp.expect.saliency_margin: * (got nan)"),
     (EPSILONS, "epsilons = []", "attacks.fgsm.epsilons: * (got [])"),
     (EPSILONS, "epsilons = [-0.1, 0.1]", "attacks.fgsm.epsilons.0: * (got -0.1)"),
     (EPSILONS, "epsilons = [0.1, nan]", "attacks.fgsm.epsilons.1: * (got nan)"),
@@ -230,32 +231,32 @@ WRONG = [
            "attacks.pgd: members: they bound their perturbations by different norms"),
       )),
     # Recipes
-    ("epochs = 2", 'recipe = "fast"', "targets.mlp.training.recipe: * (got 'fast')"),
-    ("epochs = 2", "recipe = 3", "targets.mlp.training.recipe: * (got 3)"),
+    ("epochs = 2", 'recipe = "fast"', "models.mlp.training.recipe: * (got 'fast')"),
+    ("epochs = 2", "recipe = 3", "models.mlp.training.recipe: * (got 3)"),
     *(("epochs = 2", f'recipe = "{name}"',
-       "targets.mlp.training.adversary.epsilon: Field required")
+       "models.mlp.training.adversary.epsilon: Field required")
       for name in ("fgsm-at", "pgd-at", "trades")),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilon = 0.0}',
-     "targets.mlp.training.adversary.epsilon: * (got 0.0)"),
+     "models.mlp.training.adversary.epsilon: * (got 0.0)"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilom = 0.1}',
-     "targets.mlp.training.adversary.epsilom: unknown key; did you mean epsilon?"),
-    ("epochs = 2", 'recipe = "pgd-at"\nadversary = 3', "targets.mlp.training.adversary: * (got 3)"),
+     "models.mlp.training.adversary.epsilom: unknown key; did you mean epsilon?"),
+    ("epochs = 2", 'recipe = "pgd-at"\nadversary = 3', "models.mlp.training.adversary: * (got 3)"),
     ("epochs = 2", "adversary = {epsilon = 0.1}",
-     "targets.mlp.training.adversary.steps: Field required (and 1 more)"),
-    ("epochs = 2", 'augmentation = "affin"', "targets.mlp.training.augmentation: * (got 'affin')"),
-    ("epochs = 2", "averaging = 1.0", "targets.mlp.training.averaging: * (got 1.0)"),
-    ("epochs = 2", "label_smoothing = 1.0", "targets.mlp.training.label_smoothing: * (got 1.0)"),
-    ("epochs = 2", "weight_decay = nan", "targets.mlp.training.weight_decay: * (got nan)"),
+     "models.mlp.training.adversary.steps: Field required (and 1 more)"),
+    ("epochs = 2", 'augmentation = "affin"', "models.mlp.training.augmentation: * (got 'affin')"),
+    ("epochs = 2", "averaging = 1.0", "models.mlp.training.averaging: * (got 1.0)"),
+    ("epochs = 2", "label_smoothing = 1.0", "models.mlp.training.label_smoothing: * (got 1.0)"),
+    ("epochs = 2", "weight_decay = nan", "models.mlp.training.weight_decay: * (got nan)"),
     # What contradicts itself
     (EPSILONS, "epsilons = [0.1, 0.1]", "attacks.fgsm: epsilons must increase*"),
     (EPSILONS, "epsilons = [0.3, 0.1]", "attacks.fgsm: epsilons must increase*"),
-    ("[0.5, 1.0]", "[1.0, 0.5]", "targets.mlp.expect: clean: the range [1, 0.5] is empty"),
-    ("[0.0, 0.6]", "[0.7, 0.6]", "targets.mlp.expect: attacks.fgsm.0.1: * [0.7, 0.6] is empty"),
-    ('"0.1" =', '"0.2" =', "targets.mlp.expect.attacks.fgsm: epsilon 0.2 is not in the sweep"),
-    ('"0.1" =', '"low" =', "targets.mlp.expect.attacks.fgsm.low: * (got 'low')"),
-    ('"0.1" =', '"nan" =', "targets.mlp.expect.attacks.fgsm.nan: * (got 'nan')"),
+    ("[0.5, 1.0]", "[1.0, 0.5]", "models.mlp.expect: clean: the range [1, 0.5] is empty"),
+    ("[0.0, 0.6]", "[0.7, 0.6]", "models.mlp.expect: attacks.fgsm.0.1: * [0.7, 0.6] is empty"),
+    ('"0.1" =', '"0.2" =', "models.mlp.expect.attacks.fgsm: epsilon 0.2 is not in the sweep"),
+    ('"0.1" =', '"low" =', "models.mlp.expect.attacks.fgsm.low: * (got 'low')"),
+    ('"0.1" =', '"nan" =', "models.mlp.expect.attacks.fgsm.nan: * (got 'nan')"),
     ("expect.attacks.fgsm]", "expect.attacks.pgd]",
-     "targets.mlp.expect.attacks.pgd: there is no [attacks.pgd]"),
+     "models.mlp.expect.attacks.pgd: there is no [attacks.pgd]"),
 ]  # fmt: skip
 
 
@@ -276,7 +277,7 @@ def test_a_wrong_spec_is_refused_in_one_line_with_its_file_and_key(
 
 def test_ranges_of_one_point_and_an_epsilon_of_zero_are_allowed():
     spec = parse_spec(edited("[0.5, 1.0]", "[1, 1]"), "f.toml")
-    assert spec.targets["mlp"].expect.clean == (1.0, 1.0)
+    assert spec.models["mlp"].expect.clean == (1.0, 1.0)
 
 
 def test_of_several_findings_the_first_is_told_and_the_others_are_counted():
@@ -309,7 +310,7 @@ def test_an_attack_has_a_name_of_its_own_and_options_and_may_see_fewer_images():
 
 
 def test_a_table_of_no_attacks_is_a_spec_without_attacks():
-    text = edited("[attacks.fgsm]\n" + EPSILONS, "[attacks]").split("[targets.mlp.expect.attacks")[
+    text = edited("[attacks.fgsm]\n" + EPSILONS, "[attacks]").split("[models.mlp.expect.attacks")[
         0
     ]
     assert parse_spec(text, "f.toml").attacks == {}
@@ -323,7 +324,7 @@ def test_a_table_of_no_attacks_is_a_spec_without_attacks():
 def training(text):
     return (
         parse_spec(edited("epochs = 2\nlearning_rate = 1e-2", text), "f.toml")
-        .targets["mlp"]
+        .models["mlp"]
         .training
     )
 
@@ -432,8 +433,8 @@ def test_a_spec_cannot_be_changed():
         (spec.data, "seed"),
         (spec.attacks["fgsm"], "epsilons"),
         (spec.saliency, "top"),
-        (spec.targets["mlp"].training, "epochs"),
-        (spec.targets["mlp"].expect, "clean"),
+        (spec.models["mlp"].training, "epochs"),
+        (spec.models["mlp"].expect, "clean"),
     ):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(part, key, getattr(part, key))

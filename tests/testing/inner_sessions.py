@@ -19,7 +19,7 @@ MAPS = (*MEASURES, *SANITY)
 SUITES = suites_folder()
 QUICK = (
     "-p", "no:hypothesispytest",  # which takes a second to sum up that there was nothing
-    "--ignore-glob=*test_speed.py",  # which takes minutes, and measures no target
+    "--ignore-glob=*test_speed.py",  # which takes minutes, and measures no model
 )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_a_spec_that_is_wrong_is_a_usage_error(suites):
 
 def test_a_spec_without_attacks_is_measured_without_them(suites, pytester):
     text = re.sub(r"\[attacks\.fgsm\]\n[^\n]*\n", "[attacks]\n", tiny_spec())
-    text = text.partition("[targets.mlp.expect.attacks")[0]
+    text = text.partition("[models.mlp.expect.attacks")[0]
     result, run = suites(spec=pytester.makefile(".toml", bare=text))
     # No epsilon is out of proportion where there is none.
     result.assert_outcomes(passed=len(CHECKS) + 3 + len(VALIDITY) + len(MAPS), skipped=1)
@@ -125,7 +125,7 @@ def test_every_attack_of_the_spec_is_swept_and_only_defences_are_asked_for_a_col
 
 
 DEFENCE = """
-[targets.mlp.training]
+[models.mlp.training]
 recipe = "fgsm-at"
 epochs = 2
 batch_size = 32
@@ -134,7 +134,7 @@ adversary = {epsilon = 0.1}
 
 
 def test_a_defence_is_asked_whether_it_collapsed(suites, pytester):
-    text = re.sub(r"\n\[targets\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(clean=(0.0, 1.0)))
+    text = re.sub(r"\n\[models\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(clean=(0.0, 1.0)))
     spec = pytester.makefile(".toml", defence=text)
     result, run = suites("-k", "collapse or clean", spec=spec)
     result.assert_outcomes(passed=2)
@@ -150,7 +150,7 @@ def test_a_defence_that_collapsed_fails(suites, pytester, monkeypatch):
     monkeypatch.setattr(
         "harness.training.loop.probe", lambda *_: {"fgsm_accuracy": 0.9, "pgd_accuracy": 0.25}
     )
-    text = re.sub(r"\n\[targets\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(seed=77))
+    text = re.sub(r"\n\[models\.mlp\.training\]\n(.+\n)+", DEFENCE, tiny_spec(seed=77))
     spec = pytester.makefile(".toml", defence=text)
     result, run = suites("-k", "collapse", spec=spec)
     result.assert_outcomes(failed=1)

@@ -112,8 +112,8 @@ def test_a_training_that_fails_is_one_line_and_an_error_everywhere(suites, monke
 @pytest.mark.parametrize(
     ("body", "before"),
     [
-        ("robustness_judge(robustness_target.clean())", "passed"),
-        ("robustness_target.clean()", "measured"),
+        ("robustness_judge(robustness_model.clean())", "passed"),
+        ("robustness_model.clean()", "measured"),
     ],
     ids=["judged", "measured"],
 )
@@ -122,7 +122,7 @@ def test_a_test_that_fails_after_its_record_was_put_is_an_error(suites, pytester
         import pytest
 
         @pytest.mark.robustness_check("clean")
-        def test_clean(robustness_target, robustness_judge):
+        def test_clean(robustness_model, robustness_judge):
             {}
             {}
         """
@@ -142,9 +142,9 @@ def test_the_reason_of_a_failed_record_is_not_replaced(suites, pytester):
         import pytest
 
         @pytest.mark.robustness_check("clean")
-        def test_clean(robustness_target, robustness_judge):
+        def test_clean(robustness_model, robustness_judge):
             try:
-                robustness_judge(robustness_target.clean())
+                robustness_judge(robustness_model.clean())
             finally:
                 raise KeyError("oops")
         """

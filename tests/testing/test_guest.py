@@ -72,12 +72,12 @@ def test_fixtures_and_markers_of_the_same_names(foreign, pytester):
         import pytest
 
         @pytest.fixture
-        def target():
+        def model():
             return "theirs"
 
         @pytest.fixture
-        def judge(target):
-            return target.upper()
+        def judge(model):
+            return model.upper()
         """
     )
     pytester.makepyfile(
@@ -88,13 +88,13 @@ def test_fixtures_and_markers_of_the_same_names(foreign, pytester):
         @pytest.mark.defended
         @pytest.mark.parametrize("attack", ["by night"])
         @pytest.mark.parametrize("epsilon", [1, 2])
-        def test_theirs(target, judge, attack, epsilon):
-            assert (target, judge) == ("theirs", "THEIRS")
+        def test_theirs(model, judge, attack, epsilon):
+            assert (model, judge) == ("theirs", "THEIRS")
 
         @pytest.mark.check("clean")
-        @pytest.mark.parametrize("target", ["numpy", "torch"])
-        def test_fails(target):
-            assert target == "numpy"
+        @pytest.mark.parametrize("model", ["numpy", "torch"])
+        def test_fails(model):
+            assert model == "numpy"
         """
     )
     result = foreign()
@@ -254,12 +254,12 @@ def test_short_names_do_not_reach_other_tests_of_the_session(foreign, pytester):
         import pytest
 
         @pytest.fixture
-        def target():
+        def model():
             return "theirs"
 
         @pytest.mark.check("clean")
-        def test_theirs(target):
-            assert target == "theirs"
+        def test_theirs(model):
+            assert model == "theirs"
 
         @pytest.mark.speed
         def test_fast():

@@ -64,7 +64,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     assert run.machine.keys() == {"system", "processor", "cores"}
     assert run.classes == tuple("0123456789")
     (model,) = run.models
-    assert (model.backend, model.target, len(model.history)) == ("numpy", "mlp", 2)
+    assert (model.backend, model.model, len(model.history)) == ("numpy", "mlp", 2)
 
     # The numbers are those of the stored predictions, of 180 test images.
     labels = run.arrays["labels"]
@@ -120,9 +120,9 @@ def test_one_id_measures_one_epsilon(suites):
 
 
 def test_each_target_is_measured_on_its_own(suites):
-    result, run = suites("-k", "clean", targets=("mlp", "mlp-2"))
+    result, run = suites("-k", "clean", models=("mlp", "mlp-2"))
     result.assert_outcomes(passed=2)
-    assert outcomes(run, "target", "check") == [("mlp", "clean"), ("mlp-2", "clean")]
+    assert outcomes(run, "model", "check") == [("mlp", "clean"), ("mlp-2", "clean")]
 
 
 def test_retraining_is_asked_for(suites):
@@ -135,7 +135,7 @@ def test_retraining_is_asked_for(suites):
 
 
 def test_failed_first_measures_once_and_keeps_the_verdict(suites, pytester, monkeypatch):
-    """``--ff`` goes from target to target and back, so that pytest makes the fixture anew."""
+    """``--ff`` goes from model to model and back, so that pytest makes the fixture anew."""
     swept = []
 
     class Counted(FGSM):
@@ -144,7 +144,7 @@ def test_failed_first_measures_once_and_keeps_the_verdict(suites, pytester, monk
             return super().perturb(model, x, y, epsilons, index=index)
 
     monkeypatch.setitem(ATTACKS, "fgsm", Counted)
-    names = {"targets": ("mlp", "mlp-2"), "fgsm": (0.0, 0.001)}
+    names = {"models": ("mlp", "mlp-2"), "fgsm": (0.0, 0.001)}
     cache = ("-p", "cacheprovider", "-o", f"cache_dir={pytester.path / 'cache'}", "-k",
              "clean or fgsm")  # fmt: skip
     results = []
@@ -166,12 +166,12 @@ def test_failed_first_measures_once_and_keeps_the_verdict(suites, pytester, monk
 
 def test_several_processes_give_the_same_run_as_one(suites, pytester):
     pytest.importorskip("xdist")
-    names = {"targets": ("mlp", "mlp-2"), "clean": (0.99, 1.0)}
+    names = {"models": ("mlp", "mlp-2"), "clean": (0.99, 1.0)}
     select = ("-k", "clean or fgsm or parity")
     _, alone = suites(*select, **names)
     stale = pytester.path / "results" / ".parts" / "gw7"
     stale_run = alone.model_copy(deep=True)
-    stale_run.put(of(alone, "clean").model_copy(update={"target": "old"}))
+    stale_run.put(of(alone, "clean").model_copy(update={"model": "old"}))
     stale_run.save(stale)
     result, together = suites(*select, "-n", "2", **names)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -183,8 +183,8 @@ def test_several_processes_give_the_same_run_as_one(suites, pytester):
     assert together.finished
     assert together.data_sha256 == alone.data_sha256
     assert together.classes == alone.classes
-    assert {(m.target, m.fingerprint) for m in together.models} == {
-        (m.target, m.fingerprint) for m in alone.models
+    assert {(m.model, m.fingerprint) for m in together.models} == {
+        (m.model, m.fingerprint) for m in alone.models
     }
     assert not (pytester.path / "results" / ".parts").exists()
 
@@ -194,15 +194,15 @@ def test_several_processes_give_the_same_run_as_one(suites, pytester):
 
 def test_other_tests_are_none_of_its_business(pytester):
     """The plugin is in every session of this environment; it must not touch tests that are not its
-    own, though they say ``target`` and ``epsilon`` too."""
+    own, though they say ``model`` and ``epsilon`` too."""
     pytester.makepyfile(
         """
         import pytest
 
-        @pytest.mark.parametrize("target", ["numpy", "torch"])
+        @pytest.mark.parametrize("model", ["numpy", "torch"])
         @pytest.mark.parametrize("epsilon", [1, 2])
-        def test_fails(target, epsilon):
-            assert target == "numpy"
+        def test_fails(model, epsilon):
+            assert model == "numpy"
         """
     )
     result = pytester.runpytest_inprocess(*QUICK)
