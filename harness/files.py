@@ -153,14 +153,15 @@ def read_bounded(path: Path, largest: int) -> bytes:
 
 
 def read_document(
-    path: Path, schemas: int | tuple[int, ...], remedy: str, kind: str = "", holds: str = ""
+    path: Path, schema: int, remedy: str, *, anew: str = "", kind: str = "", holds: str = ""
 ) -> dict[str, Any]:
-    """A JSON object from a file that carries a schema number, the newest or an older one.
+    """A JSON object from a file that carries a schema number.
 
     Args:
         path: The file.
-        schemas: The numbers that can be read.
+        schema: The number that can be read.
         remedy: What to do where it cannot.
+        anew: What to do with one of an older schema, if it is something else.
         kind: What it should be, if it could be taken for something else.
         holds: A key that this kind has had in all schemas.
 
@@ -168,7 +169,6 @@ def read_document(
         RunError: The file is missing, not a JSON object, too long or too deep, or of another
             schema.
     """
-    known = (schemas,) if isinstance(schemas, int) else schemas
     try:
         document: dict[str, Any] = json.loads(read_bounded(path, LARGEST).decode("utf-8"))
         check_depth(document)
@@ -181,11 +181,14 @@ def read_document(
     number = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(number, int) or isinstance(number, bool):
         raise RunError(f"{path}: has no schema number; {remedy}")
-    if number not in known:
-        if holds and holds not in document and number > max(known):
+    if number > schema:
+        if holds and holds not in document:
             raise RunError(f"{path}: not a {kind}; {remedy}")
-        hint = "upgrade robustness-harness" if number > max(known) else remedy
-        raise RunError(f"{path}: schema {number}, but {max(known)} is expected; {hint}")
+        raise RunError(
+            f"{path}: of schema {number}, newer than {schema}; upgrade robustness-harness"
+        )
+    if number < schema:
+        raise RunError(f"{path}: of schema {number}, older than {schema}; {anew or remedy}")
     return document
 
 

@@ -191,21 +191,21 @@ def accuracy_chart(
     return inline(figure, name, label, spots)
 
 
-def standing_chart(
+def robust_chart(
     lines: Sequence[tuple[Series, FloatArray]], limit: float, name: str, label: str
 ) -> Markup:
-    """The share of images that stand at each epsilon, from the epsilons at which each falls."""
+    """The share of images not misclassified up to an epsilon, from the smallest of each."""
     figure = Figure(figsize=(5.4, 3.0))
     axes = figure.add_axes((0.1, 0.17, 0.88, 0.73))
-    for look, fallen in lines:
+    for look, smallest in lines:
         places = np.linspace(0, limit, 200)
-        standing = (fallen[None] > places[:, None]).mean(axis=1)
+        robust = (smallest[None] > places[:, None]).mean(axis=1)
         axes.plot(
-            places, standing, color=look.colour, linestyle=look.linestyle, marker=look.marker,
+            places, robust, color=look.colour, linestyle=look.linestyle, marker=look.marker,
             markevery=20, markeredgecolor=SURFACE,
         )  # fmt: skip
     _share_axis(axes)
-    axes.set_title("Images that still stand", pad=10)
+    axes.set_title("Images not misclassified yet", pad=10)
     axes.set_xlabel(AXES["linf"], labelpad=6)
     axes.margins(x=0.02)
     return inline(figure, name, label)

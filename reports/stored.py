@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from harness.results import keys
 from harness.results.run import Run
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -34,11 +35,6 @@ def pairs(run: Run) -> list[Pair]:
     return list(dict.fromkeys(recorded + trained))
 
 
-def stem(check: str, epsilon: float | None = None) -> str:
-    """How a check is named in the keys of arrays: ``clean``, ``fgsm@0.1``."""
-    return check if epsilon is None else f"{check}@{epsilon:g}"
-
-
 def spec_value(run: Run, *path: str) -> Any:
     """A value from deep in the run's spec, or None where the spec does not go that far."""
     value: Any = run.spec
@@ -51,7 +47,7 @@ def class_names(run: Run) -> list[str]:
     """The names of the classes; their numbers where the run does not name them."""
     if run.classes:
         return list(run.classes)
-    labels = _integers(run, "labels")
+    labels = _integers(run, keys.LABELS)
     return [] if labels is None else [str(label) for label in range(int(labels.max()) + 1)]
 
 
@@ -63,51 +59,53 @@ def chance(run: Run) -> float | None:
 
 def labels_of(run: Run) -> IntArray | None:
     """The true labels of the test images, if each is a known class."""
-    return _known_classes(run, _integers(run, "labels"))
+    return _known_classes(run, _integers(run, keys.LABELS))
 
 
 def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
     """The predictions of a check, if there is one for each true label."""
     labels = labels_of(run)
-    found = _known_classes(run, _integers(run, f"{pair.backend}/{pair.model}/{check}/predictions"))
+    found = _known_classes(run, _integers(run, keys.of(*pair, keys.predictions(check))))
     return found if labels is not None and found is not None and found.size == labels.size else None
 
 
 def smallest_epsilons(run: Run, pair: Pair, method: str) -> FloatArray | None:
-    """The smallest epsilon at which each image falls (infinite if it never does), if stored."""
-    found = array(run, pair, f"minimal-epsilon/{method}", (None,), finite=False)
+    """The smallest epsilon at which each image is misclassified, if stored; infinite for none."""
+    found = array(run, pair, keys.smallest(method), (None,), finite=False)
     return None if found is None or np.isnan(found).any() or found.min() < 0 else found
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Which images were kept, (m,), as (m, height, width), and as what they fell, (m,)."""
+    """Which images were kept, (m,), as (m, height, width), and what they are taken for, (m,)."""
 
     index: IntArray
     clean: FloatArray
-    fallen: FloatArray
+    adversarial: FloatArray
     labels: IntArray
 
 
 def extremes(run: Run, pair: Pair, method: str) -> Kept | None:
-    """The images that fell first and last, if they are stored and grey."""
-    begin = f"{pair.backend}/{pair.model}/minimal-epsilon/{method}/extremes"
+    """The most fragile and the most robust images, if they are stored and grey."""
+    index_key, labels_key, *images = (
+        keys.of(*pair, keys.extremes(method, part))
+        for part in ("index", "labels", "clean", "adversarial")
+    )
     true = labels_of(run)
-    index = _integers(run, f"{begin}/index")
-    labels = _known_classes(run, _integers(run, f"{begin}/labels"))
+    index = _integers(run, index_key)
+    labels = _known_classes(run, _integers(run, labels_key))
     if true is None or index is None or labels is None or labels.shape != index.shape:
         return None
-    stacks = [_grey(run.arrays.get(f"{begin}/{name}"), index.size) for name in ("clean", "fallen")]
-    clean, fallen = stacks
-    if clean is None or fallen is None or index.min() < 0 or index.max() >= true.size:
+    clean, adversarial = (_grey(run.arrays.get(key), index.size) for key in images)
+    if clean is None or adversarial is None or index.min() < 0 or index.max() >= true.size:
         return None
-    return Kept(index, clean, fallen, labels)
+    return Kept(index, clean, adversarial, labels)
 
 
 def example_index(run: Run, pair: Pair) -> IntArray | None:
     """Which test images a pair keeps as examples, if all of them are test images."""
     labels = labels_of(run)
-    index = _integers(run, f"{pair.backend}/{pair.model}/examples/index")
+    index = _integers(run, keys.of(*pair, keys.INDEX))
     if labels is None or index is None or index.min() < 0 or index.max() >= labels.size:
         return None
     return index
@@ -116,7 +114,7 @@ def example_index(run: Run, pair: Pair) -> IntArray | None:
 def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
     """Example images (m, height, width) under a name, if they are grey and one per index."""
     index = example_index(run, pair)
-    stack = run.arrays.get(f"{pair.backend}/{pair.model}/examples/{name}")
+    stack = run.arrays.get(keys.of(*pair, keys.example(name)))
     return None if index is None else _grey(stack, index.size)
 
 
@@ -125,13 +123,13 @@ def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
     index = example_index(run, pair)
     if index is None:
         return None
-    return array(run, pair, f"examples/{name}/confidence", index.shape, finite=False)
+    return array(run, pair, keys.example(name, "confidence"), index.shape, finite=False)
 
 
 def example_labels(run: Run, pair: Pair, name: str) -> IntArray | None:
     """The predicted labels of the examples under a name, if there is one per index."""
     index = example_index(run, pair)
-    key = f"{pair.backend}/{pair.model}/examples/{name}/labels"
+    key = keys.of(*pair, keys.example(name, "labels"))
     found = _known_classes(run, _integers(run, key))
     return found if index is not None and found is not None and found.size == index.size else None
 
@@ -147,11 +145,13 @@ def truths_of(run: Run, pair: Pair) -> list[str]:
 
 def saliency_methods(run: Run, pair: Pair) -> list[str]:
     """The methods of which a pair has maps or curves, in the order in which they were stored."""
-    begin = f"{pair.backend}/{pair.model}/"
+    begin = keys.of(*pair, "")
     names = [key.removeprefix(begin) for key in run.arrays if key.startswith(begin)]
-    maps = [name.split("/")[2] for name in names if re.fullmatch(r"examples/maps/[^/]+", name)]
-    curves = [name.split("/")[1] for name in names if re.fullmatch(r"saliency/[^/]+/.+", name)]
-    plain = ["gradient"] if "examples/saliency" in names else []
+    maps = [name.split("/")[2] for name in names if re.fullmatch(keys.maps(keys.ONE), name)]
+    curves = [
+        name.split("/")[1] for name in names if re.fullmatch(keys.curve(keys.ONE, ".+"), name)
+    ]
+    plain = ["gradient"] if keys.MAPS in names else []
     return [name for name in dict.fromkeys(maps + curves + plain) if name != "random"]
 
 
@@ -166,7 +166,7 @@ def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
 
 def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:
     """Per model of the cascade the maps (few, height, width) of the first examples, if stored."""
-    found = run.arrays.get(f"{pair.backend}/{pair.model}/examples/cascade/{method}")
+    found = run.arrays.get(keys.of(*pair, keys.cascade_maps(method)))
     if found is None or found.ndim < 4 or not found.size or not truths_of(run, pair):
         return None
     layers = [grey for maps in found if (grey := _grey(maps, len(maps))) is not None]
@@ -177,7 +177,7 @@ def array(
     run: Run, pair: Pair, name: str, shape: tuple[int | None, ...], *, finite: bool = True
 ) -> FloatArray | None:
     """Numbers of a pair by their name, if they have that shape (None: any length but zero)."""
-    found = run.arrays.get(f"{pair.backend}/{pair.model}/{name}")
+    found = run.arrays.get(keys.of(*pair, name))
     if found is None or found.dtype.kind != "f" or not found.size or found.ndim != len(shape):
         return None
     fits = all(want in (None, have) for want, have in zip(shape, found.shape, strict=True))

@@ -183,9 +183,7 @@ def by_pair(frame: pd.DataFrame) -> dict[Pair, Any]:
 
 def of_pair(frame: pd.DataFrame, pair: Pair) -> pd.DataFrame:
     """The measurements of one pair."""
-    rows: pd.DataFrame = frame[
-        (frame["backend"] == pair.backend) & (frame["model"] == pair.model)
-    ]
+    rows: pd.DataFrame = frame[(frame["backend"] == pair.backend) & (frame["model"] == pair.model)]
     return rows
 
 

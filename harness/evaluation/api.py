@@ -28,6 +28,7 @@ from harness.maths.outputs import Outputs, declared, kind_of, looked_through, un
 from harness.maths.query import batches, logits_of
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
 from harness.registry import backend_of, made_by
+from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 from harness.results.run import Run
@@ -116,7 +117,7 @@ def evaluate(
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
-    run.arrays["labels"] = labels.astype(np.int32)
+    run.arrays[keys.LABELS] = labels.astype(np.int32)
     measures = Measures({attack.name: Sweep(attack, tuple(radii)) for attack in made})
     loaded, recorder = LoadedModel(model, kind), Recorder(run, kind, name)
     evaluation = Evaluation(loaded, images, labels, recorder, measures, validity=CHEAP)

@@ -16,6 +16,7 @@ from harness.evaluation.evaluation import Evaluation, Measures, Sweep
 from harness.evaluation.models import Trainable
 from harness.evaluation.resolve import attack_of, resolved
 from harness.protocol import Attack
+from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 from harness.spec.spec import Spec
@@ -61,7 +62,7 @@ class Benchmark:
         dataset = load_dataset(self.spec.data)
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
-        self.run.arrays["labels"] = dataset.test.y.astype(np.int32)
+        self.run.arrays[keys.LABELS] = dataset.test.y.astype(np.int32)
         return dataset
 
     def evaluation(self, backend: str, name: str) -> Evaluation:

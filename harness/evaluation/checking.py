@@ -17,6 +17,7 @@ from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.examples import Examples, that_fit
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, FloatArray, IntArray
+from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.spec.measures import SanitySpec
@@ -117,11 +118,11 @@ class Checking:
 
     def _keep_cascade(self, evidence: MapEvidence) -> None:
         """How alike the maps are as layers become random, and those of a few examples."""
-        self.recorder.keep(f"saliency/{evidence.name}/cascade", evidence.cascade)
+        self.recorder.keep(keys.curve(evidence.name, "cascade"), evidence.cascade)
         models = evidence.require_twins().cascade
         few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
         maps = [evidence.maps_of(twin, self.x[few], self.y[few]) for twin in models]
-        self.recorder.keep_pictures(f"examples/cascade/{evidence.name}", np.stack(maps))
+        self.recorder.keep_pictures(keys.cascade_maps(evidence.name), np.stack(maps))
 
 
 def check_collapse(loaded: LoadedModel) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.protocol import FloatArray, IntArray
+from harness.results import keys
 from harness.results.recorder import PICTURES, Recorder
 
 EXAMPLES = 10
@@ -36,8 +37,8 @@ class Examples:
         count = min(EXAMPLES, that_fit(self._x), len(firsts))
         chosen = np.linspace(0, len(firsts) - 1, count).round().astype(int)
         index = np.sort(firsts[chosen]).astype(np.int64)
-        self._recorder.keep("examples/index", index)
-        self._recorder.keep_pictures("examples/clean", self._x[index])
+        self._recorder.keep(keys.INDEX, index)
+        self._recorder.keep_pictures(keys.example("clean"), self._x[index])
         return index
 
     @property

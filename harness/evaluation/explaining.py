@@ -9,6 +9,7 @@ import numpy as np
 from harness.evaluation.examples import Examples
 from harness.maths.query import answers_to
 from harness.protocol import FloatArray, IntArray, Model
+from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.saliency import analysis
@@ -56,7 +57,7 @@ class Explaining:
         except Exception as error:
             return self.recorder.broken(check, error)
         top = top_pixels(self._maps[self.examples.index], settings.top)
-        self.recorder.keep_pictures("examples/saliency/top", top)
+        self.recorder.keep_pictures(keys.TOP, top)
         return self.recorder.counted(check, correct, total, draws=total // len(self.y))
 
     def explained(self, method: str) -> list[Record]:
@@ -72,7 +73,7 @@ class Explaining:
         except Exception as error:
             return [self.recorder.broken(check, error) for check in checks.values()]
         for name, values in found.items():
-            self.recorder.keep(f"saliency/{method}/{name}", values)
+            self.recorder.keep(keys.curve(method, name), values)
         return [
             self.recorder.valued(check, analysis.summary(measure, found))
             for measure, check in checks.items()
@@ -86,7 +87,7 @@ class Explaining:
     @cached_property
     def _maps(self) -> FloatArray:
         maps = np.abs(explain(self.model, self.x, self.y))
-        self.recorder.keep_pictures("examples/saliency", maps[self.examples.index])
+        self.recorder.keep_pictures(keys.MAPS, maps[self.examples.index])
         return maps
 
     @cached_property
@@ -100,22 +101,26 @@ class Explaining:
         """The examples under FGSM, (m, *shape); attacked once for all methods."""
         x, y = self.examples.x, self.examples.y
         moved = analysis.under_fgsm(self.model, x, y, self.settings.epsilon)
-        self.recorder.keep_pictures("examples/moved", moved)
-        self.recorder.keep("examples/moved/labels", answers_to(self.model, moved).labels)
+        self.recorder.keep_pictures(keys.example("moved"), moved)
+        said = answers_to(self.model, moved).labels
+        self.recorder.keep(keys.example("moved", "labels"), said)
         return moved
 
     def _keep_maps(self, method: str) -> None:
         """The maps of the examples, as they are and under FGSM."""
-        kinds = (("examples/maps", self.examples.x), ("examples/moved/maps", self._moved_examples))
-        for name, images in kinds:
+        kinds = {
+            keys.maps(method): self.examples.x,
+            keys.maps(method, "moved/"): self._moved_examples,
+        }
+        for key, images in kinds.items():
             maps = explain(self.model, images, self.examples.y, method)
-            self.recorder.keep_pictures(f"{name}/{method}", maps)
+            self.recorder.keep_pictures(key, maps)
 
     def _keep_random(self) -> None:
         """What random pixels do, which is the same for all methods."""
-        if self.recorder.kept("saliency/random/deletion") is not None:
+        if self.recorder.kept(keys.curve("random", "deletion")) is not None:
             return
         x, y = self._first
         found = analysis.analysed_at_random(self.model, x, y, self.settings, self.seed)
         for name, values in found.items():
-            self.recorder.keep(f"saliency/random/{name}", values)
+            self.recorder.keep(keys.curve("random", name), values)

@@ -23,7 +23,7 @@ from harness.names import CheckName, Name, checked_path
 from harness.results.records import Key, Record, Status
 from harness.results.run import Run
 
-SCHEMA = 3
+SCHEMA = 4
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Model: TypeAlias = tuple[str, str]
@@ -200,7 +200,10 @@ class Baseline(BaseModel):
         Raises:
             RunError: The file is missing, damaged, or of another schema; the message is one line.
         """
-        document = read_document(path, SCHEMA, remedy, "baseline", "runs")
+        document = read_document(
+            path, SCHEMA, remedy, kind="baseline", holds="runs",
+            anew="measure again and `harness baseline accept` it",
+        )  # fmt: skip
         try:
             return cls.model_validate(document)
         except ValidationError as error:

@@ -46,6 +46,7 @@ from harness.gate.verdicts import (
     sight,
     too_small,
 )
+from harness.results import keys
 from harness.results.records import Key, Record
 from harness.results.run import Run
 from harness.spec.gate import GateSettings
@@ -208,7 +209,7 @@ def _way(run: Run, baseline: Baseline, model: Model, add: str) -> _Way:
     """How a model of the run is compared."""
     name = "/".join(model)
     title = " ".join(model)
-    signature = run.arrays.get(f"{name}/signature")
+    signature = run.arrays.get(keys.of(*model, keys.SIGNATURE))
     kept = [accepted.signature(name) for accepted in baseline.runs]
     for number, (accepted, old) in enumerate(zip(baseline.runs, kept, strict=True), 1):
         if signature is not None and old is not None and _alike(signature, old):

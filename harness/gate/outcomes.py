@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
+from harness.results import keys
 from harness.results.records import Record
 from harness.results.run import Run
 
@@ -44,9 +45,9 @@ def outcomes_of(run: Run, record: Record) -> Outcomes | None:
     Raises:
         ValueError: They contradict the record's count.
     """
-    at = "" if record.epsilon is None else f"@{record.epsilon:g}"
-    predictions = run.arrays.get(f"{record.backend}/{record.model}/{record.check}{at}/predictions")
-    labels = run.arrays.get("labels")
+    name = keys.predictions(record.check, record.epsilon)
+    predictions = run.arrays.get(keys.of(record.backend, record.model, name))
+    labels = run.arrays.get(keys.LABELS)
     if predictions is None or labels is None or record.accuracy is None:
         return None
     right: Outcomes = predictions == labels[: len(predictions)]

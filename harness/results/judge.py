@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.results import keys
 from harness.results.records import Record
 from harness.results.run import Run
 from harness.spec.expect import ExpectSpec
@@ -61,9 +62,10 @@ def _threshold(
 
 def _moved_at_zero(record: Record, run: Run) -> int:
     """Predictions at epsilon 0 that are not the clean ones."""
-    prefix = f"{record.backend}/{record.model}"
-    clean = run.arrays.get(f"{prefix}/{CLEAN}/predictions")
-    attacked = run.arrays.get(f"{prefix}/{record.check}@0/predictions")
+    clean, attacked = (
+        run.arrays.get(keys.of(record.backend, record.model, name))
+        for name in (keys.predictions(CLEAN), keys.predictions(record.check, 0.0))
+    )
     if clean is None or attacked is None:
         return 0
     return int(np.sum(clean[: len(attacked)] != attacked))

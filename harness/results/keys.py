@@ -1,14 +1,72 @@
-"""The keys of a run's arrays, as ``run.Run`` lists them: what may lie under which."""
+"""The keys of a run's arrays, ``BACKEND/MODEL/...``: how they are spelled, and what lies there."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy.typing as npt
 
 from harness.names import checked_name
+
+LABELS = "labels"
+"""True labels of the test images, for the whole run: the one key without backend and model."""
+SIGNATURE = "signature"
+INDEX = "examples/index"
+MAPS = "examples/saliency"
+"""The maps by which pixels are occluded, of the examples."""
+TOP = f"{MAPS}/top"
+
+
+def of(backend: str, model: str, name: str) -> str:
+    """The whole key of what one model has under a name."""
+    return f"{backend}/{model}/{name}"
+
+
+def at(check: str, epsilon: float | None = None) -> str:
+    """A check at an epsilon: ``clean``, ``fgsm@0.1``."""
+    return check if epsilon is None else f"{check}@{epsilon:g}"
+
+
+def predictions(check: str, epsilon: float | None = None) -> str:
+    """Predicted labels."""
+    return f"{at(check, epsilon)}/predictions"
+
+
+def example(name: str, part: Literal["", "confidence", "labels"] = "") -> str:
+    """The examples under a name, such as ``clean`` or ``fgsm@0.1``; or what is said of them."""
+    return _joined(f"examples/{name}", part)
+
+
+def maps(method: str, of: Literal["", "moved/"] = "") -> str:
+    """A saliency method's maps of the examples, or of the examples under FGSM."""
+    return f"examples/{of}maps/{method}"
+
+
+def cascade_maps(method: str) -> str:
+    """A method's maps by models of which more and more layers are random."""
+    return f"examples/cascade/{method}"
+
+
+def curve(method: str, name: str) -> str:
+    """What a method's maps say of the first images, by the names of ``saliency.analysis``."""
+    return f"saliency/{method}/{name}"
+
+
+def smallest(method: str) -> str:
+    """The smallest epsilons at which images are misclassified; the check has this name too."""
+    return f"minimal-epsilon/{method}"
+
+
+def extremes(method: str, part: str) -> str:
+    """The most fragile and the most robust of these images."""
+    return f"{smallest(method)}/extremes/{part}"
+
+
+def _joined(name: str, part: str) -> str:
+    return f"{name}/{part}" if part else name
+
 
 Rule: TypeAlias = tuple[str, str, tuple[int, int]]
 IMAGES = (2, 32)
@@ -16,22 +74,24 @@ IMAGES = (2, 32)
 ONE = r"[^/]+"
 # A pattern of what follows BACKEND/MODEL/, kinds of dtype, and how many dimensions.
 RULES: tuple[Rule, ...] = (
-    (r".+/predictions", "iu", (1, 1)),
-    (r"signature", "f", (1, 1)),
-    (rf"minimal-epsilon/{ONE}", "f", (1, 1)),
-    (rf"minimal-epsilon/{ONE}/extremes/(index|labels)", "iu", (1, 1)),
-    (rf"minimal-epsilon/{ONE}/extremes/(clean|fallen)", "f", IMAGES),
-    (r"examples/(index|moved/labels)", "iu", (1, 1)),
-    (rf"examples/{ONE}/confidence", "f", (1, 1)),
-    (r"examples/saliency/top", "b", IMAGES),
-    (rf"examples/(moved/)?maps/{ONE}", "f", IMAGES),
-    (rf"examples/cascade/{ONE}", "f", (3, 32)),
-    (rf"examples/{ONE}", "f", IMAGES),
-    (rf"saliency/random/{ONE}/interval", "f", (3, 3)),
-    (r"saliency/random/(accuracy|confidence)", "f", (3, 3)),
-    (rf"saliency/{ONE}/(top|least)/(accuracy|confidence)", "f", (2, 2)),
-    (rf"saliency/{ONE}/(deletion|insertion|stability|strokes)", "f", (1, 1)),
-    (rf"saliency/{ONE}/cascade", "f", (2, 2)),
+    (predictions(".+"), "iu", (1, 1)),
+    (SIGNATURE, "f", (1, 1)),
+    (smallest(ONE), "f", (1, 1)),
+    (extremes(ONE, "(index|labels)"), "iu", (1, 1)),
+    (extremes(ONE, "(clean|adversarial)"), "f", IMAGES),
+    (INDEX, "iu", (1, 1)),
+    (example("moved", "labels"), "iu", (1, 1)),
+    (example(ONE, "confidence"), "f", (1, 1)),
+    (TOP, "b", IMAGES),
+    (maps(ONE), "f", IMAGES),
+    (maps(ONE, "moved/"), "f", IMAGES),
+    (cascade_maps(ONE), "f", (3, 32)),
+    (example(ONE), "f", IMAGES),
+    (curve("random", f"{ONE}/interval"), "f", (3, 3)),
+    (curve("random", "(accuracy|confidence)"), "f", (3, 3)),
+    (curve(ONE, "(top|least)/(accuracy|confidence)"), "f", (2, 2)),
+    (curve(ONE, "(deletion|insertion|stability|strokes)"), "f", (1, 1)),
+    (curve(ONE, "cascade"), "f", (2, 2)),
 )
 ANY: Rule = ("", "biuf", (1, 32))
 """What may lie under a key of a later version."""
@@ -49,13 +109,13 @@ def check_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         if array.dtype.kind not in kinds or not fewest <= array.ndim <= most:
             wanted = "" if rule is ANY else f", not {_wanted(kinds, fewest, most)}"
             raise ValueError(f"{key} is {array.dtype} of shape {array.shape}{wanted}")
-        labels = arrays.get("labels")
+        labels = arrays.get(LABELS)
         if key.endswith("/predictions") and labels is not None and len(array) > len(labels):
             raise ValueError(f"{key} holds {len(array)} labels, but there are {len(labels)} images")
 
 
 def _rule(key: str) -> Rule:
-    if key == "labels":
+    if key == LABELS:
         return (key, "iu", (1, 1))
     parts = key.split("/")
     for part in parts:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import CheckFailed, MeasurementError, NotApplicable, one_line
 from harness.protocol import NormName
+from harness.results import keys
 from harness.results.records import Record, Timing, counted
 from harness.results.run import Run
 
@@ -118,11 +119,11 @@ class Recorder:
 
     def kept(self, key: str) -> npt.NDArray[Any] | None:
         """The array under that key of this model, if there is one."""
-        return self.run.arrays.get(f"{self.backend}/{self.model}/{key}")
+        return self.run.arrays.get(keys.of(self.backend, self.model, key))
 
     def keep(self, key: str, values: npt.NDArray[Any]) -> None:
         """Keep an array."""
-        self.run.arrays[f"{self.backend}/{self.model}/{key}"] = values
+        self.run.arrays[keys.of(self.backend, self.model, key)] = values
 
     def keep_pictures(self, key: str, values: npt.NDArray[Any]) -> None:
         """Keep pictures (m, *shape) as float32, or masks as they are, if there is room for them."""

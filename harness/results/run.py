@@ -19,10 +19,10 @@ from harness.spec.gate import GateSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 4
-READABLE = (3, SCHEMA)
-"""Schemas of stored runs that can be read; 3 has no hash of its arrays."""
-HASH, AGAIN = "arrays_sha256", "run `harness run` again"
+SCHEMA = 5
+"""Of a stored run. In older ones models are targets, so these must be measured again."""
+HASH = "arrays_sha256"
+FIRST, AGAIN = "run `harness run` first", "run `harness run` again"
 COLUMNS = (
     "model", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
     "threshold", "status", "reason", "norm", "value",
@@ -38,11 +38,12 @@ class Run(BaseModel):
       (``CHECK/predictions`` where there is no epsilon);
     - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
       which a model is identified;
-    - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images falls,
-      (m,) float64; infinite for those that stand throughout. ``.../extremes/index``: which of them
-      fell first and last, the most fragile first, (e,) int64; ``.../extremes/clean`` and
-      ``.../extremes/fallen``: these as they are and as they fell, (e, *shape) float32;
-      ``.../extremes/labels``: what the fallen ones are taken for, (e,) int32;
+    - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images is
+      misclassified, (m,) float64; infinite for those that never are. ``.../extremes/index``: the
+      most fragile and the most robust of them, the most fragile first, (e,) int64;
+      ``.../extremes/clean`` and ``.../extremes/adversarial``: these as they are, and moved by that
+      epsilon, (e, *shape) float32; ``.../extremes/labels``: what the latter are taken for,
+      (e,) int32;
     - ``examples/index``: which test images are kept as examples, (m,) int64, ten at most. Of large
       images fewer are kept (``evaluation.PICTURES``), and what would exceed 32 MB of pictures of
       one model is left out (``evaluation.ALL_PICTURES``), so any key with pictures may be absent;
@@ -176,18 +177,17 @@ class Run(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> Run:
-        """Read a run that was saved into a folder, by this version or since schema 3.
+        """Read a run that was saved into a folder, by this version.
 
         Raises:
             RunError: A file is missing, damaged, too large, or of another schema; the two are not
                 of one run; or a name in them could lead out of a folder.
         """
         path = folder / "run.json"
-        document = read_document(path, READABLE, "run `harness run` first")
+        document = read_document(path, SCHEMA, FIRST, anew="measure again with `harness run`")
         digest = document.pop(HASH, None)
-        if document["schema"] == SCHEMA and not isinstance(digest, str):
+        if not isinstance(digest, str):
             raise RunError(f"{path}: {HASH}: missing, or no text; {AGAIN}")
-        document["schema"] = SCHEMA
         try:
             run = cls.model_validate(document)
             run._check_names()
@@ -214,8 +214,8 @@ class Run(BaseModel):
                 checked_path(part.check)
 
 
-def _arrays_of(folder: Path, digest: str | None) -> Arrays:
-    """The arrays beside a ``run.json`` that knows their hash, or that is of an older schema.
+def _arrays_of(folder: Path, digest: str) -> Arrays:
+    """The arrays beside a ``run.json`` that knows their hash.
 
     Raises:
         RunError: They are missing, damaged, or not those.
@@ -228,7 +228,7 @@ def _arrays_of(folder: Path, digest: str | None) -> Arrays:
         raise RunError(f"{path}: missing; {AGAIN}") from error
     except (OSError, ArraysError, ValueError) as error:
         raise RunError(f"{path}: damaged ({one_line(error)}); {AGAIN}") from error
-    if digest is not None and found != digest:
+    if found != digest:
         raise RunError(
             f"{path}: damaged (it does not belong to the run.json beside it: written by another "
             f"run, or changed since); {AGAIN}"

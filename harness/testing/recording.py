@@ -45,9 +45,7 @@ class Recording:
         of = subject(self.session, item)
         if of is not None and report.outcome != "passed":
             run = self.session.open().run
-            record = Record(
-                model=of.model, backend=of.backend, check=of.check, epsilon=of.epsilon
-            )
+            record = Record(model=of.model, backend=of.backend, check=of.check, epsilon=of.epsilon)
             found = run.find(record.key)
             if found is None or (report.failed and found.status not in ("failed", "error")):
                 status: Status = "skipped" if report.skipped else "error"

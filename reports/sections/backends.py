@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.results import keys
 from harness.results.run import Run
 from reports import stored, tables
 from reports.stored import Pair
@@ -73,7 +74,7 @@ def _check(
     shares = [row.accuracy for row in by_backend.values()]
     return Check(
         name, epsilon, [by_backend.get(pair.backend) for pair in pairs],
-        max(shares) - min(shares), _agreement(run, pairs, stored.stem(name, epsilon)),
+        max(shares) - min(shares), _agreement(run, pairs, keys.at(name, epsilon)),
     )  # fmt: skip
 
 

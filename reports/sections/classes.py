@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.results import keys
 from harness.results.run import Run
 from reports import stored, tables
 from reports.stored import Pair
@@ -60,7 +61,7 @@ def confusions_of(
     found = {
         epsilon: matrix
         for epsilon in epsilons
-        if (matrix := tables.confusion(run, pair, stored.stem(attack, epsilon),
+        if (matrix := tables.confusion(run, pair, keys.at(attack, epsilon),
                                        f"{attack} at ε = {epsilon:g}"))
     }  # fmt: skip
     clean = tables.confusion(run, pair, "clean", "Clean images")
@@ -76,7 +77,7 @@ def confusions_of(
 def per_class_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> PerClass | None:
     """The accuracy of each class at each epsilon; None without an attack's predictions."""
     labels = stored.labels_of(run)
-    checks = {0.0: "clean"} | {e: stored.stem(attack, e) for e in sorted(epsilons) if e > 0}
+    checks = {0.0: "clean"} | {e: keys.at(attack, e) for e in sorted(epsilons) if e > 0}
     predictions = {
         epsilon: found
         for epsilon, check in checks.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.results import keys
 from harness.results.run import Run
 from reports import stored
 from reports.stored import Pair
@@ -51,7 +52,7 @@ def gallery_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> 
     rows = [(0.0, _tiles(run, pair, "clean", digits, "unchanged"))]
     change: list[Tile] = []
     for epsilon in sorted(epsilon for epsilon in epsilons if epsilon > 0):
-        name = stored.stem(attack, epsilon)
+        name = keys.at(attack, epsilon)
         pixels = stored.example_images(run, pair, name)
         if pixels is None or pixels.shape != clean.shape:
             continue

@@ -25,7 +25,7 @@ class Method:
 
     Attributes:
         name: ``fgsm`` or ``pgd``.
-        chart: The share of images that stand against epsilon.
+        chart: The share of images that are not misclassified yet, by epsilon.
         series: How each pair looks in it.
         rows: Per pair the number of images and the quantiles of their epsilons.
     """
@@ -38,21 +38,21 @@ class Method:
 
 @dataclass(frozen=True)
 class Extreme:
-    """An image that fell first or last.
+    """One of the most fragile or of the most robust images.
 
     Attributes:
         index: Which test image.
         truth: Its true class.
         epsilon: The smallest that fools the model; infinite if none did.
         clean: The image.
-        fallen: As it fell, with what it is taken for; None if it never fell.
+        adversarial: As it is misclassified, and as what; None if it never is.
     """
 
     index: int
     truth: str
     epsilon: float
     clean: Tile
-    fallen: Tile | None
+    adversarial: Tile | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Extremes:
 
 
 def extremes_of(run: Run, order: Sequence[Pair]) -> list[Extremes]:
-    """For each pair the images that fell first and last, by the sharper method that is stored."""
+    """For each pair the most fragile and the most robust images, by the sharper method that is stored."""
     found = (
         next((one for name in NAMES if (one := _extremes(run, pair, name))), None) for pair in order
     )
@@ -83,15 +83,15 @@ def _extremes(run: Run, pair: Pair, method: str) -> Extremes | None:
     for place, index in enumerate(kept.index.tolist()):
         truth, epsilon = names[labels[index]], float(epsilons[index])
         about = f"Test image {index}, a {truth}"
-        fallen = None
+        adversarial = None
         if np.isfinite(epsilon):
             said = names[kept.labels[place]]
-            fallen = Tile(
-                png(kept.fallen[place], GREY, *ends),
+            adversarial = Tile(
+                png(kept.adversarial[place], GREY, *ends),
                 f"{about}, at ε = {epsilon:.3f}; predicted {said}", said, wrong=said != truth,
             )  # fmt: skip
         found.append(Extreme(
-            index, truth, epsilon, Tile(png(kept.clean[place], GREY, *ends), about), fallen
+            index, truth, epsilon, Tile(png(kept.clean[place], GREY, *ends), about), adversarial
         ))  # fmt: skip
     half = len(found) // 2
     if not half:
@@ -109,9 +109,9 @@ def section_of(run: Run, series: dict[Pair, Series]) -> list[Method]:
             if (epsilons := smallest_epsilons(run, pair, name)) is not None
         ]
         if lines:
-            chart = figures.standing_chart(
+            chart = figures.robust_chart(
                 lines, _limit([epsilons for _, epsilons in lines]), f"minimal-{name}",
-                f"Line chart: share of images standing against epsilon, by {name}, for "
+                f"Line chart: share of images not misclassified by epsilon, by {name}, for "
                 + ", ".join(look.label for look, _ in lines),
             )  # fmt: skip
             rows = [(look.label, len(epsilons), _quantiles(epsilons)) for look, epsilons in lines]
@@ -120,12 +120,12 @@ def section_of(run: Run, series: dict[Pair, Series]) -> list[Method]:
 
 
 def _quantiles(epsilons: FloatArray) -> list[float]:
-    """Infinite where so many images stand throughout."""
+    """Infinite where so many images are never misclassified."""
     return [float(np.quantile(epsilons, q, method="lower")) for q in QUANTILES]
 
 
 def _limit(parts: list[FloatArray]) -> float:
-    """Where nearly all images have fallen, so that the few sturdiest do not flatten the rest."""
+    """Where nearly all images are misclassified, so that the few sturdiest do not flatten the rest."""
     together = np.concatenate(parts)
     finite = together[np.isfinite(together)]
     return float(np.quantile(finite, 0.99)) * 1.05 if finite.any() else 1.0

@@ -27,7 +27,7 @@ def everything(**parts):
         for name, value in {
             "index": np.array([0, 1, 58, 59]), "labels": np.zeros(4, np.int16),
             "clean": np.random.default_rng(0).random((4, 6, 6)),
-            "fallen": np.random.default_rng(1).random((4, 6, 6)),
+            "adversarial": np.random.default_rng(1).random((4, 6, 6)),
         }.items():  # fmt: skip
             run.arrays[f"{begin}/minimal-epsilon/pgd/extremes/{name}"] = value
         run.put(counted(model, backend, "pgd", 12, 60, 0.1, norm="linf"))

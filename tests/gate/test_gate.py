@@ -169,7 +169,9 @@ def retrained(random, shift=0.0, images=2000):
 
 def baseline_of_seeds(count):
     random = np.random.default_rng(5)
-    return Baseline.of(*(run_of({"clean": retrained(random)}, signature=10 + n) for n in range(count)))
+    return Baseline.of(
+        *(run_of({"clean": retrained(random)}, signature=10 + n) for n in range(count))
+    )
 
 
 def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
@@ -366,7 +368,8 @@ def test_an_accuracy_whose_outcomes_are_not_there_or_contradict_it_is_incomparab
 
 def test_a_check_that_not_every_accepted_run_has_is_incomparable():
     baseline = Baseline.of(
-        run_of({"clean": HALF, "fgsm@0.1": HALF}, signature=3.0), run_of({"clean": HALF}, signature=4.0)
+        run_of({"clean": HALF, "fgsm@0.1": HALF}, signature=3.0),
+        run_of({"clean": HALF}, signature=4.0),
     )
     comparison = compare(run_of({"clean": HALF, "fgsm@0.1": HALF}), baseline)
     row = row_of(comparison, "torch mlp fgsm eps=0.1")

@@ -152,7 +152,10 @@ def test_runs_of_other_seeds_are_added_and_the_table_shows_them(tmp_path):
         (run_of(CLEAN), "torch/mlp is the model of run 1"),
         (run_of(CLEAN, signature=2.0, data_sha256="c"), "the data differ"),
         (run_of(CLEAN, signature=2.0, spec={"name": "mnist"}), "'mnist'"),
-        (run_of(CLEAN | {"fgsm@0.1": right(9)}, signature=2.0), "fgsm eps=0.1 is not in the baseline"),
+        (
+            run_of(CLEAN | {"fgsm@0.1": right(9)}, signature=2.0),
+            "fgsm eps=0.1 is not in the baseline",
+        ),
         (run_of({"fgsm@0.1": right(9)}, signature=2.0), "clean is not in the run"),
         (run_of(CLEAN, signature=2.0, finished=False), "did not finish"),
     ],

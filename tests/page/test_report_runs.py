@@ -149,7 +149,7 @@ def with_extremes(epsilons: np.ndarray) -> Run:
     run.arrays[begin] = epsilons
     run.arrays[f"{begin}/extremes/index"] = np.array([2, 0, 1, 3])
     run.arrays[f"{begin}/extremes/labels"] = np.zeros(4, dtype=np.int16)
-    for name in ("clean", "fallen"):
+    for name in ("clean", "adversarial"):
         run.arrays[f"{begin}/extremes/{name}"] = np.zeros((4, 6, 6), dtype=np.float32)
     return run
 
@@ -159,11 +159,11 @@ def test_the_most_fragile_and_the_sturdiest_are_shown_with_their_epsilons() -> N
     (found,) = minimal.extremes_of(run, [TORCH])
     assert [(one.index, one.epsilon) for one in found.fragile] == [(2, 0.1), (0, 0.2)]
     assert [(one.index, one.epsilon) for one in found.sturdy] == [(3, np.inf), (1, 0.3)]
-    assert found.sturdy[0].fallen is None
+    assert found.sturdy[0].adversarial is None
     tables = [plain(table) for table in seen(run).tables]
     (fragile,) = (t for t in tables if "ε = 0.100" in t[-1][1])
     assert "ε = 0.200" in fragile[-1][2]
-    assert any("never fell" in t[-1][1] for t in tables if t[-1][0] == "fallen")
+    assert any("never misclassified" in t[-1][1] for t in tables if t[-1][0] == "adversarial")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_most_fragile_and_the_sturdiest_are_shown_with_their_epsilons() -> N
         ("index", np.array([2, 0, 1, 4])),
         ("labels", np.array([0, 0, 0, 9])),
         ("clean", np.zeros((4, 6, 6, 3))),
-        ("fallen", np.zeros((3, 6, 6))),
+        ("adversarial", np.zeros((3, 6, 6))),
     ],
 )
 def test_extremes_that_do_not_fit_are_not_shown(name: str, value: np.ndarray) -> None:

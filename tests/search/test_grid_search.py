@@ -11,10 +11,10 @@ from tiny_spec import tiny_spec
 from harness import registry
 from harness.data import Part, load_dataset
 from harness.errors import HarnessError, SpecError
+from harness.networks.families import options_from
 from harness.results.search import SearchResult
 from harness.search.search import Search, first_backend, search
 from harness.search.study import SearchError
-from harness.networks.families import options_from
 from harness.spec.reading import load_spec, parse_spec
 from reports.page import Source, page
 

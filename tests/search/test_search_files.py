@@ -16,7 +16,7 @@ from harness.spec.reading import load_spec
 def test_search_json_holds_everything_and_is_read_back(done):
     folder, result = done
     document = json.loads((folder / "search.json").read_text())
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert (document["spec"], document["backend"], document["model"]) == ("tiny", "numpy", "mlp")
     assert document["spec_sha256"] == spec_of().sha256
     assert document["grid"]["learning_rate"] == [0.001, 0.01, 0.03]
@@ -52,7 +52,10 @@ def test_best_toml_is_the_spec_with_the_winner_in_it(done):
     spec, best = spec_of(), load_spec(str(folder / "best.toml"))
     model = best.models["mlp"]
     won = result.winner.parameters
-    assert (tuple(model.options["hidden"]), model.training.learning_rate) == (won.hidden, won.learning_rate)
+    assert (tuple(model.options["hidden"]), model.training.learning_rate) == (
+        won.hidden,
+        won.learning_rate,
+    )
     assert model.training.batch_size == won.batch_size
     assert model.training.epochs == spec.models["mlp"].training.epochs == 2  # not the grid's
     assert best.model_copy(update={"models": spec.models}) == spec
