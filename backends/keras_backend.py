@@ -20,15 +20,17 @@ from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
     GRADIENT,
-    TRAIN,
-    WEIGHTS,
-    Architecture,
+    UNIT,
     Array,
+    Batch,
     Bounds,
     FloatArray,
+    Network,
     Objective,
-    Penalties,
+    Optimizer,
+    Step,
     Weights,
+    Wrapping,
     check_state,
     fold_batch_norm,
     require_classes,
@@ -115,18 +117,14 @@ class KerasModel:
         flow = objective.logit_gradient(self.xp, logits, true)
         return logits, tape.gradient(logits, x, output_gradients=flow)
 
-    def weights(self) -> dict[str, FloatArray]:
-        """See ``protocol.Model``; a wrapped network has no neutral names."""
-        raise BackendError("a wrapped network's weights have no neutral names")
-
 
 class KerasMLP(KerasModel):
     """A network that was built from an ``Architecture``, so its weights have neutral names."""
 
-    capabilities = frozenset({GRADIENT, TRAIN, WEIGHTS})
+    capabilities = frozenset({GRADIENT})
 
     def weights(self) -> dict[str, FloatArray]:
-        """See ``protocol.Model``; Keras keeps kernels as (in, out)."""
+        """Copies of the weights under neutral names, with batch normalisation folded in."""
         named: dict[str, FloatArray] = {}
         norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
         for index, layer in enumerate(dense_layers(self.net)):
@@ -137,7 +135,7 @@ class KerasMLP(KerasModel):
         return named
 
     def set_weights(self, weights: Weights) -> None:
-        """See ``protocol.Model``."""
+        """Put other weights in their place."""
         for index, layer in enumerate(dense_layers(self.net)):
             kernel, bias = weights[f"layers.{index}.weight"].T, weights[f"layers.{index}.bias"]
             layer.set_weights([kernel, bias])
@@ -146,51 +144,45 @@ class KerasMLP(KerasModel):
 class KerasTrainer:
     """See ``protocol.Trainer``."""
 
-    def __init__(self, model: KerasMLP, plain: KerasMLP, penalties: Penalties) -> None:
+    def __init__(self, model: KerasMLP, plain: KerasMLP, optimizer: Optimizer) -> None:
         self.model = model
         self.plain = plain
-        self.l2 = penalties.l2
+        self.l2 = optimizer.l2
         self.optimizer = keras.optimizers.AdamW(
-            beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=penalties.decay
+            beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=optimizer.decay
         )
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.net.trainable_variables)
         targets = tf.TensorSpec([None, *model.net.output_shape[1:]], model.dtype)
-        pull = tf.TensorSpec([], model.dtype)
+        beta = tf.TensorSpec([], model.dtype)
         self._plainly = tf.function(self._step, input_signature=[model.signature, targets])
-        self._with_twin = tf.function(
-            self._step, input_signature=[model.signature, targets, model.signature, pull]
+        self._trades = tf.function(
+            self._step, input_signature=[model.signature, targets, model.signature, beta]
         )
 
-    def step(
-        self,
-        x: FloatArray,
-        targets: FloatArray,
-        learning_rate: float,
-        twin: FloatArray | None = None,
-        pull: float = 0.0,
-    ) -> tuple[float, int]:
+    def step(self, batch: Batch, learning_rate: float) -> Step:
         """See ``protocol.Trainer``."""
         self.optimizer.learning_rate.assign(learning_rate)
-        images, wanted = self.model.asarray(x), self.model.asarray(targets)
-        if twin is None:
+        images, wanted = self.model.asarray(batch.x), self.model.asarray(batch.targets)
+        if batch.perturbed is None:
             loss, correct = self._plainly(images, wanted)
         else:
-            loss, correct = self._with_twin(images, wanted, self.model.asarray(twin), pull)
-        return float(loss), int(correct)
+            perturbed = self.model.asarray(batch.perturbed)
+            loss, correct = self._trades(images, wanted, perturbed, batch.trades_beta)
+        return Step(float(loss), int(correct))
 
     def _step(
-        self, x: Array, targets: Array, twin: Array | None = None, pull: Array | float = 0.0
+        self, x: Array, targets: Array, perturbed: Array | None = None, beta: Array | float = 0.0
     ) -> tuple[Array, Array]:
         net = self.model.net
         with tf.GradientTape() as tape:
             logits = net(x, training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
-            if twin is not None:
+            if perturbed is not None:
                 ours = tf.nn.log_softmax(logits)
-                theirs = tf.nn.log_softmax(net(twin, training=True))
+                theirs = tf.nn.log_softmax(net(perturbed, training=True))
                 divergence = tf.reduce_sum(tf.exp(ours) * (ours - theirs), axis=1)
-                loss += pull * tf.reduce_mean(divergence)
+                loss += beta * tf.reduce_mean(divergence)
             if self.l2:
                 squares = [tf.reduce_sum(tf.square(layer.kernel)) for layer in dense_layers(net)]
                 loss += self.l2 * tf.add_n(squares)
@@ -198,6 +190,10 @@ class KerasTrainer:
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         hits = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
         return loss, tf.reduce_sum(tf.cast(hits, tf.int64))
+
+    def weights(self) -> dict[str, FloatArray]:
+        """See ``protocol.Trainer``."""
+        return self.model.weights()
 
     def inference(self, weights: Weights) -> KerasMLP:
         """See ``protocol.Trainer``."""
@@ -236,15 +232,9 @@ class KerasBackend:
         """See ``protocol.Backend``."""
         return {"keras": keras.__version__, "tensorflow": tf.__version__}
 
-    def build(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds = (0.0, 1.0),
-        dtype: str = "float32",
-    ) -> KerasMLP:
+    def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> KerasMLP:
         """See ``protocol.Backend``."""
+        architecture = network.architecture
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape, dtype=dtype),
             keras.layers.Flatten(dtype=dtype),
@@ -252,20 +242,15 @@ class KerasBackend:
         for width in architecture.hidden:
             layers.append(keras.layers.Dense(width, activation="relu", dtype=dtype))
         layers.append(keras.layers.Dense(architecture.classes, dtype=dtype))
-        model = KerasMLP(keras.Sequential(layers), bounds)
-        model.set_weights(weights)
+        model = KerasMLP(keras.Sequential(layers), how.bounds)
+        model.set_weights(network.weights)
         return model
 
     def trainer(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds,
-        penalties: Penalties,
-        seed: int,
+        self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> KerasTrainer:
         """See ``protocol.Backend``."""
+        architecture = network.architecture
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape),
             keras.layers.Flatten(),
@@ -280,13 +265,17 @@ class KerasBackend:
             if architecture.dropout:
                 layers.append(keras.layers.Dropout(architecture.dropout, seed=seed + index))
         layers.append(keras.layers.Dense(architecture.classes))
-        model = KerasMLP(keras.Sequential(layers), bounds)
-        model.set_weights(weights)
-        return KerasTrainer(model, self.build(architecture, weights, bounds=bounds), penalties)
+        model = KerasMLP(keras.Sequential(layers), how.bounds)
+        model.set_weights(network.weights)
+        return KerasTrainer(model, self.build(network, how), optimizer)
 
-    def wrap(self, net: Any, *, bounds: Bounds) -> KerasModel:
+    def knows(self, net: Any) -> bool:
         """See ``protocol.Backend``."""
-        if not isinstance(net, keras.Model):
+        return isinstance(net, keras.Model)
+
+    def wrap(self, net: Any, how: Wrapping) -> KerasModel:
+        """See ``protocol.Backend``."""
+        if not self.knows(net):
             raise BackendError(f"{type(net).__name__}: not a keras.Model")
         if not _inputs(net):
             raise BackendError(
@@ -302,7 +291,7 @@ class KerasBackend:
                 "rebuild it on floats: keras.models.clone_model(keras.Model(net.inputs, "
                 "net.outputs), [keras.Input(shape)]), and set_weights(net.get_weights()) of it"
             )
-        return KerasModel(net, bounds)
+        return KerasModel(net, how.bounds)
 
 
 def _inputs(net: keras.Model) -> list[Any]:

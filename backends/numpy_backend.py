@@ -11,17 +11,20 @@ import numpy.typing as npt
 from harness.errors import BackendError
 from harness.protocol import (
     GRADIENT,
-    TRAIN,
-    WEIGHTS,
+    UNIT,
     Architecture,
     Array,
+    Batch,
     Bounds,
     FloatArray,
     IntArray,
     Model,
+    Network,
     Objective,
-    Penalties,
+    Optimizer,
+    Step,
     Weights,
+    Wrapping,
     check_state,
     require_classes,
 )
@@ -31,7 +34,7 @@ class NumpyModel:
     """The network in inference mode."""
 
     xp = np
-    capabilities = frozenset({GRADIENT, TRAIN, WEIGHTS})
+    capabilities = frozenset({GRADIENT})
 
     def __init__(
         self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str
@@ -71,7 +74,7 @@ class NumpyModel:
         return layers[-1], flow.reshape(x.shape)
 
     def weights(self) -> dict[str, FloatArray]:
-        """See ``protocol.Model``."""
+        """Copies of the weights under neutral names."""
         named: dict[str, FloatArray] = {}
         for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             named[f"layers.{index}.weight"] = matrix.copy()
@@ -79,7 +82,7 @@ class NumpyModel:
         return named
 
     def set_weights(self, weights: Weights) -> None:
-        """See ``protocol.Model``."""
+        """Put other weights in their place."""
         for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             matrix[...] = weights[f"layers.{index}.weight"]
             bias[...] = weights[f"layers.{index}.bias"]
@@ -105,43 +108,42 @@ class NumpyTrainer:
     stabiliser = 1e-8
 
     def __init__(
-        self, model: NumpyModel, architecture: Architecture, penalties: Penalties, seed: int
+        self, model: NumpyModel, architecture: Architecture, optimizer: Optimizer, seed: int
     ) -> None:
         self.model = model
         self.architecture = architecture
-        self.penalties = penalties
+        self.optimizer = optimizer
         self.seed = seed
         self.steps = 0
         self.parameters = [*model.matrices, *model.biases]
         self.means = [np.zeros_like(p) for p in self.parameters]
         self.squares = [np.zeros_like(p) for p in self.parameters]
 
-    def step(
-        self,
-        x: FloatArray,
-        targets: FloatArray,
-        learning_rate: float,
-        twin: FloatArray | None = None,
-        pull: float = 0.0,
-    ) -> tuple[float, int]:
+    def step(self, batch: Batch, learning_rate: float) -> Step:
         """See ``protocol.Trainer``; TRADES is left to the frameworks.
 
         Raises:
-            BackendError: A twin was given.
+            BackendError: Perturbed images were given.
         """
-        if twin is not None:
+        if batch.perturbed is not None:
             raise BackendError("the numpy backend has no TRADES training; use torch or keras")
         # A generator per step, so that the step alone is what a restored trainer must know.
         random = np.random.default_rng([self.seed, self.steps])
-        masks = [self._mask(random, len(x), width) for width in self.architecture.hidden]
-        layers = self.model.layers(self.model.asarray(x), masks)
+        masks = [self._mask(random, len(batch.x), width) for width in self.architecture.hidden]
+        layers = self.model.layers(self.model.asarray(batch.x), masks)
         logits = layers[-1]
         shifted = logits - logits.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        loss = -(targets * logs).sum(axis=1).mean()
-        loss += self.penalties.l2 * sum(float(np.sum(m * m)) for m in self.model.matrices)
-        self._adam(self._gradients(layers, masks, (np.exp(logs) - targets) / len(x)), learning_rate)
-        return float(loss), int((logits.argmax(axis=1) == targets.argmax(axis=1)).sum())
+        loss = -(batch.targets * logs).sum(axis=1).mean()
+        loss += self.optimizer.l2 * sum(float(np.sum(m * m)) for m in self.model.matrices)
+        flow = (np.exp(logs) - batch.targets) / len(batch.x)
+        self._adam(self._gradients(layers, masks, flow), learning_rate)
+        correct = (logits.argmax(axis=1) == batch.targets.argmax(axis=1)).sum()
+        return Step(float(loss), int(correct))
+
+    def weights(self) -> dict[str, FloatArray]:
+        """See ``protocol.Trainer``."""
+        return self.model.weights()
 
     def inference(self, weights: Weights) -> NumpyModel:
         """See ``protocol.Trainer``."""
@@ -178,7 +180,7 @@ class NumpyTrainer:
         biases: list[FloatArray] = []
         for index in reversed(range(len(self.model.matrices))):
             matrix = self.model.matrices[index]
-            matrices.insert(0, flow.T @ layers[index] + 2 * self.penalties.l2 * matrix)
+            matrices.insert(0, flow.T @ layers[index] + 2 * self.optimizer.l2 * matrix)
             biases.insert(0, flow.sum(axis=0))
             if index > 0:
                 flow = (flow @ matrix) * masks[index - 1] * (layers[index] > 0)
@@ -194,7 +196,7 @@ class NumpyTrainer:
             square = second * self.squares[index] + (1 - second) * gradient * gradient
             self.squares[index] = square
             step = mean / first_unbias / (np.sqrt(square / second_unbias) + self.stabiliser)
-            decay = self.penalties.decay if parameter.ndim == 2 else 0.0
+            decay = self.optimizer.decay if parameter.ndim == 2 else 0.0
             parameter[...] = parameter * (1 - learning_rate * decay) - learning_rate * step
 
 
@@ -207,37 +209,27 @@ class NumpyBackend:
         """See ``protocol.Backend``."""
         return {"numpy": np.__version__}
 
-    def build(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds = (0.0, 1.0),
-        dtype: str = "float32",
-    ) -> NumpyModel:
+    def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> NumpyModel:
         """See ``protocol.Backend``."""
-        return NumpyModel(architecture, weights, bounds, dtype)
+        return NumpyModel(network.architecture, network.weights, how.bounds, dtype)
 
     def trainer(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds,
-        penalties: Penalties,
-        seed: int,
+        self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> NumpyTrainer:
         """See ``protocol.Backend``; batch normalisation is left to the frameworks.
 
         Raises:
             BackendError: The architecture asks for batch normalisation.
         """
-        if architecture.batch_norm:
+        if network.architecture.batch_norm:
             raise BackendError("the numpy backend trains no batch_norm; use torch or keras")
-        model = self.build(architecture, weights, bounds=bounds)
-        return NumpyTrainer(model, architecture, penalties, seed)
+        return NumpyTrainer(self.build(network, how), network.architecture, optimizer, seed)
 
-    def wrap(self, net: Any, *, bounds: Bounds) -> Model:
+    def knows(self, net: Any) -> bool:
+        """Nothing: NumPy has no networks of its own."""
+        return False
+
+    def wrap(self, net: Any, how: Wrapping) -> Model:
         """NumPy has no networks of its own: a ``Model`` is passed as it is, not wrapped."""
         raise BackendError(f"{type(net).__name__}: the numpy backend has no networks to wrap")
 

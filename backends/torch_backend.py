@@ -19,15 +19,17 @@ from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
     GRADIENT,
-    TRAIN,
-    WEIGHTS,
-    Architecture,
+    UNIT,
     Array,
+    Batch,
     Bounds,
     FloatArray,
+    Network,
     Objective,
-    Penalties,
+    Optimizer,
+    Step,
     Weights,
+    Wrapping,
     check_state,
     fold_batch_norm,
     require_classes,
@@ -118,20 +120,16 @@ class TorchModel:
         copies = {name: value.clone() for name, value in _tensors(self.net)}
         return lambda x: torch.func.functional_call(self.net, copies, (x,))
 
-    def weights(self) -> dict[str, FloatArray]:
-        """See ``protocol.Model``; a wrapped network has no neutral names."""
-        raise BackendError("a wrapped network's weights have no neutral names")
-
 
 class TorchMLP(TorchModel):
     """A network that was built from an ``Architecture``, so its weights have neutral names."""
 
-    capabilities = frozenset({GRADIENT, TRAIN, WEIGHTS})
+    capabilities = frozenset({GRADIENT})
     may_work_in_place = False
     net: nn.Sequential
 
     def weights(self) -> dict[str, FloatArray]:
-        """See ``protocol.Model``."""
+        """Copies of the weights under neutral names, with batch normalisation folded in."""
         named: dict[str, FloatArray] = {}
         norms = [layer for layer in self.net if isinstance(layer, nn.BatchNorm1d)]
         for index, layer in enumerate(linear_layers(self.net)):
@@ -144,7 +142,7 @@ class TorchMLP(TorchModel):
         return named
 
     def set_weights(self, weights: Weights) -> None:
-        """See ``protocol.Model``."""
+        """Put other weights in their place."""
         with torch.no_grad():
             for index, layer in enumerate(linear_layers(self.net)):
                 layer.weight.copy_(torch.tensor(weights[f"layers.{index}.weight"]))
@@ -170,37 +168,30 @@ class SeededDropout(nn.Module):
 class TorchTrainer:
     """See ``protocol.Trainer``."""
 
-    def __init__(self, model: TorchMLP, plain: TorchMLP, penalties: Penalties) -> None:
+    def __init__(self, model: TorchMLP, plain: TorchMLP, optimizer: Optimizer) -> None:
         self.model = model
         self.plain = plain
-        self.l2 = penalties.l2
+        self.l2 = optimizer.l2
         matrices = [layer.weight for layer in linear_layers(model.net)]
         others = [p for p in model.net.parameters() if all(p is not m for m in matrices)]
         groups = [
-            {"params": matrices, "weight_decay": penalties.decay},
+            {"params": matrices, "weight_decay": optimizer.decay},
             {"params": others, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
 
-    def step(
-        self,
-        x: FloatArray,
-        targets: FloatArray,
-        learning_rate: float,
-        twin: FloatArray | None = None,
-        pull: float = 0.0,
-    ) -> tuple[float, int]:
+    def step(self, batch: Batch, learning_rate: float) -> Step:
         """See ``protocol.Trainer``."""
         net = self.model.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        wanted = self.model.asarray(targets)
-        logits = net(self.model.asarray(x))
+        wanted = self.model.asarray(batch.targets)
+        logits = net(self.model.asarray(batch.x))
         loss = functional.cross_entropy(logits, wanted)
-        if twin is not None:
-            theirs = functional.log_softmax(net(self.model.asarray(twin)), dim=1)
+        if batch.perturbed is not None:
+            theirs = functional.log_softmax(net(self.model.asarray(batch.perturbed)), dim=1)
             ours = functional.log_softmax(logits, dim=1)
-            loss = loss + pull * functional.kl_div(
+            loss = loss + batch.trades_beta * functional.kl_div(
                 theirs, ours, log_target=True, reduction="batchmean"
             )
         if self.l2:
@@ -208,7 +199,12 @@ class TorchTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return float(loss.detach()), int((logits.detach().argmax(1) == wanted.argmax(1)).sum())
+        correct = (logits.detach().argmax(1) == wanted.argmax(1)).sum()
+        return Step(float(loss.detach()), int(correct))
+
+    def weights(self) -> dict[str, FloatArray]:
+        """See ``protocol.Trainer``."""
+        return self.model.weights()
 
     def inference(self, weights: Weights) -> TorchMLP:
         """See ``protocol.Trainer``."""
@@ -262,35 +258,24 @@ class TorchBackend:
         """See ``protocol.Backend``."""
         return {"torch": torch.__version__}
 
-    def build(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds = (0.0, 1.0),
-        dtype: str = "float32",
-    ) -> TorchMLP:
+    def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> TorchMLP:
         """See ``protocol.Backend``."""
+        architecture = network.architecture
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]
         for hidden in architecture.hidden:
             layers += [_linear(width, hidden), nn.ReLU(inplace=True)]
             width = hidden
         net = nn.Sequential(*layers, _linear(width, architecture.classes))
-        model = TorchMLP(net.to(getattr(torch, dtype)).eval().requires_grad_(False), bounds)
-        model.set_weights(weights)
+        model = TorchMLP(net.to(getattr(torch, dtype)).eval().requires_grad_(False), how.bounds)
+        model.set_weights(network.weights)
         return model
 
     def trainer(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds,
-        penalties: Penalties,
-        seed: int,
+        self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> TorchTrainer:
         """See ``protocol.Backend``."""
+        architecture = network.architecture
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]
         for index, hidden in enumerate(architecture.hidden):
@@ -299,15 +284,19 @@ class TorchBackend:
                 layers.append(nn.BatchNorm1d(hidden, eps=BN_EPSILON, momentum=1 - BN_MOMENTUM))
             layers += [nn.ReLU(), SeededDropout(architecture.dropout, seed + index)]
             width = hidden
-        model = TorchMLP(nn.Sequential(*layers, _linear(width, architecture.classes)), bounds)
-        model.set_weights(weights)
-        return TorchTrainer(model, self.build(architecture, weights, bounds=bounds), penalties)
+        model = TorchMLP(nn.Sequential(*layers, _linear(width, architecture.classes)), how.bounds)
+        model.set_weights(network.weights)
+        return TorchTrainer(model, self.build(network, how), optimizer)
 
-    def wrap(self, net: Any, *, bounds: Bounds) -> TorchModel:
+    def knows(self, net: Any) -> bool:
         """See ``protocol.Backend``."""
-        if not isinstance(net, nn.Module):
+        return isinstance(net, nn.Module)
+
+    def wrap(self, net: Any, how: Wrapping) -> TorchModel:
+        """See ``protocol.Backend``."""
+        if not self.knows(net):
             raise BackendError(f"{type(net).__name__}: not a torch.nn.Module")
-        return TorchModel(net, bounds)
+        return TorchModel(net, how.bounds)
 
 
 def _linear(fan_in: int, fan_out: int) -> nn.Linear:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from harness.errors import BackendError, HarnessError, one_line, unknown
-from harness.protocol import Backend, Model
+from harness.protocol import Backend, Builder, Model
 from robustness_harness import shadowed
 
 T = TypeVar("T")
@@ -154,6 +154,18 @@ def backend(name: str) -> Backend:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise BackendError(f"backend {name}: its framework does not import ({reason})") from error
     return made
+
+
+def builder(name: str) -> Builder:
+    """The backend of that name, if it can build and train networks.
+
+    Raises:
+        BackendError: It cannot, or is not there: see ``backend``.
+    """
+    made = backend(name)
+    if not hasattr(made, "build") or not hasattr(made, "trainer"):
+        raise BackendError(f"backend {name}: it builds and trains no networks")
+    return cast("Builder", made)
 
 
 def import_together(names: set[str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Network, Wrapping
 
 SHAPE, CLASSES = (4, 4), 5
 NET = Architecture(SHAPE, (12,), CLASSES)
@@ -19,12 +19,12 @@ def linear(matrix, bias=None, *, bounds=(0.0, 1.0), dtype="float64", backend="nu
     bias = np.zeros(classes) if bias is None else np.array(bias, float)
     weights = {"layers.0.weight": matrix, "layers.0.bias": bias}
     net = Architecture((pixels,), (), classes)
-    return at_hand(backend).build(net, weights, bounds=bounds, dtype=dtype)
+    return at_hand(backend).build(Network(net, weights), Wrapping(bounds), dtype=dtype)
 
 
 def small_net(backend="numpy", dtype="float64"):
     """A network of one hidden layer with random weights."""
-    return at_hand(backend).build(NET, initial_weights(NET, seed=0), dtype=dtype)
+    return at_hand(backend).build(Network(NET, initial_weights(NET, seed=0)), dtype=dtype)
 
 
 def small_images(count=40, wrong=4):

@@ -7,7 +7,7 @@ from backends_at_hand import at_hand
 
 from harness.data import Part
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Penalties
+from harness.protocol import Architecture, Network, Optimizer, Wrapping
 from harness.spec.training import TrainingSpec
 from harness.training.loop import train
 
@@ -41,9 +41,11 @@ def toy_trainer(name, recipe, seed=3):
     """A backend's trainer at its first step."""
     net = toy_net(name)
     return at_hand(name).trainer(
-        net, initial_weights(net, seed), bounds=(0.0, 1.0),
-        penalties=Penalties(recipe.l2, recipe.weight_decay), seed=seed,
-    )  # fmt: skip
+        Network(net, initial_weights(net, seed)),
+        Wrapping((0.0, 1.0)),
+        Optimizer(recipe.l2, recipe.weight_decay),
+        seed=seed,
+    )
 
 
 def toy_train(name, recipe, trainer=None, seed=3, **options):

@@ -1,7 +1,7 @@
 """What every backend's model must do, as plain functions; usable without pytest.
 
-Each ``check_...`` takes a ``Case`` and raises ``CheckFailed`` with one line on what is wrong,
-or ``NotApplicable`` where the case lacks what the check compares with.
+Each ``check_...`` takes ``Evidence`` and raises ``CheckFailed`` with one line on what is wrong,
+or ``NotApplicable`` where the evidence lacks what the check compares with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.query import correct_count
-from harness.protocol import FloatArray, IntArray, Model, Objective
+from harness.protocol import GRADIENT, FloatArray, IntArray, Model, Objective, differentiable
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -29,7 +29,7 @@ RELATIVE = 1e-4
 
 
 @dataclass(frozen=True)
-class Case:
+class Evidence:
     """A model to check, and what to compare it with.
 
     Attributes:
@@ -51,82 +51,83 @@ class Case:
     test_y: IntArray | None = None
 
 
-def check_shapes(case: Case) -> None:
+def check_shapes(evidence: Evidence) -> None:
     """Logits are (n, k) with every label below k; the gradient has the shape of the images."""
-    logits, gradient = _outputs(case.model, case.x, case.y)
-    if logits.ndim != 2 or logits.shape[0] != len(case.x):
-        raise CheckFailed(f"logits have shape {logits.shape} for {len(case.x)} images")
+    found = _outputs(evidence.model, evidence.x, evidence.y)
+    logits, gradient = found["logits"], found.get("gradients")
+    if logits.ndim != 2 or logits.shape[0] != len(evidence.x):
+        raise CheckFailed(f"logits have shape {logits.shape} for {len(evidence.x)} images")
     if logits.shape[1] < 2:
         raise CheckFailed("there is one logit per image, not one per class")
-    if case.y.max() >= logits.shape[1]:
-        raise CheckFailed(f"label {case.y.max()} has no logit among {logits.shape[1]}")
-    if gradient.shape != case.x.shape:
-        raise CheckFailed(f"the gradient has shape {gradient.shape}, not {case.x.shape}")
+    if evidence.y.max() >= logits.shape[1]:
+        raise CheckFailed(f"label {evidence.y.max()} has no logit among {logits.shape[1]}")
+    if gradient is not None and gradient.shape != evidence.x.shape:
+        raise CheckFailed(f"the gradient has shape {gradient.shape}, not {evidence.x.shape}")
 
 
-def check_dtypes(case: Case) -> None:
+def check_dtypes(evidence: Evidence) -> None:
     """float32 images give float32 logits and gradients, or float64 ones if the network computes so.
 
     Labels stay int64.
     """
-    logits, gradient = _outputs(case.model, case.x, case.y)
-    images = case.model.numpy(case.model.asarray(case.x))
+    images = evidence.model.numpy(evidence.model.asarray(evidence.x))
     if images.dtype not in (np.float32, np.float64):
         raise CheckFailed(f"float32 images became {images.dtype}, not float32 or float64")
-    for name, values in (("logits", logits), ("the gradient", gradient)):
+    for name, values in _outputs(evidence.model, evidence.x, evidence.y).items():
         if values.dtype != images.dtype:
             raise CheckFailed(f"{name} have dtype {values.dtype}, not {images.dtype}")
-    labels = case.model.numpy(case.model.asarray(case.y))
+    labels = evidence.model.numpy(evidence.model.asarray(evidence.y))
     if labels.dtype != np.int64:
         raise CheckFailed(f"labels became {labels.dtype}, not int64")
 
 
-def check_batch_split(case: Case) -> None:
+def check_batch_split(evidence: Evidence) -> None:
     """An image's logits and gradient do not depend on the batch it comes in."""
-    whole = _outputs(case.model, case.x, case.y)
+    whole = _outputs(evidence.model, evidence.x, evidence.y)
     parts = [
-        _outputs(case.model, case.x[part], case.y[part])
+        _outputs(evidence.model, evidence.x[part], evidence.y[part])
         for part in (slice(0, 1), slice(1, 3), slice(3, None))
-        if len(case.x[part])
+        if len(evidence.x[part])
     ]
-    for name, together, apart in zip(
-        ("logits", "gradients"), whole, map(np.concatenate, zip(*parts, strict=True)), strict=True
-    ):
+    for name, together in whole.items():
+        apart = np.concatenate([part[name] for part in parts])
         _require_close(apart, together, f"{name} depend on how the images are batched")
 
 
-def check_inference_mode(case: Case) -> None:
+def check_inference_mode(evidence: Evidence) -> None:
     """Two calls give the same logits: dropout is off, and nothing is updated by being asked."""
-    images = case.model.asarray(case.x)
-    first = case.model.numpy(case.model.logits(images))
-    second = case.model.numpy(case.model.logits(images))
+    images = evidence.model.asarray(evidence.x)
+    first = evidence.model.numpy(evidence.model.logits(images))
+    second = evidence.model.numpy(evidence.model.logits(images))
     _require_close(
         second, first, "logits change from call to call; is the network in training mode?"
     )
 
 
-def check_logits_not_probabilities(case: Case) -> None:
+def check_logits_not_probabilities(evidence: Evidence) -> None:
     """The outputs come before softmax; after it gradients saturate, and attacks look weak."""
-    if (kind := kind_of(case.model)) != "auto":
+    if (kind := kind_of(evidence.model)) != "auto":
         raise NotApplicable(f"the outputs are declared to be {kind}")
-    if found := looked_through(case.model, case.x if case.test_x is None else case.test_x):
+    if found := looked_through(
+        evidence.model, evidence.x if evidence.test_x is None else evidence.test_x
+    ):
         raise CheckFailed(f"outputs look like probabilities: {found}; leave the softmax out")
 
 
-def check_gradient(case: Case) -> None:
+def check_gradient(evidence: Evidence) -> None:
     """In float64, input gradients match central differences at random pixels.
 
     The class asked about is not the true one: there the loss is steep, while on an image that is
     classified well it is so flat that differences are mostly rounding. And the images are moved a
     little: see ``differences.off_the_ties``.
     """
-    if case.exact is None:
+    if evidence.exact is None:
         raise NotApplicable("the network cannot be rebuilt in float64")
-    model, x = case.exact, off_the_ties(case.x[:3], case.exact.bounds)
-    other = (case.y[:3] + 1) % model.numpy(model.logits(model.asarray(x))).shape[1]
+    model, x = evidence.exact, off_the_ties(evidence.x[:3], evidence.exact.bounds)
+    other = (evidence.y[:3] + 1) % model.numpy(model.logits(model.asarray(x))).shape[1]
     pixels = np.random.default_rng(0).integers(0, x[0].size, size=(len(x), 40))
     for objective in OBJECTIVES:
-        _, gradient = _outputs(model, x, other, objective)
+        gradient = _outputs(model, x, other, objective)["gradients"]
         chosen = np.take_along_axis(gradient.reshape(len(x), -1), pixels, axis=1)
         found = slopes(model, x, other, objective, pixels, RELATIVE)
         if not found.enough:
@@ -140,36 +141,41 @@ def check_gradient(case: Case) -> None:
             )
 
 
-def check_input_unchanged(case: Case) -> None:
+def check_input_unchanged(evidence: Evidence) -> None:
     """Neither logits nor gradients change the images they are given."""
-    given = case.x.copy()
-    native = case.model.asarray(given)
-    labels = case.model.asarray(case.y)
-    case.model.logits(native)
-    case.model.logits_and_gradient(native, labels, CrossEntropy())
-    if not np.array_equal(given, case.x) or not np.array_equal(case.model.numpy(native), case.x):
+    given = evidence.x.copy()
+    native = evidence.model.asarray(given)
+    evidence.model.logits(native)
+    if GRADIENT in evidence.model.capabilities:
+        labels = evidence.model.asarray(evidence.y)
+        differentiable(evidence.model).logits_and_gradient(native, labels, CrossEntropy())
+    if not np.array_equal(given, evidence.x) or not np.array_equal(
+        evidence.model.numpy(native), evidence.x
+    ):
         raise CheckFailed("the images were changed by being classified")
 
 
-def check_oracle(case: Case) -> None:
+def check_oracle(evidence: Evidence) -> None:
     """Logits and gradients agree with the NumPy network of the same weights."""
-    if case.oracle is None:
+    if evidence.oracle is None:
         raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
     for objective in OBJECTIVES:
-        found = _outputs(case.model, case.x, case.y, objective)
-        expected = _outputs(case.oracle, case.x.astype(np.float64), case.y, objective)
-        for name, ours, theirs in zip(("logits", "gradients"), found, expected, strict=True):
-            _require_close(ours, theirs, f"{name} of {objective.name} differ from NumPy's")
+        found = _outputs(evidence.model, evidence.x, evidence.y, objective)
+        expected = _outputs(evidence.oracle, evidence.x.astype(np.float64), evidence.y, objective)
+        for name, ours in found.items():
+            _require_close(ours, expected[name], f"{name} of {objective.name} differ from NumPy's")
 
 
-def check_parity(case: Case) -> None:
+def check_parity(evidence: Evidence) -> None:
     """Images right under FGSM at each epsilon are as many as with NumPy, to 2 in 7,000."""
-    if case.oracle is None:
+    if evidence.oracle is None:
         raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
-    x = case.x if case.test_x is None else case.test_x
-    y = case.y if case.test_y is None else case.test_y
+    x = evidence.x if evidence.test_x is None else evidence.test_x
+    y = evidence.y if evidence.test_y is None else evidence.test_y
     allowed = math.ceil(len(y) * 2 / 7000)
-    ours, theirs = (sweep(model, FGSM(), x, y, EPSILONS) for model in (case.model, case.oracle))
+    ours, theirs = (
+        sweep(model, FGSM(), x, y, EPSILONS) for model in (evidence.model, evidence.oracle)
+    )
     for mine, other in zip(ours, theirs, strict=True):
         counts = correct_count(mine.answers, y), correct_count(other.answers, y)
         if abs(counts[0] - counts[1]) > allowed:
@@ -179,7 +185,7 @@ def check_parity(case: Case) -> None:
             )
 
 
-CHECKS: dict[str, Check[Case]] = {
+CHECKS: dict[str, Check[Evidence]] = {
     "shapes": check_shapes,
     "dtypes": check_dtypes,
     "batch-split": check_batch_split,
@@ -194,13 +200,15 @@ CHECKS: dict[str, Check[Case]] = {
 
 def _outputs(
     model: Model, x: FloatArray, y: IntArray, objective: Objective = OBJECTIVES[0]
-) -> tuple[FloatArray, FloatArray]:
-    """Logits and input gradient as NumPy arrays; the logits are those of ``model.logits``."""
+) -> dict[str, FloatArray]:
+    """Logits, and input gradients of a model that gives some, as NumPy arrays."""
     images, labels = model.asarray(x), model.asarray(y)
     logits = model.numpy(model.logits(images))
-    with_gradient, gradient = model.logits_and_gradient(images, labels, objective)
-    _require_close(model.numpy(with_gradient), logits, "logits beside the gradient are others")
-    return logits, model.numpy(gradient)
+    if GRADIENT not in model.capabilities:
+        return {"logits": logits}
+    beside, gradients = differentiable(model).logits_and_gradient(images, labels, objective)
+    _require_close(model.numpy(beside), logits, "logits beside the gradient are others")
+    return {"logits": logits, "gradients": model.numpy(gradients)}
 
 
 def _require_close(found: FloatArray, expected: FloatArray, complaint: str) -> None:

@@ -26,7 +26,7 @@ from harness.evaluation.models import LoadedModel
 from harness.maths.conversion import JOIN
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
-from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model
+from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model, Wrapping
 from harness.registry import backend_of, made_by
 from harness.results import keys
 from harness.results.provenance import new_run
@@ -53,7 +53,7 @@ def wrap(net: Any, bounds: Bounds = (0.0, 1.0), outputs: Outputs = "auto") -> Mo
         BackendError: The object is not a network of a known framework.
     """
     interval = bounds_from(bounds)
-    return declared(backend_of(net).wrap(net, bounds=interval), outputs)
+    return declared(backend_of(net).wrap(net, Wrapping(interval)), outputs)
 
 
 def evaluate(

@@ -9,9 +9,9 @@ from types import MappingProxyType
 import numpy as np
 
 from harness.checks.conformance import CHECKS as CONFORMANCE
-from harness.checks.conformance import Case
+from harness.checks.conformance import Evidence as OfProtocol
 from harness.checks.sanity import checks as sanity
-from harness.checks.sanity.evidence import MapEvidence
+from harness.checks.sanity.evidence import Evidence as OfMaps
 from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.examples import Examples, that_fit
@@ -68,7 +68,7 @@ class Checking:
             measured=clean_labels, counted=attacked_labels,
         )  # fmt: skip
         self._validity = validity
-        self._of_maps: dict[str, MapEvidence] = {}
+        self._of_maps: dict[str, OfMaps] = {}
 
     def checked(self, suite: str, check: str) -> Record:
         """One check of a suite in ``SUITES``; of maps it is named ``METHOD/RULE``."""
@@ -99,29 +99,29 @@ class Checking:
         return self.recorder.checked(f"training/{rule}", lambda: TRAINING[rule](self.loaded))
 
     @cached_property
-    def _case(self) -> Case:
+    def _case(self) -> OfProtocol:
         known = self.loaded.references
-        return Case(
+        return OfProtocol(
             self.loaded.model, self.x[:LOOKED_AT], self.y[:LOOKED_AT],
             known.exact if known else None, known.oracle if known else None,
             test_x=self.x, test_y=self.y,
         )  # fmt: skip
 
-    def _map_evidence(self, method: str) -> MapEvidence:
+    def _map_evidence(self, method: str) -> OfMaps:
         if method not in self._of_maps:
             known = self.loaded.references
-            self._of_maps[method] = MapEvidence(
-                self.loaded.model, self.x, self.y, method, twins=known.twins if known else None,
-                bounds=self._bounds, seed=self._seed,
+            self._of_maps[method] = OfMaps(
+                self.loaded.model, self.x, self.y, method,
+                variants=known.variants if known else None, bounds=self._bounds, seed=self._seed,
             )  # fmt: skip
         return self._of_maps[method]
 
-    def _keep_cascade(self, evidence: MapEvidence) -> None:
+    def _keep_cascade(self, evidence: OfMaps) -> None:
         """How alike the maps are as layers become random, and those of a few examples."""
         self.recorder.keep(keys.curve(evidence.name, "cascade"), evidence.cascade)
-        models = evidence.require_twins().cascade
+        models = evidence.require_variants().cascade
         few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
-        maps = [evidence.maps_of(twin, self.x[few], self.y[few]) for twin in models]
+        maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
         self.recorder.keep_pictures(keys.cascade_maps(evidence.name), np.stack(maps))
 
 

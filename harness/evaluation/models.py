@@ -12,7 +12,7 @@ from harness.data.dataset import Dataset
 from harness.evaluation.references import References
 from harness.networks.families import architecture_of
 from harness.networks.initial import initial_weights
-from harness.protocol import Model, Penalties
+from harness.protocol import Model, Network, Optimizer, Wrapping
 from harness.results.records import Epoch, ModelInfo
 from harness.spec.models import ModelSpec
 from harness.training.loop import Trained, train
@@ -61,7 +61,7 @@ class Trainable:
 
     def loaded(self, backend: str, name: str, wanted: ModelSpec) -> tuple[LoadedModel, ModelInfo]:
         """The model of that name in a backend, and where it came from."""
-        made, data = registry.backend(backend), self._data
+        made, data = registry.builder(backend), self._data
         architecture = architecture_of(
             wanted.architecture, wanted.options, data.input_shape, len(data.classes)
         )
@@ -75,10 +75,9 @@ class Trainable:
             model=name, backend=backend, fingerprint=key.fingerprint, cached=cached,
             best_epoch=trained.best_epoch, history=trained.history,
         )  # fmt: skip
-        model = made.build(architecture, trained.weights, bounds=data.bounds)
-        references = References(
-            backend, architecture, model.weights(), data.bounds, data.train.x, self._seed
-        )
+        network, how = Network(architecture, trained.weights), Wrapping(data.bounds)
+        model = made.build(network, how)
+        references = References(backend, network, how, data.train.x, self._seed)
         loaded = LoadedModel(model, backend, trained.history, trained.best_epoch, references)
         return loaded, info
 
@@ -87,11 +86,10 @@ class Trainable:
         architecture = architecture_of(
             wanted.architecture, wanted.options, data.input_shape, len(data.classes)
         )
-        trainer = registry.backend(backend).trainer(
-            architecture,
-            initial_weights(architecture, seed),
-            bounds=data.bounds,
-            penalties=Penalties(recipe.l2, recipe.weight_decay),
+        trainer = registry.builder(backend).trainer(
+            Network(architecture, initial_weights(architecture, seed)),
+            Wrapping(data.bounds),
+            Optimizer(recipe.l2, recipe.weight_decay),
             seed=seed,
         )
         title = f"training {name} in {backend}"

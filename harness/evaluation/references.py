@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from harness import registry
-from harness.checks.sanity.evidence import Twins
-from harness.checks.sanity.randomised import cascade, taught_random_labels
+from harness.checks.sanity.evidence import Variants
+from harness.checks.sanity.randomised import cascade, trained_on_random_labels
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Bounds, FloatArray, Model, Penalties, Weights
+from harness.protocol import FloatArray, Model, Network, Optimizer, Weights, Wrapping
 
 
 class References:
@@ -16,24 +16,17 @@ class References:
 
     Args:
         backend: Name of the backend that built the model.
-        architecture: Its network.
-        weights: Its weights under neutral names.
-        bounds: Lowest and highest pixel value.
+        network: Its network.
+        how: How that is asked.
         images: Training images, (n, *shape), for a model that learns random labels.
         seed: Of all that is random.
     """
 
     def __init__(
-        self,
-        backend: str,
-        architecture: Architecture,
-        weights: Weights,
-        bounds: Bounds,
-        images: FloatArray,
-        seed: int,
+        self, backend: str, network: Network, how: Wrapping, images: FloatArray, seed: int
     ) -> None:
-        self._backend, self._architecture, self._weights = backend, architecture, weights
-        self._bounds, self._images, self._seed = bounds, images, seed
+        self._backend, self._network, self._how = backend, network, how
+        self._images, self._seed = images, seed
 
     @cached_property
     def exact(self) -> Model:
@@ -46,22 +39,19 @@ class References:
         return self._in_float64("numpy")
 
     @cached_property
-    def twins(self) -> Twins:
+    def variants(self) -> Variants:
         """Models that know less than this one; the last is trained, in a second or so."""
-        made = registry.backend(self._backend)
-        architecture, seed = self._architecture, self._seed
+        made = registry.builder(self._backend)
+        architecture, seed = self._network.architecture, self._seed
+
+        def built(weights: Weights) -> Model:
+            return made.build(Network(architecture, weights), self._how)
+
         first, second, third = (initial_weights(architecture, [seed, salt]) for salt in (1, 2, 3))
-        trainer = made.trainer(
-            architecture, third, bounds=self._bounds, penalties=Penalties(), seed=seed
-        )
-        pupil = taught_random_labels(trainer, self._images, architecture.classes, seed)
-        *random_layers, random, nonsense = (
-            made.build(architecture, of, bounds=self._bounds)
-            for of in (*cascade(self._weights, first), second, pupil)
-        )
-        return Twins(tuple(random_layers), random, nonsense, self.exact, self.oracle)
+        trainer = made.trainer(Network(architecture, third), self._how, Optimizer(), seed=seed)
+        pupil = trained_on_random_labels(trainer, self._images, architecture.classes, seed)
+        layers = tuple(built(weights) for weights in cascade(self._network.weights, first))
+        return Variants(layers, built(second), built(pupil), self.exact, self.oracle)
 
     def _in_float64(self, backend: str) -> Model:
-        return registry.backend(backend).build(
-            self._architecture, self._weights, bounds=self._bounds, dtype="float64"
-        )
+        return registry.builder(backend).build(self._network, self._how, dtype="float64")

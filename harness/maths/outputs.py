@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.query import logits_of
-from harness.protocol import Array, Bounds, FloatArray, Model, Objective
+from harness.protocol import Array, Bounds, FloatArray, Model, Objective, differentiable
 
 Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]
 KINDS: tuple[str, ...] = get_args(Outputs)
@@ -181,11 +181,7 @@ class Declared:
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``."""
-        return self.inner.logits_and_gradient(x, y, objective)
-
-    def weights(self) -> dict[str, FloatArray]:
-        """See ``protocol.Model``."""
-        return self.inner.weights()
+        return differentiable(self.inner).logits_and_gradient(x, y, objective)
 
 
 class Probabilities(Declared):

@@ -1,47 +1,71 @@
 """All that a backend or an attack need know of the harness, besides its errors."""
 
-from harness.protocol.backend import Backend, Penalties, Trainer, check_state
+from harness.protocol.backend import (
+    UNIT,
+    Backend,
+    Batch,
+    Builder,
+    Optimizer,
+    Step,
+    Trainer,
+    Wrapping,
+    check_state,
+)
 from harness.protocol.methods import Attack
 from harness.protocol.model import (
     GRADIENT,
-    TRAIN,
-    WEIGHTS,
     Array,
     ArrayNamespace,
     BoolArray,
     Bounds,
+    Capability,
+    DifferentiableModel,
     FloatArray,
     IntArray,
     Model,
     NormName,
     Objective,
     Weights,
+    differentiable,
     require_classes,
 )
-from harness.protocol.network import BN_EPSILON, BN_MOMENTUM, Architecture, fold_batch_norm
+from harness.protocol.network import (
+    BN_EPSILON,
+    BN_MOMENTUM,
+    Architecture,
+    Network,
+    fold_batch_norm,
+)
 
 __all__ = [
     "BN_EPSILON",
     "BN_MOMENTUM",
     "GRADIENT",
-    "TRAIN",
-    "WEIGHTS",
+    "UNIT",
     "Architecture",
     "Array",
     "ArrayNamespace",
     "Attack",
     "Backend",
+    "Batch",
     "BoolArray",
     "Bounds",
+    "Builder",
+    "Capability",
+    "DifferentiableModel",
     "FloatArray",
     "IntArray",
     "Model",
+    "Network",
     "NormName",
     "Objective",
-    "Penalties",
+    "Optimizer",
+    "Step",
     "Trainer",
     "Weights",
+    "Wrapping",
     "check_state",
+    "differentiable",
     "fold_batch_norm",
     "require_classes",
 ]

@@ -1,47 +1,76 @@
-"""Backends: frameworks in which networks are built, trained, and wrapped."""
+"""Backends: frameworks whose networks are wrapped, and those in which networks are built, too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
-from harness.protocol.model import Bounds, FloatArray, Model, Weights
-from harness.protocol.network import Architecture
+from harness.protocol.model import Bounds, DifferentiableModel, FloatArray, Model, Weights
+from harness.protocol.network import Network
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """How a network is to be asked.
+
+    Attributes:
+        bounds: Lowest and highest pixel value that it takes.
+    """
+
+    bounds: Bounds = (0.0, 1.0)
+
+
+UNIT = Wrapping()
+"""Pixels in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimizer step learns from.
+
+    Attributes:
+        x: Images, (n, *shape).
+        targets: A distribution over the classes per image, (n, k) float32.
+        perturbed: Perturbed versions of the images, for TRADES (Zhang et al. 2019).
+        trades_beta: Weight β of KL(softmax f(x) || softmax f(perturbed)) in the loss; the paper
+            calls it 1/λ.
+    """
+
+    x: FloatArray
+    targets: FloatArray
+    perturbed: FloatArray | None = None
+    trades_beta: float = 0.0
+
+
+class Step(NamedTuple):
+    """What an optimizer step tells.
+
+    Attributes:
+        loss: Mean loss of the batch before the step: cross-entropy, divergence and L2 penalty.
+        correct: How many of its images the training-mode forward pass classified correctly.
+    """
+
+    loss: float
+    correct: int
 
 
 class Trainer(Protocol):
     """A model in training and its optimizer; the loop is ``harness.training.loop``."""
 
     @property
-    def model(self) -> Model:
-        """The network in training, as a model in inference mode; its weights have BN folded in."""
+    def model(self) -> DifferentiableModel:
+        """The network in training, as a model in inference mode."""
 
-    def step(
-        self,
-        x: FloatArray,
-        targets: FloatArray,
-        learning_rate: float,
-        twin: FloatArray | None = None,
-        pull: float = 0.0,
-    ) -> tuple[float, int]:
-        """One optimizer step on a batch, with dropout.
+    def step(self, batch: Batch, learning_rate: float) -> Step:
+        """One optimizer step on a batch, with dropout."""
 
-        Args:
-            x: Images, (n, *shape).
-            targets: A distribution over the classes per image, (n, k) float32.
-            learning_rate: Of this step.
-            twin: Perturbed versions of the images, for TRADES (Zhang et al. 2019).
-            pull: Weight of KL(softmax f(x) || softmax f(twin)) in the loss.
+    def weights(self) -> dict[str, FloatArray]:
+        """Copies of the present weights under neutral names, with batch normalisation folded in."""
 
-        Returns:
-            The mean loss of the batch (cross-entropy, pull and L2 penalty) before the step, and for
-            how many of its images the training-mode forward pass was right.
-        """
-
-    def inference(self, weights: Weights) -> Model:
+    def inference(self, weights: Weights) -> DifferentiableModel:
         """A model with other weights, such as averaged ones; the next call reuses it."""
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -72,8 +101,8 @@ def check_state(
 
 
 @dataclass(frozen=True)
-class Penalties:
-    """What keeps weights (not biases) small.
+class Optimizer:
+    """Adam (Kingma & Ba 2015), and what keeps weights (not biases) small.
 
     Attributes:
         l2: The loss gains ``l2`` times the sum of squared weights.
@@ -86,41 +115,41 @@ class Penalties:
 
 
 class Backend(Protocol):
-    """A framework. One object, made when the backend is first asked for."""
+    """A way to ask somebody's network. One object, made when the backend is first asked for."""
 
     name: str
 
     def versions(self) -> dict[str, str]:
         """Packages and versions that the numbers depend on."""
 
-    def build(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds = (0.0, 1.0),
-        dtype: str = "float32",
-    ) -> Model:
-        """A model of that architecture with these weights, in ``float32`` or ``float64``."""
+    def knows(self, net: Any) -> bool:
+        """Whether it can wrap an object of this kind."""
 
-    def trainer(
-        self,
-        architecture: Architecture,
-        weights: Weights,
-        *,
-        bounds: Bounds,
-        penalties: Penalties,
-        seed: int,
-    ) -> Trainer:
-        """An Adam trainer (Kingma & Ba 2015) starting from these weights.
+    def wrap(self, net: Any, how: Wrapping) -> Model:
+        """A user's own network as a ``Model``; the network is not changed.
 
-        Args:
-            architecture: The network, with its dropout and batch normalisation.
-            weights: Initial weights under neutral names.
-            bounds: Pixel range of the data.
-            penalties: What keeps the weights small.
-            seed: Seed of the dropout masks.
+        Raises:
+            BackendError: It cannot be wrapped; the message says what can be done.
         """
 
-    def wrap(self, net: Any, *, bounds: Bounds) -> Model:
-        """A user's own network of this framework as a ``Model``; the network is not changed."""
+
+class Builder(Backend, Protocol):
+    """A framework in which the harness builds and trains networks of its own."""
+
+    def build(
+        self, network: Network, how: Wrapping = UNIT, dtype: str = "float32"
+    ) -> DifferentiableModel:
+        """A model of that network, in ``float32`` or ``float64``."""
+
+    def trainer(self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int) -> Trainer:
+        """A trainer that starts from the network's weights.
+
+        Args:
+            network: With its dropout and batch normalisation.
+            how: The pixel range of the data.
+            optimizer: How steps are made.
+            seed: Seed of the dropout masks.
+
+        Raises:
+            BackendError: The backend cannot train such a network.
+        """

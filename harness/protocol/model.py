@@ -10,7 +10,7 @@ standard (https://data-apis.org/array-api), as far as they are used here: ``abs`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,10 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Weights: TypeAlias = Mapping[str, FloatArray]
 NormName: TypeAlias = Literal["linf", "l2"]
 
-GRADIENT = "gradient"
-"""Capability: the model answers ``logits_and_gradient``. A black box does not."""
-WEIGHTS = "weights"
-"""Capability: the model's weights have neutral names, so every backend can load them."""
-TRAIN = "train"
-"""Capability: the backend can train the model (it has a ``Trainer``)."""
+Capability: TypeAlias = str
+"""Something that an attack or a check may require of a model."""
+GRADIENT: Capability = "gradient"
+"""The model is a ``DifferentiableModel``. A black box is not."""
 
 
 class Objective(Protocol):
@@ -55,11 +53,19 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """A classifier in inference mode. It never changes its input, nor itself."""
+    """A classifier in inference mode; a black box is one too.
+
+    It never changes its input, nor itself.
+
+    Attributes:
+        xp: The namespace of its arrays.
+        bounds: Lowest and highest pixel value; epsilon is in these units.
+        capabilities: What it has of what attacks and checks require.
+    """
 
     xp: ArrayNamespace
     bounds: Bounds
-    capabilities: frozenset[str]
+    capabilities: frozenset[Capability]
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """NumPy values on the model's device: floats in the model's dtype, integers as int64."""
@@ -70,17 +76,31 @@ class Model(Protocol):
     def logits(self, x: Array) -> Array:
         """Scores before softmax, (n, k), of images (n, *input_shape) within ``bounds``."""
 
+
+class DifferentiableModel(Model, Protocol):
+    """A model with the capability ``gradient``."""
+
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """Logits (n, k), and d(sum over the batch of the objective)/dx in the shape of x.
 
         The logits are those of the pass that the gradient needed anyway. Gradients are taken for
         the input alone, never for the weights. Labels y are (n,) int64, or a distribution over the
-        classes, (n, k), in the model's dtype. Needs the capability ``gradient``. A label that is
-        no class is a ``MeasurementError``.
+        classes, (n, k), in the model's dtype.
+
+        Raises:
+            MeasurementError: A label is no class.
         """
 
-    def weights(self) -> dict[str, FloatArray]:
-        """Copies of the weights under neutral names. Needs the capability ``weights``."""
+
+def differentiable(model: Model) -> DifferentiableModel:
+    """The same model, of which gradients can be asked.
+
+    Raises:
+        MeasurementError: It lacks the capability ``gradient``.
+    """
+    if GRADIENT not in model.capabilities:
+        raise MeasurementError("the model gives no gradient")
+    return cast("DifferentiableModel", model)
 
 
 def require_classes(labels: npt.NDArray[Any], classes: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.protocol.model import FloatArray
+from harness.protocol.model import FloatArray, Weights
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ class Architecture:
             shapes[f"layers.{index}.weight"] = (fan_out, fan_in)
             shapes[f"layers.{index}.bias"] = (fan_out,)
         return shapes
+
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture with weights.
+
+    Attributes:
+        architecture: What the network is made of.
+        weights: Its weights under the neutral names of ``architecture.weight_shapes()``.
+    """
+
+    architecture: Architecture
+    weights: Weights
 
 
 BN_EPSILON = 1e-5

@@ -19,6 +19,7 @@ from harness.protocol import (
     FloatArray,
     IntArray,
     Model,
+    differentiable,
     require_classes,
 )
 from harness.registry import Registry
@@ -37,7 +38,7 @@ their dataset (n,) to signed maps in the shape of the images."""
 
 def gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
     """∂z_y/∂x, in logits per pixel unit (Simonyan, Vedaldi & Zisserman 2014, section 3)."""
-    return model.logits_and_gradient(x, y, ClassLogit())[1]
+    return differentiable(model).logits_and_gradient(x, y, ClassLogit())[1]
 
 
 def predicted_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
@@ -85,7 +86,7 @@ def integrated_gradients(model: Model, x: Array, y: Array, index: IntArray) -> A
 
 def loss_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
     """∂ cross-entropy/∂x with the class y, in nats per pixel unit: what FGSM takes the sign of."""
-    return model.logits_and_gradient(x, y, CrossEntropy())[1]
+    return differentiable(model).logits_and_gradient(x, y, CrossEntropy())[1]
 
 
 OWN: dict[str, Method] = {

@@ -25,7 +25,7 @@ from harness.maths.query import correct_count
 from harness.networks.families import architecture_of, options_from
 from harness.networks.initial import initial_weights
 from harness.progress import progress_bar, quiet
-from harness.protocol import Backend, Bounds, Model, Penalties
+from harness.protocol import Bounds, Builder, Model, Network, Optimizer, Wrapping
 from harness.results.provenance import installed_version
 from harness.results.records import Epoch
 from harness.results.search import BEST, SCHEMA, Parameters, SearchResult, SearchTrial, write_best
@@ -62,7 +62,7 @@ class Search:
     spec: Spec
     grid: GridSpec
     model: str
-    backend: Backend
+    backend: Builder
     training: Part
     validation: Part
     classes: int
@@ -94,7 +94,7 @@ class Search:
             spec=spec,
             grid=grid,
             model=grid.model or next(iter(spec.models)),
-            backend=registry.backend(backend),
+            backend=registry.builder(backend),
             training=Part(x=train.x[:images], y=train.y[:images], index=train.index[:images]),
             validation=data.validation,
             classes=len(data.classes),
@@ -187,10 +187,9 @@ class Search:
             wanted.architecture, wanted.options, self.training.x.shape[1:], self.classes
         )
         trainer = self.backend.trainer(
-            architecture,
-            initial_weights(architecture, seed),
-            bounds=self.bounds,
-            penalties=Penalties(wanted.training.l2, wanted.training.weight_decay),
+            Network(architecture, initial_weights(architecture, seed)),
+            Wrapping(self.bounds),
+            Optimizer(wanted.training.l2, wanted.training.weight_decay),
             seed=seed,
         )
         history: list[float] = []
@@ -212,7 +211,9 @@ class Search:
                     seed=seed, title=f"trial {trial.number}", on_epoch=watch,
                 )  # fmt: skip
             clean = history[trained.best_epoch - 1]
-            model = self.backend.build(architecture, trained.weights, bounds=self.bounds)
+            model = self.backend.build(
+                Network(architecture, trained.weights), Wrapping(self.bounds)
+            )
             fgsm = self._fgsm(model)
             result |= {"best_epoch": trained.best_epoch, "clean": clean, "fgsm": fgsm}
             return self._score(clean, fgsm)

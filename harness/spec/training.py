@@ -27,30 +27,30 @@ RECIPES: dict[str, dict[str, Any]] = {
     "accurate": _LONG
     | {"epochs": 30, "learning_rate": 4e-3, "label_smoothing": 0.05, "patience": 30},
     # One step from a random start (Wong, Rice & Kolter 2020).
-    "fgsm-at": _LONG | {"adversary": {"steps": 1, "reach": 1.25}},
+    "fgsm-at": _LONG | {"adversary": {"steps": 1, "rel_stepsize": 1.25}},
     # Several small steps (Madry et al. 2018).
-    "pgd-at": _LONG | {"adversary": {"steps": 5, "reach": 2.0}},
-    # Clean loss, and a pull towards the same answers in the ball (Zhang et al. 2019).
-    "trades": _LONG | {"adversary": {"steps": 5, "reach": 2.0, "pull": 3.0}},
+    "pgd-at": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4}},
+    # Clean loss, and a divergence that asks for the same answers in the ball (Zhang et al. 2019).
+    "trades": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4, "trades_beta": 3.0}},
 }
 
 
 class AdversarySpec(Part):
-    """Who distorts the images in adversarial training.
+    """How images are perturbed in adversarial training.
 
     Attributes:
         epsilon: L∞ radius in pixel units.
         steps: Gradient steps, from a random start in the ball.
-        reach: The steps' summed length, in epsilons.
-        pull: Weight of the divergence in TRADES; without it the loss is that of the distorted
-            images alone.
+        rel_stepsize: Length of a step, in epsilons.
+        trades_beta: Weight of the divergence in TRADES; without it the loss is that of the
+            perturbed images alone.
         ramp: Share of the training in which epsilon grows from zero.
     """
 
     epsilon: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     steps: Annotated[int, Field(ge=1)]
-    reach: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    pull: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    rel_stepsize: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    trades_beta: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     ramp: Fraction = 0.2
 
 
@@ -65,7 +65,7 @@ class TrainingSpec(Part):
         schedule: ``constant``, ``cosine`` (falling to zero), or ``one-cycle`` (rising first).
         l2: The loss gains ``l2`` times the sum of squared weights.
         weight_decay: Shrinks the weights outside of the gradient, as in AdamW.
-        label_smoothing: Share of the target that is spread over all classes.
+        label_smoothing: Share of the target distribution that is spread over all classes.
         averaging: Decay per step of the moving average of the weights; 0 for none.
         augmentation: Random distortions of the training images.
         patience: Epochs without a better one after which training stops.

@@ -11,8 +11,6 @@ import pytest
 from harness.checks import conformance, validity
 from harness.checks.check import Check
 from harness.checks.sanity import checks as sanity
-from harness.checks.sanity.evidence import MapEvidence
-from harness.checks.validity import Evidence
 from harness.errors import CheckFailed, HarnessError, NotApplicable, closest
 
 
@@ -21,13 +19,13 @@ def parametrize_with_checks(
 ) -> pytest.MarkDecorator:
     """One test for each check of each evidence, for authors of backends, models and attacks.
 
-    ``@parametrize_with_checks([Case(model, x, y)])`` decorates a test that takes ``evidence`` and
-    ``check``, and calls ``check(evidence)``. A check that fails fails the test, in its one line;
-    one that does not apply is skipped, with the reason.
+    ``@parametrize_with_checks([conformance.Evidence(model, x, y)])`` decorates a test that takes
+    ``evidence`` and ``check``, and calls ``check(evidence)``. A check that fails fails the test,
+    in its one line; one that does not apply is skipped, with the reason.
 
     Args:
-        evidence: What is checked: ``conformance.Case`` (does a model keep the protocol),
-            ``validity.Evidence`` (may its numbers be believed) or ``sanity.MapEvidence`` (do maps
+        evidence: What is checked: ``conformance.Evidence`` (does a model keep the protocol),
+            ``validity.Evidence`` (may its numbers be believed) or ``sanity.Evidence`` (do maps
             explain it).
         expected_failed_checks: Names of checks that are known to fail, with the reason. Each is an
             ``xfail``, and a failure once it passes.
@@ -55,16 +53,18 @@ def parametrize_with_checks(
 
 
 def _checks_of(evidence: Any) -> Mapping[str, Check[Any]]:
-    suites: dict[type, Mapping[str, Check[Any]]] = {
-        conformance.Case: conformance.CHECKS,
-        Evidence: validity.CHECKS,
-        MapEvidence: sanity.CHECKS,
+    suites: Mapping[type, Mapping[str, Check[Any]]] = {
+        conformance.Evidence: conformance.CHECKS,
+        validity.Evidence: validity.CHECKS,
+        sanity.Evidence: sanity.CHECKS,
     }
     for kind, checks in suites.items():
         if isinstance(evidence, kind):
             return checks
-    kinds = ", ".join(kind.__name__ for kind in suites)
-    raise HarnessError(f"{type(evidence).__name__} is no evidence of a suite; pass one of {kinds}")
+    raise HarnessError(
+        f"{type(evidence).__name__} is no evidence of a suite; pass conformance.Evidence, "
+        "validity.Evidence or sanity.Evidence"
+    )
 
 
 def _run(check: Callable[[Any], str | None], evidence: Any) -> None:

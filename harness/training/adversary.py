@@ -25,7 +25,7 @@ class Adversary:
     def __init__(self, spec: AdversarySpec) -> None:
         self.spec = spec
         self.epsilon = spec.epsilon
-        self.pull = spec.pull
+        self.trades_beta = spec.trades_beta
 
     def perturb(
         self,
@@ -47,15 +47,15 @@ class Adversary:
         ramp = self.spec.ramp
         epsilon = self.epsilon * min(1.0, progress / ramp if ramp else 1.0)
         images = model.asarray(x)
-        wanted = _softmax(model.numpy(model.logits(images))) if self.pull else y
+        wanted = _softmax(model.numpy(model.logits(images))) if self.trades_beta else y
         ball = Ball(model, images, epsilon)
         begin = random.uniform(-1, 1, x.shape).astype(np.float32)
         perturbed = climb(
             ball,
             model.asarray(wanted),
-            Divergence() if self.pull else LogOdds(),
+            Divergence() if self.trades_beta else LogOdds(),
             ball.project(images + epsilon * model.asarray(begin)),
-            epsilon * self.spec.reach / self.spec.steps,
+            epsilon * self.spec.rel_stepsize,
             self.spec.steps,
         )
         return model.numpy(perturbed)

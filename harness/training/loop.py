@@ -15,7 +15,7 @@ from harness.errors import HarnessError, MeasurementError
 from harness.maths.objectives import CrossEntropy
 from harness.maths.query import logits_of
 from harness.progress import progress_bar
-from harness.protocol import FloatArray, IntArray, Model, Trainer, Weights
+from harness.protocol import Batch, FloatArray, IntArray, Model, Step, Trainer, Weights
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 from harness.training.adversary import Adversary, probe
@@ -141,7 +141,7 @@ class _Loop:
         number = len(self.history) + 1
         first = (number - 1) * self.steps
         loss, accuracy = self._pass(number, first)
-        weights = self.averaged or self.trainer.model.weights()
+        weights = self.averaged or self.trainer.weights()
         judged = self._judge(weights, number)
         epoch = Epoch(
             epoch=number,
@@ -174,7 +174,7 @@ class _Loop:
 
     def _restored(self, found: Checkpoint) -> bool:
         """Whether a checkpoint is of such a training; the trainer then goes on from it."""
-        shapes = {name: value.shape for name, value in self.trainer.model.weights().items()}
+        shapes = {name: value.shape for name, value in self.trainer.weights().items()}
         wanted = shapes if self.recipe.averaging else {}
         if len(found.history) > self.recipe.epochs or not fits(found.best_weights, shapes):
             return False
@@ -212,24 +212,24 @@ class _Loop:
             x = self.training.x[chosen]
             yield (distort(x, random) if distort else x), self.training.y[chosen]
 
-    def _step(self, x: FloatArray, y: IntArray, step: int) -> tuple[float, int]:
+    def _step(self, x: FloatArray, y: IntArray, step: int) -> Step:
         targets = one_hot(y, self.classes)
         if self.recipe.label_smoothing:
             share = self.recipe.label_smoothing
             targets = targets * np.float32(1 - share) + np.float32(share / self.classes)
         rate = self.rate(step)
         if self.adversary is None:
-            return self.trainer.step(x, targets, rate)
+            return self.trainer.step(Batch(x, targets), rate)
         random = np.random.default_rng([self.seed, step, 1])
         progress = step / (self.recipe.epochs * self.steps)
         perturbed = self.adversary.perturb(self.trainer.model, x, y, progress, random)
-        if self.adversary.pull is None:
-            return self.trainer.step(perturbed, targets, rate)
-        return self.trainer.step(x, targets, rate, perturbed, self.adversary.pull)
+        if self.adversary.trades_beta is None:
+            return self.trainer.step(Batch(perturbed, targets), rate)
+        return self.trainer.step(Batch(x, targets, perturbed, self.adversary.trades_beta), rate)
 
     def _average(self, updates: int) -> None:
         """Move the averaged weights towards the present ones, quickly at first."""
-        weights = self.trainer.model.weights()
+        weights = self.trainer.weights()
         if not self.averaged:
             self.averaged = weights
             return

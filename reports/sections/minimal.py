@@ -66,7 +66,7 @@ class Extremes:
 
 
 def extremes_of(run: Run, order: Sequence[Pair]) -> list[Extremes]:
-    """For each pair the most fragile and the most robust images, by the sharper method that is stored."""
+    """Per pair the most fragile and most robust images, by the sharper method that is stored."""
     found = (
         next((one for name in NAMES if (one := _extremes(run, pair, name))), None) for pair in order
     )
@@ -125,7 +125,7 @@ def _quantiles(epsilons: FloatArray) -> list[float]:
 
 
 def _limit(parts: list[FloatArray]) -> float:
-    """Where nearly all images are misclassified, so that the few sturdiest do not flatten the rest."""
+    """Where nearly all images are misclassified: the few most robust would flatten the rest."""
     together = np.concatenate(parts)
     finite = together[np.isfinite(together)]
     return float(np.quantile(finite, 0.99)) * 1.05 if finite.any() else 1.0

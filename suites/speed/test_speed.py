@@ -21,9 +21,8 @@ from harness.data import Part, load_dataset
 from harness.data.dataset import Floats, Integers
 from harness.maths.query import BATCH, answers_to, correct_count
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Model, Penalties, Weights
-from harness.registry import backend as backend_of
-from harness.registry import missing
+from harness.protocol import Architecture, Model, Network, Optimizer, Weights, Wrapping
+from harness.registry import builder, missing
 from harness.saliency.methods import STEPS, explain
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
@@ -64,7 +63,7 @@ def subject() -> Subject:
     name = next(name for name in ("torch", "keras", "numpy") if not missing(name))
     if not os.environ.get("HARNESS_DATA_DIR"):
         x = np.random.default_rng(0).random((FGSM_IMAGES, *NET.input_shape), dtype=np.float32)
-        labels = answers_to(backend_of(name).build(NET, weights), x).labels
+        labels = answers_to(builder(name).build(Network(NET, weights)), x).labels
         return Subject(weights, x, labels.astype(np.int64))
     data = load_dataset(DataSpec(name="mnist"))
     recipe = TrainingSpec(epochs=2, label_smoothing=0.1)
@@ -93,7 +92,7 @@ def test_fgsm_sweep_costs_a_fraction_of_what_others_take(name, subject, benchmar
     if reason := missing(name):
         pytest.skip(reason)
     x, y = subject.x[:FGSM_IMAGES], subject.y[:FGSM_IMAGES]
-    model = backend_of(name).build(NET, subject.weights)
+    model = builder(name).build(Network(NET, subject.weights))
     # A forward and a backward pass for the gradient, and a forward pass per epsilon that moves.
     passes = 2 + sum(epsilon > 0 for epsilon in FGSM_EPSILONS)
     calls = {
@@ -116,7 +115,7 @@ def test_pgd_costs_a_fraction_of_what_others_take(name, subject, benchmark):
     if reason := missing(name):
         pytest.skip(reason)
     x, y = subject.x[:PGD_IMAGES], subject.y[:PGD_IMAGES]
-    model = backend_of(name).build(NET, subject.weights)
+    model = builder(name).build(Network(NET, subject.weights))
     calls = {
         # The others climb the cross-entropy alone.
         "harness": lambda: _counts(
@@ -136,7 +135,7 @@ def test_gradient_maps_cost_little_more_than_one_pass_each_way(name, subject, be
     if reason := missing(name):
         pytest.skip(reason)
     x, y = subject.x[:FGSM_IMAGES], subject.y[:FGSM_IMAGES]
-    model = backend_of(name).build(NET, subject.weights)
+    model = builder(name).build(Network(NET, subject.weights))
     calls = {
         "harness": lambda: explain(model, x, y),
         "one pass": PASSES[name](subject.weights, x, BATCH),
@@ -151,7 +150,7 @@ def test_integrated_gradients_cost_less_than_captums(subject, benchmark):
     for package in ("torch", Captum.package):
         pytest.importorskip(package)
     x, y = subject.x[:PGD_IMAGES], subject.y[:PGD_IMAGES]
-    model: Any = backend_of("torch").build(NET, subject.weights)
+    model: Any = builder("torch").build(Network(NET, subject.weights))
     captum, images, classes = Captum(model.net), model.asarray(x), model.asarray(y)
     calls = {
         "harness": lambda: explain(model, x, y, "integrated-gradients"),
@@ -210,7 +209,7 @@ def _counts(
 
 
 def _trainer(name: str, weights: Weights) -> Any:
-    return backend_of(name).trainer(NET, weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0)
+    return builder(name).trainer(Network(NET, weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0)
 
 
 def _harness_loop(name: str, x: Floats, y: Integers) -> Callable[[], Trained]:

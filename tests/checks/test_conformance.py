@@ -10,10 +10,11 @@ import pytest
 from backends_at_hand import NAMES, at_hand
 
 from backends.numpy_backend import NumpyBackend, NumpyModel
-from harness.checks.conformance import CHECKS, Case
+from harness.checks import conformance
+from harness.checks.conformance import CHECKS
 from harness.errors import CheckFailed, NotApplicable
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture
+from harness.protocol import GRADIENT, Architecture, Network
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
 
@@ -31,9 +32,9 @@ def case_of(backend):
     x = random.random((300, 4, 4), dtype=np.float32)
     y = random.integers(3, size=300)
     y[:3] = 0, 1, 2
-    model, exact = (backend.build(NET, network(), dtype=d) for d in ("float32", "float64"))
-    oracle = NumpyBackend().build(NET, network(), dtype="float64")
-    return Case(model, x[:16], y[:16], exact, oracle, test_x=x, test_y=y)
+    model, exact = (backend.build(Network(NET, network()), dtype=d) for d in ("float32", "float64"))
+    oracle = NumpyBackend().build(Network(NET, network()), dtype="float64")
+    return conformance.Evidence(model, x[:16], y[:16], exact, oracle, test_x=x, test_y=y)
 
 
 @pytest.mark.parametrize("rule", CHECKS)
@@ -221,7 +222,7 @@ DEFECTS = [
     ("shapes", FlatGradient, "the gradient has shape (16, 16), not (16, 4, 4)"),
     ("shapes", OtherLogitsBesideTheGradient, "beside the gradient"),
     ("dtypes", DoubleLogits, "logits have dtype float64"),
-    ("dtypes", DoubleGradient, "gradient have dtype float64"),
+    ("dtypes", DoubleGradient, "gradients have dtype float64"),
     ("dtypes", ShortLabels, "labels became int32"),
     ("batch-split", BatchStatistics, "logits depend on how the images are batched"),
     ("batch-split", AveragedGradient, "gradients depend on how the images are batched"),
@@ -293,7 +294,9 @@ def test_parity_allows_two_images_in_7000_and_no_more(images, allowed):
         x[:differ] = 0.5
         y = np.ones(images, np.int64)
         few = {"x": x[-3:], "y": y[-3:]}
-        return Case(Threshold(0.6), **few, oracle=Threshold(0.4), test_x=x, test_y=y)
+        return conformance.Evidence(
+            Threshold(0.6), **few, oracle=Threshold(0.4), test_x=x, test_y=y
+        )
 
     CHECKS["parity"](case(allowed))
     with pytest.raises(CheckFailed, match=f"{images - allowed - 1} of {images} images"):

@@ -14,7 +14,8 @@ from zoo.impostors import ON_A_CNN
 from zoo.networks import BOUNDS, digits
 
 from harness.checks.sanity.checks import findings
-from harness.checks.sanity.evidence import MapEvidence, Twins
+from harness.checks.sanity.evidence import Evidence, Variants
+from harness.protocol import Wrapping
 from harness.saliency.methods import METHODS
 
 SEEDS = (0,)
@@ -53,7 +54,7 @@ def cascade(net):
 
 @cache
 def evidence(seed):
-    """A network that learnt the digits, and its twins."""
+    """A network that learnt the digits, and its variants."""
     backend = at_hand("torch")
     import torch
 
@@ -65,15 +66,15 @@ def evidence(seed):
         pupil = fitted(cnn(), part.x[:500], nonsense, epochs=15)
         others = [*cascade(net), cnn(), pupil, copy.deepcopy(net).double()]
     model, *layers, random, pupil, exact = (
-        backend.wrap(one, bounds=BOUNDS) for one in (net, *others)
+        backend.wrap(one, Wrapping(BOUNDS)) for one in (net, *others)
     )
-    twins = Twins(tuple(layers), random, pupil, exact, exact)
-    return MapEvidence(model, digits().test.x, digits().test.y, twins=twins)
+    variants = Variants(tuple(layers), random, pupil, exact, exact)
+    return Evidence(model, digits().test.x, digits().test.y, variants=variants)
 
 
 def of(seed, name, method=None):
     found = evidence(seed)
-    return MapEvidence(found.model, found.test_x, found.test_y, name, method, found.twins)
+    return Evidence(found.model, found.test_x, found.test_y, name, method, found.variants)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

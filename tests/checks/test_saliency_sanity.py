@@ -10,12 +10,12 @@ from zoo.impostors import IMPOSTORS, UNDER_A_NAME, in_one_framework
 from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
 from harness.checks.sanity.checks import CHECKS, findings, rules_for
-from harness.checks.sanity.evidence import MapEvidence, Twins
-from harness.checks.sanity.randomised import LESSONS, PUPILS, cascade, taught_random_labels
+from harness.checks.sanity.evidence import Evidence, Variants
+from harness.checks.sanity.randomised import STEPS, PUPILS, cascade, trained_on_random_labels
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Penalties
+from harness.protocol import GRADIENT, Network, Optimizer, Wrapping
 from harness.saliency.methods import METHODS
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec.measures import SanitySpec
@@ -23,20 +23,20 @@ from harness.spec.reading import parse_spec
 
 
 def build(weights, backend="numpy", dtype="float32"):
-    return at_hand(backend).build(NET, weights, bounds=BOUNDS, dtype=dtype)
+    return at_hand(backend).build(Network(NET, weights), Wrapping(BOUNDS), dtype=dtype)
 
 
 def nonsense(backend="numpy"):
     trainer = at_hand(backend).trainer(
-        NET, initial_weights(NET, 3), bounds=BOUNDS, penalties=Penalties(), seed=0
+        Network(NET, initial_weights(NET, 3)), Wrapping(BOUNDS), Optimizer(), seed=0
     )
-    return taught_random_labels(trainer, digits().train.x, NET.classes, seed=0)
+    return trained_on_random_labels(trainer, digits().train.x, NET.classes, seed=0)
 
 
-def twins_of(weights, backend="numpy"):
+def variants_of(weights, backend="numpy"):
     # By other seeds than the one that ``trained`` begins from.
     first, second = initial_weights(NET, 11), initial_weights(NET, 12)
-    return Twins(
+    return Variants(
         tuple(build(w, backend) for w in cascade(weights, first)),
         build(second, backend), build(nonsense(backend), backend),
         build(weights, backend, "float64"), build(weights, "numpy", "float64"),
@@ -46,7 +46,7 @@ def twins_of(weights, backend="numpy"):
 @pytest.fixture(scope="module")
 def evidence():
     weights = trained()
-    return MapEvidence(build(weights), *images(), twins=twins_of(weights))
+    return Evidence(build(weights), *images(), variants=variants_of(weights))
 
 
 # Who passes
@@ -55,9 +55,9 @@ def evidence():
 @pytest.mark.parametrize("backend", NAMES)
 def test_the_methods_pass_in_every_backend(backend):
     weights = trained()
-    twins = twins_of(weights, backend)
+    variants = variants_of(weights, backend)
     for name in METHODS:
-        found = MapEvidence(build(weights, backend), *images(), name, twins=twins)
+        found = Evidence(build(weights, backend), *images(), name, variants=variants)
         assert findings(found) == {}
         for rule in CHECKS:
             if rule in rules_for(name):
@@ -89,9 +89,9 @@ def test_an_impostor_under_a_known_name_is_found(name, evidence):
 
 def test_a_method_that_is_right_in_numpy_alone_is_found():
     weights = trained()
-    evidence = MapEvidence(
+    evidence = Evidence(
         build(weights, "torch"), *images(), "mine", in_one_framework,
-        twins=twins_of(weights, "torch"),
+        variants=variants_of(weights, "torch"),
     )  # fmt: skip
     assert set(findings(evidence)) == {"backends"}
 
@@ -133,7 +133,7 @@ def test_the_more_layers_are_random_the_less_alike_the_maps(evidence):
 
 
 def test_without_twins_five_checks_do_not_apply():
-    alone = MapEvidence(built(), *images())
+    alone = Evidence(built(), *images())
     for rule in CHECKS:
         if rule.startswith("random") or rule in ("backends", "finite-differences"):
             with pytest.raises(NotApplicable, match="cannot be built again"):
@@ -150,7 +150,7 @@ def test_black_images_are_left_out_of_what_is_compared(evidence):
         assert findings(found) == {}
 
 
-# Twins
+# Variants
 
 
 def test_layers_become_random_from_the_last_to_the_first():
@@ -172,17 +172,17 @@ def test_random_labels_are_taught_in_bounded_time():
         def __init__(self):
             self.seen, self.targets, self.model = [], [], self
 
-        def step(self, x, targets, learning_rate):
-            self.seen.append(x)
-            self.targets.append(targets)
+        def step(self, batch, learning_rate):
+            self.seen.append(batch.x)
+            self.targets.append(batch.targets)
 
         def weights(self):
             return "weights"
 
     trainer = Counting()
     x = np.arange(2 * PUPILS, dtype=np.float32).reshape(-1, 1)
-    assert taught_random_labels(trainer, x, 10, seed=0) == "weights"
-    assert len(trainer.seen) == LESSONS
+    assert trained_on_random_labels(trainer, x, 10, seed=0) == "weights"
+    assert len(trainer.seen) == STEPS
     seen, targets = np.concatenate(trainer.seen)[:, 0], np.concatenate(trainer.targets)
     assert seen.max() < PUPILS
     labels = {image: set(targets[seen == image].argmax(axis=1)) for image in np.unique(seen)}

@@ -17,7 +17,7 @@ from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, finding
 from harness.checks.validity.asking import PIECE
 from harness.checks.validity.evidence import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
-from harness.checks.validity.surrogate import Transfer, taught_by
+from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.maths.statistics import ALPHA, exceeds, more_often
@@ -296,7 +296,7 @@ def test_read_only_images_are_not_changed():
 
 def test_a_surrogate_answers_as_its_teacher_and_its_images_are_allowed():
     model, (x, y) = built(), images((0.0, 255.0))
-    surrogate = taught_by(y, x, (0.0, 255.0), 10)
+    surrogate = substitute_for(y, x, (0.0, 255.0), 10)
     unit = (x / 255).astype(np.float32)
     assert (surrogate.logits(unit).argmax(axis=1) == y).mean() > 0.95
     model.bounds = (0.0, 255.0)

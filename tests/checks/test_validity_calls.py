@@ -16,6 +16,7 @@ from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, asking, f
 from harness.errors import CheckFailed
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
+from harness.protocol import Network, Wrapping
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 
@@ -153,7 +154,7 @@ def test_a_torch_network_that_knows_whether_gradients_are_on_is_found():
     class Knows(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.net = at_hand("torch").build(NET, trained(), bounds=BOUNDS).net
+            self.net = at_hand("torch").build(Network(NET, trained()), Wrapping(BOUNDS)).net
 
         def forward(self, x):
             logits = self.net(x)
@@ -171,7 +172,7 @@ def _torch_net(forward):
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.net = at_hand("torch").build(NET, trained(), bounds=BOUNDS).net
+            self.net = at_hand("torch").build(Network(NET, trained()), Wrapping(BOUNDS)).net
 
         def forward(self, x):
             return forward(torch, self.net, x)
@@ -199,7 +200,7 @@ def test_a_keras_network_without_a_gradient_becomes_a_finding():
     at_hand("keras")
     import keras
 
-    net = at_hand("keras").build(NET, trained("numpy"), bounds=BOUNDS).net
+    net = at_hand("keras").build(Network(NET, trained("numpy")), Wrapping(BOUNDS)).net
     given = keras.Input((8, 8))
     cut = keras.Model(given, net(keras.layers.Lambda(keras.ops.stop_gradient)(given)))
     found = findings(Evidence(harness.wrap(cut), *images()))

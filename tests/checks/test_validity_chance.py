@@ -13,7 +13,7 @@ import harness
 from harness.checks.validity import CHECKS, Evidence
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import ALPHA, falls_short
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Network, Wrapping
 
 RULE = "no-better-than-chance"
 
@@ -32,7 +32,7 @@ def reads(labels, y, classes):
     weights = {"layers.0.weight": 5 * np.eye(classes), "layers.0.bias": np.zeros(classes)}
     weights = {name: values.astype(np.float32) for name, values in weights.items()}
     net = Architecture((classes,), (), classes)
-    model = at_hand("numpy").build(net, weights, bounds=(0.0, 1.0))
+    model = at_hand("numpy").build(Network(net, weights), Wrapping((0.0, 1.0)))
     run = harness.evaluate(model, x.astype(np.float32), y, "fgsm", 0.01)
     return next(r for r in run.records if r.check == f"validity/{RULE}")
 

@@ -14,7 +14,7 @@ from harness.attacks import make_attack
 from harness.checks.validity import CHECKS, Evidence, Reported
 from harness.checks.validity.evidence import MANY
 from harness.errors import CheckFailed, NotApplicable
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Network, Wrapping
 
 LAYOUTS = {
     "rows and columns exchanged": lambda x: x.swapaxes(1, 2),
@@ -62,7 +62,7 @@ def knows_colours():
         weights[np.ravel_multi_index((label // 3, label % 3, 1), (3, 3, 3)), label] = 10
     net = Architecture((3, 3, 3), (), 9)
     given = {"layers.0.weight": weights.T, "layers.0.bias": np.zeros(9, np.float32)}
-    return at_hand("numpy").build(net, given, bounds=(0.0, 1.0))
+    return at_hand("numpy").build(Network(net, given), Wrapping((0.0, 1.0)))
 
 
 @pytest.mark.parametrize("order", ORDERS)

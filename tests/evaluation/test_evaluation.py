@@ -9,7 +9,8 @@ from rich.console import Console
 from backends.numpy_backend import NumpyBackend
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
-from harness.checks.conformance import CHECKS, Case
+from harness.checks import conformance
+from harness.checks.conformance import CHECKS
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.attacking import Attacking
 from harness.evaluation.checking import Checking
@@ -18,7 +19,7 @@ from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.maths.statistics import wilson
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture
+from harness.protocol import GRADIENT, Architecture, Network
 from harness.results.recorder import Recorder
 from harness.results.run import Run
 from harness.results.summary import accuracy_tables
@@ -33,7 +34,9 @@ SALIENCY = SaliencySpec(top=0.25, random_draws=3)
 
 def make_model(dtype="float32"):
     architecture = Architecture(SHAPE, (8,), CLASSES)
-    return NumpyBackend().build(architecture, initial_weights(architecture, seed=0), dtype=dtype)
+    return NumpyBackend().build(
+        Network(architecture, initial_weights(architecture, seed=0)), dtype=dtype
+    )
 
 
 class Subject:
@@ -345,7 +348,9 @@ def test_a_conformance_check_becomes_a_record(monkeypatch, outcome, status, reas
 def test_the_numpy_network_conforms():
     subject = make_subject()
     exact = make_model("float64")
-    case = Case(subject.model, subject.x[:6], LABELS[:6], exact, exact, subject.x, LABELS)
+    case = conformance.Evidence(
+        subject.model, subject.x[:6], LABELS[:6], exact, exact, subject.x, LABELS
+    )
     for rule in CHECKS:
         record = subject.recorder.checked(rule, lambda rule=rule: CHECKS[rule](case))
         assert (record.status, record.reason) == ("passed", "")

@@ -6,23 +6,25 @@ import numpy as np
 
 from harness.data.dataset import one_hot
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
-from harness.protocol import Architecture, Penalties
+from harness.protocol import Architecture, Batch, Network, Optimizer, Wrapping
 
 NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
 STEADY = Architecture((4, 4), (8, 6), 3, dropout=0.0)
 NORMED = Architecture((4, 4), (8, 6), 3, dropout=0.5, batch_norm=True)
-NONE = Penalties()
+NONE = Optimizer()
 OBJECTIVES = [CrossEntropy(), LogOdds(), ClassLogit()]
 
 
 def trainer_of(backend, weights, architecture=NET, penalties=NONE, seed=0):
-    return backend.trainer(architecture, weights, bounds=(0.0, 1.0), penalties=penalties, seed=seed)
+    return backend.trainer(
+        Network(architecture, weights), Wrapping((0.0, 1.0)), penalties, seed=seed
+    )
 
 
 def trained(backend, weights, toy, architecture=NET, steps=20, penalties=NONE, seed=0, rate=1e-2):
     trainer = trainer_of(backend, weights, architecture, penalties, seed)
     x, y = toy
-    outcomes = [trainer.step(x, one_hot(y, 3), rate) for _ in range(steps)]
+    outcomes = [trainer.step(Batch(x, one_hot(y, 3)), rate) for _ in range(steps)]
     return trainer.model, outcomes
 
 

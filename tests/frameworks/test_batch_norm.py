@@ -12,7 +12,7 @@ from backends.numpy_backend import NumpyBackend
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import LogOdds
-from harness.protocol import Architecture, Penalties, fold_batch_norm
+from harness.protocol import Architecture, Batch, Network, Optimizer, fold_batch_norm
 
 
 def test_folding_by_hand():
@@ -32,7 +32,7 @@ def test_folded_weights_answer_as_the_network_that_was_trained(framework, weight
     assert list(folded) == list(NORMED.weight_shapes())
     assert {value.dtype for value in folded.values()} == {np.dtype(np.float32)}
     for backend in (framework, NumpyBackend()):
-        plain = backend.build(NORMED, folded)
+        plain = backend.build(Network(NORMED, folded))
         found = plain.numpy(plain.logits(plain.asarray(images)))
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max(), rtol=0)
     # Without the statistics it would be another network.
@@ -57,7 +57,7 @@ def test_the_loss_of_a_step_is_that_of_the_normalised_batch(framework, weights, 
             values = (values - values.mean(axis=0)) / np.sqrt(values.var(axis=0) + 1e-5)
             values = np.maximum(values, 0)
     expected = (np.log(np.exp(values).sum(axis=1)) - values[np.arange(12), labels]).mean()
-    loss, hits = trainer_of(framework, weights, net).step(images, one_hot(labels, 3), 1e-3)
+    loss, hits = trainer_of(framework, weights, net).step(Batch(images, one_hot(labels, 3)), 1e-3)
     assert loss == pytest.approx(expected, rel=1e-4)
     assert hits == (values.argmax(axis=1) == labels).sum()
 
@@ -67,8 +67,8 @@ def test_scales_and_shifts_do_not_decay(framework, weights):
 
     The running variance is 0.9 · 1 + 0.1 · 0, and the running mean a tenth of the bias.
     """
-    trainer = trainer_of(framework, weights, NORMED, Penalties(decay=0.5))
-    trainer.step(np.zeros((4, 4, 4), np.float32), np.full((4, 3), 1 / 3, np.float32), 0.1)
+    trainer = trainer_of(framework, weights, NORMED, Optimizer(decay=0.5))
+    trainer.step(Batch(np.zeros((4, 4, 4), np.float32), np.full((4, 3), 1 / 3, np.float32)), 0.1)
     np.testing.assert_allclose(
         trainer.model.weights()["layers.0.weight"],
         weights["layers.0.weight"] * 0.95 / math.sqrt(0.9 + 1e-5), rtol=1e-5,
@@ -90,7 +90,7 @@ def test_numpy_refuses_to_train_batch_normalisation_and_builds_it(weights, image
         trainer_of(NumpyBackend(), weights, NORMED)
     assert "batch_norm" in one_line(error)
     assert "torch or keras" in str(error.value)
-    model = NumpyBackend().build(NORMED, weights)
+    model = NumpyBackend().build(Network(NORMED, weights))
     np.testing.assert_array_equal(
-        model.logits(images), NumpyBackend().build(NET, weights).logits(images)
+        model.logits(images), NumpyBackend().build(Network(NET, weights)).logits(images)
     )

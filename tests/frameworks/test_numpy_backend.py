@@ -12,7 +12,7 @@ from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Model, Penalties
+from harness.protocol import UNIT, Architecture, Batch, Model, Network, Optimizer, Wrapping
 
 # Two pixels, two hidden units, two classes.
 TINY = Architecture((2,), (2,), 2)
@@ -25,7 +25,7 @@ WEIGHTS = {
 
 
 def tiny(dtype="float64"):
-    return NumpyBackend().build(TINY, WEIGHTS, dtype=dtype)
+    return NumpyBackend().build(Network(TINY, WEIGHTS), dtype=dtype)
 
 
 # Inference
@@ -68,7 +68,9 @@ def test_a_hidden_unit_at_exactly_zero_is_off():
 )
 def test_input_gradients_are_those_of_finite_differences(seed, shape, hidden, objective):
     architecture = Architecture(shape, hidden, 3)
-    model = NumpyBackend().build(architecture, initial_weights(architecture, seed), dtype="float64")
+    model = NumpyBackend().build(
+        Network(architecture, initial_weights(architecture, seed)), dtype="float64"
+    )
     rng = np.random.default_rng(seed)
     x, y, step = rng.random((2, *shape)), rng.integers(3, size=2), 1e-8
 
@@ -98,7 +100,7 @@ def test_the_dtype_is_that_of_the_model():
 
 def test_weights_are_copies_both_ways():
     given_weights = {name: value.copy() for name, value in WEIGHTS.items()}
-    model = NumpyBackend().build(TINY, given_weights, dtype="float64")
+    model = NumpyBackend().build(Network(TINY, given_weights), dtype="float64")
     for value in (*given_weights.values(), *model.weights().values()):
         value[...] = 99
     assert set(model.weights()) == set(WEIGHTS)
@@ -109,9 +111,9 @@ def test_weights_are_copies_both_ways():
 def test_weights_rebuild_the_model():
     architecture = Architecture((2, 2), (3, 5), 4)
     weights = initial_weights(architecture, seed=1)
-    model = NumpyBackend().build(architecture, weights)
+    model = NumpyBackend().build(Network(architecture, weights))
     assert {n: w.shape for n, w in model.weights().items()} == architecture.weight_shapes()
-    again = NumpyBackend().build(architecture, model.weights())
+    again = NumpyBackend().build(Network(architecture, model.weights()))
     x = np.random.default_rng(0).random((3, 2, 2), dtype=np.float32)
     np.testing.assert_array_equal(again.logits(x), model.logits(x))
 
@@ -127,13 +129,13 @@ def test_neither_images_nor_weights_are_changed_by_being_asked():
 
 def test_the_backend_makes_models_of_the_protocol():
     backend = NumpyBackend()
-    model = backend.build(TINY, WEIGHTS, bounds=(-1.0, 1.0))
+    model = backend.build(Network(TINY, WEIGHTS), Wrapping((-1.0, 1.0)))
     assert isinstance(model, Model)
     assert model.bounds == (-1.0, 1.0)
     assert model.logits(np.zeros((1, 2), np.float32)).dtype == np.float32
     assert backend.versions() == {"numpy": np.__version__}
     with pytest.raises(BackendError, match=r"^list: [^\n]+$"):
-        backend.wrap([], bounds=(0.0, 1.0))
+        backend.wrap([], UNIT)
 
 
 # Training
@@ -142,7 +144,7 @@ def test_the_backend_makes_models_of_the_protocol():
 def exact_trainer(architecture, weights, l2=0.0, seed=0):
     """A trainer in float64, so that it can be held against finite differences."""
     model = NumpyModel(architecture, weights, (0.0, 1.0), "float64")
-    return NumpyTrainer(model, architecture, Penalties(l2), seed)
+    return NumpyTrainer(model, architecture, Optimizer(l2), seed)
 
 
 def training_loss(model, x, y, l2):
@@ -157,7 +159,7 @@ def captured_gradients(trainer, x, y):
     """The gradients that a step hands to Adam, under the names of the weights."""
     found = []
     trainer._adam = lambda gradients, learning_rate: found.extend(gradients)
-    trainer.step(x, targets_of(y, len(trainer.model.biases[-1])), 1.0)
+    trainer.step(Batch(x, targets_of(y, len(trainer.model.biases[-1]))), 1.0)
     layers = len(found) // 2
     named = {f"layers.{i}.weight": found[i] for i in range(layers)}
     return named | {f"layers.{i}.bias": found[layers + i] for i in range(layers)}
@@ -179,7 +181,7 @@ def test_training_gradients_are_those_of_finite_differences_of_the_loss(l2):
             for sign in (1, -1):
                 nudged = {n: w.copy() for n, w in weights.items()}
                 nudged[name][at] += sign * step
-                model = NumpyBackend().build(architecture, nudged, dtype="float64")
+                model = NumpyBackend().build(Network(architecture, nudged), dtype="float64")
                 sides.append(training_loss(model, x, y, l2))
             expected = (sides[0] - sides[1]) / (2 * step)
             assert gradients[name][at] == pytest.approx(expected, abs=1e-7)
@@ -188,7 +190,7 @@ def test_training_gradients_are_those_of_finite_differences_of_the_loss(l2):
 @pytest.mark.parametrize("l2", [0.0, 0.5])
 def test_a_step_returns_the_loss_and_the_hits_from_before_it(l2):
     x, y = np.array([[0.5, 0.25], [0.0, 1.0], [0.0, 1.0]]), np.array([0, 0, 1])
-    loss, hits = exact_trainer(TINY, WEIGHTS, l2).step(x, targets_of(y, 2), 0.1)
+    loss, hits = exact_trainer(TINY, WEIGHTS, l2).step(Batch(x, targets_of(y, 2)), 0.1)
     # Margins 5.5, 4.75 and -4.75; the squared weights sum to 15 and 22.
     expected = sum(math.log1p(math.exp(-m)) for m in (5.5, 4.75, -4.75)) / 3 + l2 * (15 + 22)
     assert loss == pytest.approx(expected, rel=1e-12)
@@ -199,7 +201,7 @@ def test_the_first_step_of_adam_is_the_learning_rate_against_the_sign_of_the_gra
     trainer = exact_trainer(TINY, WEIGHTS)
     x, y = np.array([[0.0, 1.0]]), np.array([1])
     gradients = captured_gradients(exact_trainer(TINY, WEIGHTS), x, y)
-    trainer.step(x, targets_of(y, 2), 0.01)
+    trainer.step(Batch(x, targets_of(y, 2)), 0.01)
     for name, now in trainer.model.weights().items():
         gradient = gradients[name]
         step = 0.01 * gradient / (np.abs(gradient) + 1e-8)
@@ -230,15 +232,14 @@ def test_training_lowers_the_loss_and_the_model_sees_it():
     x = rng.random((64, 4), dtype=np.float32)
     y = (x[:, 0] > x[:, 1]).astype(np.int64)
     trainer = NumpyBackend().trainer(
-        architecture,
-        initial_weights(architecture, 0),
-        bounds=(0.0, 1.0),
-        penalties=Penalties(),
+        Network(architecture, initial_weights(architecture, 0)),
+        Wrapping((0.0, 1.0)),
+        Optimizer(),
         seed=0,
     )
     before = training_loss(trainer.model, x, y, 0.0)
     for _ in range(150):
-        trainer.step(x, targets_of(y, 2), 0.01)
+        trainer.step(Batch(x, targets_of(y, 2)), 0.01)
     assert training_loss(trainer.model, x, y, 0.0) < 0.5 * before
     assert (trainer.model.logits(x).argmax(axis=1) == y).mean() > 0.9
 
@@ -246,9 +247,9 @@ def test_training_lowers_the_loss_and_the_model_sees_it():
 def test_the_loss_of_a_hopeless_example_is_finite():
     weights = {"layers.0.weight": np.array([[1e4], [-1e4]]), "layers.0.bias": np.zeros(2)}
     trainer = NumpyBackend().trainer(
-        Architecture((1,), (), 2), weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0
+        Network(Architecture((1,), (), 2), weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
     )
-    loss, hits = trainer.step(np.ones((1, 1), np.float32), np.array([[0.0, 1.0]]), 0.1)
+    loss, hits = trainer.step(Batch(np.ones((1, 1), np.float32), np.array([[0.0, 1.0]])), 0.1)
     assert math.isfinite(loss)
     assert loss > 50
     assert hits == 0
@@ -259,7 +260,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share(dropout):
     architecture = Architecture((2,), (500,), 2, dropout=dropout)
     weights = initial_weights(architecture, 0)
     trainer = NumpyBackend().trainer(
-        architecture, weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0
+        Network(architecture, weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
     )
     mask = trainer._mask(np.random.default_rng(0), 200, 500)
     assert mask.dtype == np.float32
@@ -277,7 +278,7 @@ def test_a_dropped_unit_neither_speaks_nor_learns():
     wrong = 1 / (1 + math.exp(16))
     np.testing.assert_allclose(gradients["layers.1.weight"], [[-5 * wrong, 0], [5 * wrong, 0]])
     np.testing.assert_allclose(gradients["layers.0.weight"], [[0, -6 * wrong], [0, 0]])
-    assert trainer.step(x, targets_of(y, 2), 0.0)[0] == pytest.approx(
+    assert trainer.step(Batch(x, targets_of(y, 2)), 0.0)[0] == pytest.approx(
         math.log1p(math.exp(-16)), rel=1e-9
     )
 
@@ -288,15 +289,14 @@ def test_dropout_follows_the_seed_and_is_off_in_inference():
 
     def losses(seed):
         trainer = NumpyBackend().trainer(
-            architecture,
-            initial_weights(architecture, 0),
-            bounds=(0.0, 1.0),
-            penalties=Penalties(),
+            Network(architecture, initial_weights(architecture, 0)),
+            Wrapping((0.0, 1.0)),
+            Optimizer(),
             seed=seed,
         )
         model = trainer.model
         np.testing.assert_array_equal(model.logits(x), model.logits(x))
-        return [trainer.step(x, targets_of(y, 2), 0.01)[0] for _ in range(4)]
+        return [trainer.step(Batch(x, targets_of(y, 2)), 0.01)[0] for _ in range(4)]
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
@@ -307,9 +307,9 @@ def test_training_changes_neither_the_given_weights_nor_the_images():
     x.flags.writeable = False
     weights = {name: value.astype(np.float32) for name, value in WEIGHTS.items()}
     trainer = NumpyBackend().trainer(
-        TINY, weights, bounds=(0.0, 1.0), penalties=Penalties(l2=0.1), seed=0
+        Network(TINY, weights), Wrapping((0.0, 1.0)), Optimizer(l2=0.1), seed=0
     )
-    trainer.step(x, np.array([[0.0, 1.0]]), 0.1)
+    trainer.step(Batch(x, np.array([[0.0, 1.0]])), 0.1)
     for name, value in weights.items():
         np.testing.assert_array_equal(value, WEIGHTS[name])
         assert not np.array_equal(trainer.model.weights()[name], value)

@@ -428,9 +428,6 @@ class Counts:
     def logits_and_gradient(self, x, y, objective):
         raise NotImplementedError
 
-    def weights(self):
-        return {}
-
 
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint8", "bool", "object", "complex64"])
 @pytest.mark.parametrize("attacks", [[], "square"])

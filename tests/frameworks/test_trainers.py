@@ -12,19 +12,19 @@ from small_trainers import NET, NORMED, STEADY, same, trained, trainer_of
 from backends.numpy_backend import NumpyBackend
 from harness.data.dataset import one_hot
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Penalties
+from harness.protocol import Architecture, Batch, Network, Optimizer
 
 # Training
 
 
 def test_a_step_answers_with_loss_and_hits_before_it(backend, weights, images, labels):
-    exact = NumpyBackend().build(STEADY, weights, dtype="float64")
+    exact = NumpyBackend().build(Network(STEADY, weights), dtype="float64")
     logits = exact.logits(images.astype(np.float64))
     cross_entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(12), labels]
     penalty = sum((value.astype(np.float64) ** 2).sum()
                   for name, value in weights.items() if name.endswith("weight"))  # fmt: skip
-    trainer = trainer_of(backend, weights, STEADY, Penalties(l2=0.01))
-    loss, correct = trainer.step(images, one_hot(labels, 3), 1e-3)
+    trainer = trainer_of(backend, weights, STEADY, Optimizer(l2=0.01))
+    loss, correct = trainer.step(Batch(images, one_hot(labels, 3)), 1e-3)
     assert (type(loss), type(correct)) == (float, int)
     assert loss == pytest.approx(cross_entropy.mean() + 0.01 * penalty, rel=1e-5)
     assert correct == (logits.argmax(axis=1) == labels).sum()
@@ -36,7 +36,7 @@ def test_the_first_step_of_adam_moves_each_weight_by_the_learning_rate(backend):
                "layers.0.bias": np.zeros(2, np.float32)}  # fmt: skip
     x, targets = np.array([[1.0, 0.5]], np.float32), one_hot(np.array([0]), 2)
     trainer = trainer_of(backend, weights, Architecture((2,), (), 2))
-    loss, _ = trainer.step(x, targets, 0.125)
+    loss, _ = trainer.step(Batch(x, targets), 0.125)
     assert loss == pytest.approx(math.log(2))
     found = trainer.model.weights()
     np.testing.assert_allclose(found["layers.0.weight"], [[0.125] * 2, [-0.125] * 2], rtol=1e-5)
@@ -44,9 +44,9 @@ def test_the_first_step_of_adam_moves_each_weight_by_the_learning_rate(backend):
 
 
 def test_without_dropout_every_backend_trains_alike(backend, weights, toy):
-    ours, outcomes = trained(backend, weights, toy, STEADY, steps=5, penalties=Penalties(l2=1e-3))
+    ours, outcomes = trained(backend, weights, toy, STEADY, steps=5, penalties=Optimizer(l2=1e-3))
     theirs, expected = trained(
-        NumpyBackend(), weights, toy, STEADY, steps=5, penalties=Penalties(l2=1e-3)
+        NumpyBackend(), weights, toy, STEADY, steps=5, penalties=Optimizer(l2=1e-3)
     )
     np.testing.assert_allclose(outcomes, expected, rtol=1e-4)
     for name, value in ours.weights().items():
@@ -54,12 +54,12 @@ def test_without_dropout_every_backend_trains_alike(backend, weights, toy):
 
 
 def test_the_learning_rate_is_that_of_the_step(backend, weights, toy):
-    trainer, batch = trainer_of(backend, weights, STEADY), (toy[0], one_hot(toy[1], 3))
-    trainer.step(*batch, 1e-2)
+    trainer, batch = trainer_of(backend, weights, STEADY), Batch(toy[0], one_hot(toy[1], 3))
+    trainer.step(batch, 1e-2)
     before = trainer.model.weights()
-    trainer.step(*batch, 0.0)
+    trainer.step(batch, 0.0)
     assert same(trainer.model.weights(), before)
-    trainer.step(*batch, 1e-2)
+    trainer.step(batch, 1e-2)
     assert not same(trainer.model.weights(), before)
 
 
@@ -92,14 +92,14 @@ def test_dropout_is_inverted(backend):
     weights["layers.1.weight"][0] = 1 / width
     trainer = trainer_of(backend, weights, net)
     x, y = np.zeros((64, 1), np.float32), np.ones(64, np.int64)
-    loss, _ = trainer.step(x, one_hot(y, 2), 1e-6)
+    loss, _ = trainer.step(Batch(x, one_hot(y, 2)), 1e-6)
     # Logits (m, 0) of class 1, with m = 1 ± 0.016: the loss is log(1 + eᵐ).
     assert loss == pytest.approx(math.log(1 + math.e), abs=0.01)
 
 
 def test_a_penalty_on_weights_makes_them_smaller(backend, weights, toy):
     def size(l2):
-        model, _ = trained(backend, weights, toy, STEADY, steps=50, penalties=Penalties(l2=l2))
+        model, _ = trained(backend, weights, toy, STEADY, steps=50, penalties=Optimizer(l2=l2))
         return sum((v**2).sum() for name, v in model.weights().items() if name.endswith("weight"))
 
     assert size(0.1) < size(0.01) < size(0.0)
@@ -110,7 +110,7 @@ def test_after_a_training_step_the_model_answers_in_inference_mode(backend, weig
     x = model.asarray(images)
     first, second = (model.numpy(model.logits(x)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    oracle = NumpyBackend().build(NET, model.weights(), dtype="float64")
+    oracle = NumpyBackend().build(Network(NET, model.weights()), dtype="float64")
     np.testing.assert_allclose(first, oracle.logits(images.astype(np.float64)), atol=1e-5)
 
 
@@ -123,17 +123,17 @@ def test_training_leaves_the_initial_weights_alone(backend, weights, toy):
 def test_weight_decay_shrinks_the_weights_and_nothing_else(backend, weights):
     """Dark images have no gradient for the first layer, and two equal targets next to none for
     the biases: what is left is the factor 1 - 0.1 · 0.5 a step."""
-    trainer = trainer_of(backend, weights, STEADY, Penalties(decay=0.5))
+    trainer = trainer_of(backend, weights, STEADY, Optimizer(decay=0.5))
     targets = np.full((4, 3), 1 / 3, np.float32)
     for _ in range(2):
-        trainer.step(np.zeros((4, 4, 4), np.float32), targets, 0.1)
+        trainer.step(Batch(np.zeros((4, 4, 4), np.float32), targets), 0.1)
     found = trainer.model.weights()
     np.testing.assert_allclose(
         found["layers.0.weight"], weights["layers.0.weight"] * 0.95**2, rtol=1e-5
     )
     other = trainer_of(backend, weights, STEADY)
     for _ in range(2):
-        other.step(np.zeros((4, 4, 4), np.float32), targets, 0.1)
+        other.step(Batch(np.zeros((4, 4, 4), np.float32), targets), 0.1)
     assert same({"w": other.model.weights()["layers.0.weight"]}, {"w": weights["layers.0.weight"]})
 
 
@@ -141,8 +141,8 @@ def test_biases_do_not_decay(backend):
     """Dead units: neither their weights nor their biases have a gradient."""
     net = Architecture((2,), (3,), 2)
     weights = {name: np.full(shape, -1, np.float32) for name, shape in net.weight_shapes().items()}
-    trainer = trainer_of(backend, weights, net, Penalties(decay=0.5))
-    trainer.step(np.ones((2, 2), np.float32), one_hot(np.array([0, 1]), 2), 0.1)
+    trainer = trainer_of(backend, weights, net, Optimizer(decay=0.5))
+    trainer.step(Batch(np.ones((2, 2), np.float32), one_hot(np.array([0, 1]), 2)), 0.1)
     found = trainer.model.weights()
     np.testing.assert_allclose(found["layers.0.weight"], -0.95, rtol=1e-6)
     np.testing.assert_allclose(found["layers.1.weight"], -0.95, rtol=1e-6)
@@ -152,7 +152,7 @@ def test_biases_do_not_decay(backend):
 def test_decay_and_l2_are_different_things(backend, weights, toy):
     first, second = (
         trained(backend, weights, toy, STEADY, penalties=p)[0].weights()
-        for p in (Penalties(l2=0.1), Penalties(decay=0.1))
+        for p in (Optimizer(l2=0.1), Optimizer(decay=0.1))
     )
     assert not same(first, second)
 
@@ -163,7 +163,7 @@ def test_soft_targets_by_hand(backend):
                "layers.0.bias": np.array([1.0, 0.0], np.float32)}  # fmt: skip
     trainer = trainer_of(backend, weights, Architecture((1,), (), 2))
     x, targets = np.zeros((2, 1), np.float32), np.array([[0.75, 0.25], [0.25, 0.75]], np.float32)
-    loss, hits = trainer.step(x, targets, 0.1)
+    loss, hits = trainer.step(Batch(x, targets), 0.1)
     assert loss == pytest.approx(math.log(1 + math.e) - 0.5, rel=1e-6)
     assert hits == 1
 
@@ -171,13 +171,13 @@ def test_soft_targets_by_hand(backend):
 def test_a_model_for_inference_has_the_given_weights_and_leaves_the_trainer_alone(
     backend, weights, toy, images
 ):
-    trainer, batch = trainer_of(backend, weights), (toy[0], one_hot(toy[1], 3))
-    trainer.step(*batch, 1e-2)
+    trainer, batch = trainer_of(backend, weights), Batch(toy[0], one_hot(toy[1], 3))
+    trainer.step(batch, 1e-2)
     before = trainer.model.weights()
     other = {name: value + 1 for name, value in weights.items()}
     for given in (other, weights):
         model = trainer.inference(given)
-        expected = backend.build(NET, given)
+        expected = backend.build(Network(NET, given))
         np.testing.assert_allclose(
             model.numpy(model.logits(model.asarray(images))),
             expected.numpy(expected.logits(expected.asarray(images))), rtol=1e-5, atol=1e-5,
@@ -196,7 +196,7 @@ def test_training_in_torch_leaves_the_global_generator_alone():
     net = Architecture((4,), (8,), 3, dropout=0.5)
     weights = initial_weights(net, 0)
     trainer = trainer_of(backend, weights, net)
-    trainer.step(np.zeros((2, 4), dtype=np.float32), one_hot(np.array([0, 1]), 3), 0.1)
+    trainer.step(Batch(np.zeros((2, 4), dtype=np.float32), one_hot(np.array([0, 1]), 3)), 0.1)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -211,16 +211,16 @@ def test_a_restored_trainer_takes_exactly_the_same_steps(backend, weights, toy, 
         net = NET
     x, targets = toy[0], one_hot(toy[1], 3)
     trainer, other = (
-        trainer_of(backend, weights, net, Penalties(l2=1e-3, decay=0.1), seed=7) for _ in range(2)
+        trainer_of(backend, weights, net, Optimizer(l2=1e-3, decay=0.1), seed=7) for _ in range(2)
     )
-    twins = {} if backend.name == "numpy" else {"twin": x[::-1].copy(), "pull": 2.0}
+    moved = None if backend.name == "numpy" else x[::-1].copy()
 
     def steps(one, first, count):
         outcomes = []
         for number in range(first, first + count):
             some = slice(number % 4 * 32, number % 4 * 32 + 32)
-            extra = twins and {"twin": twins["twin"][some], "pull": 2.0}
-            outcomes.append(one.step(x[some], targets[some], 0.01 / (number + 1), **extra))
+            extra = () if moved is None else (moved[some], 2.0)
+            outcomes.append(one.step(Batch(x[some], targets[some], *extra), 0.01 / (number + 1)))
         return outcomes
 
     steps(trainer, 0, 3)
@@ -246,29 +246,29 @@ PULLED = {"layers.0.weight": np.array([[1.0, -0.5], [0.25, 0.75], [-1.0, 0.5]], 
           "layers.0.bias": np.array([0.1, -0.2, 0.3], np.float32)}  # fmt: skip
 
 
-def trades_loss(named, x, targets, twin, pull):
-    """Cross-entropy of x, and pull times KL(softmax f(x) || softmax f(twin)), from their sums."""
+def trades_loss(named, x, targets, perturbed, beta):
+    """Cross-entropy of x, and β · KL(softmax f(x) || softmax f(perturbed)), from their sums."""
 
     def log_softmax(images):
         logits = images @ named["layers.0.weight"].T + named["layers.0.bias"]
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
-    ours, theirs = log_softmax(x), log_softmax(twin)
+    ours, theirs = log_softmax(x), log_softmax(perturbed)
     cross_entropy = -(targets * ours).sum(axis=1)
     divergence = (np.exp(ours) * (ours - theirs)).sum(axis=1)
-    return (cross_entropy + pull * divergence).mean()
+    return (cross_entropy + beta * divergence).mean()
 
 
-@pytest.mark.parametrize("pull", [3.0, 0.5])
-def test_a_step_of_trades_by_hand(framework, pull):
+@pytest.mark.parametrize("beta", [3.0, 0.5])
+def test_a_step_of_trades_by_hand(framework, beta):
     x = np.array([[0.5, 0.25], [1.0, 0.0]], np.float32)
-    twin = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    perturbed = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
     targets = one_hot(np.array([0, 2]), 3)
     exact = {name: value.astype(np.float64) for name, value in PULLED.items()}
-    expected = trades_loss(exact, x, targets, twin, pull)
-    assert expected != pytest.approx(trades_loss(exact, twin, targets, x, pull), rel=0.01)
+    expected = trades_loss(exact, x, targets, perturbed, beta)
+    assert expected != pytest.approx(trades_loss(exact, perturbed, targets, x, beta), rel=0.01)
     trainer = trainer_of(framework, PULLED, Architecture((2,), (), 3))
-    loss, hits = trainer.step(x, targets, 1e-3, twin, pull)
+    loss, hits = trainer.step(Batch(x, targets, perturbed, beta), 1e-3)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert hits == 1  # of the clean images
     # Adam's first step goes by the learning rate against the sign of the gradient.
@@ -278,7 +278,7 @@ def test_a_step_of_trades_by_hand(framework, pull):
             for step in (1e-6, -1e-6):
                 nudged = {key: other.copy() for key, other in exact.items()}
                 nudged[name][at] += step
-                sides.append(trades_loss(nudged, x, targets, twin, pull))
+                sides.append(trades_loss(nudged, x, targets, perturbed, beta))
             slope = (sides[0] - sides[1]) / 2e-6
             assert abs(slope) > 1e-3
             moved = trainer.model.weights()[name][at] - PULLED[name][at]
@@ -290,6 +290,6 @@ def test_without_a_pull_or_a_difference_trades_is_plain_training(framework, weig
     losses = []
     for extra in ((), (x, 3.0), (x[::-1].copy(), 0.0)):
         trainer = trainer_of(framework, weights, STEADY)
-        losses.append([trainer.step(x, targets, 0.01, *extra)[0] for _ in range(3)])
+        losses.append([trainer.step(Batch(x, targets, *extra), 0.01)[0] for _ in range(3)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == pytest.approx(losses[0], rel=1e-4)

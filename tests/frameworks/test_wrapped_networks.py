@@ -9,7 +9,7 @@ from small_trainers import NET, OBJECTIVES, one_line
 
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy
-from harness.protocol import GRADIENT
+from harness.protocol import UNIT, Network
 
 # PyTorch
 
@@ -28,7 +28,7 @@ def test_torch_networks_that_work_in_place_leave_their_input_alone(images, label
             return self.last(x.mul_(2.0).flatten(1))
 
     net = Centres()
-    model = backend.wrap(net, bounds=(0.0, 1.0))
+    model = backend.wrap(net, UNIT)
     x = model.asarray(images.copy())
     first = model.logits(x)
     beside, gradient = model.logits_and_gradient(x, model.asarray(labels), ClassLogit())
@@ -42,7 +42,7 @@ def test_torch_networks_that_work_in_place_leave_their_input_alone(images, label
 
 
 def test_torch_computes_no_gradients_of_weights(weights, images, labels):
-    model = at_hand("torch").build(NET, weights)
+    model = at_hand("torch").build(Network(NET, weights))
     for objective in OBJECTIVES:
         model.logits_and_gradient(model.asarray(images), model.asarray(labels), objective)
     assert all(parameter.grad is None for parameter in model.net.parameters())
@@ -55,7 +55,7 @@ def test_torch_leaves_the_gradients_that_the_user_has(images, labels):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     net[1].weight.grad = torch.ones(3, 16)
     net[1].bias.requires_grad_(False)
-    model = backend.wrap(net, bounds=(0.0, 1.0))
+    model = backend.wrap(net, UNIT)
     x = model.asarray(images)
     with torch.no_grad():
         _, gradient = model.logits_and_gradient(x, model.asarray(labels), CrossEntropy())
@@ -87,7 +87,7 @@ def test_each_torch_module_gets_its_own_mode_back(images, labels):
     net[2].eval()
     modes = [module.training for module in net.modules()]
     assert set(modes) == {True, False}
-    model = backend.wrap(net, bounds=(0.0, 1.0))
+    model = backend.wrap(net, UNIT)
     x, y = model.asarray(images), model.asarray(labels)
     assert torch.equal(model.logits(x), model.logits(x))
     model.logits_and_gradient(x, y, CrossEntropy())
@@ -112,7 +112,7 @@ def test_keras_leaves_batch_statistics_alone(images, labels):
          keras.layers.Dropout(0.5), keras.layers.Dense(3)]
     )  # fmt: skip
     before = [value.copy() for value in net.get_weights()]
-    model = backend.wrap(net, bounds=(0.0, 1.0))
+    model = backend.wrap(net, UNIT)
     x = model.asarray(images)
     first, second = (model.numpy(model.logits(x)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -131,7 +131,7 @@ def test_a_keras_model_without_a_declared_input_is_refused():
 
     for net in (keras.Sequential([keras.layers.Dense(3)]), Subclassed()):
         with pytest.raises(BackendError) as error:
-            backend.wrap(net, bounds=(0.0, 1.0))
+            backend.wrap(net, UNIT)
         assert "no declared input" in one_line(error)
         assert "keras.Input" in str(error.value)
 
@@ -143,23 +143,5 @@ def test_a_keras_model_without_a_declared_input_is_refused():
 @pytest.mark.parametrize("net", [object(), "net", None])
 def test_what_is_no_network_of_the_framework_is_refused(name, net):
     with pytest.raises(BackendError) as error:
-        at_hand(name).wrap(net, bounds=(0.0, 1.0))
+        at_hand(name).wrap(net, UNIT)
     assert type(net).__name__ in one_line(error)
-
-
-@pytest.mark.parametrize("name", ["torch", "keras"])
-def test_the_weights_of_a_wrapped_network_have_no_names(name):
-    backend = at_hand(name)
-    if name == "torch":
-        import torch
-
-        net = torch.nn.Linear(2, 2)
-    else:
-        import keras
-
-        net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    model = backend.wrap(net, bounds=(0.0, 1.0))
-    assert model.capabilities == {GRADIENT}
-    with pytest.raises(BackendError) as error:
-        model.weights()
-    assert "neutral names" in one_line(error)

@@ -20,6 +20,7 @@ from harness.data.dataset import Part
 from harness.evaluation.benchmark import Benchmark
 from harness.gate import Baseline, compare, gate, store
 from harness.networks.initial import initial_weights
+from harness.protocol import Network
 from harness.results.run import Run
 from harness.spec.gate import GateSettings
 from harness.spec.reading import parse_spec, seeded, suites_folder
@@ -197,7 +198,7 @@ def test_the_baselines_of_the_suites_are_whole_and_their_tables_agree(name):
 def test_the_example_of_the_readme_gates_a_model_of_ones_own(name, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(# robustness\.py\n.*?)```", text, re.DOTALL)
-    model = at_hand(name).build(NET, initial_weights(NET, seed=0))
+    model = at_hand(name).build(Network(NET, initial_weights(NET, seed=0)))
     project = types.ModuleType("my_project")
     project.load_model = lambda: getattr(model, "net", model)
     project.load_test_images = lambda: small_images(200)

@@ -9,13 +9,14 @@ import pytest
 from backends_at_hand import at_hand
 from zoo.impostors import with_other_relus
 
-from harness.checks.conformance import CHECKS, Case
+from harness.checks import conformance
+from harness.checks.conformance import CHECKS
 from harness.checks.sanity import checks as sanity
-from harness.checks.sanity.evidence import MapEvidence, Twins
+from harness.checks.sanity.evidence import Evidence, Variants
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import off_the_ties, slopes
 from harness.maths.objectives import ClassLogit
-from harness.protocol import GRADIENT
+from harness.protocol import GRADIENT, UNIT
 from harness.saliency.methods import METHODS, gradient
 
 
@@ -77,7 +78,7 @@ def in_keras(**options):
         else:
             random = np.random.default_rng(0)
             net.set_weights([random.normal(0, 0.3, w.shape) for w in net.get_weights()])
-        made.append(at_hand("keras").wrap(net, bounds=(0.0, 1.0)))
+        made.append(at_hand("keras").wrap(net, UNIT))
     return made
 
 
@@ -94,12 +95,12 @@ HEALTHY = {
 
 def case_of(model, exact, **options):
     x, y = strokes(**options)
-    return Case(model, x, y, exact=exact)
+    return conformance.Evidence(model, x, y, exact=exact)
 
 
 def map_evidence(model, exact, name="gradient", method=None):
-    twins = Twins((), model, model, exact, exact)
-    return MapEvidence(model, *strokes(), name, method, twins=twins)
+    variants = Variants((), model, model, exact, exact)
+    return Evidence(model, *strokes(), name, method, variants=variants)
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -228,7 +229,9 @@ def test_without_slopes_nothing_is_said():
         def logits_and_gradient(self, x, y, objective):
             return self.logits(x), np.zeros_like(x)
 
-    case = Case(Sawtooth(), np.full((3, 1), 0.3, np.float32), np.array([0, 1, 0]), Sawtooth())
+    case = conformance.Evidence(
+        Sawtooth(), np.full((3, 1), 0.3, np.float32), np.array([0, 1, 0]), Sawtooth()
+    )
     with pytest.raises(NotApplicable, match="differences say nothing"):
         CHECKS["gradient"](case)
 
@@ -253,5 +256,5 @@ def test_the_cross_entropy_of_a_confident_image_is_flat_and_not_wrong():
             one.net[-1].bias *= 3000
     x, _ = strokes()
     y = exact.numpy(exact.logits(exact.asarray(x))).argmax(axis=1)
-    sure = MapEvidence(model, x, y, "loss-gradient", twins=Twins((), model, model, exact, exact))
+    sure = Evidence(model, x, y, "loss-gradient", variants=Variants((), model, model, exact, exact))
     sanity.check_finite_differences(sure)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import harness
-from harness.checks.conformance import Case, check_logits_not_probabilities
+from harness.checks import conformance
+from harness.checks.conformance import check_logits_not_probabilities
 from harness.checks.validity import CHECKS, Evidence
 from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable
 from harness.maths.outputs import KINDS, Probabilities, declared, kind_of, no_logits, undeclared
@@ -64,9 +65,6 @@ class Headed:
         logits = self.logits(x)
         flow = objective.logit_gradient(np, logits, np.arange(5) == y[:, None])
         return logits, (flow @ WEIGHTS.T).reshape(x.shape).astype(x.dtype)
-
-    def weights(self):
-        return {}
 
 
 Y = Headed().logits(X).argmax(axis=1)
@@ -163,7 +161,7 @@ def test_logits_of_any_kind_are_measured(head):
 @pytest.mark.parametrize("head", [*NO_LOGITS, *LOGITS])
 def test_the_suites_judge_by_the_same_rule(head):
     model = Headed((NO_LOGITS | LOGITS)[head])
-    case = Case(model, X[:16], Y[:16], test_x=X, test_y=Y)
+    case = conformance.Evidence(model, X[:16], Y[:16], test_x=X, test_y=Y)
     evidence = Evidence(model, X, Y)
     if head in LOGITS:
         check_logits_not_probabilities(case)
@@ -225,7 +223,7 @@ def test_a_network_whose_outputs_are_clearly_logits_is_asked_little():
             asked.append(len(x))
             return super().logits(x)
 
-    case = Case(Counting(), X[:16], Y[:16], test_x=X, test_y=Y)
+    case = conformance.Evidence(Counting(), X[:16], Y[:16], test_x=X, test_y=Y)
     check_logits_not_probabilities(case)
     assert sum(asked) <= 64
 
@@ -244,7 +242,7 @@ def test_who_declares_logits_is_believed_and_that_is_recorded(head):
     with pytest.raises(NotApplicable, match="declared to be logits"):
         CHECKS["probabilities"](evidence)
     with pytest.raises(NotApplicable, match="declared to be logits"):
-        check_logits_not_probabilities(Case(evidence.model, X, Y))
+        check_logits_not_probabilities(conformance.Evidence(evidence.model, X, Y))
 
 
 def test_without_a_declaration_the_record_says_so():

@@ -14,7 +14,7 @@ import pytest
 from harness.data import Part, load_dataset
 from harness.data.mnist import FILES
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Penalties
+from harness.protocol import Architecture, Network, Optimizer, Wrapping
 from harness.registry import backend, import_together
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
     y: np.ndarray
 
     def build(self, framework, **options):
-        return backend(framework).build(self.net, self.weights, **options)
+        return backend(framework).build(Network(self.net, self.weights), **options)
 
     def first(self, count):
         return self._replace(x=self.x[:count], y=self.y[:count])
@@ -57,7 +57,7 @@ def trained(name, hidden, images, epochs):
     net = Architecture(data.input_shape, hidden, len(data.classes))
     start = initial_weights(net, seed=0)
     trainer = backend("torch").trainer(
-        net, start, bounds=data.bounds, penalties=Penalties(), seed=0
+        Network(net, start), Wrapping(data.bounds), Optimizer(), seed=0
     )
     some = Part(data.train.x[:images], data.train.y[:images], data.train.index[:images])
     recipe = TrainingSpec(epochs=epochs, batch_size=64, label_smoothing=0.2)

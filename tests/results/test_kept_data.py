@@ -9,7 +9,7 @@ import pytest
 from backends.numpy_backend import NumpyBackend
 from harness.evaluation import api as library
 from harness.evaluation.examples import EXAMPLES
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Network
 from harness.results.recorder import ALL_PICTURES, PICTURES
 from harness.results.run import Run
 
@@ -33,9 +33,6 @@ class FewWeights:
 
     def logits_and_gradient(self, x, y, objective):
         return self.logits(x), np.ones_like(x)
-
-    def weights(self):
-        raise NotImplementedError
 
 
 def data(classes, count, shape):
@@ -140,7 +137,7 @@ def test_the_hash_of_the_data_makes_no_copy_of_it():
 
 def test_a_model_of_one_pixel_has_one_example_a_class():
     weights = {"layers.0.weight": np.array([[-9.0], [9.0]]), "layers.0.bias": np.array([4.0, -4.0])}
-    model = NumpyBackend().build(Architecture((1,), (), 2), weights)
+    model = NumpyBackend().build(Network(Architecture((1,), (), 2), weights))
     x = np.array([[0.1], [0.9], [0.2]], np.float32)
     run = library.evaluate(model, x, np.array([0, 1, 0]), ["fgsm"], [0.1])
     assert kept(run, "examples/index").tolist() == [0, 1]

@@ -310,9 +310,7 @@ def test_an_attack_has_a_name_of_its_own_and_options_and_may_see_fewer_images():
 
 
 def test_a_table_of_no_attacks_is_a_spec_without_attacks():
-    text = edited("[attacks.fgsm]\n" + EPSILONS, "[attacks]").split("[models.mlp.expect.attacks")[
-        0
-    ]
+    text = edited("[attacks.fgsm]\n" + EPSILONS, "[attacks]").split("[models.mlp.expect.attacks")[0]
     assert parse_spec(text, "f.toml").attacks == {}
     with pytest.raises(SpecError, match=r"^f\.toml: attacks: Field required$"):
         parse_spec(text.replace("[attacks]", ""), "f.toml")
@@ -365,7 +363,7 @@ def test_what_is_said_wins_and_the_adversary_is_merged():
     assert (found.epochs, found.label_smoothing, found.augmentation) == (3, 0.25, "none")
     assert found.weight_decay == RECIPES["trades"]["weight_decay"]
     assert found.adversary.model_dump() == {
-        "epsilon": 0.5, "steps": 2, "reach": 2.0, "pull": 3.0, "ramp": 0.2,
+        "epsilon": 0.5, "steps": 2, "rel_stepsize": 0.4, "trades_beta": 3.0, "ramp": 0.2,
     }  # fmt: skip
 
 

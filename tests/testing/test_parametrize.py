@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.checks.conformance import CHECKS, Case
+from harness.checks import conformance
+from harness.checks.conformance import CHECKS
 from harness.errors import HarnessError
 from harness.testing import parametrize_with_checks
 
@@ -12,13 +13,13 @@ pytest_plugins = ["pytester"]
 HEAD = """
 import numpy as np
 from backends.numpy_backend import NumpyBackend
-from harness.checks.conformance import Case
+from harness.checks import conformance
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Network
 from harness.testing import parametrize_with_checks
 
 NET = Architecture((4, 4), (8,), 3)
-MODEL = NumpyBackend().build(NET, initial_weights(NET, seed=0))
+MODEL = NumpyBackend().build(Network(NET, initial_weights(NET, seed=0)))
 X = np.random.default_rng(0).random((16, 4, 4), dtype=np.float32)
 Y = np.arange(16) % 3
 
@@ -38,7 +39,7 @@ class Forgets:
 def outcomes(pytester):
     def run(model, options=""):
         pytester.makepyfile(
-            HEAD + f"@parametrize_with_checks([Case({model}, X, Y)]{options})\n"
+            HEAD + f"@parametrize_with_checks([conformance.Evidence({model}, X, Y)]{options})\n"
             "def test_mine(evidence, check):\n    check(evidence)\n"
         )
         return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rfsxX")
@@ -68,6 +69,10 @@ def test_what_is_known_to_fail_is_expected_to(outcomes):
 
 def test_a_name_that_no_check_has_and_what_is_no_evidence_are_one_line():
     with pytest.raises(HarnessError, match=r"shape: no such check; did you mean shapes\?$"):
-        parametrize_with_checks([Case(None, None, None)], expected_failed_checks={"shape": "x"})
-    with pytest.raises(HarnessError, match=r"^int is no evidence of a suite; pass one of Case, "):
+        parametrize_with_checks(
+            [conformance.Evidence(None, None, None)], expected_failed_checks={"shape": "x"}
+        )
+    with pytest.raises(
+        HarnessError, match=r"^int is no evidence of a suite; pass conformance.Evidence, "
+    ):
         parametrize_with_checks([3])

@@ -12,7 +12,7 @@ from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import Divergence, LogOdds
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture, Penalties
+from harness.protocol import GRADIENT, Architecture, Batch, Network, Optimizer, Wrapping
 from harness.results.records import Epoch
 from harness.spec.training import AdversarySpec, TrainingSpec
 from harness.training.adversary import Adversary, probe
@@ -22,14 +22,16 @@ NET = Architecture(SHAPE, (8,), CLASSES)
 
 
 def spec(**said):
-    return AdversarySpec(**{"epsilon": 0.2, "steps": 3, "reach": 2.0, "ramp": 0.5} | said)
+    return AdversarySpec(
+        **{"epsilon": 0.2, "steps": 3, "rel_stepsize": 2.0 / 3, "ramp": 0.5} | said
+    )
 
 
 class Spy:
     """A NumPy network that notes what its gradients are asked for."""
 
     def __init__(self, bounds=(0.0, 1.0)):
-        self.model = NumpyBackend().build(NET, initial_weights(NET, 0), bounds=bounds)
+        self.model = NumpyBackend().build(Network(NET, initial_weights(NET, 0)), Wrapping(bounds))
         self.asked = []
 
     def __getattr__(self, name):
@@ -51,7 +53,7 @@ def perturbed(model=None, progress=0.9, seed=0, **said):
 # Perturbing
 
 
-@pytest.mark.parametrize("said", [{}, {"pull": 3.0}], ids=["plain", "trades"])
+@pytest.mark.parametrize("said", [{}, {"trades_beta": 3.0}], ids=["plain", "trades"])
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-0.5, 1.5)])
 def test_perturbed_images_stay_in_ball_and_box(said, bounds):
     x, found = perturbed(Spy(bounds), **said)
@@ -76,7 +78,7 @@ def test_epsilon_grows_in_the_ramp(progress, ramp, radius):
 def test_it_takes_the_steps_of_the_spec_from_a_random_start():
     """Three steps of 0.2 · 0.6 / 3 = 0.04, from a start that is evenly spread over the ball."""
     model = Spy()
-    x, _ = perturbed(model, reach=0.6)
+    x, _ = perturbed(model, rel_stepsize=0.2)
     starts = (model.asked[0][0] - x)[(x > 0.21) & (x < 0.79)]
     assert len(model.asked) == 3
     assert abs(starts).max() <= 0.2 + 1e-6
@@ -95,7 +97,7 @@ def test_the_generator_decides_the_start():
 def test_trades_moves_away_from_the_models_own_answers_and_the_others_from_the_labels():
     plain, trades = Spy(), Spy()
     x, _ = perturbed(plain)
-    perturbed(trades, pull=3.0)
+    perturbed(trades, trades_beta=3.0)
     for _, y, objective in plain.asked:
         assert objective == LogOdds()
         assert y.tolist() == TRAINING.y[:12].tolist()
@@ -123,16 +125,16 @@ class Recording:
     def __init__(self):
         weights = initial_weights(NET, 0)
         self.trainer = NumpyBackend().trainer(
-            NET, weights, bounds=(0.0, 1.0), penalties=Penalties(), seed=0
+            Network(NET, weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
         )
         self.steps = []
 
     def __getattr__(self, name):
         return getattr(self.trainer, name)
 
-    def step(self, x, targets, learning_rate, twin=None, pull=0.0):
-        self.steps.append((x, targets, twin, pull))
-        return self.trainer.step(x, targets, learning_rate)
+    def step(self, batch, learning_rate):
+        self.steps.append((batch.x, batch.targets, batch.perturbed, batch.trades_beta))
+        return self.trainer.step(Batch(batch.x, batch.targets), learning_rate)
 
 
 def steps_of(**said):
@@ -151,8 +153,8 @@ def steps_of(**said):
 def test_plain_adversarial_training_learns_from_the_perturbed_images_alone():
     attacked, plain, history = steps_of()
     for number, (ours, theirs) in enumerate(zip(attacked, plain, strict=True)):
-        x, targets, twin, pull = ours
-        assert (twin, pull) == (None, 0.0)
+        x, targets, moved, beta = ours
+        assert (moved, beta) == (None, 0.0)
         np.testing.assert_array_equal(targets, theirs[1])
         # Of ten steps the first five are the ramp.
         radius = 0.2 * min(1, number / 5)
@@ -164,25 +166,25 @@ def test_plain_adversarial_training_learns_from_the_perturbed_images_alone():
 
 
 def test_trades_learns_from_the_clean_images_and_their_twins():
-    attacked, plain, _ = steps_of(pull=3.0)
+    attacked, plain, _ = steps_of(trades_beta=3.0)
     for number, (ours, theirs) in enumerate(zip(attacked, plain, strict=True)):
-        x, targets, twin, pull = ours
-        assert pull == 3.0
+        x, targets, moved, beta = ours
+        assert beta == 3.0
         np.testing.assert_array_equal(x, theirs[0])
         np.testing.assert_array_equal(targets, theirs[1])
         radius = 0.2 * min(1, number / 5)
-        assert abs(twin - x).max() == pytest.approx(radius, rel=1e-4, abs=1e-9)
+        assert abs(moved - x).max() == pytest.approx(radius, rel=1e-4, abs=1e-9)
 
 
 def test_each_step_has_a_start_of_its_own():
-    attacked, plain, _ = steps_of(reach=1e-6, ramp=0.0)
+    attacked, plain, _ = steps_of(rel_stepsize=1e-6, ramp=0.0)
     first, second = attacked[0][0], attacked[1][0]
     x, other = plain[0][0], plain[1][0]
     # Where neither is cut off by the box.
     inside = (abs(x - 0.5) < 0.29) & (abs(other - 0.5) < 0.29)
     assert inside.sum() > 20
     assert not np.allclose((first - x)[inside], (second - other)[inside], atol=1e-3)
-    again, _, _ = steps_of(reach=1e-6, ramp=0.0)
+    again, _, _ = steps_of(rel_stepsize=1e-6, ramp=0.0)
     np.testing.assert_array_equal(attacked[3][0], again[3][0])
 
 
@@ -196,11 +198,11 @@ def test_without_an_adversary_nothing_is_attacked():
 def test_numpy_leaves_trades_to_the_frameworks():
     net = Architecture((2,), (), 2)
     trainer = NumpyBackend().trainer(
-        net, initial_weights(net, 0), bounds=(0.0, 1.0), penalties=Penalties(), seed=0
+        Network(net, initial_weights(net, 0)), Wrapping((0.0, 1.0)), Optimizer(), seed=0
     )
     x = np.zeros((1, 2), np.float32)
     with pytest.raises(BackendError, match=r"^the numpy backend has no TRADES [^\n]*$"):
-        trainer.step(x, one_hot(np.array([0]), 2), 0.1, x, 3.0)
+        trainer.step(Batch(x, one_hot(np.array([0]), 2), x, 3.0), 0.1)
 
 
 # Collapse
@@ -227,9 +229,6 @@ class OnePixel:
     def logits(self, x):
         return np.hstack([np.sign(x - self.threshold), np.zeros_like(x)])
 
-    def weights(self):
-        return {"threshold": np.array([self.threshold], np.float32)}
-
     def logits_and_gradient(self, x, y, objective):
         return self.logits(x), np.where(self.masked & (x == 0.5), 1.0, -1.0).astype(np.float32)
 
@@ -247,9 +246,12 @@ class Scripted:
     def model(self):
         return self.models[max(self.epoch - 1, 0)]
 
-    def step(self, x, targets, learning_rate):
+    def step(self, batch, learning_rate):
         self.epoch += 1
         return 1.0, 1
+
+    def weights(self):
+        return {"threshold": np.array([self.model.threshold], np.float32)}
 
     def inference(self, weights):
         return self.model

@@ -101,7 +101,7 @@ CHANGES = {
             "epochs": 4, "batch_size": 64, "learning_rate": 0.01, "schedule": "constant",
             "l2": 0.1, "patience": 2, "recipe": "accurate", "weight_decay": 0.1,
             "label_smoothing": 0.1, "averaging": 0.9, "augmentation": "affine",
-            "adversary": {"epsilon": 0.1, "steps": 1, "reach": 1.0},
+            "adversary": {"epsilon": 0.1, "steps": 1, "rel_stepsize": 1.0},
         }.items()
     },
     "seed": {"seed": 1},

@@ -14,7 +14,7 @@ from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.data import Part
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Penalties
+from harness.protocol import Architecture, Network, Optimizer, Wrapping
 from harness.spec.training import TrainingSpec
 from harness.training.loop import TrainingError, learning_rates, train
 from harness.training.store import ModelKey, load_or_train
@@ -41,11 +41,11 @@ class Scripted:
     def epoch(self):
         return math.ceil(len(self.batches) / self.steps_an_epoch)
 
-    def step(self, x, targets, learning_rate):
+    def step(self, batch, learning_rate):
         loss = self.losses[len(self.batches) % len(self.losses)]
-        self.batches.append(x[:, 0].astype(int).tolist())
+        self.batches.append(batch.x[:, 0].astype(int).tolist())
         self.rates.append(learning_rate)
-        self.targets.append(targets)
+        self.targets.append(batch.targets)
         return loss, 1
 
     def inference(self, weights):
@@ -159,7 +159,7 @@ def test_weights_that_explode_in_an_epochs_last_step_are_one_line_too(part):
     net = Architecture((1,), (4,), 2)
     weights = initial_weights(net, 0)
     trainer = NumpyBackend().trainer(
-        net, weights, bounds=(0.0, 10.0), penalties=Penalties(), seed=0
+        Network(net, weights), Wrapping((0.0, 10.0)), Optimizer(), seed=0
     )
     with pytest.raises(TrainingError, match="training mlp in toy: ") as error:
         run(trainer, part, recipe(1, learning_rate=1e38))
@@ -319,9 +319,9 @@ def test_every_backend_sees_the_same_images_and_targets():
         def __getattr__(self, name):
             return getattr(self.trainer, name)
 
-        def step(self, x, targets, learning_rate):
-            self.seen.append((x.copy(), targets.copy(), learning_rate))
-            return self.trainer.step(x, targets, learning_rate)
+        def step(self, batch, learning_rate):
+            self.seen.append((batch.x.copy(), batch.targets.copy(), learning_rate))
+            return self.trainer.step(batch, learning_rate)
 
     recipe = toy_training.toy_recipe(epochs=2)
     recordings = []

@@ -6,6 +6,7 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from backends.numpy_backend import NumpyModel
+from harness.protocol import Network, Wrapping
 from zoo.healthy import fitted
 from zoo.networks import BOUNDS, NET, images, trained
 
@@ -452,7 +453,7 @@ def batch_norm_in_training_mode():
     at_hand("torch")
     from torch import nn
 
-    net = at_hand("torch").build(NET, trained(), bounds=BOUNDS).net
+    net = at_hand("torch").build(Network(NET, trained()), Wrapping(BOUNDS)).net
     norm = nn.BatchNorm1d(10, track_running_stats=False)
     return at_hand("torch").wrap(nn.Sequential(net, norm), bounds=BOUNDS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends_at_hand import at_hand
 
-from harness.protocol import Architecture
+from harness.protocol import Architecture, Network, Wrapping
 from zoo.networks import BOUNDS, NET, built, digits, trained
 
 LINEAR = Architecture((8, 8), (), 10)
@@ -23,9 +23,6 @@ class BlackBox:
     def logits_and_gradient(self, x, y, objective):
         raise AssertionError("a black box is not asked for a gradient")
 
-    def weights(self):
-        raise AssertionError("a black box is not asked for its weights")
-
 
 def fitted(make, epochs):
     """A torch network of one's own, fitted to the training images, and left in training mode."""
@@ -41,7 +38,7 @@ def fitted(make, epochs):
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(net(x[rows]), y[rows]).backward()
                 optimizer.step()
-    return at_hand("torch").wrap(net, bounds=BOUNDS)
+    return at_hand("torch").wrap(net, Wrapping(BOUNDS))
 
 
 def cnn():
@@ -75,15 +72,15 @@ def log_softmax():
     at_hand("torch")
     from torch import nn
 
-    plain = at_hand("torch").build(NET, trained(), bounds=BOUNDS)
+    plain = at_hand("torch").build(Network(NET, trained()), Wrapping(BOUNDS))
     net = nn.Sequential(plain.net, nn.LogSoftmax(1))
-    return at_hand("torch").wrap(net, bounds=BOUNDS)
+    return at_hand("torch").wrap(net, Wrapping(BOUNDS))
 
 
 def in_bytes():
     """Trained on pixels from 0 to 255, and given such."""
     return at_hand("numpy").build(
-        NET, built(scale="bytes", epochs=20).weights(), bounds=(0.0, 255.0)
+        Network(NET, built(scale="bytes", epochs=20).weights()), Wrapping((0.0, 255.0))
     )
 
 
@@ -92,7 +89,7 @@ def scaled(factor):
     weights = dict(trained())
     for name in ("layers.1.weight", "layers.1.bias"):
         weights[name] = factor * weights[name]
-    return at_hand("numpy").build(NET, weights, bounds=BOUNDS)
+    return at_hand("numpy").build(Network(NET, weights), Wrapping(BOUNDS))
 
 
 def overconfident():

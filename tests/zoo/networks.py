@@ -10,14 +10,14 @@ from backends_at_hand import at_hand
 
 from harness.data import Part, load_dataset
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Penalties
+from harness.protocol import Architecture, Network, Optimizer, Wrapping
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
 from harness.training.loop import train
 
 BOUNDS = (0.0, 1.0)
 NET = Architecture((8, 8), (32,), 10)
-ADVERSARY = {"epsilon": 0.1, "steps": 3, "reach": 1.5}
+ADVERSARY = {"epsilon": 0.1, "steps": 3, "rel_stepsize": 0.5}
 
 
 @cache
@@ -48,7 +48,7 @@ def trained(
         label_smoothing=smoothing, adversary=ADVERSARY if adversary else None,
     )  # fmt: skip
     trainer = at_hand(backend).trainer(
-        net, initial_weights(net, 1), bounds=BOUNDS, penalties=Penalties(), seed=1
+        Network(net, initial_weights(net, 1)), Wrapping(BOUNDS), Optimizer(), seed=1
     )
     parts = (
         Part(SCALES[scale](part.x).astype(np.float32), part.y, part.index)
@@ -63,7 +63,7 @@ def trained(
 
 def built(backend="numpy", net=NET, **options):
     """A trained network, as a model."""
-    return at_hand(backend).build(net, trained(backend, net, **options), bounds=BOUNDS)
+    return at_hand(backend).build(Network(net, trained(backend, net, **options)), Wrapping(BOUNDS))
 
 
 def images(bounds=BOUNDS):

@@ -1,6 +1,6 @@
 """Do maps explain the model? Checks of a saliency method, usable without pytest.
 
-Each ``check_...`` takes ``MapEvidence`` and raises ``CheckFailed`` with one line that names what
+Each ``check_...`` takes ``Evidence`` and raises ``CheckFailed`` with one line that names what
 was found and ends with a sentence on what to do, or ``NotApplicable`` where the evidence lacks
 what is needed.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.checks.check import Check, run_checks
-from harness.checks.sanity.evidence import FEW, Likeness, MapEvidence, Twins, unsound
+from harness.checks.sanity.evidence import FEW, Evidence, Likeness, Variants, unsound
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy
@@ -21,7 +21,7 @@ from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation
 
 __all__ = [
-    "CHECKS", "MapEvidence", "Twins", "findings", "rules_for",
+    "CHECKS", "Evidence", "Variants", "findings", "rules_for",
 ]  # fmt: skip
 
 REPEATABLE = 1e-6
@@ -52,7 +52,7 @@ BY_THE_PIXEL = 0.01
 IGNORES = "Do not show such maps: they do not tell what the model does."
 
 
-def check_finite(evidence: MapEvidence) -> None:
+def check_finite(evidence: Evidence) -> None:
     """Maps hold neither NaN nor infinity, and none is zero everywhere."""
     bad = unsound(evidence.maps)
     if bad.any():
@@ -63,7 +63,7 @@ def check_finite(evidence: MapEvidence) -> None:
         )
 
 
-def check_deterministic(evidence: MapEvidence) -> None:
+def check_deterministic(evidence: Evidence) -> None:
     """The same images get the same maps when they are asked for again."""
     maps = evidence.require_sound()
     _require_close(
@@ -72,7 +72,7 @@ def check_deterministic(evidence: MapEvidence) -> None:
     )  # fmt: skip
 
 
-def check_completeness(evidence: MapEvidence) -> None:
+def check_completeness(evidence: Evidence) -> None:
     """Integrated gradients sum to the logit less that of the black image.
 
     (Sundararajan et al. 2017, proposition 1.)
@@ -94,14 +94,14 @@ def check_completeness(evidence: MapEvidence) -> None:
         )
 
 
-def check_finite_differences(evidence: MapEvidence) -> None:
+def check_finite_differences(evidence: Evidence) -> None:
     """A gradient is what the objective does when a pixel is moved, in float64.
 
     The images are moved a little first: see ``differences.off_the_ties``.
     """
     if evidence.name not in DERIVED:
         raise NotApplicable(f"{evidence.name} is no gradient at the image itself")
-    model = evidence.require_twins().exact
+    model = evidence.require_variants().exact
     x, y = off_the_ties(evidence.x[:FEW], model.bounds, evidence.seed), evidence.y[:FEW]
     maps = evidence.maps_of(model, x, y).reshape(len(x), -1)
     if evidence.name == "predicted-gradient":
@@ -122,17 +122,18 @@ def check_finite_differences(evidence: MapEvidence) -> None:
         )
 
 
-def check_backends(evidence: MapEvidence) -> None:
+def check_backends(evidence: Evidence) -> None:
     """Maps are those of the NumPy oracle on the same weights, in float64."""
-    twins, _ = evidence.require_twins(), evidence.require_sound()
+    variants, _ = evidence.require_variants(), evidence.require_sound()
     x = evidence.x.astype(np.float64)
     _require_close(
-        "backends", evidence, evidence.maps_of(twins.exact, x), evidence.maps_of(twins.oracle, x),
-        EXACT, "beside the NumPy oracle", "Use the model's xp and operators only.",
+        "backends", evidence, evidence.maps_of(variants.exact, x),
+        evidence.maps_of(variants.oracle, x), EXACT, "beside the NumPy oracle",
+        "Use the model's xp and operators only.",
     )  # fmt: skip
 
 
-def check_random_layers(evidence: MapEvidence) -> None:
+def check_random_layers(evidence: Evidence) -> None:
     """Maps change with the layers, as these become random from the last to the first.
 
     The cascading randomisation of Adebayo et al. (2018), section 3.1. The more layers are random,
@@ -148,22 +149,25 @@ def check_random_layers(evidence: MapEvidence) -> None:
         _require_unlike("random-layers", evidence, likeness, (limit, signed), words)
 
 
-def check_random_weights(evidence: MapEvidence) -> None:
+def check_random_weights(evidence: Evidence) -> None:
     """Maps of a model whose layers are all random are unlike the model's own."""
-    found = evidence.likeness(evidence.require_twins().random)
+    found = evidence.likeness(evidence.require_variants().random)
     _require_unlike("random-weights", evidence, found, _all_random(evidence), "with random weights")
 
 
-def check_random_labels(evidence: MapEvidence) -> None:
+def check_random_labels(evidence: Evidence) -> None:
     """Maps of a model that learnt random labels are unlike those of one that learnt the true ones.
 
     (Adebayo et al. 2018, section 3.2.)
     """
-    found, words = evidence.likeness(evidence.require_twins().taught_nonsense), "that learnt random"
+    found, words = (
+        evidence.likeness(evidence.require_variants().random_labels),
+        "that learnt random",
+    )
     _require_unlike("random-labels", evidence, found, _all_random(evidence), f"{words} labels")
 
 
-def check_image_factor(evidence: MapEvidence) -> None:
+def check_image_factor(evidence: Evidence) -> None:
     """A map is no gradient that was multiplied by something the image alone decides.
 
     Such a factor, an edge detector's output for one, makes any map look like the image, and leaves
@@ -171,8 +175,15 @@ def check_image_factor(evidence: MapEvidence) -> None:
     gradient: a model with random weights leaves the same. A factor that each pixel's own distance
     from a baseline decides is attribution, as in gradient × input.
     """
-    twin, ratios, kept = evidence.require_twins().random, [], np.ones(evidence.x.shape, dtype=bool)
-    for model, maps in ((evidence.model, evidence.require_sound()), (twin, evidence.maps_of(twin))):
+    variant, ratios, kept = (
+        evidence.require_variants().random,
+        [],
+        np.ones(evidence.x.shape, dtype=bool),
+    )
+    for model, maps in (
+        (evidence.model, evidence.require_sound()),
+        (variant, evidence.maps_of(variant)),
+    ):
         slope = np.abs(unchecked_maps(model, evidence.x, evidence.y)).astype(np.float64)
         largest = slope.max(axis=tuple(range(1, slope.ndim)), keepdims=True)
         kept &= slope > FAINT * largest
@@ -189,7 +200,7 @@ def check_image_factor(evidence: MapEvidence) -> None:
         )
 
 
-def check_class_sensitivity(evidence: MapEvidence) -> None:
+def check_class_sensitivity(evidence: Evidence) -> None:
     """The (signed) map of the true class is unlike that of the least likely class."""
     if evidence.name == "predicted-gradient":
         raise NotApplicable("it explains the predicted class, whatever class is asked for")
@@ -205,7 +216,7 @@ def check_class_sensitivity(evidence: MapEvidence) -> None:
         )
 
 
-def check_occlusion(evidence: MapEvidence) -> None:
+def check_occlusion(evidence: Evidence) -> None:
     """Covering the most salient pixels costs more accuracy than covering as many random ones.
 
     The suite judges the gradient in the same way, on all images, as ``saliency/top``.
@@ -231,7 +242,7 @@ def check_occlusion(evidence: MapEvidence) -> None:
         )
 
 
-CHECKS: dict[str, Check[MapEvidence]] = {
+CHECKS: dict[str, Check[Evidence]] = {
     "finite": check_finite,
     "deterministic": check_deterministic,
     "completeness": check_completeness,
@@ -264,18 +275,18 @@ def rules_for(method: str) -> list[str]:
     return [rule for rule in CHECKS if promised.get(rule, True)]
 
 
-def findings(evidence: MapEvidence) -> dict[str, str]:
+def findings(evidence: Evidence) -> dict[str, str]:
     """What fires, and what each check says; see ``check.run_checks``."""
     return run_checks(CHECKS, evidence)
 
 
-def _all_random(evidence: MapEvidence) -> tuple[float, float]:
+def _all_random(evidence: Evidence) -> tuple[float, float]:
     """The limits, of absolute maps and of signed ones, where nothing of the model is left."""
     return evidence.bounds.all_random, evidence.bounds.signed_all
 
 
 def _require_unlike(
-    rule: str, evidence: MapEvidence, found: Likeness, limits: tuple[float, float], words: str
+    rule: str, evidence: Evidence, found: Likeness, limits: tuple[float, float], words: str
 ) -> None:
     limit, signed = limits
     if not (found.ranks <= limit and found.structure <= limit):
@@ -291,7 +302,7 @@ def _require_unlike(
     )
 
 
-def _has_signs(evidence: MapEvidence) -> bool:
+def _has_signs(evidence: Evidence) -> bool:
     """Whether the signs of the maps may be compared with those of another model.
 
     Those of the predicted class may not, as another model predicts another one, and maps without
@@ -317,7 +328,7 @@ def _not_by_the_pixel(factor: FloatArray, x: FloatArray, kept: BoolArray) -> Flo
 
 def _require_close(
     rule: str,
-    evidence: MapEvidence,
+    evidence: Evidence,
     found: FloatArray,
     expected: FloatArray,
     tolerance: float,

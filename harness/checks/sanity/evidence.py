@@ -22,20 +22,20 @@ FEW = 8
 
 
 @dataclass(frozen=True)
-class Twins:
+class Variants:
     """Models of the same architecture as the one that is explained.
 
     Attributes:
         cascade: With the last layer random, the last two, and so on to all of them.
         random: With all layers random at once, by another draw.
-        taught_nonsense: Trained on random labels.
+        random_labels: Trained on random labels.
         exact: With the model's own weights in float64.
         oracle: The NumPy backend's with these weights in float64.
     """
 
     cascade: tuple[Model, ...]
     random: Model
-    taught_nonsense: Model
+    random_labels: Model
     exact: Model
     oracle: Model
 
@@ -55,7 +55,7 @@ class Likeness(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class MapEvidence:
+class Evidence:
     """A method, and a model that it explains.
 
     Attributes:
@@ -64,7 +64,7 @@ class MapEvidence:
         test_y: Their labels, (m,) int64.
         name: What the method is called; of some names it is known what they should be.
         method: What computes the maps; by default the harness's method of that name.
-        twins: What the model is compared with; without it some checks do not apply.
+        variants: What the model is compared with; without it some checks do not apply.
         bounds: What passes.
         seed: Which pixels are drawn.
         channel_axis: Which axis of one image holds its channels; see ``similarity.spatial_axes``
@@ -76,7 +76,7 @@ class MapEvidence:
     test_y: IntArray
     name: str = "gradient"
     method: Method | None = None
-    twins: Twins | None = None
+    variants: Variants | None = None
     bounds: SanitySpec = field(default_factory=SanitySpec)
     seed: int = 0
     channel_axis: int | None = None
@@ -122,21 +122,21 @@ class MapEvidence:
 
     @cached_property
     def likenesses(self) -> list[Likeness]:
-        """How like the model's own the maps of each twin of the cascade are.
+        """How like the model's own the maps of each variant of the cascade are.
 
         Raises:
-            NotApplicable: There are no twins, or a map is not finite or zero everywhere.
+            NotApplicable: There are no variants, or a map is not finite or zero everywhere.
         """
-        return [self.likeness(twin) for twin in self.require_twins().cascade]
+        return [self.likeness(variant) for variant in self.require_variants().cascade]
 
     @property
     def cascade(self) -> FloatArray:
         """Rank correlation and SSIM of the absolute maps along the cascade, (layers, 2) float64."""
         return np.array([found[:2] for found in self.likenesses])
 
-    def likeness(self, twin: Model) -> Likeness:
-        """How like the model's own maps those of a twin are, on average."""
-        own, other = self.require_sound(), self.maps_of(twin)
+    def likeness(self, variant: Model) -> Likeness:
+        """How like the model's own maps those of a variant are, on average."""
+        own, other = self.require_sound(), self.maps_of(variant)
         sizes = np.abs(own), np.abs(other)
         found = (
             rank_correlation(*sizes),
@@ -145,15 +145,15 @@ class MapEvidence:
         )
         return Likeness(*(float(values.mean()) for values in found))
 
-    def require_twins(self) -> Twins:
-        """The twins.
+    def require_variants(self) -> Variants:
+        """The variants.
 
         Raises:
             NotApplicable: There are none.
         """
-        if self.twins is None:
+        if self.variants is None:
             raise NotApplicable("the network cannot be built again with other weights")
-        return self.twins
+        return self.variants
 
     def require_sound(self) -> FloatArray:
         """The maps.

@@ -1,4 +1,4 @@
-"""Twins of a model that know less than it: with random layers, or taught random labels."""
+"""Variants of a model that know less than it: with random layers, or trained on random labels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.data.dataset import one_hot
-from harness.protocol import FloatArray, Trainer, Weights
+from harness.protocol import Batch, FloatArray, Trainer, Weights
 
-LESSONS, BATCH, LEARNING_RATE = 150, 64, 2e-3
+STEPS, BATCH, LEARNING_RATE = 150, 64, 2e-3
 """Steps that teach random labels, images a step, and how fast."""
 PUPILS = 500
 """Images that get random labels."""
@@ -32,11 +32,11 @@ def cascade(weights: Weights, random: Weights) -> Iterator[dict[str, FloatArray]
         yield dict(made)
 
 
-def taught_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed: int) -> Weights:
+def trained_on_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed: int) -> Weights:
     """The weights of a network after a short training on labels that say nothing of the images.
 
     That is the data randomisation of Adebayo et al. (2018), section 3.2, in small: it takes
-    ``LESSONS`` steps on the first ``PUPILS`` images.
+    ``STEPS`` steps on the first ``PUPILS`` images.
 
     Args:
         trainer: Starts from random weights.
@@ -47,7 +47,7 @@ def taught_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed: in
     random = np.random.default_rng(seed)
     images = x[:PUPILS]
     targets = one_hot(random.integers(classes, size=len(images)), classes)
-    for _ in range(LESSONS):
+    for _ in range(STEPS):
         rows = random.integers(len(images), size=BATCH)
-        trainer.step(images[rows], targets[rows], LEARNING_RATE)
-    return trainer.model.weights()
+        trainer.step(Batch(images[rows], targets[rows]), LEARNING_RATE)
+    return trainer.weights()

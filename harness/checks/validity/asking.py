@@ -11,7 +11,7 @@ from harness.checks.validity.outcome import outputs, said
 from harness.errors import one_line
 from harness.maths.objectives import LogOdds
 from harness.maths.query import batch_size_for, batches
-from harness.protocol import FloatArray, IntArray, Model
+from harness.protocol import FloatArray, IntArray, Model, differentiable
 
 PIECE = 16
 """Images per batch, where the same images are asked in other batches."""
@@ -100,7 +100,8 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
     for part in batches(len(x), batch_size_for(x)):
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         try:
-            logits, gradient = map(model.numpy, model.logits_and_gradient(given, true, LogOdds()))
+            answer = differentiable(model).logits_and_gradient(given, true, LogOdds())
+            logits, gradient = map(model.numpy, answer)
         except Exception as error:
             why = said(error).removeprefix("the network gives no gradient: ")
             raise BrokenError(one_line(f"the model gives no gradient: {why}")) from error

@@ -14,7 +14,7 @@ from harness.checks.check import BrokenError
 from harness.checks.validity import asking
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs
 from harness.checks.validity.panel import Attacks, Reported, chosen
-from harness.checks.validity.surrogate import Transfer, taught_by
+from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import NotApplicable, one_line
 from harness.maths.norms import NORMS
 from harness.maths.statistics import beats_chance, falls_short
@@ -191,7 +191,7 @@ class Evidence:
     def black_box(self) -> tuple[Attack, ...]:
         """The attacks that ask for logits alone, and images made against another model."""
         answers, bounds = self.many_labels, self.model.bounds
-        surrogate = taught_by(answers, self.test_x[self.many], bounds, self.logits.shape[1])
+        surrogate = substitute_for(answers, self.test_x[self.many], bounds, self.logits.shape[1])
         return (*self.attacks.black_box, Transfer(surrogate))
 
     @cached_property

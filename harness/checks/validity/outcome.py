@@ -21,6 +21,7 @@ from harness.protocol import (
     FloatArray,
     IntArray,
     Model,
+    differentiable,
 )
 
 
@@ -131,7 +132,7 @@ def said(error: Exception) -> str:
 
 def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
     """Which images have a gradient without NaN and infinity, (m,)."""
-    _, gradient = model.logits_and_gradient(found, true, LogOdds())
+    _, gradient = differentiable(model).logits_and_gradient(found, true, LogOdds())
     slopes = model.numpy(gradient)
     return np.asarray(np.isfinite(slopes.reshape(len(slopes), -1)).all(axis=1))
 

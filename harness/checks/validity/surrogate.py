@@ -14,17 +14,28 @@ from harness.attacks.pgd import climb
 from harness.data.dataset import one_hot
 from harness.maths.objectives import LogOdds
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Array, Bounds, FloatArray, IntArray, Model, Penalties
+from harness.protocol import (
+    UNIT,
+    Architecture,
+    Array,
+    Batch,
+    Bounds,
+    FloatArray,
+    IntArray,
+    Model,
+    Network,
+    Optimizer,
+)
 
 HIDDEN = (64,)
-LESSONS = 500
+TRAINED = 500
 """Optimizer steps of a surrogate's training."""
 BATCH, LEARNING_RATE = 64, 3e-3
 STEPS, REACH = 20, 2.5
 """Gradient steps against the surrogate, and their summed length in epsilons."""
 
 
-def taught_by(answers: IntArray, x: FloatArray, bounds: Bounds, classes: int) -> Model:
+def substitute_for(answers: IntArray, x: FloatArray, bounds: Bounds, classes: int) -> Model:
     """A NumPy network that gives a model's answers (Papernot et al. 2017, substitute models).
 
     Args:
@@ -34,15 +45,13 @@ def taught_by(answers: IntArray, x: FloatArray, bounds: Bounds, classes: int) ->
         classes: Number of classes.
     """
     architecture = Architecture(tuple(x.shape[1:]), HIDDEN, classes)
-    trainer = registry.backend("numpy").trainer(
-        architecture, initial_weights(architecture, 0), bounds=(0.0, 1.0),
-        penalties=Penalties(), seed=0,
-    )  # fmt: skip
+    network = Network(architecture, initial_weights(architecture, 0))
+    trainer = registry.builder("numpy").trainer(network, UNIT, Optimizer(), seed=0)
     images, targets = _to_unit(x, bounds), one_hot(answers, classes)
     random = np.random.default_rng(0)
-    for _ in range(LESSONS):
+    for _ in range(TRAINED):
         rows = random.integers(len(x), size=BATCH)
-        trainer.step(images[rows], targets[rows], LEARNING_RATE)
+        trainer.step(Batch(images[rows], targets[rows]), LEARNING_RATE)
     return trainer.model
 
 
