@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.attacks.options import options_of
 from harness.checks.conformance import EPSILONS
 from harness.checks.validity import CHEAP
 from harness.errors import HarnessError, NotApplicable, gist, one_line
@@ -21,7 +20,7 @@ from harness.evaluation.arguments import (
     name_from,
     radii_from,
 )
-from harness.evaluation.evaluation import Evaluation, Measures, Sweep
+from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
 from harness.maths.conversion import JOIN
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
@@ -32,6 +31,7 @@ from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 from harness.results.run import Run
+from harness.spec.measures import AttackSpec, MeasuresSpec
 
 HASHED = 2**24
 """Bytes of the data that are hashed at a time."""
@@ -112,13 +112,16 @@ def evaluate(
     classes = _check_outputs(model, images, labels)
 
     kind, versions = made_by(undeclared(model))
-    asked = {a.name: {"epsilons": radii, "options": options_of(a)} for a in made}
-    run = new_run({"name": name, "outputs": kind_of(model), "attacks": asked})
+    sweeps = {attack.name: AttackSpec(epsilons=tuple(radii)) for attack in made}
+    spec = MeasuresSpec(name=name, attacks=sweeps)
+    measures = Measures.of(spec, {attack.name: attack for attack in made}.__getitem__)
+    said = spec.model_dump(mode="json", exclude_unset=True) | {"outputs": kind_of(model)}
+    run = new_run(said)
+    run.spec = measures.told(run.spec)
     run.versions |= versions
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
     run.arrays[keys.LABELS] = labels.astype(np.int32)
-    measures = Measures({attack.name: Sweep(attack, tuple(radii)) for attack in made})
     loaded, recorder = LoadedModel(model, kind), Recorder(run, kind, name)
     evaluation = Evaluation(loaded, images, labels, recorder, measures, validity=CHEAP)
     # Asked before the attacks, and again after them: no answer may depend on earlier calls.

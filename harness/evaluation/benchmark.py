@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from harness import registry
-from harness.attacks.options import options_of
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
-from harness.evaluation.evaluation import Evaluation, Measures, Sweep
+from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import Trainable
 from harness.evaluation.resolve import attack_of, resolved
-from harness.protocol import Attack
 from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
@@ -45,11 +43,9 @@ class Benchmark:
         selected: Mapping[tuple[str, str, str], Sequence[float]] | None = None,
     ) -> None:
         self.spec = spec = resolved(spec)
-        self.measures = _measures_of(spec)
+        self.measures = Measures.of(spec, partial(attack_of, spec))
         self.run = new_run(spec.model_dump(mode="json"))
-        # Beside what the spec says, and not in its hash: the defaults are the code's.
-        for name, sweep in self.measures.sweeps.items():
-            self.run.spec["attacks"][name]["options"] = options_of(sweep.attack)
+        self.run.spec = self.measures.told(self.run.spec)
         self.run.gate = spec.gate
         self._retrain, self._while_training = retrain, while_training
         self._save = save
@@ -83,13 +79,3 @@ class Benchmark:
     @cached_property
     def _trainable(self) -> Trainable:
         return Trainable(self.dataset, self.spec.seed, self._retrain, self._while_training)
-
-
-def _measures_of(spec: Spec) -> Measures:
-    """What a resolved spec wants measured."""
-    sweeps = {
-        name: Sweep(attack_of(spec, name), sweep.epsilons, sweep.images)
-        for name, sweep in spec.attacks.items()
-    }
-    climbers: dict[str, Attack] = {name: attack_of(spec, name) for name in spec.minimal.methods}
-    return Measures(sweeps, spec.minimal, climbers, spec.saliency, spec.seed)

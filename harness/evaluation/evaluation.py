@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from harness.attacks.options import options_of
 from harness.checks.validity import CHECKS, Reported, ValidityCheck
 from harness.evaluation.attacking import Attacking
 from harness.evaluation.checking import Checking
@@ -16,7 +17,7 @@ from harness.protocol import Attack, FloatArray, IntArray
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
-from harness.spec.measures import MinimalSpec, SaliencySpec
+from harness.spec.measures import MeasuresSpec, MinimalSpec, SaliencySpec
 
 
 class Sweep(NamedTuple):
@@ -44,6 +45,30 @@ class Measures:
     climbers: Mapping[str, Attack] = field(default_factory=dict)
     saliency: SaliencySpec = field(default_factory=SaliencySpec)
     seed: int = 0
+
+    @classmethod
+    def of(cls, spec: MeasuresSpec, attack: Callable[[str], Attack]) -> Measures:
+        """What a resolved spec asks for.
+
+        Args:
+            spec: What is asked.
+            attack: Gives the attack of a name.
+        """
+        sweeps = {
+            name: Sweep(attack(name), sweep.epsilons, sweep.images)
+            for name, sweep in spec.attacks.items()
+        }
+        climbers: dict[str, Attack] = {name: attack(name) for name in spec.minimal.methods}
+        return cls(sweeps, spec.minimal, climbers, spec.saliency, spec.seed)
+
+    def told(self, said: dict[str, Any]) -> dict[str, Any]:
+        """A dump of the spec, with all options of each attack beside what it says of it.
+
+        They are not in the spec's hash, for defaults are the code's.
+        """
+        for name, sweep in self.sweeps.items():
+            said["attacks"][name]["options"] = options_of(sweep.attack)
+        return said
 
 
 class Evaluation:

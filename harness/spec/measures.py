@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
-from harness.spec.part import Epsilon, Fraction, Part, distinct
+from harness.names import Name
+from harness.spec.part import Epsilon, Fraction, Part, Seed, distinct
 
 
 class AttackSpec(BaseModel):
@@ -88,7 +90,7 @@ class SaliencySpec(Part):
 
 
 class MinimalSpec(Part):
-    """How the smallest epsilon at which each image falls is measured.
+    """How the smallest epsilon at which each image is misclassified is measured.
 
     Attributes:
         methods: ``fgsm`` along its one direction; ``pgd`` by a search with the spec's own ``pgd``.
@@ -99,3 +101,27 @@ class MinimalSpec(Part):
     methods: Annotated[tuple[Literal["fgsm", "pgd"], ...], AfterValidator(distinct)] = ()
     limit: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     images: Annotated[int, Field(ge=1)] = 1000
+
+
+class MeasuresSpec(Part):
+    """What is measured of each model, and what the run is called.
+
+    Attributes:
+        name: Of the run.
+        seed: Of all that is drawn.
+        attacks: By the names of their records.
+        saliency: How saliency maps are computed and tested.
+        minimal: How smallest epsilons are measured.
+    """
+
+    name: Name
+    seed: Seed = 0
+    attacks: dict[Name, AttackSpec]
+    saliency: SaliencySpec = SaliencySpec()
+    minimal: MinimalSpec = MinimalSpec()
+
+    @model_validator(mode="after")
+    def _no_attack_is_clean(self) -> Self:
+        if "clean" in self.attacks:
+            raise ValueError("attacks.clean: that is the accuracy without an attack; rename it")
+        return self

@@ -11,34 +11,22 @@ from harness.files import fingerprint
 from harness.names import Name
 from harness.spec.gate import GateSettings
 from harness.spec.grid import GridSpec
-from harness.spec.measures import AttackSpec, MinimalSpec, SaliencySpec
+from harness.spec.measures import MeasuresSpec
 from harness.spec.models import DataSpec, ModelSpec
-from harness.spec.part import Part, Seed
 
 
-class Spec(Part):
+class Spec(MeasuresSpec):
     """One benchmark: data, models, attacks and expectations.
 
     Grid and gate change no measurement, so they are in no dump of the spec and not in its hash.
     """
 
-    name: Name
     description: str = ""
-    seed: Seed = 0
     backends: Annotated[tuple[str, ...], Field(min_length=1)]
     data: DataSpec
-    attacks: dict[Name, AttackSpec]
-    saliency: SaliencySpec = SaliencySpec()
-    minimal: MinimalSpec = MinimalSpec()
     models: Annotated[dict[Name, ModelSpec], Field(min_length=1)]
     grid: GridSpec | None = Field(default=None, exclude=True)
     gate: GateSettings = Field(default=GateSettings(), exclude=True)
-
-    @model_validator(mode="after")
-    def _no_attack_is_clean(self) -> Spec:
-        if "clean" in self.attacks:
-            raise ValueError("attacks.clean: that is the accuracy without an attack; rename it")
-        return self
 
     @model_validator(mode="after")
     def _expectations_are_measured(self) -> Spec:

@@ -11,7 +11,7 @@ from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
 from harness.checks.sanity.checks import CHECKS, findings, rules_for
 from harness.checks.sanity.evidence import Evidence, Variants
-from harness.checks.sanity.randomised import STEPS, PUPILS, cascade, trained_on_random_labels
+from harness.checks.sanity.randomised import PUPILS, STEPS, cascade, trained_on_random_labels
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.networks.initial import initial_weights

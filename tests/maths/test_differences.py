@@ -16,7 +16,7 @@ from harness.checks.sanity.evidence import Evidence, Variants
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import off_the_ties, slopes
 from harness.maths.objectives import ClassLogit
-from harness.protocol import GRADIENT, UNIT
+from harness.protocol import GRADIENT, UNIT, Wrapping
 from harness.saliency.methods import METHODS, gradient
 
 
@@ -53,7 +53,8 @@ def in_torch(net, bounds=(0.0, 1.0)):
     import copy
 
     wrap = at_hand("torch").wrap
-    return wrap(net, bounds=bounds), wrap(copy.deepcopy(net).double(), bounds=bounds)
+    how = Wrapping(bounds)
+    return wrap(net, how), wrap(copy.deepcopy(net).double(), how)
 
 
 def in_keras(**options):

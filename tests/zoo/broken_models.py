@@ -455,7 +455,7 @@ def batch_norm_in_training_mode():
 
     net = at_hand("torch").build(Network(NET, trained()), Wrapping(BOUNDS)).net
     norm = nn.BatchNorm1d(10, track_running_stats=False)
-    return at_hand("torch").wrap(nn.Sequential(net, norm), bounds=BOUNDS)
+    return at_hand("torch").wrap(nn.Sequential(net, norm), Wrapping(BOUNDS))
 
 
 MASKED = {"stronger-attack", "black-box-stronger", "not-to-chance"}
