@@ -71,6 +71,10 @@ class Registry(MutableMapping[str, T]):
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self._entries
 
+    def package_of(self, name: str) -> str:
+        """The package of others that has it, with its version; empty if only the harness has."""
+        return " and ".join(_package(entry) for entry in self._entries.get(name, []))
+
     @cached_property
     def _entries(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
