@@ -20,6 +20,7 @@ from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.query import correct_count
 from harness.protocol import FloatArray, IntArray, Model, Objective
+from harness.registry import Registry
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -179,7 +180,7 @@ def check_parity(case: Case) -> None:
             )
 
 
-CHECKS: dict[str, Check[Case]] = {
+OWN: dict[str, Check[Case]] = {
     "shapes": check_shapes,
     "dtypes": check_dtypes,
     "batch-split": check_batch_split,
@@ -190,6 +191,7 @@ CHECKS: dict[str, Check[Case]] = {
     "oracle": check_oracle,
     "parity": check_parity,
 }
+CHECKS: Registry[Check[Case]] = Registry("check", "harness.checks.conformance", OWN)
 
 
 def _outputs(

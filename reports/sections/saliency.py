@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from harness.checks.sanity.checks import CHECKS
+from harness.checks.sanity.checks import OWN
 from harness.results.run import Run
 from harness.saliency.maps import top_pixels
 from harness.saliency.topk import GRID, SHARES
@@ -279,8 +279,8 @@ def _verdicts(frame: pd.DataFrame, pair: Pair) -> Verdicts | None:
         return None
     rules, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
     # In the order of the checks, whatever the order in which they ran.
-    rules.sort(key=lambda rule: list(CHECKS).index(rule) if rule in CHECKS else len(CHECKS))
-    return Verdicts(methods, [(rule, tables.asks(CHECKS.get(rule))) for rule in rules], cells)
+    rules.sort(key=lambda rule: list(OWN).index(rule) if rule in OWN else len(OWN))
+    return Verdicts(methods, [(rule, tables.asks(OWN.get(rule))) for rule in rules], cells)
 
 
 def _content(view: RunView) -> dict[str, Any] | None:
