@@ -181,6 +181,11 @@ def backend(name: str) -> Backend:
     except Exception as error:  # a broken framework raises whatever it likes
         reason = one_line(f"{type(error).__name__}: {error}")
         raise BackendError(f"backend {name}: its framework does not import ({reason})") from error
+    # A stored model is found by its backend's name, so that it must be one and the same.
+    if not isinstance(entry, BackendEntry) and getattr(made, "name", None) != name:
+        raise BackendError(
+            f"backend {name}: {BACKENDS.package_of(name)} calls it {getattr(made, 'name', None)!r}"
+        )
     return made
 
 
