@@ -183,9 +183,8 @@ def backend(name: str) -> Backend:
         raise BackendError(f"backend {name}: its framework does not import ({reason})") from error
     # A stored model is found by its backend's name, so that it must be one and the same.
     if not isinstance(entry, BackendEntry) and getattr(made, "name", None) != name:
-        raise BackendError(
-            f"backend {name}: {BACKENDS.package_of(name)} calls it {getattr(made, 'name', None)!r}"
-        )
+        called = getattr(made, "name", None)
+        raise BackendError(f"backend {name}: its name is {called!r}; give it that of its entry")
     return made
 
 
@@ -216,10 +215,10 @@ def backend_of(net: Any) -> Backend:
     broken = ""
     for name in BACKENDS:
         try:
-            if name not in OWN and getattr(backend(name), "knows", _knows_none)(net):
+            if name not in OWN and _knows(name, net):
                 return backend(name)
-        except Exception as error:  # another package's code raises whatever it likes
-            broken += f"; {one_line(error)}"
+        except HarnessError as error:
+            broken += f"; {error}"
     raise BackendError(
         f"{type(net).__module__}.{type(net).__name__}: not a network of a known framework; "
         f"pass a torch.nn.Module or a keras.Model{broken}"
@@ -249,8 +248,13 @@ def _package_of(thing: Any) -> str:
     return str(getattr(thing, "__module__", "")).partition(".")[0]
 
 
-def _knows_none(net: Any) -> bool:
-    return False
+def _knows(name: str, net: Any) -> bool:
+    """Whether another package's backend says that a network is of its framework."""
+    made = backend(name)
+    try:
+        return bool(made.knows(net)) if hasattr(made, "knows") else False
+    except Exception as error:  # another package's code raises whatever it likes
+        raise BackendError(f"backend {name}: {one_line(error)}") from error
 
 
 def _installed(package: str) -> bool:
