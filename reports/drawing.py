@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,6 +25,8 @@ TAKEN = ("content", "runs", "verdict")
 """Anchors of the page that are of no section."""
 VOID = {"br", "hr", "img", "input", "wbr"}
 """Elements that have no end."""
+END = "end-of-section"
+"""An element that marks where a section ends, while its tags are counted."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,12 @@ class Drawn:
     Attributes:
         section: Which.
         html: It; empty if the run holds nothing for it.
-        content: What its template printed.
-        package: The package of others that it is of, with its version; empty for an own one.
+        short: The same with less in it, for a page that is too small for all.
     """
 
     section: Section
     html: str = ""
-    content: Mapping[str, Any] = field(default_factory=dict)
-    package: str = ""
-
-    @property
-    def present(self) -> bool:
-        """Whether it is on the page, if there is room."""
-        return bool(self.html)
-
-    @property
-    def shortened(self) -> Drawn:
-        """The same with less in it, for a page that is too small for all."""
-        if not self.html or not self.section.if_short:
-            return self
-        content = {**self.content, **self.section.if_short}
-        return Drawn(self.section, _rendered(self.section, content), content)
+    short: str = ""
 
 
 @cache
@@ -88,29 +75,36 @@ def drawn(view: RunView) -> list[Drawn]:
 def _own(name: str, view: RunView) -> Drawn:
     section = SECTIONS[name]
     content = section.content(view)
-    html = "" if content is None else _rendered(section, content)
-    return Drawn(section, html, content or {})
+    return Drawn(section) if content is None else _drawn(section, content)
 
 
 def _theirs(name: str, view: RunView) -> Drawn:
     """A section of another package, or one line on what is wrong with it."""
-    package = SECTIONS.package_of(name)
+    package = escape(SECTIONS.package_of(name))
     anchor = name if _is_anchor(name) else re.sub(r"[^a-z0-9]+", "-", f"section-{name.lower()}")
     section = Section(anchor, name, place=1000, content=lambda _: None)
     try:
         section = _usable(name)
         if (content := section.content(view)) is None:
             return Drawn(section)
-        html = _rendered(section, content)
-        if problem := _unbalanced(html):
-            raise HarnessError(problem)
+        found = _drawn(section, content)
+        for html in (found.html, found.short):
+            if problem := _unbalanced(html):
+                raise HarnessError(problem)
     except Exception as error:  # another package's code raises whatever it likes
         kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
-        said = one_line(f"{kind}{error}")
-        html = f'<p class="reason">This section of {escape(package)} is missing: {escape(said)}</p>'
-        return Drawn(section, html, package=package)
-    html += f'\n<p class="note">This section is by {escape(package)}.</p>'
-    return Drawn(section, html, content, package)
+        said = escape(one_line(f"{kind}{error}"))
+        html = f'<p class="reason">This section of {package} is missing: {said}</p>'
+        return Drawn(section, html, html)
+    note = f'\n<p class="note">This section is by {package}.</p>'
+    return Drawn(section, found.html + note, found.short + note)
+
+
+def _drawn(section: Section, content: Mapping[str, Any]) -> Drawn:
+    template = _template(section.file)
+    html = template.render(content)
+    short = template.render({**content, **section.if_short}) if section.if_short else html
+    return Drawn(section, html, short)
 
 
 def _usable(name: str) -> Section:
@@ -124,6 +118,8 @@ def _usable(name: str) -> Section:
         raise HarnessError(f"{name} is a {type(section).__name__}, not a reports.section.Section")
     if not _is_anchor(name):
         raise HarnessError(f"{name} cannot be an anchor; choose another name for the entry point")
+    if not isinstance(section.title, str):
+        raise HarnessError(f"its title is {section.title!r}, not a text")
     if section.id != name:
         raise HarnessError(f"its id is {section.id}, but its entry point is called {name}")
     if not isinstance(section.place, int) or not isinstance(section.rank, int):
@@ -140,18 +136,16 @@ def _template(file: Path) -> jinja2.Template:
     return environment().from_string(file.read_text(encoding="utf-8"))
 
 
-def _rendered(section: Section, content: Mapping[str, Any]) -> str:
-    return _template(section.file).render(content)
-
-
 def _unbalanced(html: str) -> str:
     """What keeps a piece of the page from standing alone; empty if nothing does."""
     tags = _Tags()
-    tags.feed(html)
+    tags.feed(f"{html}<{END}>")
     tags.close()
-    if tags.wrong or not tags.open:
+    if tags.wrong:
         return tags.wrong
-    return f"<{tags.open[-1]}> is not closed"
+    if tags.open[-1:] != [END]:
+        return "it ends within a tag, a comment or a script"
+    return f"<{tags.open[-2]}> is not closed" if len(tags.open) > 1 else ""
 
 
 class _Tags(HTMLParser):

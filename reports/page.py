@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,12 @@ def _chapter(source: Source, prefix: str, space: int) -> Chapter:
     view = RunView(source.run, source.search, source.comparison)
     parts = drawing.drawn(view)
     if sum(room.size(part.html) for part in parts) > space:
-        parts = [part.shortened for part in parts]
+        parts = [replace(part, html=part.short) for part in parts]
     heads = drawing.environment().get_template("verdict.html.jinja")
     content = _head(view) | {"name": source.name if prefix else "", "left_out": [], "absent": [
-        part.section.title for part in parts if part.section.expected and not part.present
+        part.section.title for part in parts if part.section.expected and not part.html
     ]}  # fmt: skip
-    present = [part for part in parts if part.present]
+    present = [part for part in parts if part.html]
     sizes = {
         part.section.id: PADDED * room.size(part.html) // 100
         for part in sorted(present, key=lambda part: part.section.rank)
