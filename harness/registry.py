@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from harness.errors import BackendError, HarnessError, one_line, unknown
 from harness.protocol import Backend, Builder, Model
@@ -19,6 +19,10 @@ from robustness_harness import shadowed
 T = TypeVar("T")
 PLUGINS: dict[str, str] = {}
 """Packages of others, with their versions, of which something has been loaded in this process."""
+
+
+class UnloadableError(HarnessError):
+    """What another package has under a name does not import."""
 
 
 class Registry(MutableMapping[str, T]):
@@ -31,13 +35,20 @@ class Registry(MutableMapping[str, T]):
         kind: What it is called in messages, such as ``attack``.
         group: The group of the entry points.
         own: What the harness itself has.
+
+    Attributes:
+        loaded: What of other packages has been imported, by name.
+
+    Raises:
+        UnloadableError: What is asked for is another package's, and does not import.
+        HarnessError: Two packages have something of that name; the message names both.
     """
 
     def __init__(self, kind: str, group: str, own: Mapping[str, T]) -> None:
         self.kind = kind
         self.group = group
         self.own = dict(own)
-        self._loaded: dict[str, T] = {}
+        self.loaded: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
         claims = self._entries.get(name, [])
@@ -52,9 +63,9 @@ class Registry(MutableMapping[str, T]):
                 f"{name}: {' and '.join(owners)} each have {_a(self.kind)} of this name; "
                 "uninstall one of them"
             )
-        if name not in self._loaded:
-            self._loaded[name] = self._load(claims[0])
-        return self._loaded[name]
+        if name not in self.loaded:
+            self.loaded[name] = self._load(claims[0])
+        return self.loaded[name]
 
     def __setitem__(self, name: str, thing: T) -> None:
         self.own[name] = thing
@@ -71,6 +82,10 @@ class Registry(MutableMapping[str, T]):
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self._entries
 
+    def package_of(self, name: str) -> str:
+        """The package of others that has it, with its version; empty if only the harness has."""
+        return " and ".join(_package(entry) for entry in self._entries.get(name, []))
+
     @cached_property
     def _entries(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
@@ -83,7 +98,7 @@ class Registry(MutableMapping[str, T]):
             thing: T = entry.load()
         except Exception as error:  # another package's module raises whatever it likes
             reason = one_line(f"{type(error).__name__}: {error}")
-            raise HarnessError(
+            raise UnloadableError(
                 f"{entry.name}: the {self.kind} of {_package(entry)} does not import ({reason})"
             ) from error
         if entry.dist is not None:
@@ -101,7 +116,7 @@ def _package(entry: EntryPoint) -> str:
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """Where a backend is, and the packages it cannot do without."""
+    """Where a backend of the harness is, and the packages it cannot do without."""
 
     module: str
     factory: str
@@ -109,22 +124,34 @@ class BackendEntry:
 
 
 # The order matters: where both live in one process, torch is imported before tensorflow.
-BACKENDS = {
+OWN = {
     "torch": BackendEntry("backends.torch_backend", "TorchBackend", ("torch", "array_api_compat")),
     "keras": BackendEntry("backends.keras_backend", "KerasBackend", ("tensorflow", "keras")),
     "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend"),
 }
+Factory: TypeAlias = Callable[[], Backend]
+BACKENDS: Registry[BackendEntry | Factory] = Registry("backend", "harness.backends", OWN)
+"""Where those of the harness are; those of other packages, as a class or a function without
+arguments that makes the backend."""
 
 
 def missing(name: str) -> str:
-    """Why a backend cannot be used here, in one line; empty if it can. Imports nothing.
+    """Why a backend cannot be used here, in one line; empty if it can. Imports no framework.
+
+    Of another package's backend, nothing but its import tells.
 
     Raises:
         BackendError: There is no backend of that name.
+        HarnessError: Two packages have one.
     """
     if name not in BACKENDS:
         raise BackendError(unknown(name, "backend", BACKENDS))
-    absent = [package for package in BACKENDS[name].needs if not _installed(package)]
+    try:
+        entry = BACKENDS[name]
+    except UnloadableError as error:
+        return f"backend {error}"
+    needs = entry.needs if isinstance(entry, BackendEntry) else ()
+    absent = [package for package in needs if not _installed(package)]
     if not absent:
         return ""
     return (
@@ -140,19 +167,24 @@ def backend(name: str) -> Backend:
     Raises:
         BackendError: It is unknown, not installed, hidden by a folder ``backends``, or its
             framework does not import.
+        HarnessError: Two packages have one of that name.
     """
-    reason = missing(name) or shadowed("backends")
-    if reason:
+    if reason := missing(name):
         raise BackendError(reason)
     entry = BACKENDS[name]
+    if isinstance(entry, BackendEntry) and (reason := shadowed("backends")):
+        raise BackendError(reason)
     try:
-        factory = getattr(importlib.import_module(entry.module), entry.factory)
-        made: Backend = factory()
+        made = _factory(entry)()
     except BackendError:
         raise
     except Exception as error:  # a broken framework raises whatever it likes
         reason = one_line(f"{type(error).__name__}: {error}")
         raise BackendError(f"backend {name}: its framework does not import ({reason})") from error
+    # A stored model is found by its backend's name, so that it must be one and the same.
+    if not isinstance(entry, BackendEntry) and getattr(made, "name", None) != name:
+        called = getattr(made, "name", None)
+        raise BackendError(f"backend {name}: its name is {called!r}; give it that of its entry")
     return made
 
 
@@ -182,25 +214,59 @@ def import_together(names: set[str]) -> None:
 def backend_of(net: Any) -> Backend:
     """The backend whose framework a network object comes from.
 
+    The harness's own know it by the packages that its class is from; another package's may have a
+    method ``knows(net)``, and is asked if none of these does.
+
     Raises:
         BackendError: No backend knows this kind of object.
     """
-    packages = {kind.__module__.partition(".")[0] for kind in type(net).__mro__}
-    for name, entry in BACKENDS.items():
+    packages = {_package_of(kind) for kind in type(net).__mro__}
+    for name, entry in OWN.items():
         if packages & set(entry.needs):
             return backend(name)
+    broken = ""
+    for name in BACKENDS:
+        try:
+            if name not in OWN and _knows(name, net):
+                return backend(name)
+        except HarnessError as error:
+            broken += f"; {error}"
     raise BackendError(
         f"{type(net).__module__}.{type(net).__name__}: not a network of a known framework; "
-        "pass a torch.nn.Module or a keras.Model"
+        f"pass a torch.nn.Module or a keras.Model{broken}"
     )
 
 
 def made_by(model: Model) -> tuple[str, dict[str, str]]:
     """Name and versions of the backend a model is of; its class's name for a user's own."""
-    for name, entry in BACKENDS.items():
+    for name, entry in OWN.items():
         if type(model).__module__ == entry.module:
             return name, backend(name).versions()
+    for name, factory in BACKENDS.loaded.items():
+        if _package_of(type(model)) == _package_of(factory):
+            return name, backend(name).versions()
     return type(model).__name__, {}
+
+
+def _factory(entry: BackendEntry | Factory) -> Factory:
+    if isinstance(entry, BackendEntry):
+        found: Factory = getattr(importlib.import_module(entry.module), entry.factory)
+        return found
+    return entry
+
+
+def _package_of(thing: Any) -> str:
+    """The top-level package that a class or a function is defined in."""
+    return str(getattr(thing, "__module__", "")).partition(".")[0]
+
+
+def _knows(name: str, net: Any) -> bool:
+    """Whether another package's backend says that a network is of its framework."""
+    made = backend(name)
+    try:
+        return bool(made.knows(net)) if hasattr(made, "knows") else False
+    except Exception as error:  # another package's code raises whatever it likes
+        raise BackendError(f"backend {name}: {one_line(error)}") from error
 
 
 def _installed(package: str) -> bool:

@@ -6,39 +6,21 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from harness.errors import BIDI, HarnessError, encoded, printable
 from harness.files import replacing
 from harness.gate import Comparison
-from harness.results.records import ModelInfo
 from harness.results.run import Run
 from harness.results.search import SearchResult
-from harness.saliency.topk import SHARES
-from reports import figures, formats, room, stored, tables  # fmt: skip
-from reports.sections import (
-    attacks,
-    backends,
-    baseline,
-    classes,
-    downloads,
-    gallery,
-    minimal,
-    runs,
-    saliency,
-    speed,
-)
-from reports.sections.search import section_of
-from reports.stored import Pair
+from reports import drawing, figures, room, runs, stored, tables
+from reports.section import TEMPLATES, Section
+from reports.view import RunView
 
-SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
-TEMPLATES = Path(__file__).parent / "templates"
 CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 OBEYED = re.compile(f"[{CONTROLS}{''.join(BIDI)}]")
 """Signs of a name or reason that would do something instead of being seen; they are escaped."""
@@ -64,15 +46,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page: its anchor, its heading, and whether the run holds anything for it."""
-
-    id: str
-    title: str
-    present: bool
-
-
-@dataclass(frozen=True)
 class Chapter:
     """All sections of one run.
 
@@ -92,16 +65,6 @@ class Chapter:
     title: str
     sections: list[Section]
     body: Markup
-
-
-@dataclass(frozen=True)
-class Training:
-    """The training of one model."""
-
-    pair: Pair
-    info: ModelInfo
-    charts: list[Markup]
-    collapsed: list[int]
 
 
 def write(sources: Sequence[Source], out: Path) -> Path:
@@ -134,37 +97,17 @@ def page(sources: Sequence[Source]) -> str:
         ]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = _environment().get_template("report.html.jinja").render(
+    html = drawing.environment().get_template("report.html.jinja").render(
         chapters=chapters, beside=beside, sources=sources, script=Markup(script),  # noqa: S704  (ours)
         script_hash=f"sha256-{digest}",
     )  # fmt: skip
     return OBEYED.sub(lambda sign: printable(sign[0]), html)
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    """Templates that escape whatever they print, and break on a name that is not there."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        # Jinja's own default is to escape nothing, whatever the file is called.
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
-        "number": formats.number, "words": formats.words, "points": formats.points,
-        "code": formats.code,
-    }  # fmt: skip
-    environment.globals |= {"symbols": SYMBOLS, "nothing": formats.NOTHING}
-    return environment
-
-
 def _beside(sources: Sequence[Source]) -> list[Markup]:
     """What compares the runs, a block for each model, as far as half of the page has room."""
     names, measured = [source.name for source in sources], [source.run for source in sources]
-    template = _environment().get_template("beside.html.jinja")
+    template = drawing.environment().get_template("beside.html.jinja")
     blocks = [
         template.render(found=found, names=names, first=place == 0)
         for place, found in enumerate(runs.side_by_side(names, measured))
@@ -175,35 +118,33 @@ def _beside(sources: Sequence[Source]) -> list[Markup]:
 
 
 def _chapter(source: Source, prefix: str, space: int) -> Chapter:
-    content = _content(source) | {"name": source.name if prefix else "", "left_out": []}
-    sections = _sections(content)
-    environment = _environment()
-    bodies = {
-        section.id: environment.get_template(f"{section.id}.html.jinja").render(content)
-        for section in sections
-        if section.present
+    view = RunView(source.run, source.search, source.comparison)
+    parts = drawing.drawn(view)
+    if sum(room.size(part.html) for part in parts) > space:
+        parts = [replace(part, html=part.short) for part in parts]
+    heads = drawing.environment().get_template("verdict.html.jinja")
+    content = _head(view) | {"name": source.name if prefix else "", "left_out": [], "absent": [
+        part.section.title for part in parts if part.section.expected and not part.html
+    ]}  # fmt: skip
+    present = [part for part in parts if part.html]
+    sizes = {
+        part.section.id: PADDED * room.size(part.html) // 100
+        for part in sorted(present, key=lambda part: part.section.rank)
     }
-    if room.size("".join(bodies.values())) > space:
-        # The numbers lie beside the run, and what is left without them is a quarter of a page.
-        bodies["provenance"] = environment.get_template("provenance.html.jinja").render(
-            content | {"downloads": []}
-        )
-    heads = environment.get_template("verdict.html.jinja")
-    head = heads.render(content | {"sections": sections})
-    sizes = {name: PADDED * room.size(body) // 100 for name, body in bodies.items()}
-    kept = room.kept(sizes, space - 2 * room.size(head))
-    content["left_out"] = [s.title for s in sections if s.present and s.id not in kept]
-    head = heads.render(content | {"sections": sections})
+    kept = room.kept(sizes, space - 2 * room.size(heads.render(content)))
+    content["left_out"] = [part.section.title for part in present if part.section.id not in kept]
+    head = heads.render(content)
     if 2 * room.size(head) > space:
         head = heads.render(
-            content | {"sections": [], "concerns": [], "key_figures": [], "description": ""}
+            content | {"absent": [], "concerns": [], "key_figures": [], "description": ""}
         )
-    shown = [section for section in sections if section.id in kept]
-    body = head + environment.get_template("run.html.jinja").render(
-        sections=shown, bodies={name: Markup(html) for name, html in bodies.items()}  # noqa: S704
+    shown = [part for part in present if part.section.id in kept]
+    sections = [part.section for part in shown]
+    body = head + drawing.environment().get_template("run.html.jinja").render(
+        sections=sections, bodies={part.section.id: Markup(part.html) for part in shown}  # noqa: S704
     )  # fmt: skip
     return Chapter(
-        source.name, prefix, content["verdict"], content["title"], shown,
+        source.name, prefix, view.verdict, view.title, sections,
         Markup(_distinct(body, prefix) if prefix else body),  # noqa: S704  (a template escaped it)
     )  # fmt: skip
 
@@ -223,125 +164,18 @@ def _distinct(body: str, prefix: str) -> str:
     return re.sub(r"<[^<>]+>", marked, body)
 
 
-def _content(source: Source) -> dict[str, Any]:
-    """Everything that the templates print of a run."""
-    run = source.run
-    frame, order = tables.measurements(run), stored.pairs(run)
-    series, sweeps = figures.series_of(order), tables.sweeps(frame)
-    attack = next(iter(sweeps), None)
-    epsilons = sweeps[attack]["epsilon"].unique().tolist() if attack else []
-    shown = tables.headline_epsilon(frame)
-    top = _fraction(stored.spec_value(run, "saliency", "top"))
-    accuracy_checks, validity_checks, other_checks = tables.judged(frame)
-    confusions = [classes.confusions_of(run, p, attack or "", epsilons, shown) for p in order]
-    per_class = [classes.per_class_of(run, p, attack or "", epsilons) for p in order]
-    galleries = [gallery.gallery_of(run, pair, attack or "", epsilons) for pair in order]
+def _head(view: RunView) -> dict[str, Any]:
+    """What the head of a chapter prints of a run."""
+    run, frame = view.run, view.frame
     return {
-        "run": run,
-        "verdict": _verdict(source),
-        "title": str(stored.spec_value(run, "name") or "unnamed spec"),
+        "verdict": view.verdict,
+        "title": view.title,
         "description": str(stored.spec_value(run, "description") or ""),
-        "seeds": _seeds(run),
+        "comparison": view.comparison,
         "counts": tables.status_counts(frame),
         "reasons": tables.verdict_reasons(run, frame),
         "concerns": tables.concerns(frame),
-        "attack": attack,
-        "shown_epsilon": shown,
-        "key_figures": tables.key_figures(frame, order, attack, shown),
-        "sweeps": attacks.sweeps_of(run, sweeps, series),
-        "ladders": attacks.ladders_of(run, frame, order),
-        "minimal": minimal.section_of(run, series),
-        "extremes": minimal.extremes_of(run, order),
-        "accuracy_checks": tables.per_pair(accuracy_checks, order),
-        "validity_checks": tables.grid(validity_checks, order, "check"),
-        "other_checks": tables.grid(other_checks, order, "check"),
-        "meanings": tables.meanings(),
-        "across": backends.across(run, frame, order),
-        "confusions": [one for one in confusions if one],
-        "per_class": [one for one in per_class if one],
-        "examples": [one for one in galleries if one],
-        "saliency": saliency.section_of(run, frame, order, top),
-        "saliency_epsilon": _number(stored.spec_value(run, "saliency", "epsilon")),
-        "measure_names": list(saliency.MEASURES.values()),
-        "shares": SHARES,
-        "occlusion": tables.grid(tables.occlusion(frame), order, "check"),
-        "occlusion_names": tables.OCCLUSIONS,
-        "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
-        "top": top,
-        "defended": any(e.pgd_accuracy is not None for m in run.models for e in m.history),
-        "trainings": [
-            _training(info, place) for place, info in enumerate(run.models) if info.history
-        ],
-        "search": section_of(source.search) if source.search else None,
-        "against": baseline.section_of(source.comparison) if source.comparison else None,
-        "speed": speed.section_of(run, order),
-        "origins": tables.origins(run),
-        "downloads": downloads.downloads_of(run, frame),
+        "attack": view.attack,
+        "shown_epsilon": view.shown_epsilon,
+        "key_figures": tables.key_figures(frame, view.order, view.attack, view.shown_epsilon),
     }
-
-
-def _verdict(source: Source) -> str:
-    """The verdict on a run; a baseline judges what is else only measured."""
-    said = source.run.verdict
-    if source.comparison is None or said == "failed":
-        return said
-    return "passed" if source.comparison.passed else "failed"
-
-
-def _sections(content: dict[str, Any]) -> list[Section]:
-    """The parts of a chapter, in order."""
-    occlusion: tables.Grid = content["occlusion"]
-    return [
-        *_optional("baseline", "Against the baseline", content["against"]),
-        Section("accuracy", "Accuracy under attack", bool(content["sweeps"])),
-        Section("examples", "Example images", bool(content["examples"])),
-        # What not every run has, and none lacks, is not named where it is absent.
-        *_optional("minimal", "Smallest epsilon", content["minimal"] or content["extremes"]),
-        Section("confusion", "Confusion matrices", bool(content["confusions"])),
-        *_optional("classes", "Accuracy by class", content["per_class"]),
-        Section("saliency", "Saliency", bool(content["saliency"] or occlusion.rows)),
-        *_optional("validity", "Validity", content["validity_checks"].rows),
-        Section("thresholds", "Thresholds", bool(content["accuracy_checks"])),
-        Section("conformance", "Conformance", bool(content["other_checks"].rows)),
-        *_optional("backends", "Across backends", content["across"]),
-        Section("training", "Training", bool(content["trainings"])),
-        *_optional("search", "Search", content["search"]),
-        *_optional("speed", "Speed", content["speed"]),
-        Section("provenance", "Provenance", True),
-    ]
-
-
-def _optional(id: str, title: str, content: object) -> list[Section]:
-    return [Section(id, title, True)] if content else []
-
-
-def _training(info: ModelInfo, place: int) -> Training:
-    """The training curves of one model."""
-    pair = Pair(info.backend, info.model)
-    charts = [
-        figures.training_chart(
-            info.history, quantity, info.best_epoch, f"training{place}-{quantity}",
-            f"Line chart: {quantity} of {pair.label} by epoch, in training and validation",
-        )
-        for quantity in ("loss", "accuracy")
-    ]  # fmt: skip
-    collapsed = [epoch.epoch for epoch in info.history if epoch.collapsed]
-    return Training(pair, info, charts, collapsed)
-
-
-def _seeds(run: Run) -> list[tuple[str, str]]:
-    """The seeds that the spec sets, with what they are for."""
-    found = {
-        "seed": stored.spec_value(run, "seed"),
-        "seed of the split": stored.spec_value(run, "data", "seed"),
-    }
-    return [(name, str(value)) for name, value in found.items() if value is not None]
-
-
-def _fraction(value: object) -> float | None:
-    """A number that can be a share of the pixels."""
-    return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None

@@ -14,11 +14,6 @@ MOST = 50
 """Runs on one page, at most."""
 FRAME = 60_000
 """Bytes that are kept for style, script, and navigation."""
-PRIORITY = (
-    "baseline", "accuracy", "thresholds", "validity", "provenance", "saliency", "examples",
-    "backends", "conformance", "search", "speed", "minimal", "confusion", "classes", "training",
-)  # fmt: skip
-"""Sections in the order in which they get room."""
 
 
 def of_each(runs: int, beside: int) -> int:
@@ -28,24 +23,20 @@ def of_each(runs: int, beside: int) -> int:
 
 
 def kept(sizes: Mapping[str, int], room: int) -> set[str]:
-    """The sections that fit: each that finds room, in the order of their priority.
+    """Those that fit: each that finds room, in the order in which they are given.
 
     Args:
-        sizes: Bytes of each section by its id.
+        sizes: Bytes of each by its id.
         room: Bytes for all of them.
     """
     found: set[str] = set()
-    for name in sorted(sizes, key=_rank):
-        if sizes[name] <= room:
+    for name, taken in sizes.items():
+        if taken <= room:
             found.add(name)
-            room -= sizes[name]
+            room -= taken
     return found
 
 
 def size(text: str) -> int:
     """Bytes of a piece of the page."""
     return len(encoded(text))
-
-
-def _rank(name: str) -> int:
-    return PRIORITY.index(name) if name in PRIORITY else len(PRIORITY)

@@ -219,8 +219,8 @@ def meanings() -> dict[str, str]:
     from harness.checks import conformance, validity
 
     checks: dict[str, Callable[..., object]]
-    checks = {f"conformance/{rule}": check for rule, check in conformance.CHECKS.items()}
-    checks |= {f"validity/{rule}": check for rule, check in validity.CHECKS.items()}
+    checks = {f"conformance/{rule}": check for rule, check in conformance.OWN.items()}
+    checks |= {f"validity/{rule}": check for rule, check in validity.OWN.items()}
     return {name: asks(check) for name, check in checks.items()}
 
 

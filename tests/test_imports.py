@@ -120,8 +120,8 @@ def test_the_suites_know_the_engine_alone(path):
 FLOORS = (
     {"errors", "interruption"},
     {"files", "names", "progress", "terminal", "protocol"},
-    {"registry", "maths", "networks", "spec", "backends"},
-    {"attacks", "data", "results"},
+    {"registry", "maths", "spec", "backends"},
+    {"attacks", "data", "networks", "results"},
     {"saliency", "training", "gate"},
     {"checks", "search"},
     {"evaluation", "reports"},

@@ -20,6 +20,7 @@ from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.query import correct_count
 from harness.protocol import GRADIENT, FloatArray, IntArray, Model, Objective, differentiable
+from harness.registry import Registry
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
@@ -185,7 +186,7 @@ def check_parity(evidence: Evidence) -> None:
             )
 
 
-CHECKS: dict[str, Check[Evidence]] = {
+OWN: dict[str, Check[Evidence]] = {
     "shapes": check_shapes,
     "dtypes": check_dtypes,
     "batch-split": check_batch_split,
@@ -196,6 +197,7 @@ CHECKS: dict[str, Check[Evidence]] = {
     "oracle": check_oracle,
     "parity": check_parity,
 }
+CHECKS: Registry[Check[Evidence]] = Registry("check", "harness.checks.conformance", OWN)
 
 
 def _outputs(

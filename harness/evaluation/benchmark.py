@@ -67,7 +67,7 @@ class Benchmark:
         if key not in self._evaluations:
             test = self.dataset.test
             loaded, info = self._trainable.loaded(backend, name, self.spec.models[name])
-            self.run.versions |= registry.backend(backend).versions() | registry.PLUGINS
+            self.run.versions |= registry.backend(backend).versions()
             self.run.put_model(info)
             recorder = Recorder(self.run, backend, name, self._save)
             chosen = {attack: e for (*of, attack), e in self._selected.items() if (*of,) == key}

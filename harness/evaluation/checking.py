@@ -80,8 +80,9 @@ class Checking:
 
     def validity(self, rule: str) -> Record:
         """One check of whether the robustness numbers can be trusted."""
-        check = self._validity[rule]
-        return self.recorder.checked(f"validity/{rule}", lambda: check(self.evidence))
+        return self.recorder.checked(
+            f"validity/{rule}", lambda: self._validity[rule](self.evidence)
+        )
 
     def sanity(self, check: str) -> Record:
         """One check of whether a method's maps explain the model."""

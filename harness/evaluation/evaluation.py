@@ -14,6 +14,7 @@ from harness.evaluation.examples import Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, FloatArray, IntArray
+from harness.registry import PLUGINS
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -169,6 +170,7 @@ class Evaluation:
         found = self.recorder.found(check, epsilon)
         if found is None:
             records = measure()
+            self.recorder.run.versions |= PLUGINS
             self.recorder.save()
             (found,) = (r for r in records if (r.check, r.epsilon) == (check, epsilon))
         return found

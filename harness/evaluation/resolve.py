@@ -6,7 +6,7 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.data import DATASETS
 from harness.errors import SpecError, unknown
-from harness.networks.families import options_from
+from harness.networks.families import options_for
 from harness.protocol import Attack
 from harness.saliency.methods import METHODS
 from harness.spec.models import ModelSpec
@@ -59,7 +59,7 @@ def resolved(spec: Spec) -> Spec:
 def _filled_in(name: str, model: ModelSpec) -> ModelSpec:
     """The model with all options of its architecture."""
     try:
-        return model.model_copy(update=options_from(model.architecture, model.options))
+        return model.model_copy(update=dict(options_for(model.architecture, model.options)))
     except SpecError as error:
         raise SpecError(f"models.{name}.{error}") from error
 

@@ -1,4 +1,4 @@
-"""Families of networks: from the options in a spec to an architecture that fits the data."""
+"""The architectures, by name: what each can be told, and the network that it is for some data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import SpecError, first_problem, unknown
+from harness.errors import HarnessError, SpecError, first_problem, unknown
 from harness.protocol import Architecture
 from harness.registry import Registry
 from harness.spec.part import Dropout, Hidden
@@ -16,26 +16,19 @@ from harness.spec.part import Dropout, Hidden
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of network of which a spec may have one of any size.
+    """Networks of one kind.
 
     Attributes:
-        options: What a spec can say of it, as a pydantic model that forbids other keys.
-        build: Its architecture, from the shape of an image, the number of classes, and validated
-            options.
+        options: What a network of this kind can be told, as a pydantic model.
+        build: Makes the network of the shape of one image, the number of classes, and the options.
     """
 
     options: type[BaseModel]
     build: Callable[[tuple[int, ...], int, Any], Architecture]
 
 
-class MlpOptions(BaseModel):
-    """A fully connected ReLU network.
-
-    Attributes:
-        hidden: Width of each hidden layer.
-        dropout: Share in [0, 1) of hidden units dropped while training.
-        batch_norm: Whether training normalises before each ReLU.
-    """
+class MLPOptions(BaseModel):
+    """A fully connected ReLU network; see ``protocol.Architecture``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -45,41 +38,59 @@ class MlpOptions(BaseModel):
     batch_norm: bool = False
 
 
-def mlp(input_shape: tuple[int, ...], classes: int, options: MlpOptions) -> Architecture:
-    """A fully connected network: see ``Architecture``."""
-    return Architecture(input_shape, options.hidden, classes, options.dropout, options.batch_norm)
+def mlp(input_shape: tuple[int, ...], classes: int, options: MLPOptions) -> Architecture:
+    """A fully connected ReLU network for images of that shape."""
+    return Architecture(
+        input_shape, options.hidden, classes, options.dropout, options.batch_norm
+    )  # fmt: skip
 
 
 FAMILIES: Registry[Family] = Registry(
-    "architecture", "harness.architectures", {"mlp": Family(MlpOptions, mlp)}
+    "architecture", "harness.architectures", {"mlp": Family(MLPOptions, mlp)}
 )
+"""The kinds of network that a spec can name."""
 
 
-def options_from(family: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a family, with its defaults where a spec says nothing.
+def options_for(name: str, given: Mapping[str, Any]) -> BaseModel:
+    """The options of an architecture, checked, and those that are not given at their defaults.
 
     Raises:
-        SpecError: There is no such family, or it has no such option or value.
+        SpecError: There is no such architecture, or an option is unknown, missing or wrong; the
+            message begins with its key.
+        HarnessError: Another package's architecture does not import, or two have one name.
     """
-    return dict(_validated(family, said))
+    options = _family(name).options
+    try:
+        return options.model_validate(dict(given))
+    except ValidationError as error:
+        raise SpecError(first_problem(error, options)) from error
 
 
 def architecture_of(
-    family: str, said: Mapping[str, Any], input_shape: tuple[int, ...], classes: int
+    name: str, given: Mapping[str, Any], input_shape: tuple[int, ...], classes: int
 ) -> Architecture:
-    """The network of a family with these options, for images of a shape.
+    """A network, by the name of its kind.
+
+    Args:
+        name: Name of the architecture, such as ``mlp``.
+        given: Its options.
+        input_shape: Shape of one image, such as ``(28, 28)``.
+        classes: Number of classes, at least 2.
 
     Raises:
-        SpecError: There is no such family, or it has no such option or value.
+        SpecError: As for ``options_for``.
+        HarnessError: As for ``options_for``; or what another package made is no architecture.
     """
-    return FAMILIES[family].build(input_shape, classes, _validated(family, said))
+    made = _family(name).build(input_shape, classes, options_for(name, given))
+    if not isinstance(made, Architecture):
+        raise HarnessError(f"{name}: made a {type(made).__name__}, not an Architecture")
+    return made
 
 
-def _validated(family: str, said: Mapping[str, Any]) -> BaseModel:
-    if family not in FAMILIES:
-        raise SpecError(f"architecture: {unknown(family, 'architecture', FAMILIES)}")
-    kind = FAMILIES[family].options
-    try:
-        return kind.model_validate(dict(said))
-    except ValidationError as error:
-        raise SpecError(first_problem(error, kind)) from error
+def _family(name: str) -> Family:
+    if name not in FAMILIES:
+        raise SpecError(f"architecture: {unknown(name, 'architecture', FAMILIES)}")
+    found = FAMILIES[name]
+    if not isinstance(found, Family):
+        raise HarnessError(f"{name}: is a {type(found).__name__}, not a networks.families.Family")
+    return found

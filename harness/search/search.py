@@ -22,7 +22,7 @@ from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
 from harness.files import check_folder, fingerprint
 from harness.maths.query import correct_count
-from harness.networks.families import architecture_of, options_from
+from harness.networks.families import architecture_of, options_for
 from harness.networks.initial import initial_weights
 from harness.progress import progress_bar, quiet
 from harness.protocol import Bounds, Builder, Model, Network, Optimizer, Wrapping
@@ -106,7 +106,7 @@ class Search:
     def wanted(self) -> ModelSpec:
         """The model as the spec has it, with all options of its architecture."""
         said = self.spec.models[self.model]
-        return said.model_copy(update=options_from(said.architecture, said.options))
+        return said.model_copy(update=dict(options_for(said.architecture, said.options)))
 
     @property
     def recipe(self) -> ModelSpec:

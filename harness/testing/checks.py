@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,11 +38,11 @@ def parametrize_with_checks(
     for place, one in enumerate(evidence):
         checks = _checks_of(one)
         names |= set(checks)
-        for name, check in checks.items():
+        for name in checks:
             marks = [pytest.mark.xfail(reason=known[name], strict=True)] if name in known else []
             where = f"{place}-" if len(evidence) > 1 else ""
             parameters.append(
-                pytest.param(one, partial(_run, check), id=f"{where}{name}", marks=marks)
+                pytest.param(one, partial(_run, checks, name), id=f"{where}{name}", marks=marks)
             )
     for name in known:
         if name not in names:
@@ -67,9 +67,9 @@ def _checks_of(evidence: Any) -> Mapping[str, Check[Any]]:
     )
 
 
-def _run(check: Callable[[Any], str | None], evidence: Any) -> None:
+def _run(checks: Mapping[str, Check[Any]], name: str, evidence: Any) -> None:
     try:
-        check(evidence)
+        checks[name](evidence)
     except CheckFailed as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     except NotApplicable as error:

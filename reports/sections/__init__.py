@@ -1,1 +1,45 @@
-"""What a run holds, a file for each section of the page."""
+"""The sections of the page, a file each; other packages add theirs by entry points."""
+
+from __future__ import annotations
+
+from harness.registry import Registry
+from reports.section import Section
+from reports.sections import (
+    accuracy,
+    backends,
+    baseline,
+    classes,
+    conformance,
+    confusion,
+    examples,
+    minimal,
+    provenance,
+    saliency,
+    search,
+    speed,
+    thresholds,
+    training,
+    validity,
+)
+
+OWN = (
+    baseline,
+    accuracy,
+    examples,
+    minimal,
+    confusion,
+    classes,
+    saliency,
+    validity,
+    thresholds,
+    conformance,
+    backends,
+    training,
+    search,
+    speed,
+    provenance,
+)
+SECTIONS: Registry[Section] = Registry(
+    "section", "harness.sections", {module.SECTION.id: module.SECTION for module in OWN}
+)
+"""By their ids, which are the names of the entry points too."""

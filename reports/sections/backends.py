@@ -13,7 +13,9 @@ import pandas as pd
 from harness.results import keys
 from harness.results.run import Run
 from reports import stored, tables
+from reports.section import Section
 from reports.stored import Pair
+from reports.view import RunView
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,11 @@ def _agreement(run: Run, pairs: Sequence[Pair], check: str) -> float | None:
         return None
     right = np.array([found == labels for found in known])
     return float((right == right[0]).all(axis=0).mean())
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    found = across(view.run, view.frame, view.order)
+    return {"across": found} if found else None
+
+
+SECTION = Section("backends", "Across backends", place=110, content=_content, rank=80)

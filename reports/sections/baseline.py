@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from harness.gate import Comparison, Row
+from reports.section import Section
+from reports.view import RunView
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,10 @@ def _whisker(row: Row, reach: float) -> Whisker | None:
         for change in (row.interval[0], row.difference, row.interval[1])
     )
     return Whisker(low, middle, high)
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    return {"against": section_of(view.comparison)} if view.comparison else None
+
+
+SECTION = Section("baseline", "Against the baseline", place=10, content=_content, rank=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -11,8 +12,10 @@ from markupsafe import Markup
 from harness.results.run import Run
 from reports import figures, stored
 from reports.figures import Series
+from reports.section import Section
 from reports.stored import FloatArray, Pair, smallest_epsilons
 from reports.tiles import GREY, Tile, limits, png
+from reports.view import RunView
 
 NAMES = {"pgd": "PGD", "fgsm": "FGSM"}
 """Methods, the one that finds the smaller epsilons first."""
@@ -129,3 +132,12 @@ def _limit(parts: list[FloatArray]) -> float:
     together = np.concatenate(parts)
     finite = together[np.isfinite(together)]
     return float(np.quantile(finite, 0.99)) * 1.05 if finite.any() else 1.0
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    methods = section_of(view.run, view.series)
+    extremes = extremes_of(view.run, view.order)
+    return {"minimal": methods, "extremes": extremes} if methods or extremes else None
+
+
+SECTION = Section("minimal", "Smallest epsilon", place=40, content=_content, rank=120)

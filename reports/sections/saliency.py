@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from harness.checks.sanity.checks import CHECKS
+from harness.checks.sanity.checks import OWN
 from harness.results.run import Run
 from harness.saliency.maps import top_pixels
 from harness.saliency.topk import GRID, SHARES
 from reports import figures, stored, tables
 from reports.figures import Series
+from reports.section import Section
 from reports.stored import FloatArray, Pair
 from reports.tiles import GREY, HEAT, Tile, limits, outline, png, shrunk
+from reports.view import RunView
 
 TOP = 0.15
 """Share of the pixels that is outlined where the spec does not say."""
@@ -277,5 +279,33 @@ def _verdicts(frame: pd.DataFrame, pair: Pair) -> Verdicts | None:
         return None
     rules, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
     # In the order of the checks, whatever the order in which they ran.
-    rules.sort(key=lambda rule: list(CHECKS).index(rule) if rule in CHECKS else len(CHECKS))
-    return Verdicts(methods, [(rule, tables.asks(CHECKS.get(rule))) for rule in rules], cells)
+    rules.sort(key=lambda rule: list(OWN).index(rule) if rule in OWN else len(OWN))
+    return Verdicts(methods, [(rule, tables.asks(OWN.get(rule))) for rule in rules], cells)
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    run, frame = view.run, view.frame
+    top = _fraction(stored.spec_value(run, "saliency", "top"))
+    found = section_of(run, frame, view.order, top)
+    occlusion = tables.grid(tables.occlusion(frame), view.order, "check")
+    if not found and not occlusion.rows:
+        return None
+    epsilon = stored.spec_value(run, "saliency", "epsilon")
+    return {
+        "saliency": found,
+        "saliency_epsilon": float(epsilon) if isinstance(epsilon, (int, float)) else None,
+        "measure_names": list(MEASURES.values()),
+        "shares": SHARES,
+        "occlusion": occlusion,
+        "occlusion_names": tables.OCCLUSIONS,
+        "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
+        "top": top,
+    }
+
+
+def _fraction(value: object) -> float | None:
+    """A number that can be a share of the pixels."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
+
+
+SECTION = Section("saliency", "Saliency", place=70, content=_content, rank=60, expected=True)

@@ -12,6 +12,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from harness.results.search import SearchResult, SearchTrial, as_text
 from reports.figures import MARKERS, MUTED, RULE, SERIES, SURFACE, inline
+from reports.section import Section
+from reports.view import RunView
 
 SPREAD = 0.1
 """Height of the bundle of lines through one value, of the height between the outermost values."""
@@ -163,3 +165,10 @@ def _kind(trial: SearchTrial, result: SearchResult) -> str:
 
 def _height(number: int, count: int) -> float:
     return number / (count - 1) if count > 1 else 0.5
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    return {"search": section_of(view.search)} if view.search else None
+
+
+SECTION = Section("search", "Search", place=130, content=_content, rank=100)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.results.records import Timing
 from harness.results.run import Run
+from reports.section import Section
 from reports.stored import Pair
+from reports.view import RunView
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,11 @@ def section_of(run: Run, order: Sequence[Pair]) -> Speed | None:
     timed = {pair for _, pair in cells}
     checks = list(dict.fromkeys(check for check, _ in cells))
     return Speed(checks, [pair for pair in order if pair in timed], cells) if cells else None
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    found = section_of(view.run, view.order)
+    return {"speed": found} if found else None
+
+
+SECTION = Section("speed", "Speed", place=140, content=_content, rank=110)

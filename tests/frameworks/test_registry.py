@@ -79,3 +79,73 @@ def test_tests_of_a_missing_backend_are_skipped_unless_it_must_be_there(monkeypa
     monkeypatch.setenv(backends_at_hand.REQUIRED, "nunpy")
     with pytest.raises(ValueError, match="nunpy"):
         at_hand("numpy")
+
+
+# Of other packages
+
+
+class TheirNet:
+    pass
+
+
+@pytest.fixture
+def theirs(monkeypatch):
+    """Registers backends as if another package had them, each by its factory."""
+    fresh = registry.Registry("backend", "harness.backends", registry.OWN)
+    monkeypatch.setattr(registry, "BACKENDS", fresh)
+
+    def have(**factories):
+        for name, factory in factories.items():
+            fresh[name] = factory
+
+    registry.backend.cache_clear()
+    yield have
+    registry.backend.cache_clear()
+
+
+def made(called, **methods):
+    return type("Made", (), {"name": called, **methods})
+
+
+def test_those_of_the_harness_come_first_and_in_their_order(theirs):
+    theirs(jax=made("jax"))
+    assert list(registry.BACKENDS) == ["torch", "keras", "numpy", "jax"]
+    assert registry.missing("jax") == ""
+    assert registry.backend("jax").name == "jax"
+
+
+def test_another_packages_backend_says_which_networks_it_knows(theirs):
+    theirs(
+        silent=made("silent"),
+        jax=made("jax", knows=lambda self, net: isinstance(net, TheirNet)),
+    )
+    assert registry.backend_of(TheirNet()).name == "jax"
+    with pytest.raises(BackendError, match="object: not a network of a known framework"):
+        registry.backend_of(object())
+
+
+def test_one_that_breaks_when_it_is_asked_does_not_keep_the_others_from_it(theirs):
+    theirs(
+        broken=made("broken", knows=lambda self, net: 1 / 0),
+        jax=made("jax", knows=lambda self, net: isinstance(net, TheirNet)),
+    )
+    assert registry.backend_of(TheirNet()).name == "jax"
+    with pytest.raises(BackendError) as error:
+        registry.backend_of(object())
+    assert one_line(error).endswith("a keras.Model; backend broken: division by zero")
+
+
+def test_a_backend_that_calls_itself_otherwise_is_refused(theirs):
+    theirs(jax=made("numpy"))
+    with pytest.raises(BackendError, match="backend jax: its name is 'numpy'; give"):
+        registry.backend("jax")
+
+
+def test_a_backend_whose_factory_raises_is_one_line(theirs):
+    def raises():
+        raise OSError("no such\ndevice")
+
+    theirs(jax=raises)
+    with pytest.raises(BackendError, match="jax: its framework does not import"):
+        registry.backend("jax")
+    registry.import_together({"jax"})

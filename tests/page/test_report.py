@@ -22,7 +22,7 @@ from harness.results.run import Run
 from reports import tables
 from reports.formats import threshold
 from reports.page import Source, page
-from reports.sections import gallery
+from reports.sections import examples
 from reports.stored import Pair
 
 HOSTILE = "<script>alert('x')</script>\"$\\frac{\x1b & ]]>"
@@ -377,7 +377,7 @@ def test_wrong_predictions_are_marked_in_words_and_signs() -> None:
     labels = run.arrays["labels"]
     run.arrays["torch/mlp/clean/predictions"] = labels
     run.arrays["torch/mlp/fgsm@0.3/predictions"] = ((labels + 1) % 3).astype(np.int16)
-    shown = gallery.gallery_of(run, Pair("torch", "mlp"), "fgsm", [0.0, 0.05, 0.1, 0.2, 0.3])
+    shown = examples.gallery_of(run, Pair("torch", "mlp"), "fgsm", [0.0, 0.05, 0.1, 0.2, 0.3])
     assert shown is not None
     assert [epsilon for epsilon, _ in shown.rows] == [0.0, 0.05, 0.1, 0.2, 0.3]
     assert [digit.index for digit in shown.digits] == [3, 5, 8, 13]

@@ -12,9 +12,10 @@ from synthetic import synthetic_run
 
 from harness.errors import HarnessError
 from harness.results.records import Record, counted
-from reports import page, room, tiles
+from reports import downloads, page, room, tiles
 from reports.page import Source
-from reports.sections import downloads
+from reports.section import Section
+from reports.sections import SECTIONS
 
 FORMULAS = ("=1+1", "+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1")
 
@@ -119,11 +120,20 @@ def test_more_runs_than_a_page_holds_are_refused():
         page.page([Source(run, str(place)) for place in range(51)])
 
 
-def test_sections_get_room_by_their_priority():
-    sizes = {"training": 10, "accuracy": 60, "examples": 50, "validity": 30}
+def test_what_is_named_first_gets_room_first():
+    sizes = {"accuracy": 60, "validity": 30, "examples": 50, "training": 10}
     assert room.kept(sizes, 100) == {"accuracy", "validity", "training"}
     assert room.kept(sizes, 150) == set(sizes)
     assert room.kept(sizes, 5) == set()
+
+
+def test_sections_get_room_by_their_rank():
+    own = sorted(SECTIONS.own.values(), key=lambda section: section.rank)
+    assert [section.id for section in own] == [
+        "baseline", "accuracy", "thresholds", "validity", "provenance", "saliency", "examples",
+        "backends", "conformance", "search", "speed", "minimal", "confusion", "classes", "training",
+    ]  # fmt: skip
+    assert all(section.rank < Section("x", "X", 5, lambda _: None).rank for section in own)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 64), (224, 224), (300, 40), (129, 1)])

@@ -14,9 +14,10 @@ from test_report import Page, html_of, seen
 import reports
 from harness.results.records import Record, Timing, counted
 from harness.results.run import Run
+from reports import downloads
 from reports.formats import points
 from reports.page import Source, page
-from reports.sections import classes, downloads, minimal
+from reports.sections import classes, minimal
 from reports.stored import Pair
 from reports.tables import measurements
 

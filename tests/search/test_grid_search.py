@@ -11,7 +11,7 @@ from tiny_spec import tiny_spec
 from harness import registry
 from harness.data import Part, load_dataset
 from harness.errors import HarnessError, SpecError
-from harness.networks.families import options_from
+from harness.networks.families import options_for
 from harness.results.search import SearchResult
 from harness.search.search import Search, first_backend, search
 from harness.search.study import SearchError
@@ -57,7 +57,7 @@ def test_a_grid_changes_neither_the_hash_nor_the_dump_of_a_spec():
 def test_the_specs_that_ship_have_a_grid_with_their_own_recipe_on_it(name):
     spec = load_spec(name)
     grid, model = spec.grid, spec.models[spec.grid.model or next(iter(spec.models))]
-    own = options_from(model.architecture, model.options) | dict(model.training)
+    own = dict(options_for(model.architecture, model.options)) | dict(model.training)
     assert np.prod([len(values) for values in grid.values.values()]) >= 24
     assert all(own[key] in values for key, values in grid.values.items())
 

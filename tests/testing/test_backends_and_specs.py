@@ -22,7 +22,7 @@ def test_a_framework_that_does_not_import_leaves_the_others_measured(suites, pyt
     pytester.makepyfile(broken_framework="raise ImportError('wrong engine:\\njax')")
     pytester.syspathinsert()
     entry = registry.BackendEntry("broken_framework", "Broken")
-    monkeypatch.setattr(registry, "BACKENDS", {"broken": entry} | registry.BACKENDS)
+    monkeypatch.setattr(registry, "BACKENDS", {"broken": entry, **registry.BACKENDS})
     result, run = suites("-k", "clean or fgsm", backends=("broken", "numpy"))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=4, errors=4)

@@ -164,8 +164,8 @@ MEASURING = """
 import pytest
 
 @pytest.mark.robustness_check("clean")
-def test_clean(robustness_target, robustness_judge):
-    robustness_judge(robustness_target.clean())
+def test_clean(robustness_model, robustness_judge):
+    robustness_judge(robustness_model.clean())
 
 def test_other():
     pass

@@ -17,6 +17,7 @@ from harness.checks.conformance import CHECKS
 from harness.checks.validity import CHECKS as VALIDITY
 from harness.evaluation.resolve import attack_of, open_spec
 from harness.files import fingerprint
+from harness.results.run import SCHEMA
 from harness.saliency.analysis import MEASURES
 
 pytest_plugins = ["pytester"]
@@ -52,7 +53,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     for name in spec.attacks:
         assert run.spec["attacks"][name].pop("options") == options_of(attack_of(spec, name))
     assert (run.schema_, run.spec, run.spec_sha256) == (
-        4, spec.model_dump(mode="json"), spec.sha256,
+        SCHEMA, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip
     assert fingerprint(run.spec) == run.spec_sha256
     assert re.fullmatch("[0-9a-f]{64}", run.data_sha256)

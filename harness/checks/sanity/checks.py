@@ -16,6 +16,7 @@ from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import answers_to, correct_count, logits_of
 from harness.protocol import BoolArray, FloatArray, Objective
+from harness.registry import Registry
 from harness.saliency.methods import unchecked_maps
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation
@@ -242,7 +243,7 @@ def check_occlusion(evidence: Evidence) -> None:
         )
 
 
-CHECKS: dict[str, Check[Evidence]] = {
+OWN: dict[str, Check[Evidence]] = {
     "finite": check_finite,
     "deterministic": check_deterministic,
     "completeness": check_completeness,
@@ -255,6 +256,7 @@ CHECKS: dict[str, Check[Evidence]] = {
     "class-sensitivity": check_class_sensitivity,
     "occlusion": check_occlusion,
 }
+CHECKS: Registry[Check[Evidence]] = Registry("check", "harness.checks.sanity", OWN)
 
 DERIVED: dict[str, Objective] = {
     "gradient": ClassLogit(),

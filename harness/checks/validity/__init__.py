@@ -55,6 +55,7 @@ from harness.checks.validity.model import (
 )
 from harness.checks.validity.panel import Attacks, Reported
 from harness.errors import one_line
+from harness.registry import Registry
 
 __all__ = [
     "CHEAP", "CHECKS", "Attacks", "Evidence", "Reported", "ValidityCheck", "findings", "notes",
@@ -62,7 +63,7 @@ __all__ = [
 
 ValidityCheck: TypeAlias = Check[Evidence]
 """Raises what it finds wrong; it may tell what is worth knowing all the same."""
-CHECKS: dict[str, ValidityCheck] = {
+OWN: dict[str, ValidityCheck] = {
     "breaks": check_breaks,
     "non-finite": check_non_finite,
     "probabilities": check_probabilities,
@@ -90,9 +91,10 @@ CHECKS: dict[str, ValidityCheck] = {
     "rises-with-epsilon": check_rises_with_epsilon,
     "other-loss-stronger": check_other_loss,
 }
+CHECKS: Registry[ValidityCheck] = Registry("check", "harness.checks.validity", OWN)
 CHEAP: dict[str, ValidityCheck] = {
     **{
-        rule: CHECKS[rule]
+        rule: OWN[rule]
         for rule in (
             "probabilities", "call-to-call", "batch-dependence", "gradient-mode", "epsilon-zero",
             "epsilon-scale",
@@ -119,8 +121,8 @@ def notes(evidence: Evidence) -> dict[str, str]:
     measured of the same evidence is not measured again.
     """
     told: dict[str, str] = {}
-    for rule, check in CHECKS.items():
+    for rule in CHECKS:
         with suppress(Exception):  # that is a finding
-            if said := check(evidence):
+            if said := CHECKS[rule](evidence):
                 told[rule] = one_line(said)
     return told

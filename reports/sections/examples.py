@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.results import keys
 from harness.results.run import Run
 from reports import stored
+from reports.section import Section
 from reports.stored import Pair
 from reports.tiles import CHANGE, GREY, Tile, limits, png
+from reports.view import RunView
 
 MOST = 10
 """A report is read, not stored: more digits than this are not shown."""
@@ -92,3 +95,15 @@ def _verdict(wrong: bool) -> str:
 
 def _about(digit: Digit) -> str:
     return f"Test image {digit.index}, a {digit.truth}"
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    galleries = [
+        gallery_of(view.run, pair, view.attack or "", view.epsilons) for pair in view.order
+    ]
+    shown = {"attack": view.attack, "shown_epsilon": view.shown_epsilon}
+    found = [one for one in galleries if one]
+    return {"examples": found, **shown} if found else None
+
+
+SECTION = Section("examples", "Example images", place=30, content=_content, rank=70, expected=True)

@@ -13,7 +13,9 @@ from harness.protocol import NormName
 from harness.results.run import Run
 from reports import figures, stored, tables
 from reports.figures import Series
+from reports.section import Section
 from reports.stored import Pair
+from reports.view import RunView
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,14 @@ def _rungs(
         cells=cells,
         lowest={(row.check, row.epsilon) for row in tables.rows_of(lowest)},
     )
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    sweeps = sweeps_of(view.run, view.sweeps, view.series)
+    ladders = ladders_of(view.run, view.frame, view.order)
+    return {"sweeps": sweeps, "ladders": ladders} if sweeps else None
+
+
+SECTION = Section(
+    "accuracy", "Accuracy under attack", place=20, content=_content, rank=20, expected=True
+)

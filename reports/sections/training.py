@@ -1,0 +1,50 @@
+"""The section on training: curves of each model that the harness trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from harness.results.records import ModelInfo
+from reports import figures
+from reports.section import Section
+from reports.stored import Pair
+from reports.view import RunView
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one model."""
+
+    pair: Pair
+    info: ModelInfo
+    charts: list[Markup]
+    collapsed: list[int]
+
+
+def _training(info: ModelInfo, place: int) -> Training:
+    """The training curves of one model."""
+    pair = Pair(info.backend, info.model)
+    charts = [
+        figures.training_chart(
+            info.history, quantity, info.best_epoch, f"training{place}-{quantity}",
+            f"Line chart: {quantity} of {pair.label} by epoch, in training and validation",
+        )
+        for quantity in ("loss", "accuracy")
+    ]  # fmt: skip
+    collapsed = [epoch.epoch for epoch in info.history if epoch.collapsed]
+    return Training(pair, info, charts, collapsed)
+
+
+def _content(view: RunView) -> dict[str, Any] | None:
+    models = view.run.models
+    found = [_training(info, place) for place, info in enumerate(models) if info.history]
+    if not found:
+        return None
+    defended = any(epoch.pgd_accuracy is not None for info in models for epoch in info.history)
+    return {"trainings": found, "defended": defended}
+
+
+SECTION = Section("training", "Training", place=120, content=_content, rank=150, expected=True)

@@ -1,0 +1,83 @@
+"""A run as the sections of the page look at it: what several of them need is computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from harness.gate import Comparison
+from harness.results.run import Run
+from harness.results.search import SearchResult
+from reports import figures, stored, tables
+from reports.figures import Series
+from reports.stored import Pair
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All that a section is given; it changes nothing of it.
+
+    Attributes:
+        run: What was measured: records, models, arrays, timings, spec.
+        search: A search over the grid of its spec, if there was one.
+        comparison: The run held against a baseline, if it was.
+    """
+
+    run: Run
+    search: SearchResult | None = None
+    comparison: Comparison | None = None
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The records as a table; see ``tables.measurements``."""
+        return tables.measurements(self.run)
+
+    @cached_property
+    def order(self) -> list[Pair]:
+        """Every model in every backend, in the order in which they are shown."""
+        return stored.pairs(self.run)
+
+    @cached_property
+    def series(self) -> dict[Pair, Series]:
+        """How each of these looks in the charts."""
+        return figures.series_of(self.order)
+
+    @cached_property
+    def sweeps(self) -> dict[str, pd.DataFrame]:
+        """The measured accuracies of each attack; see ``tables.sweeps``."""
+        return tables.sweeps(self.frame)
+
+    @cached_property
+    def attack(self) -> str | None:
+        """The attack that is shown where there is room for one; None if none was measured."""
+        return next(iter(self.sweeps), None)
+
+    @cached_property
+    def epsilons(self) -> list[float]:
+        """The radii at which that attack was measured, rising."""
+        return self.sweeps[self.attack]["epsilon"].unique().tolist() if self.attack else []
+
+    @cached_property
+    def shown_epsilon(self) -> float | None:
+        """The radius that is shown where there is room for one."""
+        return tables.headline_epsilon(self.frame)
+
+    @cached_property
+    def judged(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Judged accuracies, checks of validity, and other checks; see ``tables.judged``."""
+        return tables.judged(self.frame)
+
+    @property
+    def title(self) -> str:
+        """Name of the spec."""
+        return str(stored.spec_value(self.run, "name") or "unnamed spec")
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the run; a baseline judges what is else only measured."""
+        said = self.run.verdict
+        if self.comparison is None or said == "failed":
+            return said
+        return "passed" if self.comparison.passed else "failed"

@@ -1,0 +1,1 @@
+"""What another package may add to the harness: one of each kind, as its author would write it."""

@@ -1,0 +1,22 @@
+"""An architecture."""
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.networks.families import Family
+from harness.protocol import Architecture
+
+
+class PyramidOptions(BaseModel):
+    """How wide the first layer is, and how many follow, each half as wide."""
+
+    model_config = ConfigDict(extra="forbid")
+    widest: int
+    depth: int = 2
+
+
+def pyramid(input_shape, classes, options):
+    hidden = tuple(options.widest >> level for level in range(options.depth))
+    return Architecture(input_shape, hidden, classes)
+
+
+PYRAMID = Family(PyramidOptions, pyramid)
