@@ -1,4 +1,4 @@
-"""The images an attack may return, and which images of a batch still stand."""
+"""The images an attack may return, and the best attack on each image so far."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.maths.norms import NORMS
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
 
 ROUNDING = 1e-5
-"""An image has fallen if another logit leads by more than this share of the largest logit; in
-another batch rounding may take away less than that."""
-FALLEN = 2
-"""The rank of an image that is attacked no more; 1 is that of one that is wrong, but not as it is
-wanted, and 0 that of one that is right."""
+"""An image counts as misclassified if another logit leads by more than this share of the largest
+logit; in another batch rounding may take away less than that."""
+SUCCEEDED = 2
+"""The rank of an image that is attacked no more; 1 is that of one that is misclassified, but not as
+its goal, and 0 that of one that is classified correctly."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Ball:
         return Ball(self.model, take(self.x, rows, axis=0), epsilon, self.norm)
 
 
-class Standing:
+class BestSoFar:
     """Which images of a batch are still to be attacked, and the best attack on each so far.
 
-    An image that has fallen stays fallen, and is attacked no more: its adversarial image lies in
-    every larger ball too. It falls when it is not taken for its label; or, once ``aim`` has been
-    called, when it is taken for its goal. What was found lies on the host, so that each image
+    Once the attack on an image has succeeded, it is attacked no more: its adversarial image lies in
+    every larger ball too. It succeeds when the image is misclassified; or, once ``aim`` has been
+    called, when it is classified as its goal. What was found lies on the host, so that each image
     travels once.
 
     Args:
@@ -79,34 +79,34 @@ class Standing:
         self.rank, self.lead = self._judged(slice(None), self.logits)
 
     @property
-    def stands(self) -> BoolArray:
-        """Which images have not fallen, (n,)."""
-        return np.asarray(self.rank < FALLEN)
+    def open(self) -> BoolArray:
+        """On which images no attack has succeeded yet, (n,)."""
+        return np.asarray(self.rank < SUCCEEDED)
 
     def aim(self, goals: IntArray) -> None:
-        """From now on an image falls when it is taken for its goal, (n,)."""
+        """From now on an attack succeeds when the image is classified as its goal, (n,)."""
         self.goals = goals
         self.rank, self.lead = self._judged(slice(None), self.logits)
 
     def renew(self) -> None:
-        """Let the next attack replace any image that has not fallen, but not a wrong by a right."""
+        """Let the next attack replace any image still open, but none by one of lower rank."""
         self.lead = np.full(len(self.lead), -np.inf)
 
     def rows(self) -> IntArray:
-        """Positions of the images that stand, (m,)."""
-        return np.flatnonzero(self.stands)
+        """Positions of the images that are still open, (m,)."""
+        return np.flatnonzero(self.open)
 
     def offer(
         self,
         rows: IntArray,
         images: Array,
         logits: Array,
-        keep: Literal["fallen", "last", "best"] = "fallen",
+        keep: Literal["succeeded", "last", "best"] = "succeeded",
     ) -> BoolArray:
-        """Take candidates for the images in ``rows``, and tell which of these fall, (m,).
+        """Take candidates for the images in ``rows``, and tell which of these succeed, (m,).
 
-        An image that fell before keeps what it fell by, however long it stays in the batch; and one
-        with a goal that has been taken for another class is not replaced by one taken for its own.
+        An image that was misclassified before keeps its adversarial image, however long it stays in
+        the batch; and a misclassified one with a goal is not replaced by one classified correctly.
 
         Args:
             rows: Positions in the batch, (m,).
@@ -118,8 +118,8 @@ class Standing:
         rank, lead = self._judged(rows, self.model.numpy(logits))
         before = self.rank[rows]
         taken = rank > before
-        if keep != "fallen":
-            same = (rank == before) & (before < FALLEN)
+        if keep != "succeeded":
+            same = (rank == before) & (before < SUCCEEDED)
             # NaN is kept, too: whoever checks the images must see it.
             further = (lead > self.lead[rows]) | np.isnan(lead)
             taken |= same & (further | (keep == "last"))
@@ -129,24 +129,26 @@ class Standing:
             places = rows[chosen]
             self.images[places] = self.model.numpy(picked)
             self.rank[places], self.lead[places] = rank[chosen], lead[chosen]
-        return np.asarray(rank == FALLEN)
+        return np.asarray(rank == SUCCEEDED)
 
     def adversarial(self) -> Array:
         """The batch as attacked so far, (n, *shape)."""
         return self.model.asarray(self.images.copy())
 
     def _judged(self, rows: IntArray | slice, logits: FloatArray) -> tuple[IntArray, FloatArray]:
-        """How far images have come, 0 to ``FALLEN``, and their margin: both (m,)."""
+        """How far images have come, 0 to ``SUCCEEDED``, and their margin: both (m,)."""
         labels = self.labels[rows]
-        wrong = beaten(logits, labels)
+        wrong = misclassified(logits, labels)
         if self.goals is None:
-            return np.where(wrong, FALLEN, 0), _lead(logits, labels)
+            return np.where(wrong, SUCCEEDED, 0), _lead(logits, labels)
         goals = self.goals[rows]
-        hit = beaten(logits, labels, goals)
-        return np.where(hit, FALLEN, np.where(wrong, 1, 0)), -_lead(logits, goals)
+        hit = misclassified(logits, labels, goals)
+        return np.where(hit, SUCCEEDED, np.where(wrong, 1, 0)), -_lead(logits, goals)
 
 
-def beaten(logits: FloatArray, labels: IntArray, targets: IntArray | None = None) -> BoolArray:
+def misclassified(
+    logits: FloatArray, labels: IntArray, targets: IntArray | None = None
+) -> BoolArray:
     """Which rows of logits (n, k) are beyond rounding not of their label, or of their target."""
     slack = ROUNDING * np.abs(logits).max(axis=1, initial=0.0)
     if targets is None:

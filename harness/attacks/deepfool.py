@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.ball import Ball, Standing
+from harness.attacks.ball import Ball, BestSoFar
 from harness.attacks.iterated import OPTIONS, Count
 from harness.maths.norms import L2, per_image
 from harness.maths.objectives import ClassLogit
@@ -47,24 +47,24 @@ class DeepFool:
             yield Ball(model, x, float(epsilon), self.norm).project(found)
 
     def search(self, model: Model, x: Array, y: Array) -> Array:
-        """Adversarial images as near as they are found, (n, *shape); clean where they are wrong."""
+        """Adversarial images as near as they are found, (n, *shape); a misclassified one as it is."""
         xp, (low, high) = model.xp, model.bounds
-        standing = Standing(model, x, y)
-        moving, rows = x, standing.rows()
+        best = BestSoFar(model, x, y)
+        moving, rows = x, best.rows()
         for _ in range(self.steps):
             if not len(rows):
                 break
             here = model.asarray(rows)
-            clean, labels = xp.take(x, here, axis=0), standing.labels[rows]
+            clean, labels = xp.take(x, here, axis=0), best.labels[rows]
             at = xp.take(moving, here, axis=0) if len(rows) < len(x) else moving
-            # Where the attack may stand: the gradients beyond the box lead elsewhere.
+            # Where the attack may go: the gradients beyond the box lead elsewhere.
             inside = xp.clip(clean + (1 + self.overshoot) * (at - clean), low, high)
             walked = at + _to_boundary(model, inside, labels)
             stretched = xp.clip(clean + (1 + self.overshoot) * (walked - clean), low, high)
-            standing.offer(rows, stretched, model.logits(stretched), keep="last")
+            best.offer(rows, stretched, model.logits(stretched), keep="last")
             moving = _scattered(model, moving, rows, walked)
-            rows = standing.rows()
-        return standing.adversarial()
+            rows = best.rows()
+        return best.adversarial()
 
 
 def _to_boundary(model: Model, x: Array, labels: IntArray) -> Array:

@@ -1,4 +1,4 @@
-"""What all iterated gradient attacks share: starts, restarts, targets, and who is still attacked.
+"""What all iterated gradient attacks share: starts, restarts, targets, and when images leave.
 
 An attack's author writes ``begin`` and ``advance``, one step for a whole batch.
 """
@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
-from harness.attacks.ball import Ball, Standing
+from harness.attacks.ball import Ball, BestSoFar
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
@@ -45,7 +45,7 @@ OBJECTIVES: dict[Loss, Objective] = {
     "dlr": LogitRatio(),
 }
 LEAVE = 0.1
-"""Once this share of the images under attack has fallen, they leave the batch."""
+"""Once the attack has succeeded on this share of the images in the batch, they leave it."""
 OPTIONS = ConfigDict(extra="forbid", strict=True)
 
 
@@ -66,8 +66,9 @@ class Iterated:
             uniform, and ``margin`` knows no scale. With too few classes for ``dlr`` (three, or four
             if it aims at one) ``margin`` takes its place.
         target: ``none`` for any false class. With ``next`` (label + 1), ``runner-up`` or
-            ``least-likely`` (by the clean logits) an image falls when it is taken for that class;
-            until then the best attempt is kept: one at which it is wrong, or else that of the
+            ``least-likely`` (by the clean logits) the attack on an image succeeds
+            when it is classified as that class; until then the best attempt is kept: a
+            misclassified one, or else that of the
             largest margin. With ``each`` the most likely false classes are tried in turn, and any
             serves.
         targets: How many classes ``each`` tries.
@@ -96,11 +97,11 @@ class Iterated:
 
     @property
     def aims_at_one(self) -> bool:
-        """Whether each image has one class that it is to be taken for."""
+        """Whether each image has one class that it is to be classified as."""
         return self.target not in ("none", "each")
 
     def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
-        """The class that each image is to be taken for, (n,), or None where any false one serves.
+        """The class that each image is to be classified as, (n,); None if any false one serves.
 
         Args:
             logits: What the model says of the clean images, (n, k).
@@ -134,42 +135,40 @@ class Iterated:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = self._standing(model, x, y)
+        best = self._best_so_far(model, x, y)
         for epsilon in epsilons:
             if epsilon > 0:
-                self._attack(standing, x, float(epsilon), index)
-            yield standing.adversarial()
+                self._attack(best, x, float(epsilon), index)
+            yield best.adversarial()
 
     def within(
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
-    ) -> Standing:
+    ) -> BestSoFar:
         """Attack each image in a ball of its own; radii have a shape that broadcasts over x."""
-        standing = self._standing(model, x, y)
-        self._attack(standing, x, radii, index)
-        return standing
+        best = self._best_so_far(model, x, y)
+        self._attack(best, x, radii, index)
+        return best
 
-    def _standing(self, model: Model, x: Array, y: Array) -> Standing:
-        standing = Standing(model, x, y)
-        goals = self.goals(standing.logits, standing.labels)
+    def _best_so_far(self, model: Model, x: Array, y: Array) -> BestSoFar:
+        best = BestSoFar(model, x, y)
+        goals = self.goals(best.logits, best.labels)
         if goals is not None:
-            standing.aim(goals)
-        return standing
+            best.aim(goals)
+        return best
 
-    def _attack(
-        self, standing: Standing, x: Array, epsilon: Array | float, index: IntArray
-    ) -> None:
-        standing.renew()
-        for number, (loss, rank) in enumerate(self._attempts(standing)):
-            rows = standing.rows()
+    def _attack(self, best: BestSoFar, x: Array, epsilon: Array | float, index: IntArray) -> None:
+        best.renew()
+        for number, (loss, rank) in enumerate(self._attempts(best)):
+            rows = best.rows()
             if not len(rows):
                 return
-            ball = Ball(standing.model, x, epsilon, self.norm).take(standing.model.asarray(rows))
+            ball = Ball(best.model, x, epsilon, self.norm).take(best.model.asarray(rows))
             start = self._start(ball, index[rows], number)
-            self._attempt(self._climb(standing, ball, rows, start, loss, rank))
+            self._attempt(self._climb(best, ball, rows, start, loss, rank))
 
-    def _attempts(self, standing: Standing) -> list[tuple[Loss, int]]:
+    def _attempts(self, best: BestSoFar) -> list[tuple[Loss, int]]:
         """The loss of each attempt, and which of the other classes it aims at, if at any."""
-        classes = standing.logits.shape[1]
+        classes = best.logits.shape[1]
         ranks = min(self.targets, classes - 1) if self.target == "each" else 1
         # The ratio is made of the first three logits, or four; of fewer, the margin serves.
         few = classes < (3 if self.target == "none" else 4)
@@ -183,29 +182,29 @@ class Iterated:
 
     def _climb(
         self,
-        standing: Standing,
+        best: BestSoFar,
         ball: Ball,
         rows: IntArray,
         start: Array,
         loss: Loss,
         rank: int,
     ) -> Climb:
-        """What stands, at one start, with one loss, and towards one class."""
-        model, objective, true = standing.model, OBJECTIVES[loss], standing.labels[rows]
+        """The images still open, at one start, with one loss, and towards one class."""
+        model, objective, true = best.model, OBJECTIVES[loss], best.labels[rows]
         labels = model.asarray(true)
         if self.target != "none":
-            logits, objective = standing.logits[rows], Towards(loss)
+            logits, objective = best.logits[rows], Towards(loss)
             labels = model.asarray(_signed(logits, true, aims(logits, true, self.target, rank)))
-        mask = _mask(model, labels, standing.logits.shape[1])
+        mask = _mask(model, labels, best.logits.shape[1])
         state = self.begin(ball, {"moving": start})
-        return Climb(standing, objective, ball, rows, labels, mask, state)
+        return Climb(best, objective, ball, rows, labels, mask, state)
 
     def _attempt(self, climb: Climb) -> None:
-        """Climb from one start until all have fallen, or the steps are used up."""
+        """Climb from one start until it has succeeded on all, or the steps are used up."""
         for number in range(self.steps):
             logits, gradient = climb.slope()
             climb.offer(logits)
-            stay = climb.standing.stands[climb.rows]
+            stay = climb.best.open[climb.rows]
             if stay.mean() <= 1 - LEAVE:
                 if not stay.any():
                     return
@@ -214,14 +213,14 @@ class Iterated:
             climb.state = self.advance(climb.ball, climb.state, loss, gradient, number)
         logits = climb.model.logits(climb.state["moving"])
         climb.offer(logits)
-        stay = climb.standing.stands[climb.rows]
-        # Those that have fallen, but not left yet, keep the image they fell by.
+        stay = climb.best.open[climb.rows]
+        # Those on which it has succeeded, but which have not left yet, keep what was found.
         if stay.any():
             (logits,) = climb.narrow(stay, logits)
             last = self.end(climb.ball, climb.state, climb.loss(logits))
             if last is not climb.state["moving"]:
                 logits = climb.model.logits(last)
-            climb.standing.offer(climb.rows, last, logits, "best")
+            climb.best.offer(climb.rows, last, logits, "best")
 
     def _start(self, ball: Ball, index: IntArray, attempt: int) -> Array:
         if self.start == "clean":
@@ -235,10 +234,10 @@ class Iterated:
 
 @dataclasses.dataclass
 class Climb:
-    """An attempt under way, on images that leave it as they fall.
+    """An attempt under way, on images that leave it once misclassified.
 
     Attributes:
-        standing: Which images of the whole batch stand.
+        best: The best attack so far on each image of the whole batch.
         objective: What is increased.
         ball: What is allowed; it has m images.
         rows: Their positions in the batch, (m,).
@@ -247,7 +246,7 @@ class Climb:
         state: Where they are; see ``State``.
     """
 
-    standing: Standing
+    best: BestSoFar
     objective: Objective
     ball: Ball
     rows: IntArray
@@ -269,8 +268,8 @@ class Climb:
         return partial(self.objective.value, self.model.xp, logits, self.mask)
 
     def offer(self, logits: Array) -> None:
-        """Note which images have fallen where they are now."""
-        self.standing.offer(self.rows, self.state["moving"], logits)
+        """Note which images are misclassified where they are now."""
+        self.best.offer(self.rows, self.state["moving"], logits)
 
     def narrow(self, stay: BoolArray, *arrays: Array) -> tuple[Array, ...]:
         """Go on with some of the images, (m,); returns their rows of the arrays."""
@@ -286,7 +285,7 @@ class Climb:
 
 
 def aims(logits: FloatArray, labels: IntArray, target: Target, rank: int = 0) -> IntArray:
-    """The class that each image is to be taken for, (n,), by its clean logits (n, k).
+    """The class that each image is to be classified as, (n,), by its clean logits (n, k).
 
     Args:
         logits: What the model says of the clean images, (n, k).
@@ -311,7 +310,7 @@ def _signed(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray
 
 
 def _mask(model: Model, labels: Array, classes: int) -> Array:
-    """What an objective takes for its mask, (n, k), from labels (n,) or what stands for them."""
+    """What an objective takes for its mask, (n, k), from labels (n,) or from signs (n, k)."""
     if len(labels.shape) == 2:
         return labels
     true = np.arange(classes) == model.numpy(labels)[:, None]

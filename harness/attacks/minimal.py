@@ -1,4 +1,4 @@
-"""The smallest epsilon at which each image falls: a distribution instead of one accuracy."""
+"""The smallest epsilon that misclassifies each image: a distribution, not one accuracy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.attacks.ball import beaten
+from harness.attacks.ball import misclassified
 from harness.attacks.iterated import Iterated
 from harness.maths.norms import per_image
 from harness.maths.objectives import TemperedLogOdds
@@ -22,12 +22,13 @@ HALVINGS = 10
 
 
 @dataclass(frozen=True)
-class Fallen:
-    """How far each of n images had to be moved until it fell.
+class SmallestEpsilons:
+    """How far each of n images had to be moved until it was misclassified.
 
     Attributes:
-        epsilons: (n,) float64: 0 for images that are wrong already, infinity for those that stand
-            at the limit. Each is an upper bound of the distance to the nearest adversarial image.
+        epsilons: (n,) float64: 0 for images misclassified already, infinity for those that are
+            robust at the limit. Each is an upper bound of the distance to the nearest adversarial
+            image.
         images: What fooled the model there, (n, *shape); the image itself where nothing did.
     """
 
@@ -35,7 +36,7 @@ class Fallen:
     images: FloatArray
 
 
-def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Fallen:
+def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> SmallestEpsilons:
     """The smallest epsilon at which FGSM's image of each x is misclassified.
 
     One gradient gives the direction. Along it images may be right again further out, so the first
@@ -55,7 +56,9 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Fa
     )
 
 
-def by_search(model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit: float) -> Fallen:
+def by_search(
+    model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit: float
+) -> SmallestEpsilons:
     """The smallest epsilon at which an iterated attack fools the model on each x.
 
     The whole attack is run at the middle of each image's range, ``HALVINGS`` times. Arguments and
@@ -69,14 +72,14 @@ def by_search(model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit:
     return _joined(parts)
 
 
-def _joined(parts: list[Fallen]) -> Fallen:
-    return Fallen(
+def _joined(parts: list[SmallestEpsilons]) -> SmallestEpsilons:
+    return SmallestEpsilons(
         np.concatenate([part.epsilons for part in parts]),
         np.concatenate([part.images for part in parts]),
     )
 
 
-def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Fallen:
+def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> SmallestEpsilons:
     logits, gradient = model.logits_and_gradient(x, model.asarray(y), TemperedLogOdds())
     direction = model.xp.sign(gradient)
 
@@ -85,23 +88,23 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Fallen
         return model.xp.clip(x + _radii(model, size, x) * direction, low, high)
 
     def fools(size: FloatArray) -> BoolArray:
-        return beaten(model.numpy(model.logits(moved(size))), y)
+        return misclassified(model.numpy(model.logits(moved(size))), y)
 
     first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
         first = np.where(fools(np.full(len(y), size)), size, first)
     found = _bisected(fools, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
-    found = np.where(beaten(model.numpy(logits), y), 0.0, found)
-    return Fallen(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
+    found = np.where(misclassified(model.numpy(logits), y), 0.0, found)
+    return SmallestEpsilons(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
 
 
 def _by_search(
     model: Model, attack: Iterated, x: Array, y: IntArray, limit: float, index: IntArray
-) -> Fallen:
+) -> SmallestEpsilons:
     clean = np.array(model.numpy(x))
     images = clean.copy()
     low, high = np.zeros(len(y)), np.full(len(y), np.inf)
-    high[beaten(model.numpy(model.logits(x)), y)] = 0.0
+    high[misclassified(model.numpy(model.logits(x)), y)] = 0.0
 
     def nearest(size: FloatArray) -> FloatArray:
         """How far the image is that fools the model within this size; infinity if none does.
@@ -110,21 +113,21 @@ def _by_search(
         """
         # Copies, so that an attack that works in place moves neither images nor labels.
         given, labels = model.asarray(clean.copy()), model.asarray(y.copy())
-        standing = attack.within(model, given, labels, _radii(model, size, x), index=index)
-        distance = np.abs(standing.images - clean).reshape(len(y), -1).max(axis=1)
-        found = np.where(standing.stands, np.inf, np.minimum(distance, size))
-        images[found < high] = standing.images[found < high]
+        best = attack.within(model, given, labels, _radii(model, size, x), index=index)
+        distance = np.abs(best.images - clean).reshape(len(y), -1).max(axis=1)
+        found = np.where(best.open, np.inf, np.minimum(distance, size))
+        images[found < high] = best.images[found < high]
         return found
 
     high = np.minimum(high, nearest(np.full(len(y), limit)))
     for _ in range(HALVINGS):
         searched = np.isfinite(high)
-        # Those that stand at the limit are given no room, in which nothing is found.
+        # Those that are robust at the limit are given no room, in which nothing is found.
         middle = np.where(searched, (low + np.where(searched, high, 0.0)) / 2, 0.0)
         found = nearest(middle)
         low = np.where(np.isinf(found), middle, low)
         high = np.minimum(high, found)
-    return Fallen(high, images)
+    return SmallestEpsilons(high, images)
 
 
 def _bisected(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.ball import Standing
+from harness.attacks.ball import BestSoFar
 from harness.attacks.iterated import LEAVE, OPTIONS, Count
 from harness.protocol import Array, Bounds, FloatArray, IntArray, Model
 
@@ -63,33 +63,33 @@ class RandomSearch:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = Standing(model, x, y)
+        best = BestSoFar(model, x, y)
         for epsilon in epsilons:
             if epsilon > 0:
-                self._attack(standing, model.numpy(x), float(epsilon), index)
-            yield standing.adversarial()
+                self._attack(best, model.numpy(x), float(epsilon), index)
+            yield best.adversarial()
 
-    def _attack(self, standing: Standing, x: FloatArray, epsilon: float, index: IntArray) -> None:
-        """Propose until the images have fallen, or the queries are used up."""
-        rows, bounds = standing.rows(), standing.model.bounds
+    def _attack(self, best: BestSoFar, x: FloatArray, epsilon: float, index: IntArray) -> None:
+        """Propose until all images are misclassified, or the queries are used up."""
+        rows, bounds = best.rows(), best.model.bounds
         if not len(rows):
             return
         moving, state = self.begin(as_planes(x[rows]), epsilon, bounds, index[rows])
-        lead = _lead(standing, rows, moving, x.shape[1:])
+        lead = _lead(best, rows, moving, x.shape[1:])
         for step in range(1, self.steps):
-            stay = standing.stands[rows]
+            stay = best.open[rows]
             if stay.mean() <= 1 - LEAVE:
                 if not stay.any():
                     return
                 rows, lead, moving = rows[stay], lead[stay], moving[stay]
                 state = {key: values[stay] for key, values in state.items()}
             proposed = self.propose(moving, state, epsilon, bounds, step)
-            reached = _lead(standing, rows, proposed, x.shape[1:])
+            reached = _lead(best, rows, proposed, x.shape[1:])
             better = reached < lead
             moving = np.where(better[:, None, None, None], proposed, moving)
             lead = np.where(better, reached, lead)
-        last = standing.stands[rows]
-        _lead(standing, rows[last], moving[last], x.shape[1:], keep="last")
+        last = best.open[rows]
+        _lead(best, rows[last], moving[last], x.shape[1:], keep="last")
 
 
 def as_planes(images: FloatArray) -> FloatArray:
@@ -125,21 +125,21 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
 
 
 def _lead(
-    standing: Standing,
+    best: BestSoFar,
     rows: IntArray,
     planes: FloatArray,
     shape: tuple[int, ...],
     *,
-    keep: Literal["fallen", "last"] = "fallen",
+    keep: Literal["succeeded", "last"] = "succeeded",
 ) -> FloatArray:
-    """How far the true class's logit is ahead of the next, (m,); who falls is noted."""
+    """The true class's lead over the next, (m,); misclassified images are noted."""
     if not len(rows):
         return np.zeros(0)
-    images = standing.model.asarray(_from_planes(planes, shape))
-    logits = standing.model.logits(images)
-    standing.offer(rows, images, logits, keep)
-    others = np.array(standing.model.numpy(logits))
-    at = np.arange(len(rows)), standing.labels[rows]
+    images = best.model.asarray(_from_planes(planes, shape))
+    logits = best.model.logits(images)
+    best.offer(rows, images, logits, keep)
+    others = np.array(best.model.numpy(logits))
+    at = np.arange(len(rows)), best.labels[rows]
     own = others[at]
     others[at] = -np.inf
     return np.asarray(own - others.max(axis=1))

@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from harness.attacks.ball import Standing
+from harness.attacks.ball import BestSoFar
 from harness.errors import SpecError
 from harness.maths.norms import NORMS
 from harness.protocol import Array, Attack, IntArray, Model, NormName
@@ -18,7 +18,7 @@ from harness.protocol import Array, Attack, IntArray, Model, NormName
 
 @dataclass(frozen=True, kw_only=True)
 class Strongest:
-    """Runs each attack on what still stands after those before it.
+    """Runs each attack on what is still classified correctly after those before it.
 
     An attack that needs what a model lacks is left out, so a black box is attacked by what needs
     no gradient.
@@ -48,30 +48,30 @@ class Strongest:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = Standing(model, x, y)
+        best = BestSoFar(model, x, y)
         able = [attack for attack in self.members if attack.requires <= model.capabilities]
         for epsilon in epsilons:
             for attack in able if epsilon > 0 else []:
-                self._attempt(attack, standing, x, y, epsilon, index)
-            yield standing.adversarial()
+                self._attempt(attack, best, x, y, epsilon, index)
+            yield best.adversarial()
 
     def _attempt(
         self,
         attack: Attack,
-        standing: Standing,
+        best: BestSoFar,
         x: Array,
         y: Array,
         epsilon: float,
         index: IntArray,
     ) -> None:
-        rows = standing.rows()
+        rows = best.rows()
         if not len(rows):
             return
-        model = standing.model
+        model = best.model
         here = model.asarray(np.asarray(rows, dtype=np.int64))
         some, labels = (model.xp.take(array, here, axis=0) for array in (x, y))
         (found,) = attack.perturb(model, some, labels, [epsilon], index=index[rows])
-        standing.offer(rows, found, model.logits(found), keep="last")
+        best.offer(rows, found, model.logits(found), keep="last")
 
 
 def require_distinct(attacks: Sequence[Attack], key: str = "attacks") -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from harness.evaluation.examples import Examples
-from harness.maths.query import answers_to
+from harness.maths.query import predictions_of
 from harness.protocol import FloatArray, IntArray, Model
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -101,7 +101,7 @@ class Explaining:
         x, y = self.examples.x, self.examples.y
         moved = analysis.under_fgsm(self.model, x, y, self.settings.epsilon)
         self.recorder.keep_pictures("examples/moved", moved)
-        self.recorder.keep("examples/moved/labels", answers_to(self.model, moved).labels)
+        self.recorder.keep("examples/moved/labels", predictions_of(self.model, moved).labels)
         return moved
 
     def _keep_maps(self, method: str) -> None:

@@ -88,7 +88,7 @@ class SaliencySpec(Part):
 
 
 class MinimalSpec(Part):
-    """How the smallest epsilon at which each image falls is measured.
+    """How the smallest epsilon at which each image is misclassified is measured.
 
     Attributes:
         methods: ``fgsm`` along its one direction; ``pgd`` by a search with the spec's own ``pgd``.

@@ -32,7 +32,7 @@ RANDOM = (
     "square-l2", "strongest", "strongest-l2",
 )  # fmt: skip
 LASTING = [name for name in ATTACKS if name not in ("noise", "fgsm", "fgm-l2", "deepfool")]
-"""Attacks of which an image that has fallen stays fallen."""
+"""Attacks that leave an image alone once it is misclassified."""
 SHORT = {
     "pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12}, "apgd-l2": {"steps": 12},
     "apgd-t": {"steps": 6}, "apgd-t-l2": {"steps": 6}, "square": {"steps": 40},
@@ -52,7 +52,7 @@ def short(name, seed=None):
 
 
 def radii(attack):
-    """Epsilons at which some of the small images fall."""
+    """Epsilons at which some of the small images are misclassified."""
     return [0.0, 0.05, 0.1, 0.2] if attack.norm == "linf" else [0.0, 0.1, 0.3, 0.8]
 
 
@@ -271,19 +271,19 @@ def test_an_image_that_is_misclassified_already_is_left_alone(name):
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_what_has_fallen_stays_fallen_and_is_not_attacked_again(name):
+def test_a_misclassified_image_stays_as_it_is_and_is_not_attacked_again(name):
     attack, (x, y) = short(name), small_images()
     model, epsilons = Counting(small_net()), radii(attack)
     batches = attack.perturb(model, x.astype(float), y, epsilons, index=np.arange(len(x)))
-    before, fallen = next(batches), np.zeros(len(x), bool)
+    before, misclassified = next(batches), np.zeros(len(x), bool)
     for _ in epsilons[1:]:
-        fallen = model.model.logits(before).argmax(axis=1) != y
+        misclassified = model.model.logits(before).argmax(axis=1) != y
         model.asked.clear()
         adversarial = next(batches)
-        assert max(model.rows) == (~fallen).sum()
-        np.testing.assert_array_equal(adversarial[fallen], before[fallen])
+        assert max(model.rows) == (~misclassified).sum()
+        np.testing.assert_array_equal(adversarial[misclassified], before[misclassified])
         before = adversarial
-    assert 5 < fallen.sum() < len(x)  # there is something to see
+    assert 5 < misclassified.sum() < len(x)  # there is something to see
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -296,7 +296,7 @@ def test_accuracy_never_rises_with_epsilon(name):
 
 
 @pytest.mark.parametrize("name", [n for n in LASTING if n not in ("fgsm-rs", *ENSEMBLES)])
-def test_fallen_images_leave_the_batch(name):
+def test_misclassified_images_leave_the_batch(name):
     attack, (x, y) = short(name), small_images()
     model = Counting(small_net())
     attacked(attack, model, x, y, [radii(attack)[-1]])
@@ -329,7 +329,7 @@ def test_a_sweep_of_any_attack_does_not_depend_on_the_batch_size(name):
         sweep(model, attack, x, y, radii(attack), keep=keep, batch_size=size) for size in (20, 6)
     )
     for ours, theirs in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(ours.answers.labels, theirs.answers.labels)
+        np.testing.assert_array_equal(ours.predictions.labels, theirs.predictions.labels)
         np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-9)
 
 

@@ -94,14 +94,14 @@ def test_with_the_cross_entropy_alone_pgd_is_the_papers_at_every_scale():
             PGD(steps=6, start="clean", losses=("cross-entropy",)), model, x, y, [0.05]
         )
         clean, moving = x.astype(np.float64), x.astype(np.float64)
-        standing = model.logits(moving).argmax(axis=1) == y
+        right = model.logits(moving).argmax(axis=1) == y
         for _ in range(6):
             _, gradient = model.logits_and_gradient(moving, y, CrossEntropy())
             change = moving + 0.05 * 2.5 / 6 * np.sign(gradient) - clean
             moving = np.clip(clean + np.clip(change, -0.05, 0.05), *BOUNDS)
-            standing &= model.logits(moving).argmax(axis=1) == y
-        assert standing.sum() > 20
-        np.testing.assert_allclose(found[standing], moving[standing], atol=1e-12)
+            right &= model.logits(moving).argmax(axis=1) == y
+        assert right.sum() > 20
+        np.testing.assert_allclose(found[right], moving[right], atol=1e-12)
 
 
 def test_the_cross_entropy_alone_depends_on_the_scale():
