@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import Ball, BestSoFar
 from harness.attacks.iterated import OPTIONS, Count
+from harness.attacks.own import Own
 from harness.maths.norms import L2, per_image
 from harness.maths.objectives import ClassLogit
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
@@ -20,7 +21,7 @@ FAR = 1e9
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class DeepFool:
+class DeepFool(Own):
     """Walks to the nearest decision boundary of the model's linear approximation, again and again.
 
     The search does not depend on epsilon: at each epsilon an image's perturbation is used as it is
@@ -47,7 +48,7 @@ class DeepFool:
             yield Ball(model, x, float(epsilon), self.norm).project(found)
 
     def search(self, model: Model, x: Array, y: Array) -> Array:
-        """Adversarial images as near as they are found, (n, *shape); a misclassified one as it is."""
+        """Adversarial images as near as are found, (n, *shape); a misclassified one as it is."""
         xp, (low, high) = model.xp, model.bounds
         best = BestSoFar(model, x, y)
         moving, rows = x, best.rows()

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from harness.attacks.iterated import OPTIONS
+from harness.attacks.own import Own
 from harness.maths.norms import NORMS
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.pieces import shifted
@@ -15,7 +16,7 @@ from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class FGSM:
+class FGSM(Own):
     """One step of length epsilon along the steepest direction of the loss.
 
     In the L∞ norm that is x + ε·sign(∇ₓ loss(x, y)), in the L2 norm (``fgm-l2``) the gradient

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
 from harness.attacks.ball import Ball, BestSoFar
+from harness.attacks.own import Own
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
@@ -50,7 +51,7 @@ OPTIONS = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class Iterated:
+class Iterated(Own):
     """An attack that climbs in steps of one gradient each.
 
     Attributes:
@@ -101,12 +102,7 @@ class Iterated:
         return self.target not in ("none", "each")
 
     def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
-        """The class that each image is to be classified as, (n,); None if any false one serves.
-
-        Args:
-            logits: What the model says of the clean images, (n, k).
-            labels: Their true labels, (n,).
-        """
+        """See ``protocol.Attack``; None if any false class serves."""
         return aims(logits, labels, self.target) if self.aims_at_one else None
 
     def begin(self, ball: Ball, state: State) -> State:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from harness.attacks.ball import misclassified
-from harness.attacks.iterated import Iterated
+from harness.attacks.ball import BestSoFar, misclassified
 from harness.maths.norms import per_image
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.query import batch_size_for, batches
@@ -19,6 +19,16 @@ GRID = 32
 """Epsilons that are tried along a direction before the first gap is halved again and again."""
 HALVINGS = 10
 """Halvings of that gap, or of the whole range: the result is known to range / 1,024 or better."""
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """An attack that can be given a ball of its own for each image, as ``Iterated`` is."""
+
+    def within(
+        self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
+    ) -> BestSoFar:
+        """Attack each image in its ball; radii have a shape that broadcasts over x."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Sm
 
 
 def by_search(
-    model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit: float
+    model: Model, attack: Searching, x: FloatArray, y: IntArray, limit: float
 ) -> SmallestEpsilons:
     """The smallest epsilon at which an iterated attack fools the model on each x.
 
@@ -99,7 +109,7 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Smalle
 
 
 def _by_search(
-    model: Model, attack: Iterated, x: Array, y: IntArray, limit: float, index: IntArray
+    model: Model, attack: Searching, x: Array, y: IntArray, limit: float, index: IntArray
 ) -> SmallestEpsilons:
     clean = np.array(model.numpy(x))
     images = clean.copy()

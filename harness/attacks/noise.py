@@ -11,13 +11,14 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import BestSoFar
 from harness.attacks.iterated import OPTIONS
+from harness.attacks.own import Own
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.protocol import Array, FloatArray, IntArray, Model, NormName
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class Noise:
+class Noise(Own):
     """Random perturbations, in turn of full length (in L∞: random signs) and even in the ball.
 
     An image counts as misclassified if it is with any of the draws. The draws are the same at every

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.attacks.ball import BestSoFar
 from harness.attacks.iterated import LEAVE, OPTIONS, Count
+from harness.attacks.own import Own
 from harness.protocol import Array, Bounds, FloatArray, IntArray, Model
 
 Drawn: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -21,7 +22,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class RandomSearch:
+class RandomSearch(Own):
     """Asks for logits alone, so it judges models whose gradients cannot be had, or trusted.
 
     Images are (n, h, w), or (n, c, h, w) or (n, h, w, c) with fewer channels than rows; flat ones

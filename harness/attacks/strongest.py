@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from unicodedata import normalize
 
 import numpy as np
 
 from harness.attacks.ball import BestSoFar
+from harness.attacks.own import Own
 from harness.errors import SpecError
 from harness.maths.norms import NORMS
 from harness.protocol import Array, Attack, IntArray, Model, NormName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strongest:
+class Strongest(Own):
     """Runs each attack on what is still classified correctly after those before it.
 
     An attack that needs what a model lacks is left out, so a black box is attacked by what needs
@@ -38,6 +39,10 @@ class Strongest:
     def __post_init__(self) -> None:
         """Refuse members that cannot be one ensemble."""
         require_ensemble(self.members)
+
+    def options(self) -> dict[str, Any]:
+        """See ``protocol.Attack``."""
+        return {"members": list(self.members)}
 
     @property
     def norm(self) -> NormName:

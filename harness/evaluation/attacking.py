@@ -7,12 +7,19 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.attacks.iterated import Iterated
-from harness.attacks.minimal import SmallestEpsilons, along_gradient, by_search
+from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient, by_search
 from harness.attacks.sweep import sweep
 from harness.evaluation.examples import Examples, that_fit
 from harness.maths.query import Predictions, correct_count, logits_of, predictions_of
-from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
+from harness.protocol import (
+    Attack,
+    FloatArray,
+    IntArray,
+    Model,
+    NormName,
+    goals_of,
+    is_targeted,
+)
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -74,7 +81,9 @@ class Attacking:
         kept = self.examples.index[self.examples.index < len(x)]
         try:
             _ = self._clean  # epsilon 0 is judged beside it
-            goals = self._goals(attack, x, y)
+            goals = None
+            if is_targeted(attack):
+                goals = goals_of(attack, logits_of(self.model, x), y.copy())
             with recorder.timed(attack.name, len(x), len(epsilons)):
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
@@ -97,10 +106,10 @@ class Attacking:
         x, y = self.x[: settings.images], self.y[: settings.images]
         try:
             with self.recorder.timed(check, len(x)):
-                if not isinstance(attack, Iterated):
-                    smallest = along_gradient(self.model, x, y, settings.limit)
-                else:
+                if isinstance(attack, Searching):
                     smallest = by_search(self.model, attack, x, y, settings.limit)
+                else:
+                    smallest = along_gradient(self.model, x, y, settings.limit)
             self._keep_extremes(check, smallest)
         except Exception as error:
             return self.recorder.broken(check, error)
@@ -120,12 +129,6 @@ class Attacking:
         recorder.keep("signature", (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
         recorder.keep("examples/clean/confidence", predictions.confidence[self.examples.index])
         return predictions
-
-    def _goals(self, attack: Attack, x: FloatArray, y: IntArray) -> IntArray | None:
-        """The class that each image is to be classified as, if the attack aims at one."""
-        if not isinstance(attack, Iterated) or not attack.aims_at_one:
-            return None
-        return attack.goals(logits_of(self.model, x), y.copy())
 
     def _keep_extremes(self, check: str, smallest: SmallestEpsilons) -> None:
         """The most fragile images and the sturdiest, of those not misclassified as they are."""

@@ -1,7 +1,7 @@
 """All that a backend or an attack need know of the harness, besides its errors."""
 
 from harness.protocol.backend import Backend, Penalties, Trainer, check_state
-from harness.protocol.methods import Attack
+from harness.protocol.methods import Attack, goals_of, is_targeted
 from harness.protocol.model import (
     GRADIENT,
     TRAIN,
@@ -43,5 +43,7 @@ __all__ = [
     "Weights",
     "check_state",
     "fold_batch_norm",
+    "goals_of",
+    "is_targeted",
     "require_classes",
 ]

@@ -347,9 +347,9 @@ def test_attacks_are_made_by_name():
 
 def test_the_named_variants_are_what_they_are_called():
     found = make_attack("fgsm-rs")
-    assert (found.steps, found.reach, found.start) == (1, 1.25, "random")
+    assert (found.steps, found.rel_stepsize, found.start) == (1, 1.25, "random")
     found = make_attack("i-fgsm")
-    assert (found.steps, found.reach, found.start) == (10, 1.0, "clean")
+    assert (found.steps, found.rel_stepsize, found.start) == (10, 0.1, "clean")
     found = make_attack("apgd-t")
     assert (found.target, found.targets, found.losses) == ("each", 9, ("dlr",))
     assert make_attack("apgd-t-l2") == replace(found, name="apgd-t-l2", norm="l2")
@@ -372,7 +372,7 @@ def test_the_named_variants_are_what_they_are_called():
         ("pgd", {"steps": "3"}, r"steps: [^\n]* \(got '3'\)"),
         ("pgd", {"steps": True}, r"steps: [^\n]* \(got True\)"),
         ("apgd", {"steps": 0}, r"steps: [^\n]* \(got 0\)"),
-        ("mim", {"reach": float("nan")}, r"reach: [^\n]* \(got nan\)"),
+        ("mim", {"rel_stepsize": float("nan")}, r"rel_stepsize: [^\n]* \(got nan\)"),
         ("pgd", {"losses": ["hinge"]}, r"losses\.0: [^\n]* \(got 'hinge'\)"),
         ("pgd", {"losses": []}, r"losses: [^\n]*"),
         ("square", {"area": 1.5}, r"area: [^\n]* \(got 1\.5\)"),
