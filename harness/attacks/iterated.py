@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
-from harness.attacks.ball import Ball, BestSoFar
+from harness.attacks.ball import Ball, BestSoFar, Part
 from harness.attacks.own import Own
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
@@ -23,7 +23,6 @@ from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
 from harness.protocol import (
     GRADIENT,
     Array,
-    BoolArray,
     FloatArray,
     IntArray,
     Model,
@@ -135,7 +134,7 @@ class Iterated(Own):
         for epsilon in epsilons:
             if epsilon > 0:
                 self._attack(best, x, float(epsilon), index)
-            yield best.adversarial()
+            yield best.images
 
     def within(
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
@@ -147,8 +146,7 @@ class Iterated(Own):
 
     def _best_so_far(self, model: Model, x: Array, y: Array) -> BestSoFar:
         best = BestSoFar(model, x, y)
-        goals = self.goals(best.logits, best.labels)
-        if goals is not None:
+        if self.aims_at_one and (goals := self.goals(*best.known)) is not None:
             best.aim(goals)
         return best
 
@@ -160,7 +158,7 @@ class Iterated(Own):
                 return
             ball = Ball(best.model, x, epsilon, self.norm).take(best.model.asarray(rows))
             start = self._start(ball, index[rows], number)
-            self._attempt(self._climb(best, ball, rows, start, loss, rank))
+            self._attempt(self._climb(best.part(rows), ball, start, loss, rank))
 
     def _attempts(self, best: BestSoFar) -> list[tuple[Loss, int]]:
         """The loss of each attempt, and which of the other classes it aims at, if at any."""
@@ -176,47 +174,43 @@ class Iterated(Own):
             for rank in range(ranks)
         ]
 
-    def _climb(
-        self,
-        best: BestSoFar,
-        ball: Ball,
-        rows: IntArray,
-        start: Array,
-        loss: Loss,
-        rank: int,
-    ) -> Climb:
+    def _climb(self, part: Part, ball: Ball, start: Array, loss: Loss, rank: int) -> Climb:
         """The images still open, at one start, with one loss, and towards one class."""
-        model, objective, true = best.model, OBJECTIVES[loss], best.labels[rows]
-        labels = model.asarray(true)
-        if self.target != "none":
-            logits, objective = best.logits[rows], Towards(loss)
+        model, best, objective = ball.model, part.best, OBJECTIVES[loss]
+        if self.target == "none":
+            at = model.asarray(part.rows)
+            labels, mask = (model.xp.take(array, at, axis=0) for array in (best.labels, best.true))
+        else:
+            logits, true = best.known[0][part.rows], best.known[1][part.rows]
+            objective = Towards(loss)
             labels = model.asarray(_signed(logits, true, aims(logits, true, self.target, rank)))
-        mask = _mask(model, labels, best.logits.shape[1])
-        state = self.begin(ball, {"moving": start})
-        return Climb(best, objective, ball, rows, labels, mask, state)
+            mask = labels
+        return Climb(part, objective, ball, labels, mask, self.begin(ball, {"moving": start}))
 
     def _attempt(self, climb: Climb) -> None:
         """Climb from one start until it has succeeded on all, or the steps are used up."""
         for number in range(self.steps):
             logits, gradient = climb.slope()
-            climb.offer(logits)
-            stay = climb.best.open[climb.rows]
-            if stay.mean() <= 1 - LEAVE:
-                if not stay.any():
+            climb.part.offer(climb.state["moving"], logits)
+            open_ = climb.part.open
+            if open_.mean() <= 1 - LEAVE:
+                if not open_.any():
+                    climb.part.close()
                     return
-                logits, gradient = climb.narrow(stay, logits, gradient)
+                logits, gradient = climb.narrow(logits, gradient)
             loss = climb.loss(logits)
             climb.state = self.advance(climb.ball, climb.state, loss, gradient, number)
         logits = climb.model.logits(climb.state["moving"])
-        climb.offer(logits)
-        stay = climb.best.open[climb.rows]
+        climb.part.offer(climb.state["moving"], logits)
+        if not climb.part.open.any():
+            climb.part.close()
+            return
         # Those on which it has succeeded, but which have not left yet, keep what was found.
-        if stay.any():
-            (logits,) = climb.narrow(stay, logits)
-            last = self.end(climb.ball, climb.state, climb.loss(logits))
-            if last is not climb.state["moving"]:
-                logits = climb.model.logits(last)
-            climb.best.offer(climb.rows, last, logits, "best")
+        (logits,) = climb.narrow(logits)
+        last = self.end(climb.ball, climb.state, climb.loss(logits))
+        if last is not climb.state["moving"]:
+            logits = climb.model.logits(last)
+        climb.part.finish(last, logits, "best")
 
     def _start(self, ball: Ball, index: IntArray, attempt: int) -> Array:
         if self.start == "clean":
@@ -230,22 +224,20 @@ class Iterated(Own):
 
 @dataclasses.dataclass
 class Climb:
-    """An attempt under way, on images that leave it once misclassified.
+    """An attempt under way, on images that leave it once the attack on them has succeeded.
 
     Attributes:
-        best: The best attack so far on each image of the whole batch.
+        part: The best attack so far on each of the m images.
         objective: What is increased.
-        ball: What is allowed; it has m images.
-        rows: Their positions in the batch, (m,).
+        ball: What is allowed.
         labels: What the model takes for labels, (m,), or (m, k) as ``Towards`` says.
         mask: What the objective takes for its mask, (m, k).
         state: Where they are; see ``State``.
     """
 
-    best: BestSoFar
+    part: Part
     objective: Objective
     ball: Ball
-    rows: IntArray
     labels: Array
     mask: Array
     state: State
@@ -263,18 +255,16 @@ class Climb:
         """Tells the objective, (m,), at these logits."""
         return partial(self.objective.value, self.model.xp, logits, self.mask)
 
-    def offer(self, logits: Array) -> None:
-        """Note which images are misclassified where they are now."""
-        self.best.offer(self.rows, self.state["moving"], logits)
-
-    def narrow(self, stay: BoolArray, *arrays: Array) -> tuple[Array, ...]:
-        """Go on with some of the images, (m,); returns their rows of the arrays."""
-        kept = self.model.asarray(np.flatnonzero(stay))
+    def narrow(self, *arrays: Array) -> tuple[Array, ...]:
+        """Go on with the images that are open; returns their rows of the arrays."""
+        if self.part.open.all():
+            return arrays
+        kept = self.model.asarray(np.flatnonzero(self.part.open))
 
         def take(array: Array) -> Array:
             return self.model.xp.take(array, kept, axis=0)
 
-        self.rows, self.ball = self.rows[stay], self.ball.take(kept)
+        self.part, self.ball = self.part.narrowed(kept), self.ball.take(kept)
         self.labels, self.mask = take(self.labels), take(self.mask)
         self.state = {key: take(value) for key, value in self.state.items()}
         return tuple(take(array) for array in arrays)
@@ -303,11 +293,3 @@ def _signed(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray
     signs[rows, goals] = 1.0
     signs[rows, labels] = -1.0
     return signs
-
-
-def _mask(model: Model, labels: Array, classes: int) -> Array:
-    """What an objective takes for its mask, (n, k), from labels (n,) or from signs (n, k)."""
-    if len(labels.shape) == 2:
-        return labels
-    true = np.arange(classes) == model.numpy(labels)[:, None]
-    return model.asarray(true.astype(np.float32)) > 0

@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from harness.attacks.ball import BestSoFar, misclassified
-from harness.maths.norms import per_image
+from harness.attacks.ball import BestSoFar
+from harness.maths.norms import Linf, per_image
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.query import batch_size_for, batches
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model
@@ -90,6 +90,7 @@ def _joined(parts: list[SmallestEpsilons]) -> SmallestEpsilons:
 
 
 def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> SmallestEpsilons:
+    judge = BestSoFar(model, x, model.asarray(y)).judge
     logits, gradient = model.logits_and_gradient(x, model.asarray(y), TemperedLogOdds())
     direction = model.xp.sign(gradient)
 
@@ -97,36 +98,39 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Smalle
         low, high = model.bounds
         return model.xp.clip(x + _radii(model, size, x) * direction, low, high)
 
+    def misclassified(logits: Array) -> BoolArray:
+        return model.numpy(judge.of(logits)[0])
+
     def fools(size: FloatArray) -> BoolArray:
-        return misclassified(model.numpy(model.logits(moved(size))), y)
+        return misclassified(model.logits(moved(size)))
 
     first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
         first = np.where(fools(np.full(len(y), size)), size, first)
     found = _bisected(fools, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
-    found = np.where(misclassified(model.numpy(logits), y), 0.0, found)
+    found = np.where(misclassified(logits), 0.0, found)
     return SmallestEpsilons(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
 
 
 def _by_search(
     model: Model, attack: Searching, x: Array, y: IntArray, limit: float, index: IntArray
 ) -> SmallestEpsilons:
-    clean = np.array(model.numpy(x))
-    images = clean.copy()
+    xp, images, labels = model.xp, x, model.asarray(y)
     low, high = np.zeros(len(y)), np.full(len(y), np.inf)
-    high[misclassified(model.numpy(model.logits(x)), y)] = 0.0
+    high[~BestSoFar(model, x, labels).open] = 0.0
 
     def nearest(size: FloatArray) -> FloatArray:
         """How far the image is that fools the model within this size; infinity if none does.
 
-        Where it is nearer than what was found before, it is kept.
+        Where it is nearer than what was found before, it is kept. The distances are all that comes
+        from the device.
         """
-        # Copies, so that an attack that works in place moves neither images nor labels.
-        given, labels = model.asarray(clean.copy()), model.asarray(y.copy())
-        best = attack.within(model, given, labels, _radii(model, size, x), index=index)
-        distance = np.abs(best.images - clean).reshape(len(y), -1).max(axis=1)
+        nonlocal images
+        best = attack.within(model, x, labels, _radii(model, size, x), index=index)
+        distance = model.numpy(Linf().length(xp, best.images - x))
         found = np.where(best.open, np.inf, np.minimum(distance, size))
-        images[found < high] = best.images[found < high]
+        nearer = per_image(xp, model.asarray((found < high).astype(np.float32)), x) > 0
+        images = xp.where(nearer, best.images, images)
         return found
 
     high = np.minimum(high, nearest(np.full(len(y), limit)))
@@ -137,7 +141,7 @@ def _by_search(
         found = nearest(middle)
         low = np.where(np.isinf(found), middle, low)
         high = np.minimum(high, found)
-    return SmallestEpsilons(high, images)
+    return SmallestEpsilons(high, model.numpy(images))
 
 
 def _bisected(

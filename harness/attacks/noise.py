@@ -52,8 +52,8 @@ class Noise(Own):
                     break
                 noisy = model.xp.clip(x + epsilon * change, low, high)
                 chosen = model.xp.take(noisy, model.asarray(rows), axis=0)
-                best.offer(rows, chosen, model.logits(chosen), keep="last")
-            yield best.adversarial()
+                best.part(rows).finish(chosen, model.logits(chosen), "last")
+            yield best.images
 
     def _changes(self, model: Model, x: Array, index: IntArray, draw: int) -> Array:
         """A perturbation of each image, of length one or less."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ class RandomSearch(Own):
 
     Images are (n, h, w), or (n, c, h, w) or (n, h, w, c) with fewer channels than rows; flat ones
     count as one row. (Andriushchenko et al. 2020, algorithm 1.)
+
+    Proposals are made on the host, where the random numbers are drawn, from one copy of the clean
+    images. What they are compared by stays on the device: from there come two booleans per image
+    and step, whether it is still to be attacked, and whether the proposal brings it further.
 
     Attributes:
         name: What the records call it.
@@ -68,29 +72,38 @@ class RandomSearch(Own):
         for epsilon in epsilons:
             if epsilon > 0:
                 self._attack(best, model.numpy(x), float(epsilon), index)
-            yield best.adversarial()
+            yield best.images
 
     def _attack(self, best: BestSoFar, x: FloatArray, epsilon: float, index: IntArray) -> None:
         """Propose until all images are misclassified, or the queries are used up."""
-        rows, bounds = best.rows(), best.model.bounds
+        rows, model, shape = best.rows(), best.model, x.shape[1:]
         if not len(rows):
             return
-        moving, state = self.begin(as_planes(x[rows]), epsilon, bounds, index[rows])
-        lead = _lead(best, rows, moving, x.shape[1:])
+        part, xp = best.part(rows), model.xp
+        moving, state = self.begin(as_planes(x[rows]), epsilon, model.bounds, index[rows])
+        images = model.asarray(_from_planes(moving, shape))
+        margin = part.offer(images, model.logits(images))
         for step in range(1, self.steps):
-            stay = best.open[rows]
-            if stay.mean() <= 1 - LEAVE:
-                if not stay.any():
+            if part.open.mean() <= 1 - LEAVE:
+                if not part.open.any():
+                    part.close()
                     return
-                rows, lead, moving = rows[stay], lead[stay], moving[stay]
-                state = {key: values[stay] for key, values in state.items()}
-            proposed = self.propose(moving, state, epsilon, bounds, step)
-            reached = _lead(best, rows, proposed, x.shape[1:])
-            better = reached < lead
-            moving = np.where(better[:, None, None, None], proposed, moving)
-            lead = np.where(better, reached, lead)
-        last = best.open[rows]
-        _lead(best, rows[last], moving[last], x.shape[1:], keep="last")
+                stay, kept = part.open, model.asarray(np.flatnonzero(part.open))
+                part, margin = part.narrowed(kept), xp.take(margin, kept, axis=0)
+                moving, state = moving[stay], {key: all_[stay] for key, all_ in state.items()}
+            proposed = self.propose(moving, state, epsilon, model.bounds, step)
+            images = model.asarray(_from_planes(proposed, shape))
+            reached = part.offer(images, model.logits(images))
+            further = reached > margin
+            margin = xp.where(further, reached, margin)
+            moving = np.where(model.numpy(further)[:, None, None, None], proposed, moving)
+        if not part.open.any():
+            part.close()
+            return
+        stay = part.open
+        images = model.asarray(_from_planes(moving[stay], shape))
+        part = part.narrowed(model.asarray(np.flatnonzero(stay)))
+        part.finish(images, model.logits(images), "last")
 
 
 def as_planes(images: FloatArray) -> FloatArray:
@@ -123,24 +136,3 @@ def _from_planes(planes: FloatArray, shape: tuple[int, ...]) -> FloatArray:
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
     return shape[-1] < shape[0]
-
-
-def _lead(
-    best: BestSoFar,
-    rows: IntArray,
-    planes: FloatArray,
-    shape: tuple[int, ...],
-    *,
-    keep: Literal["succeeded", "last"] = "succeeded",
-) -> FloatArray:
-    """The true class's lead over the next, (m,); misclassified images are noted."""
-    if not len(rows):
-        return np.zeros(0)
-    images = best.model.asarray(_from_planes(planes, shape))
-    logits = best.model.logits(images)
-    best.offer(rows, images, logits, keep)
-    others = np.array(best.model.numpy(logits))
-    at = np.arange(len(rows)), best.labels[rows]
-    own = others[at]
-    others[at] = -np.inf
-    return np.asarray(own - others.max(axis=1))

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from unicodedata import normalize
 
-import numpy as np
-
 from harness.attacks.ball import BestSoFar
 from harness.attacks.own import Own
 from harness.errors import SpecError
@@ -58,7 +56,7 @@ class Strongest(Own):
         for epsilon in epsilons:
             for attack in able if epsilon > 0 else []:
                 self._attempt(attack, best, x, y, epsilon, index)
-            yield best.adversarial()
+            yield best.images
 
     def _attempt(
         self,
@@ -73,10 +71,12 @@ class Strongest(Own):
         if not len(rows):
             return
         model = best.model
-        here = model.asarray(np.asarray(rows, dtype=np.int64))
+        here = model.asarray(rows)
         some, labels = (model.xp.take(array, here, axis=0) for array in (x, y))
         (found,) = attack.perturb(model, some, labels, [epsilon], index=index[rows])
-        best.offer(rows, found, model.logits(found), keep="last")
+        if found.dtype != x.dtype:  # of an attack of somebody else
+            found = model.asarray(model.numpy(found))
+        best.part(rows).finish(found, model.logits(found), "last")
 
 
 def require_distinct(attacks: Sequence[Attack], key: str = "attacks") -> None:
