@@ -75,9 +75,9 @@ OWN: dict[str, Callable[..., Attack]] = {
     "noise": Noise,
     "fgsm": FGSM,
     "fgsm-rs": partial(
-        PGD, name="fgsm-rs", steps=1, reach=1.25, losses=("tempered-cross-entropy",)
+        PGD, name="fgsm-rs", steps=1, rel_stepsize=1.25, losses=("tempered-cross-entropy",)
     ),
-    "i-fgsm": partial(PGD, name="i-fgsm", steps=10, reach=1.0, start="clean"),
+    "i-fgsm": partial(PGD, name="i-fgsm", steps=10, rel_stepsize=0.1, start="clean"),
     "pgd": PGD,
     "mim": MIM,
     "apgd": APGD,

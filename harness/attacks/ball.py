@@ -1,21 +1,19 @@
-"""The images an attack may return, and which images of a batch still stand."""
+"""The images an attack may return, and the best attack on each image so far."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from harness.maths.norms import NORMS
+from harness.maths.norms import NORMS, per_image
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
 
 ROUNDING = 1e-5
-"""An image has fallen if another logit leads by more than this share of the largest logit; in
-another batch rounding may take away less than that."""
-FALLEN = 2
-"""The rank of an image that is attacked no more; 1 is that of one that is wrong, but not as it is
-wanted, and 0 that of one that is right."""
+"""An image counts as misclassified if another logit leads by more than this share of the largest
+logit; in another batch rounding may take away less than that."""
 
 
 @dataclass(frozen=True)
@@ -56,106 +54,235 @@ class Ball:
         return Ball(self.model, take(self.x, rows, axis=0), epsilon, self.norm)
 
 
-class Standing:
-    """Which images of a batch are still to be attacked, and the best attack on each so far.
+@dataclass(frozen=True)
+class Judge:
+    """What logits of m images say of an attack on these, all on the device.
 
-    An image that has fallen stays fallen, and is attacked no more: its adversarial image lies in
-    every larger ball too. It falls when it is not taken for its label; or, once ``aim`` has been
-    called, when it is taken for its goal. What was found lies on the host, so that each image
-    travels once.
+    Attributes:
+        model: The classifier under attack.
+        label: Numbers to be added to logits, twice (m, k): -inf at the true class, so that the
+            others are left, and -inf at the others.
+        goal: Likewise for the class that an image is to be classified as, if there is one.
+    """
+
+    model: Model
+    label: tuple[Array, Array]
+    goal: tuple[Array, Array] | None = None
+
+    def of(self, logits: Array) -> tuple[Array, Array, Array]:
+        """Which attacks have succeeded, which images are misclassified, and the margin, each (m,).
+
+        An attack succeeds on a misclassified image, or, where there are goals, on one classified as
+        its goal. The margin is how far the largest other logit is ahead of the true class's, or the
+        goal's ahead of the others.
+        """
+        slack = ROUNDING * self.model.xp.max(self.model.xp.abs(logits), axis=1)
+        margin = self._lead(logits, self.label)
+        wrong = margin > slack
+        if self.goal is None:
+            return wrong, wrong, margin
+        margin = -self._lead(logits, self.goal)
+        return margin > slack, wrong, margin
+
+    def take(self, rows: Array) -> Judge:
+        """The same for some of the images."""
+        goal = None if self.goal is None else self._taken(self.goal, rows)
+        return Judge(self.model, self._taken(self.label, rows), goal)
+
+    def _taken(self, pair: tuple[Array, Array], rows: Array) -> tuple[Array, Array]:
+        others, own = (self.model.xp.take(array, rows, axis=0) for array in pair)
+        return others, own
+
+    def _lead(self, logits: Array, named: tuple[Array, Array]) -> Array:
+        """How far the largest of the other logits is ahead of the named one, (m,)."""
+        others, own = named
+        top = self.model.xp.max
+        return top(logits + others, axis=1) - top(logits + own, axis=1)
+
+
+class BestSoFar:
+    """The best attack so far on each image of a batch, and which images are still to be attacked.
+
+    Once the attack on an image has succeeded, it is attacked no more: its adversarial image lies in
+    every larger ball too. It succeeds when the image is misclassified; or, once ``aim`` has been
+    called, when it is classified as its goal.
+
+    All arrays are the backend's own. Only ``open`` is on the host, because the size of a batch
+    follows from it when images leave.
 
     Args:
         model: The classifier under attack.
         x: Clean images, (n, *shape).
         y: Their true labels, (n,) int64.
+
+    Attributes:
+        images: The adversarial images, (n, *shape).
+        logits: Those of the clean images, (n, k).
+        true: A boolean one-hot mask of the labels, (n, k).
+        judge: What is wanted of the images.
+        open: On which images no attack has succeeded yet, (n,).
     """
 
     def __init__(self, model: Model, x: Array, y: Array) -> None:
         self.model = model
-        self.labels: IntArray = model.numpy(y)
-        self.images: FloatArray = np.array(model.numpy(x))
-        self.logits: FloatArray = np.array(model.numpy(model.logits(x)))
-        self.goals: IntArray | None = None
-        self.rank, self.lead = self._judged(slice(None), self.logits)
+        self.labels, self.images, self.logits = y, x, model.logits(x)
+        self.true = self._one_hot(y)
+        self._margin: Array
+        self._wrong: Array
+        self._start(Judge(model, self._added(self.true)))
 
-    @property
-    def stands(self) -> BoolArray:
-        """Which images have not fallen, (n,)."""
-        return np.asarray(self.rank < FALLEN)
+    @cached_property
+    def known(self) -> tuple[FloatArray, IntArray]:
+        """Clean logits (n, k) and labels (n,) on the host, by which targets are chosen."""
+        return self.model.numpy(self.logits), self.model.numpy(self.labels)
 
     def aim(self, goals: IntArray) -> None:
-        """From now on an image falls when it is taken for its goal, (n,)."""
-        self.goals = goals
-        self.rank, self.lead = self._judged(slice(None), self.logits)
+        """From now on an attack succeeds when the image is classified as its goal, (n,)."""
+        goal = self._added(self._one_hot(self.model.asarray(goals)))
+        self._start(Judge(self.model, self.judge.label, goal))
 
     def renew(self) -> None:
-        """Let the next attack replace any image that has not fallen, but not a wrong by a right."""
-        self.lead = np.full(len(self.lead), -np.inf)
+        """Let the next attack replace any open image, but no misclassified by a correct one."""
+        self._margin = self.model.asarray(np.full(len(self.open), -np.inf))
 
     def rows(self) -> IntArray:
-        """Positions of the images that stand, (m,)."""
-        return np.flatnonzero(self.stands)
+        """Positions of the images that are still open, (m,)."""
+        return np.flatnonzero(self.open)
 
-    def offer(
+    def part(self, rows: IntArray) -> Part:
+        """Some of the images that are still open, to be attacked."""
+        if len(rows) == len(self.open):
+            return Part(self, rows, self.judge, self.images, self._wrong, self._margin)
+        at, take = self.model.asarray(rows), self.model.xp.take
+        arrays = (take(array, at, axis=0) for array in (self.images, self._wrong, self._margin))
+        return Part(self, rows, self.judge.take(at), *arrays)
+
+    def put(self, part: Part, *, judged: bool) -> None:
+        """Take over what has been found of some of the images."""
+        if not len(part.rows):
+            return
+        self.open[part.rows] = part.open
+        self.images = self._replaced(self.images, part.rows, part.images)
+        if judged:
+            self._wrong = self._replaced(self._wrong, part.rows, part.wrong)
+            self._margin = self._replaced(self._margin, part.rows, part.margin)
+
+    def _start(self, judge: Judge) -> None:
+        self.judge = judge
+        succeeded, self._wrong, self._margin = judge.of(self.logits)
+        self.open: BoolArray = ~self.model.numpy(succeeded)
+
+    def _one_hot(self, classes: Array) -> Array:
+        every = self.model.asarray(np.arange(self.logits.shape[1])[None])
+        return every == self.model.xp.reshape(classes, (-1, 1))
+
+    def _added(self, named: Array) -> tuple[Array, Array]:
+        nothing, low = (self.model.asarray(np.array([[end]])) for end in (0.0, -np.inf))
+        where = self.model.xp.where
+        return where(named, low, nothing), where(named, nothing, low)
+
+    def _replaced(self, whole: Array, rows: IntArray, values: Array) -> Array:
+        """An array (n, ...) with other values (m, ...) in some rows, without an assignment."""
+        count, model = len(self.open), self.model
+        if len(rows) == count:
+            return values
+        inside, at = np.zeros(count), np.zeros(count, dtype=np.int64)
+        inside[rows], at[rows] = 1.0, np.arange(len(rows))
+        chosen = per_image(model.xp, model.asarray(inside) > 0, whole)
+        return model.xp.where(chosen, model.xp.take(values, model.asarray(at), axis=0), whole)
+
+
+class Part:
+    """Some images of a batch under attack, m of them, and the best attack on each so far.
+
+    Args:
+        best: That on each image of the whole batch; ``put`` hands on what is found here.
+        rows: Positions of the images in the batch, (m,), all of them open.
+        judge: What is wanted of them.
+        images: The best so far, (m, *shape).
+        wrong: Which of these are misclassified, though not as their goal, (m,).
+        margin: Their margins, (m,); see ``Judge.of``.
+
+    Attributes:
+        open: On which no attack has succeeded yet, (m,): all that a step copies to the host.
+    """
+
+    def __init__(
         self,
+        best: BestSoFar,
         rows: IntArray,
+        judge: Judge,
         images: Array,
-        logits: Array,
-        keep: Literal["fallen", "last", "best"] = "fallen",
-    ) -> BoolArray:
-        """Take candidates for the images in ``rows``, and tell which of these fall, (m,).
+        wrong: Array,
+        margin: Array,
+    ) -> None:
+        self.best, self.rows, self.judge = best, rows, judge
+        self.images, self.wrong, self.margin = images, wrong, margin
+        self.open: BoolArray = np.ones(len(rows), dtype=bool)
+        self._open: Array | None = None
 
-        An image that fell before keeps what it fell by, however long it stays in the batch; and one
-        with a goal that has been taken for another class is not replaced by one taken for its own.
+    def offer(self, images: Array, logits: Array) -> Array:
+        """Take candidates that succeed, or are the first misclassified ones; returns all margins.
 
         Args:
-            rows: Positions in the batch, (m,).
+            images: Candidates within the ball, (m, *shape).
+            logits: What the model says of them, (m, k).
+        """
+        succeeded, wrong, margin = self.judge.of(logits)
+        still = ~succeeded if self._open is None else self._open & ~succeeded
+        before, self.open = np.count_nonzero(self.open), self.best.model.numpy(still)
+        if self.judge.goal is not None:
+            self._keep(self._among_open(succeeded | (wrong & ~self.wrong)), images, wrong, margin)
+        elif np.count_nonzero(self.open) < before:
+            self._keep_images(self._among_open(succeeded), images)
+        if np.count_nonzero(self.open) < before:
+            self._open = still
+        return margin
+
+    def finish(self, images: Array, logits: Array, keep: Literal["last", "best"]) -> None:
+        """Take the last candidates for images that are all open, and hand on what was found.
+
+        A misclassified image is not replaced by one that is classified correctly.
+
+        Args:
             images: Candidates within the ball, (m, *shape).
             logits: What the model says of them, (m, k).
             keep: Whether candidates that bring an image no further replace what was there before:
-                not at all, always, or where their margin is larger.
+                always, or where their margin is larger.
         """
-        rank, lead = self._judged(rows, self.model.numpy(logits))
-        before = self.rank[rows]
-        taken = rank > before
-        if keep != "fallen":
-            same = (rank == before) & (before < FALLEN)
+        succeeded, wrong, margin = self.judge.of(logits)
+        taken = succeeded | wrong | ~self.wrong
+        if keep == "best":
             # NaN is kept, too: whoever checks the images must see it.
-            further = (lead > self.lead[rows]) | np.isnan(lead)
-            taken |= same & (further | (keep == "last"))
-        chosen = np.flatnonzero(taken)
-        if len(chosen):
-            picked = self.model.xp.take(images, self.model.asarray(chosen), axis=0)
-            places = rows[chosen]
-            self.images[places] = self.model.numpy(picked)
-            self.rank[places], self.lead[places] = rank[chosen], lead[chosen]
-        return np.asarray(rank == FALLEN)
+            further = (margin > self.margin) | (margin != margin)
+            taken = succeeded | (wrong & ~self.wrong) | (taken & further)
+        self._keep(taken, images, wrong, margin)
+        self.open = self.best.model.numpy(~succeeded)
+        self.best.put(self, judged=True)
 
-    def adversarial(self) -> Array:
-        """The batch as attacked so far, (n, *shape)."""
-        return self.model.asarray(self.images.copy())
+    def close(self) -> None:
+        """Hand on what was found."""
+        self.best.put(self, judged=self.judge.goal is not None)
 
-    def _judged(self, rows: IntArray | slice, logits: FloatArray) -> tuple[IntArray, FloatArray]:
-        """How far images have come, 0 to ``FALLEN``, and their margin: both (m,)."""
-        labels = self.labels[rows]
-        wrong = beaten(logits, labels)
-        if self.goals is None:
-            return np.where(wrong, FALLEN, 0), _lead(logits, labels)
-        goals = self.goals[rows]
-        hit = beaten(logits, labels, goals)
-        return np.where(hit, FALLEN, np.where(wrong, 1, 0)), -_lead(logits, goals)
+    def narrowed(self, kept: Array) -> Part:
+        """Hand on what was found, and go on with the images that are open.
 
+        Args:
+            kept: Their positions among the m, on the device.
+        """
+        self.close()
+        take = self.best.model.xp.take
+        arrays = (take(array, kept, axis=0) for array in (self.images, self.wrong, self.margin))
+        return Part(self.best, self.rows[self.open], self.judge.take(kept), *arrays)
 
-def beaten(logits: FloatArray, labels: IntArray, targets: IntArray | None = None) -> BoolArray:
-    """Which rows of logits (n, k) are beyond rounding not of their label, or of their target."""
-    slack = ROUNDING * np.abs(logits).max(axis=1, initial=0.0)
-    if targets is None:
-        return np.asarray(_lead(logits, labels) > slack)
-    return np.asarray(_lead(logits, targets) < -slack)
+    def _among_open(self, taken: Array) -> Array:
+        return taken if self._open is None else taken & self._open
 
+    def _keep(self, taken: Array, images: Array, wrong: Array, margin: Array) -> None:
+        where = self.best.model.xp.where
+        self._keep_images(taken, images)
+        self.wrong, self.margin = where(taken, wrong, self.wrong), where(taken, margin, self.margin)
 
-def _lead(logits: FloatArray, named: IntArray) -> FloatArray:
-    """How far the largest of the other logits (n, k) is ahead of the named one, (n,)."""
-    rows, others = np.arange(len(logits)), np.array(logits)
-    others[rows, named] = -np.inf
-    return np.asarray(others.max(axis=1, initial=-np.inf) - logits[rows, named])
+    def _keep_images(self, taken: Array, images: Array) -> None:
+        xp = self.best.model.xp
+        self.images = xp.where(per_image(xp, taken, images), images, self.images)

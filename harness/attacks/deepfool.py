@@ -9,18 +9,19 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.ball import Ball, Standing
+from harness.attacks.ball import Ball, BestSoFar, Judge
 from harness.attacks.iterated import OPTIONS, Count
+from harness.attacks.own import Own
 from harness.maths.norms import L2, per_image
 from harness.maths.objectives import ClassLogit
-from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
+from harness.protocol import GRADIENT, Array, IntArray, Model, NormName, differentiable
 
 FAR = 1e9
 """A boundary that is further away is none, in pixel units: it lies outside of any box."""
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class DeepFool:
+class DeepFool(Own):
     """Walks to the nearest decision boundary of the model's linear approximation, again and again.
 
     The search does not depend on epsilon: at each epsilon an image's perturbation is used as it is
@@ -47,54 +48,54 @@ class DeepFool:
             yield Ball(model, x, float(epsilon), self.norm).project(found)
 
     def search(self, model: Model, x: Array, y: Array) -> Array:
-        """Adversarial images as near as they are found, (n, *shape); clean where they are wrong."""
+        """Adversarial images as near as are found, (n, *shape); a misclassified one as it is."""
         xp, (low, high) = model.xp, model.bounds
-        standing = Standing(model, x, y)
-        moving, rows = x, standing.rows()
+        best = BestSoFar(model, x, y)
+        if not best.open.any():
+            return best.images
+        part = best.part(best.rows())
+        state = _taken(model, {"clean": x, "walked": x, "labels": y}, part.rows)
         for _ in range(self.steps):
-            if not len(rows):
-                break
-            here = model.asarray(rows)
-            clean, labels = xp.take(x, here, axis=0), standing.labels[rows]
-            at = xp.take(moving, here, axis=0) if len(rows) < len(x) else moving
-            # Where the attack may stand: the gradients beyond the box lead elsewhere.
-            inside = xp.clip(clean + (1 + self.overshoot) * (at - clean), low, high)
-            walked = at + _to_boundary(model, inside, labels)
+            clean = state["clean"]
+            # Where the attack may go: the gradients beyond the box lead elsewhere.
+            inside = xp.clip(clean + (1 + self.overshoot) * (state["walked"] - clean), low, high)
+            walked = state["walked"] + _to_boundary(part.judge, inside, state["labels"])
             stretched = xp.clip(clean + (1 + self.overshoot) * (walked - clean), low, high)
-            standing.offer(rows, stretched, model.logits(stretched), keep="last")
-            moving = _scattered(model, moving, rows, walked)
-            rows = standing.rows()
-        return standing.adversarial()
+            logits = model.logits(stretched)
+            part.offer(stretched, logits)
+            state |= {"walked": walked, "stretched": stretched, "logits": logits}
+            if not part.open.any():
+                part.close()
+                return best.images
+            if not part.open.all():
+                kept = np.flatnonzero(part.open)
+                part, state = part.narrowed(model.asarray(kept)), _taken(model, state, kept)
+        part.finish(state["stretched"], state["logits"], "last")
+        return best.images
 
 
-def _to_boundary(model: Model, x: Array, labels: IntArray) -> Array:
+def _taken(model: Model, arrays: dict[str, Array], rows: IntArray) -> dict[str, Array]:
+    at = model.asarray(rows)
+    return {name: model.xp.take(array, at, axis=0) for name, array in arrays.items()}
+
+
+def _to_boundary(judge: Judge, x: Array, labels: Array) -> Array:
     """The shortest step to the nearest boundary of the linear approximation (eq. 8 and 9)."""
-    xp = model.xp
-    logits = model.numpy(model.logits(x))
-    count, classes = logits.shape
-    own = logits[np.arange(count), labels]
-    _, own_gradient = model.logits_and_gradient(x, model.asarray(labels), ClassLogit())
-    best, shortest = 0.0 * x, np.full(count, np.inf)
-    for other in range(classes):
-        chosen = np.full(count, other, dtype=np.int64)
-        _, gradient = model.logits_and_gradient(x, model.asarray(chosen), ClassLogit())
+    model, (others, own) = judge.model, judge.label
+    xp, logits = model.xp, model.logits(x)
+    # Infinite at the true class itself, which has no boundary with itself.
+    gaps = xp.abs(logits - xp.max(logits + own, axis=1, keepdims=True)) - others
+    _, own_gradient = differentiable(model).logits_and_gradient(x, labels, ClassLogit())
+    best = 0.0 * x
+    shortest = model.asarray(np.full(len(x), FAR))
+    for other in range(logits.shape[1]):
+        chosen = model.asarray(np.full(len(x), other, dtype=np.int64))
+        _, gradient = differentiable(model).logits_and_gradient(x, chosen, ClassLogit())
         normal = gradient - own_gradient
-        length = np.asarray(model.numpy(L2().length(xp, normal)), dtype=np.float64)
-        gap = np.abs(logits[:, other] - own).astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            none = (labels == other) | (length == 0) | (gap > FAR * length)
-            distance = np.where(none, np.inf, gap / length)
-        nearer = distance < shortest
-        size = np.where(nearer, distance + 1e-4, 0.0)
-        step = L2().steepest(xp, normal) * per_image(xp, model.asarray(size), x)
-        chosen_mask = per_image(xp, model.asarray(nearer.astype(np.float32)), x)
-        best = xp.where(chosen_mask > 0, step, best)
-        shortest = np.where(nearer, distance, shortest)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            distance = gaps[:, other] / L2().length(xp, normal)
+            nearer = distance < shortest  # not where it is infinite, or NaN: no boundary
+            step = L2().steepest(xp, normal) * per_image(xp, distance + 1e-4, x)
+            best = xp.where(per_image(xp, nearer, x), step, best)
+        shortest = xp.where(nearer, distance, shortest)
     return best
-
-
-def _scattered(model: Model, images: Array, rows: IntArray, values: Array) -> Array:
-    """The images with those in ``rows`` replaced."""
-    whole = np.array(model.numpy(images))
-    whole[rows] = model.numpy(values)
-    return model.asarray(whole)

@@ -8,14 +8,15 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from harness.attacks.iterated import OPTIONS
+from harness.attacks.own import Own
 from harness.maths.norms import NORMS
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.pieces import shifted
-from harness.protocol import GRADIENT, Array, IntArray, Model, NormName
+from harness.protocol import GRADIENT, Array, IntArray, Model, NormName, differentiable
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class FGSM:
+class FGSM(Own):
     """One step of length epsilon along the steepest direction of the loss.
 
     In the L∞ norm that is x + ε·sign(∇ₓ loss(x, y)), in the L2 norm (``fgm-l2``) the gradient
@@ -37,7 +38,7 @@ class FGSM:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
-        _, gradient = model.logits_and_gradient(x, y, TemperedLogOdds())
+        _, gradient = differentiable(model).logits_and_gradient(x, y, TemperedLogOdds())
         direction = NORMS[self.norm].steepest(model.xp, gradient)
         for epsilon in epsilons:
             yield shifted(model, x, direction, float(epsilon))

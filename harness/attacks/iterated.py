@@ -1,4 +1,4 @@
-"""What all iterated gradient attacks share: starts, restarts, targets, and who is still attacked.
+"""What all iterated gradient attacks share: starts, restarts, targets, and when images leave.
 
 An attack's author writes ``begin`` and ``advance``, one step for a whole batch.
 """
@@ -15,19 +15,20 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
-from harness.attacks.ball import Ball, Standing
+from harness.attacks.ball import Ball, BestSoFar, Part
+from harness.attacks.own import Own
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
 from harness.protocol import (
     GRADIENT,
     Array,
-    BoolArray,
     FloatArray,
     IntArray,
     Model,
     NormName,
     Objective,
+    differentiable,
 )
 
 State: TypeAlias = dict[str, Array]
@@ -45,12 +46,12 @@ OBJECTIVES: dict[Loss, Objective] = {
     "dlr": LogitRatio(),
 }
 LEAVE = 0.1
-"""Once this share of the images under attack has fallen, they leave the batch."""
+"""Once the attack has succeeded on this share of the images in the batch, they leave it."""
 OPTIONS = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class Iterated:
+class Iterated(Own):
     """An attack that climbs in steps of one gradient each.
 
     Attributes:
@@ -66,8 +67,9 @@ class Iterated:
             uniform, and ``margin`` knows no scale. With too few classes for ``dlr`` (three, or four
             if it aims at one) ``margin`` takes its place.
         target: ``none`` for any false class. With ``next`` (label + 1), ``runner-up`` or
-            ``least-likely`` (by the clean logits) an image falls when it is taken for that class;
-            until then the best attempt is kept: one at which it is wrong, or else that of the
+            ``least-likely`` (by the clean logits) the attack on an image succeeds
+            when it is classified as that class; until then the best attempt is kept: a
+            misclassified one, or else that of the
             largest margin. With ``each`` the most likely false classes are tried in turn, and any
             serves.
         targets: How many classes ``each`` tries.
@@ -96,16 +98,11 @@ class Iterated:
 
     @property
     def aims_at_one(self) -> bool:
-        """Whether each image has one class that it is to be taken for."""
+        """Whether each image has one class that it is to be classified as."""
         return self.target not in ("none", "each")
 
     def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
-        """The class that each image is to be taken for, (n,), or None where any false one serves.
-
-        Args:
-            logits: What the model says of the clean images, (n, k).
-            labels: Their true labels, (n,).
-        """
+        """See ``protocol.Attack``; None if any false class serves."""
         return aims(logits, labels, self.target) if self.aims_at_one else None
 
     def begin(self, ball: Ball, state: State) -> State:
@@ -134,42 +131,39 @@ class Iterated:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = self._standing(model, x, y)
+        best = self._best_so_far(model, x, y)
         for epsilon in epsilons:
             if epsilon > 0:
-                self._attack(standing, x, float(epsilon), index)
-            yield standing.adversarial()
+                self._attack(best, x, float(epsilon), index)
+            yield best.images
 
     def within(
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
-    ) -> Standing:
+    ) -> BestSoFar:
         """Attack each image in a ball of its own; radii have a shape that broadcasts over x."""
-        standing = self._standing(model, x, y)
-        self._attack(standing, x, radii, index)
-        return standing
+        best = self._best_so_far(model, x, y)
+        self._attack(best, x, radii, index)
+        return best
 
-    def _standing(self, model: Model, x: Array, y: Array) -> Standing:
-        standing = Standing(model, x, y)
-        goals = self.goals(standing.logits, standing.labels)
-        if goals is not None:
-            standing.aim(goals)
-        return standing
+    def _best_so_far(self, model: Model, x: Array, y: Array) -> BestSoFar:
+        best = BestSoFar(model, x, y)
+        if self.aims_at_one and (goals := self.goals(*best.known)) is not None:
+            best.aim(goals)
+        return best
 
-    def _attack(
-        self, standing: Standing, x: Array, epsilon: Array | float, index: IntArray
-    ) -> None:
-        standing.renew()
-        for number, (loss, rank) in enumerate(self._attempts(standing)):
-            rows = standing.rows()
+    def _attack(self, best: BestSoFar, x: Array, epsilon: Array | float, index: IntArray) -> None:
+        best.renew()
+        for number, (loss, rank) in enumerate(self._attempts(best)):
+            rows = best.rows()
             if not len(rows):
                 return
-            ball = Ball(standing.model, x, epsilon, self.norm).take(standing.model.asarray(rows))
+            ball = Ball(best.model, x, epsilon, self.norm).take(best.model.asarray(rows))
             start = self._start(ball, index[rows], number)
-            self._attempt(self._climb(standing, ball, rows, start, loss, rank))
+            self._attempt(self._climb(best.part(rows), ball, start, loss, rank))
 
-    def _attempts(self, standing: Standing) -> list[tuple[Loss, int]]:
+    def _attempts(self, best: BestSoFar) -> list[tuple[Loss, int]]:
         """The loss of each attempt, and which of the other classes it aims at, if at any."""
-        classes = standing.logits.shape[1]
+        classes = best.logits.shape[1]
         ranks = min(self.targets, classes - 1) if self.target == "each" else 1
         # The ratio is made of the first three logits, or four; of fewer, the margin serves.
         few = classes < (3 if self.target == "none" else 4)
@@ -181,47 +175,43 @@ class Iterated:
             for rank in range(ranks)
         ]
 
-    def _climb(
-        self,
-        standing: Standing,
-        ball: Ball,
-        rows: IntArray,
-        start: Array,
-        loss: Loss,
-        rank: int,
-    ) -> Climb:
-        """What stands, at one start, with one loss, and towards one class."""
-        model, objective, true = standing.model, OBJECTIVES[loss], standing.labels[rows]
-        labels = model.asarray(true)
-        if self.target != "none":
-            logits, objective = standing.logits[rows], Towards(loss)
+    def _climb(self, part: Part, ball: Ball, start: Array, loss: Loss, rank: int) -> Climb:
+        """The images still open, at one start, with one loss, and towards one class."""
+        model, best, objective = ball.model, part.best, OBJECTIVES[loss]
+        if self.target == "none":
+            at = model.asarray(part.rows)
+            labels, mask = (model.xp.take(array, at, axis=0) for array in (best.labels, best.true))
+        else:
+            logits, true = best.known[0][part.rows], best.known[1][part.rows]
+            objective = Towards(loss)
             labels = model.asarray(_signed(logits, true, aims(logits, true, self.target, rank)))
-        mask = _mask(model, labels, standing.logits.shape[1])
-        state = self.begin(ball, {"moving": start})
-        return Climb(standing, objective, ball, rows, labels, mask, state)
+            mask = labels
+        return Climb(part, objective, ball, labels, mask, self.begin(ball, {"moving": start}))
 
     def _attempt(self, climb: Climb) -> None:
-        """Climb from one start until all have fallen, or the steps are used up."""
+        """Climb from one start until it has succeeded on all, or the steps are used up."""
         for number in range(self.steps):
             logits, gradient = climb.slope()
-            climb.offer(logits)
-            stay = climb.standing.stands[climb.rows]
-            if stay.mean() <= 1 - LEAVE:
-                if not stay.any():
+            climb.part.offer(climb.state["moving"], logits)
+            open_ = climb.part.open
+            if open_.mean() <= 1 - LEAVE:
+                if not open_.any():
+                    climb.part.close()
                     return
-                logits, gradient = climb.narrow(stay, logits, gradient)
+                logits, gradient = climb.narrow(logits, gradient)
             loss = climb.loss(logits)
             climb.state = self.advance(climb.ball, climb.state, loss, gradient, number)
         logits = climb.model.logits(climb.state["moving"])
-        climb.offer(logits)
-        stay = climb.standing.stands[climb.rows]
-        # Those that have fallen, but not left yet, keep the image they fell by.
-        if stay.any():
-            (logits,) = climb.narrow(stay, logits)
-            last = self.end(climb.ball, climb.state, climb.loss(logits))
-            if last is not climb.state["moving"]:
-                logits = climb.model.logits(last)
-            climb.standing.offer(climb.rows, last, logits, "best")
+        climb.part.offer(climb.state["moving"], logits)
+        if not climb.part.open.any():
+            climb.part.close()
+            return
+        # Those on which it has succeeded, but which have not left yet, keep what was found.
+        (logits,) = climb.narrow(logits)
+        last = self.end(climb.ball, climb.state, climb.loss(logits))
+        if last is not climb.state["moving"]:
+            logits = climb.model.logits(last)
+        climb.part.finish(last, logits, "best")
 
     def _start(self, ball: Ball, index: IntArray, attempt: int) -> Array:
         if self.start == "clean":
@@ -235,22 +225,20 @@ class Iterated:
 
 @dataclasses.dataclass
 class Climb:
-    """An attempt under way, on images that leave it as they fall.
+    """An attempt under way, on images that leave it once the attack on them has succeeded.
 
     Attributes:
-        standing: Which images of the whole batch stand.
+        part: The best attack so far on each of the m images.
         objective: What is increased.
-        ball: What is allowed; it has m images.
-        rows: Their positions in the batch, (m,).
+        ball: What is allowed.
         labels: What the model takes for labels, (m,), or (m, k) as ``Towards`` says.
         mask: What the objective takes for its mask, (m, k).
         state: Where they are; see ``State``.
     """
 
-    standing: Standing
+    part: Part
     objective: Objective
     ball: Ball
-    rows: IntArray
     labels: Array
     mask: Array
     state: State
@@ -262,31 +250,31 @@ class Climb:
 
     def slope(self) -> tuple[Array, Array]:
         """Logits (m, k), and the gradient of the objective, (m, *shape)."""
-        return self.model.logits_and_gradient(self.state["moving"], self.labels, self.objective)
+        return differentiable(self.model).logits_and_gradient(
+            self.state["moving"], self.labels, self.objective
+        )
 
     def loss(self, logits: Array) -> Callable[[], Array]:
         """Tells the objective, (m,), at these logits."""
         return partial(self.objective.value, self.model.xp, logits, self.mask)
 
-    def offer(self, logits: Array) -> None:
-        """Note which images have fallen where they are now."""
-        self.standing.offer(self.rows, self.state["moving"], logits)
-
-    def narrow(self, stay: BoolArray, *arrays: Array) -> tuple[Array, ...]:
-        """Go on with some of the images, (m,); returns their rows of the arrays."""
-        kept = self.model.asarray(np.flatnonzero(stay))
+    def narrow(self, *arrays: Array) -> tuple[Array, ...]:
+        """Go on with the images that are open; returns their rows of the arrays."""
+        if self.part.open.all():
+            return arrays
+        kept = self.model.asarray(np.flatnonzero(self.part.open))
 
         def take(array: Array) -> Array:
             return self.model.xp.take(array, kept, axis=0)
 
-        self.rows, self.ball = self.rows[stay], self.ball.take(kept)
+        self.part, self.ball = self.part.narrowed(kept), self.ball.take(kept)
         self.labels, self.mask = take(self.labels), take(self.mask)
         self.state = {key: take(value) for key, value in self.state.items()}
         return tuple(take(array) for array in arrays)
 
 
 def aims(logits: FloatArray, labels: IntArray, target: Target, rank: int = 0) -> IntArray:
-    """The class that each image is to be taken for, (n,), by its clean logits (n, k).
+    """The class that each image is to be classified as, (n,), by its clean logits (n, k).
 
     Args:
         logits: What the model says of the clean images, (n, k).
@@ -308,11 +296,3 @@ def _signed(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray
     signs[rows, goals] = 1.0
     signs[rows, labels] = -1.0
     return signs
-
-
-def _mask(model: Model, labels: Array, classes: int) -> Array:
-    """What an objective takes for its mask, (n, k), from labels (n,) or what stands for them."""
-    if len(labels.shape) == 2:
-        return labels
-    true = np.arange(classes) == model.numpy(labels)[:, None]
-    return model.asarray(true.astype(np.float32)) > 0

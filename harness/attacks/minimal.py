@@ -1,19 +1,19 @@
-"""The smallest epsilon at which each image falls: a distribution instead of one accuracy."""
+"""The smallest epsilon that misclassifies each image: a distribution, not one accuracy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from harness.attacks.ball import beaten
-from harness.attacks.iterated import Iterated
-from harness.maths.norms import per_image
+from harness.attacks.ball import BestSoFar
+from harness.maths.norms import Linf, per_image
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.query import batch_size_for, batches
-from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model
+from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, differentiable
 
 GRID = 32
 """Epsilons that are tried along a direction before the first gap is halved again and again."""
@@ -21,13 +21,24 @@ HALVINGS = 10
 """Halvings of that gap, or of the whole range: the result is known to range / 1,024 or better."""
 
 
+@runtime_checkable
+class Searching(Protocol):
+    """An attack that can be given a ball of its own for each image, as ``Iterated`` is."""
+
+    def within(
+        self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
+    ) -> BestSoFar:
+        """Attack each image in its ball; radii have a shape that broadcasts over x."""
+
+
 @dataclass(frozen=True)
-class Fallen:
-    """How far each of n images had to be moved until it fell.
+class SmallestEpsilons:
+    """How far each of n images had to be moved until it was misclassified.
 
     Attributes:
-        epsilons: (n,) float64: 0 for images that are wrong already, infinity for those that stand
-            at the limit. Each is an upper bound of the distance to the nearest adversarial image.
+        epsilons: (n,) float64: 0 for images misclassified already, infinity for those that are
+            robust at the limit. Each is an upper bound of the distance to the nearest adversarial
+            image.
         images: What fooled the model there, (n, *shape); the image itself where nothing did.
     """
 
@@ -35,7 +46,7 @@ class Fallen:
     images: FloatArray
 
 
-def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Fallen:
+def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> SmallestEpsilons:
     """The smallest epsilon at which FGSM's image of each x is misclassified.
 
     One gradient gives the direction. Along it images may be right again further out, so the first
@@ -55,7 +66,9 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Fa
     )
 
 
-def by_search(model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit: float) -> Fallen:
+def by_search(
+    model: Model, attack: Searching, x: FloatArray, y: IntArray, limit: float
+) -> SmallestEpsilons:
     """The smallest epsilon at which an iterated attack fools the model on each x.
 
     The whole attack is run at the middle of each image's range, ``HALVINGS`` times. Arguments and
@@ -69,62 +82,68 @@ def by_search(model: Model, attack: Iterated, x: FloatArray, y: IntArray, limit:
     return _joined(parts)
 
 
-def _joined(parts: list[Fallen]) -> Fallen:
-    return Fallen(
+def _joined(parts: list[SmallestEpsilons]) -> SmallestEpsilons:
+    return SmallestEpsilons(
         np.concatenate([part.epsilons for part in parts]),
         np.concatenate([part.images for part in parts]),
     )
 
 
-def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Fallen:
-    logits, gradient = model.logits_and_gradient(x, model.asarray(y), TemperedLogOdds())
+def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> SmallestEpsilons:
+    judge = BestSoFar(model, x, model.asarray(y)).judge
+    logits, gradient = differentiable(model).logits_and_gradient(
+        x, model.asarray(y), TemperedLogOdds()
+    )
     direction = model.xp.sign(gradient)
 
     def moved(size: FloatArray) -> Array:
         low, high = model.bounds
         return model.xp.clip(x + _radii(model, size, x) * direction, low, high)
 
+    def misclassified(logits: Array) -> BoolArray:
+        return model.numpy(judge.of(logits)[0])
+
     def fools(size: FloatArray) -> BoolArray:
-        return beaten(model.numpy(model.logits(moved(size))), y)
+        return misclassified(model.logits(moved(size)))
 
     first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
         first = np.where(fools(np.full(len(y), size)), size, first)
     found = _bisected(fools, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
-    found = np.where(beaten(model.numpy(logits), y), 0.0, found)
-    return Fallen(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
+    found = np.where(misclassified(logits), 0.0, found)
+    return SmallestEpsilons(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
 
 
 def _by_search(
-    model: Model, attack: Iterated, x: Array, y: IntArray, limit: float, index: IntArray
-) -> Fallen:
-    clean = np.array(model.numpy(x))
-    images = clean.copy()
+    model: Model, attack: Searching, x: Array, y: IntArray, limit: float, index: IntArray
+) -> SmallestEpsilons:
+    xp, images, labels = model.xp, x, model.asarray(y)
     low, high = np.zeros(len(y)), np.full(len(y), np.inf)
-    high[beaten(model.numpy(model.logits(x)), y)] = 0.0
+    high[~BestSoFar(model, x, labels).open] = 0.0
 
     def nearest(size: FloatArray) -> FloatArray:
         """How far the image is that fools the model within this size; infinity if none does.
 
-        Where it is nearer than what was found before, it is kept.
+        Where it is nearer than what was found before, it is kept. The distances are all that comes
+        from the device.
         """
-        # Copies, so that an attack that works in place moves neither images nor labels.
-        given, labels = model.asarray(clean.copy()), model.asarray(y.copy())
-        standing = attack.within(model, given, labels, _radii(model, size, x), index=index)
-        distance = np.abs(standing.images - clean).reshape(len(y), -1).max(axis=1)
-        found = np.where(standing.stands, np.inf, np.minimum(distance, size))
-        images[found < high] = standing.images[found < high]
+        nonlocal images
+        best = attack.within(model, x, labels, _radii(model, size, x), index=index)
+        distance = model.numpy(Linf().length(xp, best.images - x))
+        found = np.where(best.open, np.inf, np.minimum(distance, size))
+        nearer = per_image(xp, model.asarray((found < high).astype(np.float32)), x) > 0
+        images = xp.where(nearer, best.images, images)
         return found
 
     high = np.minimum(high, nearest(np.full(len(y), limit)))
     for _ in range(HALVINGS):
         searched = np.isfinite(high)
-        # Those that stand at the limit are given no room, in which nothing is found.
+        # Those that are robust at the limit are given no room, in which nothing is found.
         middle = np.where(searched, (low + np.where(searched, high, 0.0)) / 2, 0.0)
         found = nearest(middle)
         low = np.where(np.isinf(found), middle, low)
         high = np.minimum(high, found)
-    return Fallen(high, images)
+    return SmallestEpsilons(high, model.numpy(images))
 
 
 def _bisected(

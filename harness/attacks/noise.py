@@ -9,18 +9,19 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.ball import Standing
+from harness.attacks.ball import BestSoFar
 from harness.attacks.iterated import OPTIONS
+from harness.attacks.own import Own
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.protocol import Array, FloatArray, IntArray, Model, NormName
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class Noise:
+class Noise(Own):
     """Random perturbations, in turn of full length (in L∞: random signs) and even in the ball.
 
-    An image counts as fallen if any draw makes the model wrong. The draws are the same at every
+    An image counts as misclassified if it is with any of the draws. The draws are the same at every
     epsilon, only longer.
 
     Attributes:
@@ -44,15 +45,15 @@ class Noise:
         changes = [self._changes(model, x, index, draw) for draw in range(self.draws)]
         for epsilon in epsilons:
             # Noise found at a smaller epsilon is not carried over: this is no search.
-            standing = Standing(model, x, y)
+            best = BestSoFar(model, x, y)
             for change in changes if epsilon > 0 else []:
-                rows = standing.rows()
+                rows = best.rows()
                 if not len(rows):
                     break
                 noisy = model.xp.clip(x + epsilon * change, low, high)
                 chosen = model.xp.take(noisy, model.asarray(rows), axis=0)
-                standing.offer(rows, chosen, model.logits(chosen), keep="last")
-            yield standing.adversarial()
+                best.part(rows).finish(chosen, model.logits(chosen), "last")
+            yield best.images
 
     def _changes(self, model: Model, x: Array, index: IntArray, draw: int) -> Array:
         """A perturbation of each image, of length one or less."""

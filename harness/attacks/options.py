@@ -27,7 +27,8 @@ def options_of(attack: Any) -> dict[str, Any]:
 
     The name is left out: it says what the records call the attack. Under ``attack`` stands which
     attack it is, so that two attacks of one name differ. Of an attack of somebody else, what its
-    own ``options()`` says counts, or else its attributes (see ``attributes.py``).
+    own ``options()`` says counts, or else its attributes (see ``attributes.py``); of a class that
+    derives from one of ours without an ``options()`` of its own, both.
 
     Args:
         attack: Any attack; that of a user may hold anything. Nothing that it does raises.
@@ -125,17 +126,20 @@ def _options(attack: Any, describer: Describer, name: str, depth: int) -> dict[s
 
 
 def _held(attack: Any) -> dict[str, Any]:
-    """The options as they are: what the attack tells, its fields, or its attributes."""
+    """The options as they are: what the attack tells, or its attributes.
+
+    What a method of ours tells of a class derived from ours is not all that it may hold.
+    """
+    inherited: dict[str, Any] = {}
     try:
         told = attack.options() if callable(getattr(attack, "options", None)) else None
         if isinstance(told, Mapping):
-            return {str(name): value for name, value in told.items()}
+            inherited = {str(name): value for name, value in told.items()}
+            if _is_ours(type(attack)) or not _is_ours(attack.options):
+                return inherited
     except Exception:  # noqa: S110  # of foreign code; its attributes serve
         pass
-    if _is_ours(type(attack)) and dataclasses.is_dataclass(attack):
-        names = [field.name for field in dataclasses.fields(attack)]
-        return {name: getattr(attack, name) for name in names if not name.startswith("_")}
-    return attributes(attack, every_property=True)
+    return attributes(attack, every_property=True) | inherited
 
 
 def _declared(kind: type) -> dict[str, Any]:
@@ -168,8 +172,8 @@ def _attacks(value: Any) -> bool:
     return not isinstance(value, type) and callable(getattr(value, "perturb", None))
 
 
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.startswith("harness.")
+def _is_ours(kind: Any) -> bool:
+    return str(kind.__module__).startswith("harness.")
 
 
 def _kind(attack: Any) -> str:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from harness.attacks.ball import Ball
 from harness.attacks.iterated import OPTIONS, Count, Iterated, Losses, Positive, State
 from harness.maths.norms import per_image
-from harness.protocol import Array, Model, Objective
+from harness.protocol import Array, Model, Objective, differentiable
 
 BOTH: Losses = ("tempered-cross-entropy", "margin")
 """The loss of the papers, but for images of which the softmax is nearly uniform; and one that does
@@ -22,26 +22,33 @@ not depend on the scale of the logits at all."""
 class PGD(Iterated):
     """Steps along the steepest direction of the loss, each projected into the ball and the box.
 
-    From a clean start and with a reach of 1 this is I-FGSM (Kurakin et al. 2017, eq. 2); with one
-    step of reach 1.25 from a random start it is R+FGSM as in Wong, Rice & Kolter 2020. With the one
+    From a clean start and with steps whose lengths sum to ε this is I-FGSM (Kurakin et al. 2017,
+    eq. 2); with one step of 1.25 ε from a random start it is R+FGSM as in Wong, Rice & Kolter 2020.
+    With the one
     loss ``cross-entropy`` it is the paper's; the second attempt, with the margin, is for networks
     whose logits are of a scale at which the cross-entropy leads elsewhere.
 
     Attributes:
-        reach: The steps' summed length, in epsilons.
+        rel_stepsize: Length of one step in units of ε; 2.5 / steps if None, as in Madry et al.
     """
 
     name: str = "pgd"
     losses: Losses = BOTH
-    reach: Positive = 2.5
+    rel_stepsize: Positive | None = None
     BEFORE: ClassVar[Mapping[str, Any]] = {"losses": ["cross-entropy"]}
+
+    def options(self) -> dict[str, Any]:
+        """See ``protocol.Attack``; the step size that is used."""
+        return super().options() | {"rel_stepsize": self._step_size()}
 
     def advance(
         self, ball: Ball, state: State, loss: object, gradient: Array, number: int
     ) -> State:
         """See ``Iterated``."""
-        size = ball.epsilon * (self.reach / self.steps)
-        return {"moving": ball.step(state["moving"], gradient, size)}
+        return {"moving": ball.step(state["moving"], gradient, ball.epsilon * self._step_size())}
+
+    def _step_size(self) -> float:
+        return 2.5 / self.steps if self.rel_stepsize is None else self.rel_stepsize
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -50,7 +57,7 @@ class MIM(Iterated):
 
     Attributes:
         decay: Share of the gathered direction that is kept from step to step.
-        reach: The steps' summed length, in epsilons.
+        rel_stepsize: Length of one step in units of ε; 1 / steps if None, as in the paper.
     """
 
     name: str = "mim"
@@ -58,8 +65,12 @@ class MIM(Iterated):
     losses: Losses = BOTH
     start: Literal["random", "clean"] = "clean"
     decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
-    reach: Positive = 1.0
+    rel_stepsize: Positive | None = None
     BEFORE: ClassVar[Mapping[str, Any]] = PGD.BEFORE
+
+    def options(self) -> dict[str, Any]:
+        """See ``protocol.Attack``; the step size that is used."""
+        return super().options() | {"rel_stepsize": self._step_size()}
 
     def begin(self, ball: Ball, state: State) -> State:
         """See ``Iterated``."""
@@ -73,8 +84,11 @@ class MIM(Iterated):
         length = xp.sum(xp.reshape(xp.abs(gradient), (len(gradient), -1)), axis=1)
         length = per_image(xp, xp.where(length > 0, length, 0.0 * length + 1.0), gradient)
         gathered = self.decay * state["gathered"] + gradient / length
-        size = ball.epsilon * (self.reach / self.steps)
+        size = ball.epsilon * self._step_size()
         return {"moving": ball.step(state["moving"], gathered, size), "gathered": gathered}
+
+    def _step_size(self) -> float:
+        return 1.0 / self.steps if self.rel_stepsize is None else self.rel_stepsize
 
 
 def climb(
@@ -93,6 +107,6 @@ def climb(
     model: Model = ball.model
     moving = start
     for _ in range(steps):
-        _, gradient = model.logits_and_gradient(moving, y, objective)
+        _, gradient = differentiable(model).logits_and_gradient(moving, y, objective)
         moving = ball.step(moving, gradient, size)
     return moving

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.ball import Standing
+from harness.attacks.ball import BestSoFar
 from harness.attacks.iterated import LEAVE, OPTIONS, Count
+from harness.attacks.own import Own
 from harness.protocol import Array, Bounds, FloatArray, IntArray, Model
 
 Drawn: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -21,11 +22,15 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class RandomSearch:
+class RandomSearch(Own):
     """Asks for logits alone, so it judges models whose gradients cannot be had, or trusted.
 
     Images are (n, h, w), or (n, c, h, w) or (n, h, w, c) with fewer channels than rows; flat ones
     count as one row. (Andriushchenko et al. 2020, algorithm 1.)
+
+    Proposals are made on the host, where the random numbers are drawn, from one copy of the clean
+    images. What they are compared by stays on the device: from there come two booleans per image
+    and step, whether it is still to be attacked, and whether the proposal brings it further.
 
     Attributes:
         name: What the records call it.
@@ -63,33 +68,42 @@ class RandomSearch:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = Standing(model, x, y)
+        best = BestSoFar(model, x, y)
         for epsilon in epsilons:
             if epsilon > 0:
-                self._attack(standing, model.numpy(x), float(epsilon), index)
-            yield standing.adversarial()
+                self._attack(best, model.numpy(x), float(epsilon), index)
+            yield best.images
 
-    def _attack(self, standing: Standing, x: FloatArray, epsilon: float, index: IntArray) -> None:
-        """Propose until the images have fallen, or the queries are used up."""
-        rows, bounds = standing.rows(), standing.model.bounds
+    def _attack(self, best: BestSoFar, x: FloatArray, epsilon: float, index: IntArray) -> None:
+        """Propose until all images are misclassified, or the queries are used up."""
+        rows, model, shape = best.rows(), best.model, x.shape[1:]
         if not len(rows):
             return
-        moving, state = self.begin(as_planes(x[rows]), epsilon, bounds, index[rows])
-        lead = _lead(standing, rows, moving, x.shape[1:])
+        part, xp = best.part(rows), model.xp
+        moving, state = self.begin(as_planes(x[rows]), epsilon, model.bounds, index[rows])
+        images = model.asarray(_from_planes(moving, shape))
+        margin = part.offer(images, model.logits(images))
         for step in range(1, self.steps):
-            stay = standing.stands[rows]
-            if stay.mean() <= 1 - LEAVE:
-                if not stay.any():
+            if part.open.mean() <= 1 - LEAVE:
+                if not part.open.any():
+                    part.close()
                     return
-                rows, lead, moving = rows[stay], lead[stay], moving[stay]
-                state = {key: values[stay] for key, values in state.items()}
-            proposed = self.propose(moving, state, epsilon, bounds, step)
-            reached = _lead(standing, rows, proposed, x.shape[1:])
-            better = reached < lead
-            moving = np.where(better[:, None, None, None], proposed, moving)
-            lead = np.where(better, reached, lead)
-        last = standing.stands[rows]
-        _lead(standing, rows[last], moving[last], x.shape[1:], keep="last")
+                stay, kept = part.open, model.asarray(np.flatnonzero(part.open))
+                part, margin = part.narrowed(kept), xp.take(margin, kept, axis=0)
+                moving, state = moving[stay], {key: all_[stay] for key, all_ in state.items()}
+            proposed = self.propose(moving, state, epsilon, model.bounds, step)
+            images = model.asarray(_from_planes(proposed, shape))
+            reached = part.offer(images, model.logits(images))
+            further = reached > margin
+            margin = xp.where(further, reached, margin)
+            moving = np.where(model.numpy(further)[:, None, None, None], proposed, moving)
+        if not part.open.any():
+            part.close()
+            return
+        stay = part.open
+        images = model.asarray(_from_planes(moving[stay], shape))
+        part = part.narrowed(model.asarray(np.flatnonzero(stay)))
+        part.finish(images, model.logits(images), "last")
 
 
 def as_planes(images: FloatArray) -> FloatArray:
@@ -122,24 +136,3 @@ def _from_planes(planes: FloatArray, shape: tuple[int, ...]) -> FloatArray:
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
     return shape[-1] < shape[0]
-
-
-def _lead(
-    standing: Standing,
-    rows: IntArray,
-    planes: FloatArray,
-    shape: tuple[int, ...],
-    *,
-    keep: Literal["fallen", "last"] = "fallen",
-) -> FloatArray:
-    """How far the true class's logit is ahead of the next, (m,); who falls is noted."""
-    if not len(rows):
-        return np.zeros(0)
-    images = standing.model.asarray(_from_planes(planes, shape))
-    logits = standing.model.logits(images)
-    standing.offer(rows, images, logits, keep)
-    others = np.array(standing.model.numpy(logits))
-    at = np.arange(len(rows)), standing.labels[rows]
-    own = others[at]
-    others[at] = -np.inf
-    return np.asarray(own - others.max(axis=1))

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from unicodedata import normalize
 
-import numpy as np
-
-from harness.attacks.ball import Standing
+from harness.attacks.ball import BestSoFar
+from harness.attacks.own import Own
 from harness.errors import SpecError
 from harness.maths.norms import NORMS
 from harness.protocol import Array, Attack, IntArray, Model, NormName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strongest:
-    """Runs each attack on what still stands after those before it.
+class Strongest(Own):
+    """Runs each attack on what is still classified correctly after those before it.
 
     An attack that needs what a model lacks is left out, so a black box is attacked by what needs
     no gradient.
@@ -39,6 +38,10 @@ class Strongest:
         """Refuse members that cannot be one ensemble."""
         require_ensemble(self.members)
 
+    def options(self) -> dict[str, Any]:
+        """See ``protocol.Attack``."""
+        return {"members": list(self.members)}
+
     @property
     def norm(self) -> NormName:
         """The norm that bounds the perturbation."""
@@ -48,30 +51,32 @@ class Strongest:
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        standing = Standing(model, x, y)
+        best = BestSoFar(model, x, y)
         able = [attack for attack in self.members if attack.requires <= model.capabilities]
         for epsilon in epsilons:
             for attack in able if epsilon > 0 else []:
-                self._attempt(attack, standing, x, y, epsilon, index)
-            yield standing.adversarial()
+                self._attempt(attack, best, x, y, epsilon, index)
+            yield best.images
 
     def _attempt(
         self,
         attack: Attack,
-        standing: Standing,
+        best: BestSoFar,
         x: Array,
         y: Array,
         epsilon: float,
         index: IntArray,
     ) -> None:
-        rows = standing.rows()
+        rows = best.rows()
         if not len(rows):
             return
-        model = standing.model
-        here = model.asarray(np.asarray(rows, dtype=np.int64))
+        model = best.model
+        here = model.asarray(rows)
         some, labels = (model.xp.take(array, here, axis=0) for array in (x, y))
         (found,) = attack.perturb(model, some, labels, [epsilon], index=index[rows])
-        standing.offer(rows, found, model.logits(found), keep="last")
+        if found.dtype != x.dtype:  # of an attack of somebody else
+            found = model.asarray(model.numpy(found))
+        best.part(rows).finish(found, model.logits(found), "last")
 
 
 def require_distinct(attacks: Sequence[Attack], key: str = "attacks") -> None:

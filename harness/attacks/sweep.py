@@ -13,7 +13,14 @@ import numpy as np
 from harness.errors import MeasurementError
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import pieces
-from harness.maths.query import Answers, batch_size_for, batches, correct_count, finite_logits, read
+from harness.maths.query import (
+    Predictions,
+    batch_size_for,
+    batches,
+    correct_count,
+    finite_logits,
+    read,
+)
 from harness.protocol import (
     Array,
     Attack,
@@ -22,6 +29,7 @@ from harness.protocol import (
     Model,
     NormName,
     Objective,
+    differentiable,
 )
 
 NOTHING: Any = object()
@@ -34,12 +42,12 @@ class Attacked:
 
     Attributes:
         epsilon: Radius in pixel units.
-        answers: Predictions on the adversarial images.
+        predictions: Predictions on the adversarial images.
         kept: The adversarial images that were asked for, (m, *shape).
     """
 
     epsilon: float
-    answers: Answers
+    predictions: Predictions
     kept: FloatArray
 
 
@@ -53,7 +61,7 @@ def sweep(
     keep: Sequence[int] = (),
     batch_size: int | None = None,
 ) -> list[Attacked]:
-    """Attack n images at every epsilon, and read the model's answers.
+    """Attack n images at every epsilon, and read the model's predictions.
 
     Args:
         model: The classifier under attack.
@@ -111,7 +119,7 @@ def sweep(
         for index, epsilon in enumerate(epsilons)
     ]
     # Where no image was right, there may have been nothing to attack.
-    if not moved and any(correct_count(result.answers, y) for result in results):
+    if not moved and any(correct_count(result.predictions, y) for result in results):
         raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
     return results
 
@@ -142,7 +150,7 @@ class Remembering:
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.Model``."""
-        logits, gradient = self._model.logits_and_gradient(x, y, objective)
+        logits, gradient = differentiable(self._model).logits_and_gradient(x, y, objective)
         self._keep(x, logits)
         return logits, gradient
 

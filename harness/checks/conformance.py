@@ -178,7 +178,7 @@ def check_parity(evidence: Evidence) -> None:
         sweep(model, FGSM(), x, y, EPSILONS) for model in (evidence.model, evidence.oracle)
     )
     for mine, other in zip(ours, theirs, strict=True):
-        counts = correct_count(mine.answers, y), correct_count(other.answers, y)
+        counts = correct_count(mine.predictions, y), correct_count(other.predictions, y)
         if abs(counts[0] - counts[1]) > allowed:
             raise CheckFailed(
                 f"at epsilon {mine.epsilon:g} {counts[0]} of {len(y)} images are right, "

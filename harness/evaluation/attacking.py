@@ -7,12 +7,19 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.attacks.iterated import Iterated
-from harness.attacks.minimal import Fallen, along_gradient, by_search
+from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient, by_search
 from harness.attacks.sweep import sweep
 from harness.evaluation.examples import Examples, that_fit
-from harness.maths.query import Answers, answers_to, correct_count, logits_of
-from harness.protocol import Attack, FloatArray, IntArray, Model, NormName
+from harness.maths.query import Predictions, correct_count, logits_of, predictions_of
+from harness.protocol import (
+    Attack,
+    FloatArray,
+    IntArray,
+    Model,
+    NormName,
+    goals_of,
+    is_targeted,
+)
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -68,13 +75,15 @@ class Attacking:
         """Accuracy under an attack of the first images (or all), a record per epsilon.
 
         If the attack aims at a class of each image, the records' values are its success: the share
-        of images that are taken for that class.
+        of images that are classified as that class.
         """
         x, y, recorder = self.x[:images], self.y[:images], self.recorder
         kept = self.examples.index[self.examples.index < len(x)]
         try:
             _ = self._clean  # epsilon 0 is judged beside it
-            goals = self._goals(attack, x, y)
+            goals = None
+            if is_targeted(attack):
+                goals = goals_of(attack, logits_of(self.model, x), y.copy())
             with recorder.timed(attack.name, len(x), len(epsilons)):
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
@@ -82,73 +91,67 @@ class Attacking:
         records = []
         for result in results:
             key = f"{attack.name}@{result.epsilon:g}"
-            recorder.keep(f"{key}/predictions", result.answers.labels)
+            recorder.keep(f"{key}/predictions", result.predictions.labels)
             if len(kept) == len(self.examples.index):
                 recorder.keep_pictures(f"examples/{key}", result.kept)
-                recorder.keep(f"examples/{key}/confidence", result.answers.confidence[kept])
-            hits = None if goals is None else float(np.mean(result.answers.labels == goals))
-            answers, epsilon = result.answers, result.epsilon
-            records.append(self._counted(attack.name, answers, epsilon, attack.norm, hits))
+                recorder.keep(f"examples/{key}/confidence", result.predictions.confidence[kept])
+            hits = None if goals is None else float(np.mean(result.predictions.labels == goals))
+            predictions, epsilon = result.predictions, result.epsilon
+            records.append(self._counted(attack.name, predictions, epsilon, attack.norm, hits))
         return records
 
     def smallest_epsilon(self, method: str, settings: MinimalSpec, attack: Attack) -> Record:
-        """The median of the smallest epsilons at which each of the first images falls."""
+        """The median of the smallest epsilons that misclassify each of the first images."""
         check = f"minimal-epsilon/{method}"
         x, y = self.x[: settings.images], self.y[: settings.images]
         try:
             with self.recorder.timed(check, len(x)):
-                if not isinstance(attack, Iterated):
-                    fallen = along_gradient(self.model, x, y, settings.limit)
+                if isinstance(attack, Searching):
+                    smallest = by_search(self.model, attack, x, y, settings.limit)
                 else:
-                    fallen = by_search(self.model, attack, x, y, settings.limit)
-            self._keep_extremes(check, fallen)
+                    smallest = along_gradient(self.model, x, y, settings.limit)
+            self._keep_extremes(check, smallest)
         except Exception as error:
             return self.recorder.broken(check, error)
-        found = fallen.epsilons
+        found = smallest.epsilons
         self.recorder.keep(check, found)
         # Of an even number the lower middle one: the mean of two may be infinite.
         median = float(np.quantile(found, 0.5, method="lower"))
         return self.recorder.valued(check, median, norm="linf")
 
     @cached_property
-    def _clean(self) -> Answers:
+    def _clean(self) -> Predictions:
         recorder = self.recorder
         with recorder.timed(CLEAN, len(self.x)):
-            answers = answers_to(self.model, self.x)
-        recorder.keep(f"{CLEAN}/predictions", answers.labels)
+            predictions = predictions_of(self.model, self.x)
+        recorder.keep(f"{CLEAN}/predictions", predictions.labels)
         logits = logits_of(self.model, self.x[:SIGNED])
         recorder.keep("signature", (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
-        recorder.keep("examples/clean/confidence", answers.confidence[self.examples.index])
-        return answers
+        recorder.keep("examples/clean/confidence", predictions.confidence[self.examples.index])
+        return predictions
 
-    def _goals(self, attack: Attack, x: FloatArray, y: IntArray) -> IntArray | None:
-        """The class that each image is to be taken for, if the attack aims at one."""
-        if not isinstance(attack, Iterated) or not attack.aims_at_one:
-            return None
-        return attack.goals(logits_of(self.model, x), y.copy())
-
-    def _keep_extremes(self, check: str, fallen: Fallen) -> None:
-        """The images that fell first and last, of those that did not stand wrong already."""
-        order = np.argsort(fallen.epsilons, kind="stable")
-        order = order[fallen.epsilons[order] > 0]
+    def _keep_extremes(self, check: str, smallest: SmallestEpsilons) -> None:
+        """The most fragile images and the sturdiest, of those not misclassified as they are."""
+        order = np.argsort(smallest.epsilons, kind="stable")
+        order = order[smallest.epsilons[order] > 0]
         count = min(EXTREMES, len(order) // 2, max(1, that_fit(self.x) // 2))
         index = np.concatenate([order[:count], order[len(order) - count :]])
         if not len(index):
             return
-        images = fallen.images[index]
+        images = smallest.images[index]
         self.recorder.keep(f"{check}/extremes/index", index.astype(np.int64))
         self.recorder.keep_pictures(f"{check}/extremes/clean", self.x[index])
         self.recorder.keep_pictures(f"{check}/extremes/fallen", images)
-        self.recorder.keep(f"{check}/extremes/labels", answers_to(self.model, images).labels)
+        self.recorder.keep(f"{check}/extremes/labels", predictions_of(self.model, images).labels)
 
     def _counted(
         self,
         check: str,
-        answers: Answers,
+        predictions: Predictions,
         epsilon: float | None = None,
         norm: NormName | None = None,
         value: float | None = None,
     ) -> Record:
-        total = len(answers.labels)
-        correct = correct_count(answers, self.y[:total])
+        total = len(predictions.labels)
+        correct = correct_count(predictions, self.y[:total])
         return self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)

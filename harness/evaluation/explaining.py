@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from harness.evaluation.examples import Examples
-from harness.maths.query import answers_to
+from harness.maths.query import predictions_of
 from harness.protocol import FloatArray, IntArray, Model
 from harness.results import keys
 from harness.results.recorder import Recorder
@@ -102,7 +102,7 @@ class Explaining:
         x, y = self.examples.x, self.examples.y
         moved = analysis.under_fgsm(self.model, x, y, self.settings.epsilon)
         self.recorder.keep_pictures(keys.example("moved"), moved)
-        said = answers_to(self.model, moved).labels
+        said = predictions_of(self.model, moved).labels
         self.recorder.keep(keys.example("moved", "labels"), said)
         return moved
 

@@ -21,7 +21,7 @@ COPIES = 16
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model says of n images.
 
     Attributes:
@@ -54,7 +54,7 @@ def logits_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> FloatArra
     return np.concatenate(parts)
 
 
-def answers_to(model: Model, x: FloatArray, batch_size: int = BATCH) -> Answers:
+def predictions_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> Predictions:
     """Predicted labels and confidences for images (n, *shape).
 
     Raises:
@@ -63,9 +63,9 @@ def answers_to(model: Model, x: FloatArray, batch_size: int = BATCH) -> Answers:
     return read(logits_of(model, x, batch_size))
 
 
-def correct_count(answers: Answers, y: IntArray) -> int:
+def correct_count(predictions: Predictions, y: IntArray) -> int:
     """How many of n predicted labels are the true ones."""
-    return int(np.sum(answers.labels == y))
+    return int(np.sum(predictions.labels == y))
 
 
 def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> FloatArray:
@@ -89,9 +89,9 @@ def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> Fl
     return values
 
 
-def read(logits: FloatArray) -> Answers:
+def read(logits: FloatArray) -> Predictions:
     """Predicted labels and confidences of finite logits (n, k)."""
     # The largest of these is exp(0).
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     confidence = 1 / odds.sum(axis=1)
-    return Answers(logits.argmax(axis=1).astype(np.int32), confidence.astype(np.float32))
+    return Predictions(logits.argmax(axis=1).astype(np.int32), confidence.astype(np.float32))

@@ -11,7 +11,7 @@ from harness.protocol.backend import (
     Wrapping,
     check_state,
 )
-from harness.protocol.methods import Attack
+from harness.protocol.methods import Attack, goals_of, is_targeted
 from harness.protocol.model import (
     GRADIENT,
     Array,
@@ -67,5 +67,7 @@ __all__ = [
     "check_state",
     "differentiable",
     "fold_batch_norm",
+    "goals_of",
+    "is_targeted",
     "require_classes",
 ]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from harness.protocol.model import Array, IntArray, Model, NormName
+import numpy as np
+
+from harness.protocol.model import Array, FloatArray, IntArray, Model, NormName
 
 
 class Attack(Protocol):
-    """Written once, for all backends, over ``model.xp``."""
+    """Written once, for all backends, over ``model.xp``.
+
+    ``goals`` and ``options`` may be absent: then it is untargeted, and its attributes are its
+    options. A class that derives from this one has them.
+    """
 
     @property
     def name(self) -> str:
@@ -37,3 +43,32 @@ class Attack(Protocol):
             index: Positions of the images in their dataset, (n,). An attack that draws random
                 numbers draws each image's own by it, so that batches do not matter.
         """
+
+    def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
+        """The class that each image is to be classified as, (n,); None if it is untargeted.
+
+        Args:
+            logits: What the model says of the clean images, (n, k).
+            labels: Their true labels, (n,).
+        """
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """All options by name, those that have their default too, without the name.
+
+        They are numbers, strings, booleans, None, lists and mappings of these, and attacks where it
+        runs others.
+        """
+        return {}
+
+
+def goals_of(attack: Attack, logits: FloatArray, labels: IntArray) -> IntArray | None:
+    """``attack.goals(logits, labels)``; None, which is untargeted, of an attack without."""
+    ask = getattr(attack, "goals", None)
+    goals: IntArray | None = ask(logits, labels) if callable(ask) else None
+    return goals
+
+
+def is_targeted(attack: Attack) -> bool:
+    """Whether it aims at one class of each image; if it does of any image, it does of all."""
+    return goals_of(attack, np.eye(10)[:1], np.zeros(1, dtype=np.int64)) is not None

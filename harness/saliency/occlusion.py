@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.maths.query import answers_to, correct_count
+from harness.maths.query import correct_count, predictions_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
 from harness.saliency.maps import top_pixels
 
@@ -43,7 +43,7 @@ def occluded_correct(
     correct = asked = 0
     for mask in _masks(maps, choice, fraction, draws, seed):
         covered = np.where(mask, np.asarray(model.bounds[0], dtype=x.dtype), x)
-        correct += correct_count(answers_to(model, covered), y)
+        correct += correct_count(predictions_of(model, covered), y)
         asked += len(x)
     return correct, asked
 

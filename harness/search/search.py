@@ -288,7 +288,7 @@ class Search:
             return None
         x, y = self.validation.x, self.validation.y
         (found,) = sweep(model, make_attack("fgsm"), x, y, [self.grid.fgsm_epsilon])
-        return correct_count(found.answers, y) / len(y)
+        return correct_count(found.predictions, y) / len(y)
 
     def _score(self, clean: float, fgsm: float | None) -> float:
         weight = self.grid.fgsm_weight

@@ -73,7 +73,7 @@ def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str,
     found = {}
     for attack in (FGSM(), PROBE):
         (result,) = sweep(model, attack, images, labels, [epsilon])
-        right = correct_count(result.answers, labels)
+        right = correct_count(result.predictions, labels)
         found[f"{attack.name}_accuracy"] = right / len(labels)
     return found
 

@@ -19,7 +19,7 @@ from harness.attacks import make_attack
 from harness.attacks.sweep import sweep
 from harness.data import Part, load_dataset
 from harness.data.dataset import Floats, Integers
-from harness.maths.query import BATCH, answers_to, correct_count
+from harness.maths.query import BATCH, correct_count, predictions_of
 from harness.networks.initial import initial_weights
 from harness.protocol import Architecture, Model, Network, Optimizer, Weights, Wrapping
 from harness.registry import builder, missing
@@ -63,7 +63,7 @@ def subject() -> Subject:
     name = next(name for name in ("torch", "keras", "numpy") if not missing(name))
     if not os.environ.get("HARNESS_DATA_DIR"):
         x = np.random.default_rng(0).random((FGSM_IMAGES, *NET.input_shape), dtype=np.float32)
-        labels = answers_to(builder(name).build(Network(NET, weights)), x).labels
+        labels = predictions_of(builder(name).build(Network(NET, weights)), x).labels
         return Subject(weights, x, labels.astype(np.int64))
     data = load_dataset(DataSpec(name="mnist"))
     recipe = TrainingSpec(epochs=2, label_smoothing=0.1)
@@ -205,7 +205,7 @@ def _counts(
     model: Model, attack: str, x: Floats, y: Integers, epsilons: tuple[float, ...], **options: Any
 ) -> list[int]:
     made = make_attack(attack, options=options)
-    return [correct_count(found.answers, y) for found in sweep(model, made, x, y, epsilons)]
+    return [correct_count(found.predictions, y) for found in sweep(model, made, x, y, epsilons)]
 
 
 def _trainer(name: str, weights: Weights) -> Any:

@@ -9,12 +9,12 @@ from small_models import Counting, attacked, linear, small_images, small_net
 
 from harness.attacks import make_attack
 from harness.attacks.apgd import APGD, _checks
-from harness.attacks.ball import Ball, Standing
+from harness.attacks.ball import Ball, BestSoFar
 from harness.attacks.iterated import OBJECTIVES
 from harness.attacks.pgd import PGD
 from harness.maths.objectives import LogOdds
 
-# Logits (9 + u, -9 - u, -10, -11) with u = x - 2y: every loss of class 0 grows as u falls.
+# Logits (9 + u, -9 - u, -10, -11) with u = x - 2y: every loss of class 0 grows as u decreases.
 FOUR = [[1, -2], [-1, 2], [0, 0], [0, 0]], [9, -9, -10, -11]
 
 
@@ -172,8 +172,8 @@ def test_its_losses_are_no_lower_than_those_of_pgd():
 def test_with_too_few_classes_for_the_ratio_the_margin_serves(name, enough):
     attack = make_attack(name)
     for classes in range(2, enough + 2):
-        standing = Standing(linear(np.eye(classes)), np.eye(classes), np.arange(classes))
-        losses = {loss for loss, _ in attack._attempts(standing)}
+        best = BestSoFar(linear(np.eye(classes)), np.eye(classes), np.arange(classes))
+        losses = {loss for loss, _ in attack._attempts(best)}
         assert ("dlr" in losses) == (classes >= enough)
         assert ("margin" in losses) == (classes < enough)
 

@@ -20,7 +20,7 @@ from harness.errors import SpecError
 from harness.maths.norms import NORMS
 from harness.maths.objectives import CrossEntropy
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture
+from harness.protocol import GRADIENT, Architecture, Network, Wrapping
 from harness.spec.training import TrainingSpec
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).
@@ -32,7 +32,7 @@ RANDOM = (
     "square-l2", "strongest", "strongest-l2",
 )  # fmt: skip
 LASTING = [name for name in ATTACKS if name not in ("noise", "fgsm", "fgm-l2", "deepfool")]
-"""Attacks of which an image that has fallen stays fallen."""
+"""Attacks that leave an image alone once it is misclassified."""
 SHORT = {
     "pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12}, "apgd-l2": {"steps": 12},
     "apgd-t": {"steps": 6}, "apgd-t-l2": {"steps": 6}, "square": {"steps": 40},
@@ -52,7 +52,7 @@ def short(name, seed=None):
 
 
 def radii(attack):
-    """Epsilons at which some of the small images fall."""
+    """Epsilons at which some of the small images are misclassified."""
     return [0.0, 0.05, 0.1, 0.2] if attack.norm == "linf" else [0.0, 0.1, 0.3, 0.8]
 
 
@@ -161,7 +161,7 @@ def toy():
     """A network that was trained on the toy images, and such images."""
     recipe = TrainingSpec(epochs=8, batch_size=12, learning_rate=0.01)
     trained = toy_training.toy_train("numpy", recipe)
-    model = NumpyBackend().build(toy_training.toy_net("numpy"), trained.weights)
+    model = NumpyBackend().build(Network(toy_training.toy_net("numpy"), trained.weights))
     part = toy_training.toy_part(90, seed=9)
     return model, part.x, part.y
 
@@ -197,7 +197,7 @@ def problems(draw):
     weights = initial_weights(architecture, seed=int(rng.integers(1000)))
     scale = draw(st.sampled_from([1, 30]))
     weights = {name: scale * value for name, value in weights.items()}
-    model = NumpyBackend().build(architecture, weights, bounds=(low, high))
+    model = NumpyBackend().build(Network(architecture, weights), Wrapping((low, high)))
     n = draw(st.integers(1, 6))
     x = rng.uniform(low, high, (n, *shape)).clip(low, high)
     x[rng.random(x.shape) < 0.2] = draw(st.sampled_from([low, high]))
@@ -271,19 +271,19 @@ def test_an_image_that_is_misclassified_already_is_left_alone(name):
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_what_has_fallen_stays_fallen_and_is_not_attacked_again(name):
+def test_a_misclassified_image_stays_as_it_is_and_is_not_attacked_again(name):
     attack, (x, y) = short(name), small_images()
     model, epsilons = Counting(small_net()), radii(attack)
     batches = attack.perturb(model, x.astype(float), y, epsilons, index=np.arange(len(x)))
-    before, fallen = next(batches), np.zeros(len(x), bool)
+    before, misclassified = next(batches), np.zeros(len(x), bool)
     for _ in epsilons[1:]:
-        fallen = model.model.logits(before).argmax(axis=1) != y
+        misclassified = model.model.logits(before).argmax(axis=1) != y
         model.asked.clear()
         adversarial = next(batches)
-        assert max(model.rows) == (~fallen).sum()
-        np.testing.assert_array_equal(adversarial[fallen], before[fallen])
+        assert max(model.rows) == (~misclassified).sum()
+        np.testing.assert_array_equal(adversarial[misclassified], before[misclassified])
         before = adversarial
-    assert 5 < fallen.sum() < len(x)  # there is something to see
+    assert 5 < misclassified.sum() < len(x)  # there is something to see
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -296,7 +296,7 @@ def test_accuracy_never_rises_with_epsilon(name):
 
 
 @pytest.mark.parametrize("name", [n for n in LASTING if n not in ("fgsm-rs", *ENSEMBLES)])
-def test_fallen_images_leave_the_batch(name):
+def test_misclassified_images_leave_the_batch(name):
     attack, (x, y) = short(name), small_images()
     model = Counting(small_net())
     attacked(attack, model, x, y, [radii(attack)[-1]])
@@ -329,7 +329,7 @@ def test_a_sweep_of_any_attack_does_not_depend_on_the_batch_size(name):
         sweep(model, attack, x, y, radii(attack), keep=keep, batch_size=size) for size in (20, 6)
     )
     for ours, theirs in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(ours.answers.labels, theirs.answers.labels)
+        np.testing.assert_array_equal(ours.predictions.labels, theirs.predictions.labels)
         np.testing.assert_allclose(ours.kept, theirs.kept, atol=1e-9)
 
 
@@ -347,9 +347,9 @@ def test_attacks_are_made_by_name():
 
 def test_the_named_variants_are_what_they_are_called():
     found = make_attack("fgsm-rs")
-    assert (found.steps, found.reach, found.start) == (1, 1.25, "random")
+    assert (found.steps, found.rel_stepsize, found.start) == (1, 1.25, "random")
     found = make_attack("i-fgsm")
-    assert (found.steps, found.reach, found.start) == (10, 1.0, "clean")
+    assert (found.steps, found.rel_stepsize, found.start) == (10, 0.1, "clean")
     found = make_attack("apgd-t")
     assert (found.target, found.targets, found.losses) == ("each", 9, ("dlr",))
     assert make_attack("apgd-t-l2") == replace(found, name="apgd-t-l2", norm="l2")
@@ -372,7 +372,7 @@ def test_the_named_variants_are_what_they_are_called():
         ("pgd", {"steps": "3"}, r"steps: [^\n]* \(got '3'\)"),
         ("pgd", {"steps": True}, r"steps: [^\n]* \(got True\)"),
         ("apgd", {"steps": 0}, r"steps: [^\n]* \(got 0\)"),
-        ("mim", {"reach": float("nan")}, r"reach: [^\n]* \(got nan\)"),
+        ("mim", {"rel_stepsize": float("nan")}, r"rel_stepsize: [^\n]* \(got nan\)"),
         ("pgd", {"losses": ["hinge"]}, r"losses\.0: [^\n]* \(got 'hinge'\)"),
         ("pgd", {"losses": []}, r"losses: [^\n]*"),
         ("square", {"area": 1.5}, r"area: [^\n]* \(got 1\.5\)"),

@@ -71,7 +71,7 @@ def test_one_search_serves_all_epsilons():
     assert counts[0] == counts[1] > 0
 
 
-def test_steps_bound_the_search_and_fallen_images_leave_it():
+def test_steps_bound_the_search_and_misclassified_images_leave_it():
     model, (x, y) = Counting(small_net()), small_images()
     attacked(DeepFool(steps=2), model, x, y, [0.1])
     # In each step one gradient for the true class, and one for every class.
@@ -86,13 +86,13 @@ def test_steps_bound_the_search_and_fallen_images_leave_it():
 def test_its_images_are_nearer_than_those_of_one_gradient():
     model, (x, y) = small_net(), small_images(wrong=0)
     (found,) = attacked(DeepFool(), model, x, y, [99.0])
-    fallen = model.logits(found).argmax(axis=1) != y
+    misclassified = model.logits(found).argmax(axis=1) != y
     lengths = np.linalg.norm((found - x).reshape(len(x), -1), axis=1)
-    assert fallen.mean() > 0.9
+    assert misclassified.mean() > 0.9
     for epsilon in (0.1, 0.3):
         (shortened,) = attacked(DeepFool(), model, x, y, [epsilon])
         lost = model.logits(shortened).argmax(axis=1) != y
-        assert lost[fallen & (lengths <= epsilon)].all()
+        assert lost[misclassified & (lengths <= epsilon)].all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

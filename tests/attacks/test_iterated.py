@@ -47,12 +47,12 @@ def test_pgd_in_l2_reaches_the_point_along_the_gradient():
 
 
 @pytest.mark.parametrize(
-    ("steps", "reach", "length"),
-    [(1, 0.5, 0.5), (4, 0.5, 0.5), (1, 1.0, 1.0), (4, 1.0, 1.0), (2, 2.0, 1.0)],
+    ("steps", "rel_stepsize", "length"),
+    [(1, 0.5, 0.5), (4, 0.125, 0.5), (1, 1.0, 1.0), (4, 0.25, 1.0), (2, 1.0, 1.0)],
 )
 @pytest.mark.parametrize("kind", [PGD, MIM])
-def test_steps_from_a_clean_start_sum_to_the_reach(kind, steps, reach, length):
-    found = one(kind(steps=steps, reach=reach, start="clean"))
+def test_each_step_from_a_clean_start_has_the_relative_size(kind, steps, rel_stepsize, length):
+    found = one(kind(steps=steps, rel_stepsize=rel_stepsize, start="clean"))
     moved = 0.125 * length
     np.testing.assert_allclose(found, [[0.5 - moved, 0.5 + moved]], atol=1e-9)
 
@@ -83,7 +83,7 @@ class Path:
 def test_pgd_follows_the_slope_where_it_is():
     """Where the pixel is dark the loss rises to the right, and beyond 0.55 to the left."""
     model = Path(lambda x, call: np.where(x < 0.55, 1.0, -1.0))
-    attack = PGD(steps=4, reach=2.0, start="clean", losses=ONE)
+    attack = PGD(steps=4, rel_stepsize=0.5, start="clean", losses=ONE)
     (found,) = attacked(attack, model, [[0.5]], [0], [0.2])
     assert model.at == pytest.approx([0.5, 0.6, 0.5, 0.6])
     assert found.item() == pytest.approx(0.5)
@@ -155,7 +155,7 @@ def test_more_restarts_break_no_fewer_images():
     model, (x, y) = small_net(), small_images()
     counts = []
     for restarts in (1, 4):
-        (found,) = attacked(PGD(steps=4, reach=1.0, restarts=restarts), model, x, y, [0.15])
+        (found,) = attacked(PGD(steps=4, rel_stepsize=0.25, restarts=restarts), model, x, y, [0.15])
         counts.append(right(model, found, y))
     assert counts[1] <= counts[0]
 
@@ -238,7 +238,7 @@ def test_of_several_attempts_at_a_target_the_best_is_kept():
     rows = np.arange(len(y))
 
     def reached(restarts, epsilon):
-        attack = PGD(steps=3, reach=1.0, target="least-likely", restarts=restarts)
+        attack = PGD(steps=3, rel_stepsize=1 / 3, target="least-likely", restarts=restarts)
         (found,) = attacked(attack, model, x, y, [epsilon])
         logits = model.logits(found)
         goal = logits[rows, goals]

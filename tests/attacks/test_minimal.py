@@ -1,4 +1,4 @@
-"""The smallest epsilon at which an image falls, where it can be worked out by hand."""
+"""The smallest epsilon at which an image is misclassified, where it can be worked out by hand."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_each_image_is_told_with_what_fooled_the_model(model):
     pgd = make_attack("pgd", options={"steps": 20, "start": "clean"})
     for found in (along_gradient(model, X, Y, 0.25), by_search(model, pgd, X, Y, 0.25)):
         distance = np.abs(found.images - X).max(axis=1)
-        # The first stands at the limit, and the last is wrong as it is.
+        # The first is robust at the limit, and the last is misclassified as it is.
         assert distance == pytest.approx([0, *found.epsilons[1:3], 0], abs=1e-6)
         said = model.numpy(model.logits(model.asarray(found.images))).argmax(axis=1)
         assert said.tolist() == [0, 1, 1, 1]

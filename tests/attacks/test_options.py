@@ -40,7 +40,8 @@ def test_every_option_of_every_attack_is_there_as_plain_data(name):
 def test_options_by_hand():
     assert options_of(PGD(name="mine", steps=2)) == {
         "attack": "PGD", "norm": "linf", "steps": 2, "restarts": 1, "start": "random",
-        "losses": list(PGD().losses), "target": "none", "targets": 9, "seed": 0, "reach": 2.5,
+        "losses": list(PGD().losses), "target": "none", "targets": 9, "seed": 0,
+        "rel_stepsize": 1.25,
     }  # fmt: skip
     members = options_of(make_attack("strongest", options={"members": ["fgsm", "pgd"]}))["members"]
     assert members == {"fgsm": options_of(make_attack("fgsm")), "pgd": options_of(PGD())}
@@ -87,7 +88,7 @@ class Lying(Telling):
     steps: ClassVar[int] = 1
 
     def __init__(self):
-        self.reach = 2
+        self.rel_stepsize = 2
 
     def options(self):
         raise RuntimeError("not now")
@@ -106,7 +107,7 @@ def test_a_foreign_attack_tells_its_plain_attributes_or_its_own_options():
     assert not {"_secret", "secret", "name"} & set(told)
     assert options_of(TheirData())["levels"] == [0.1, "inf"]
     assert options_of(Telling())["steps"] == 5
-    assert options_of(Lying())["reach"] == 2
+    assert options_of(Lying())["rel_stepsize"] == 2
 
 
 # In runs and gates
@@ -121,7 +122,10 @@ def test_evaluate_stores_them_and_a_baseline_of_40_steps_is_no_baseline_of_2():
     assert runs[0].spec["attacks"]["pgd"]["options"]["steps"] == 40
     baseline = Baseline.of(runs[0])
     row = row_of(compare(runs[1], baseline), "numpy model pgd eps=0.1")
-    assert (row.verdict, row.detail) == ("incomparable", "attacks.pgd.steps is 2, was 40")
+    assert (row.verdict, row.detail) == (
+        "incomparable",
+        "attacks.pgd.rel_stepsize is 1.25, was 0.0625, attacks.pgd.steps is 2, was 40",
+    )
     assert all(row.verdict == "unchanged" for row in compare(runs[2], baseline).rows)
 
 
@@ -196,9 +200,12 @@ def test_settings_that_were_left_out_have_their_defaults():
     assert differences({}, {"saliency": {"top": 0.15}}, "saliency/top") == ""
     told = differences({}, {"saliency": {"top": 0.2}}, "saliency/top")
     assert told == "saliency.top is 0.2, was 0.15"
-    new = {"minimal": {"limit": 2.0}} | spec_of(PGD(steps=3, losses=("cross-entropy",)))
+    new = {"minimal": {"limit": 2.0}} | spec_of(PGD(steps=5, losses=("cross-entropy",)))
     told = differences({}, new, "minimal-epsilon/pgd")
-    assert told == "minimal.limit is 2.0, was 1.0, attacks.pgd.steps is 3, was 40"
+    assert told == (
+        "minimal.limit is 2.0, was 1.0, attacks.pgd.rel_stepsize is 0.5, was 0.0625, "
+        "attacks.pgd.steps is 5, was 40"
+    )
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])

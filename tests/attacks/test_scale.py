@@ -11,6 +11,7 @@ from harness.attacks import make_attack
 from harness.attacks.minimal import along_gradient
 from harness.attacks.pgd import MIM, PGD
 from harness.maths.objectives import CrossEntropy
+from harness.protocol import Network, Wrapping
 
 SCALES = (1e-3, 1e-2, 10, 1e3)
 RADII = {"linf": 0.1, "l2": 0.6}
@@ -38,7 +39,7 @@ def build(factor, shift=0.0, backend="numpy", dtype="float32"):
     for name in ("layers.1.weight", "layers.1.bias"):
         weights[name] = factor * weights[name]
     weights["layers.1.bias"] = weights["layers.1.bias"] + shift
-    return at_hand(backend).build(NET, weights, bounds=BOUNDS, dtype=dtype)
+    return at_hand(backend).build(Network(NET, weights), Wrapping(BOUNDS), dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -94,14 +95,14 @@ def test_with_the_cross_entropy_alone_pgd_is_the_papers_at_every_scale():
             PGD(steps=6, start="clean", losses=("cross-entropy",)), model, x, y, [0.05]
         )
         clean, moving = x.astype(np.float64), x.astype(np.float64)
-        standing = model.logits(moving).argmax(axis=1) == y
+        right = model.logits(moving).argmax(axis=1) == y
         for _ in range(6):
             _, gradient = model.logits_and_gradient(moving, y, CrossEntropy())
             change = moving + 0.05 * 2.5 / 6 * np.sign(gradient) - clean
             moving = np.clip(clean + np.clip(change, -0.05, 0.05), *BOUNDS)
-            standing &= model.logits(moving).argmax(axis=1) == y
-        assert standing.sum() > 20
-        np.testing.assert_allclose(found[standing], moving[standing], atol=1e-12)
+            right &= model.logits(moving).argmax(axis=1) == y
+        assert right.sum() > 20
+        np.testing.assert_allclose(found[right], moving[right], atol=1e-12)
 
 
 def test_the_cross_entropy_alone_depends_on_the_scale():

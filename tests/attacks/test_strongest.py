@@ -1,4 +1,4 @@
-"""The ensemble: the worst case of each image over its members, each of which sees what stands."""
+"""The ensemble: each image's worst case over members that attack what those before them left."""
 
 import numpy as np
 import pytest
@@ -56,18 +56,18 @@ def test_it_is_the_worst_case_of_its_members():
     (alone,) = zip(*(_stands(member, model, x, y) for member in MEMBERS), strict=True)
     together, counts = _stands(Strongest(members=MEMBERS), model, x, y)[0], []
     for position in range(len(EPSILONS)):
-        worst = np.all([stands[position] for stands in alone], axis=0)
+        worst = np.all([robust[position] for robust in alone], axis=0)
         np.testing.assert_array_equal(together[position], worst)
         counts.append(worst.sum())
     assert counts == sorted(counts, reverse=True)
-    assert min(stands[-1].sum() for stands in alone) < len(x) - 10
+    assert min(robust[-1].sum() for robust in alone) < len(x) - 10
 
 
 def _stands(attack, model, x, y):
     """Which images are right under an attack at every epsilon up to each."""
     found = attacked(attack, model, x, y, EPSILONS)
-    fallen = [model.logits(images).argmax(axis=1) != y for images in found]
-    return (~np.logical_or.accumulate(fallen),)
+    misclassified = [model.logits(images).argmax(axis=1) != y for images in found]
+    return (~np.logical_or.accumulate(misclassified),)
 
 
 def test_each_member_sees_only_what_stands_with_its_labels_and_places():

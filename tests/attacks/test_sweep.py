@@ -16,20 +16,20 @@ from harness.attacks.sweep import check_perturbation, sweep
 from harness.errors import MeasurementError
 from harness.maths import pieces
 from harness.maths.query import (
-    Answers,
-    answers_to,
+    Predictions,
     batch_size_for,
     batches,
     correct_count,
     logits_of,
+    predictions_of,
 )
-from harness.protocol import GRADIENT, Architecture
+from harness.protocol import GRADIENT, Architecture, Network, Wrapping
 
 
 def threshold_model(bounds=(0.0, 1.0)):
     """Of one pixel p; its logits are (1/2 - p, p - 1/2), so it says class 1 above one half."""
     weights = {"layers.0.weight": np.array([[-1], [1]]), "layers.0.bias": np.array([0.5, -0.5])}
-    return NumpyBackend().build(Architecture((1,), (), 2), weights, bounds=bounds)
+    return NumpyBackend().build(Network(Architecture((1,), (), 2), weights), Wrapping(bounds))
 
 
 X = np.array([[0.1], [0.3], [0.6], [0.9]], np.float32)
@@ -78,7 +78,7 @@ def up(x, epsilon):
 
 
 def test_answers_are_the_highest_logit_and_its_softmax():
-    answers = answers_to(threshold_model(), X)
+    answers = predictions_of(threshold_model(), X)
     assert answers.labels.tolist() == [0, 0, 1, 1]
     assert (answers.labels.dtype, answers.confidence.dtype) == (np.int32, np.float32)
     margins = [0.8, 0.4, 0.2, 0.8]
@@ -88,14 +88,14 @@ def test_answers_are_the_highest_logit_and_its_softmax():
 
 
 def test_confidence_of_extreme_logits_is_finite():
-    answers = answers_to(BlackBox(lambda x: np.array([[1e4, -1e4], [-1e4, 1e4]])), X[:2])
+    answers = predictions_of(BlackBox(lambda x: np.array([[1e4, -1e4], [-1e4, 1e4]])), X[:2])
     assert answers.labels.tolist() == [0, 1]
     assert answers.confidence.tolist() == [1, 1]
 
 
 def test_correct_answers_are_counted():
     labels = np.array([3, 1, 2, 2], np.int32)
-    assert correct_count(Answers(labels, np.ones(4, np.float32)), np.array([3, 2, 2, 1])) == 2
+    assert correct_count(Predictions(labels, np.ones(4, np.float32)), np.array([3, 2, 2, 1])) == 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -104,7 +104,7 @@ def test_a_logit_that_is_not_finite_is_an_error(bad):
         return np.where(x > 0.8, bad, np.hstack([x, -x]))
 
     assert len(logits_of(BlackBox(logits), X[:3])) == 3
-    for ask in (logits_of, answers_to):
+    for ask in (logits_of, predictions_of):
         with pytest.raises(MeasurementError, match=r"^a logit is NaN or infinite$"):
             ask(BlackBox(logits), X)
     with pytest.raises(MeasurementError, match=r"^a logit is NaN or infinite$"):
@@ -163,15 +163,15 @@ def test_a_sweep_of_fgsm_counted_by_hand():
     # 0.1 and 0.3 move up, 0.6 and 0.9 down; those that cross one half are lost.
     epsilons = [0.0, 0.05, 0.15, 0.25, 0.45]
     results = sweep(threshold_model(), FGSM(), X, Y, epsilons)
-    assert [correct_count(r.answers, Y) for r in results] == [4, 4, 3, 2, 0]
-    assert results[3].answers.labels.tolist() == [0, 1, 0, 1]
+    assert [correct_count(r.predictions, Y) for r in results] == [4, 4, 3, 2, 0]
+    assert results[3].predictions.labels.tolist() == [0, 1, 0, 1]
 
 
 def test_a_sweep_keeps_the_order_of_the_epsilons():
     epsilons = [0.25, 0.0, 0.45]
     results = sweep(threshold_model(), FGSM(), X, Y, epsilons, keep=[0])
     assert [r.epsilon for r in results] == epsilons
-    assert [correct_count(r.answers, Y) for r in results] == [2, 4, 0]
+    assert [correct_count(r.predictions, Y) for r in results] == [2, 4, 0]
     np.testing.assert_allclose([r.kept.item() for r in results], [0.35, 0.1, 0.55], rtol=1e-6)
 
 
@@ -191,9 +191,9 @@ def test_batches_change_nothing_and_what_is_kept_comes_as_asked(n, batch_size, d
     assert [r.epsilon for r in results] == epsilons
     for result in results:
         whole = up(x, result.epsilon)
-        expected = answers_to(model, whole)
-        np.testing.assert_array_equal(result.answers.labels, expected.labels)
-        np.testing.assert_array_equal(result.answers.confidence, expected.confidence)
+        expected = predictions_of(model, whole)
+        np.testing.assert_array_equal(result.predictions.labels, expected.labels)
+        np.testing.assert_array_equal(result.predictions.confidence, expected.confidence)
         assert result.kept.shape == (len(keep), 2, 2)
         np.testing.assert_array_equal(result.kept, whole[keep])
 
@@ -256,7 +256,7 @@ def test_an_attack_that_changes_no_image_at_any_epsilon_is_an_error():
 
 def test_where_every_image_is_wrong_already_there_is_nothing_to_change():
     results = sweep(threshold_model(), PGD(), X, 1 - Y, [0.0, 0.1])
-    assert [correct_count(result.answers, 1 - Y) for result in results] == [0, 0]
+    assert [correct_count(result.predictions, 1 - Y) for result in results] == [0, 0]
 
 
 def test_one_changed_image_at_one_epsilon_will_do():
@@ -268,7 +268,7 @@ def test_one_changed_image_at_one_epsilon_will_do():
 
 def test_at_epsilon_zero_alone_nothing_need_change():
     (result,) = sweep(threshold_model(), Attack(lambda x, epsilon: x.copy()), X, Y, [0.0])
-    assert correct_count(result.answers, Y) == 4
+    assert correct_count(result.predictions, Y) == 4
 
 
 # What is known already
@@ -282,8 +282,8 @@ def test_what_an_attack_asked_of_the_clean_images_is_not_asked_again(backend):
     for epsilon, found in ((0.0, clean), (0.1, moved)):
         # In the same batches: a matrix product of another size may differ in its last bit.
         (alone,) = sweep(small_net(backend, "float32"), FGSM(), x, y, [epsilon], batch_size=25)
-        np.testing.assert_array_equal(found.answers.labels, alone.answers.labels)
-        np.testing.assert_array_equal(found.answers.confidence, alone.answers.confidence)
+        np.testing.assert_array_equal(found.predictions.labels, alone.predictions.labels)
+        np.testing.assert_array_equal(found.predictions.confidence, alone.predictions.confidence)
 
 
 def test_images_that_an_attack_moved_before_it_asked_are_not_the_clean_ones():
@@ -295,7 +295,7 @@ def test_images_that_an_attack_moved_before_it_asked_are_not_the_clean_ones():
             return (x for _ in epsilons)
 
     (result,) = sweep(threshold_model(), Deceiving(None), X[1:], Y[1:], [0.0])
-    assert result.answers.labels.tolist() == [0, 1, 1]
+    assert result.predictions.labels.tolist() == [0, 1, 1]
 
 
 def test_images_that_are_not_quite_the_clean_ones_are_asked_for():
@@ -306,7 +306,7 @@ def test_images_that_are_not_quite_the_clean_ones_are_asked_for():
 
     x = np.array([[0.5 - 2e-7]], np.float32)
     (result,) = sweep(threshold_model(), Nudging(None), x, Y[:1], [0.0])
-    assert result.answers.labels.tolist() == [1]
+    assert result.predictions.labels.tolist() == [1]
 
 
 # Ball, box, finiteness
@@ -434,7 +434,7 @@ def test_an_attack_that_writes_to_what_it_is_given_changes_no_label_logit_or_kep
     first, second = sweep(model, Writes(), x, y, [0.0, 0.1], keep=[0, 3])
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(y, before[1])
-    assert correct_count(first.answers, y) == 21  # small_images names four of them wrongly
+    assert correct_count(first.predictions, y) == 21  # small_images names four of them wrongly
     np.testing.assert_array_equal(first.kept, clean[[0, 3]])
     np.testing.assert_array_equal(second.kept, moved[[0, 3]])
 

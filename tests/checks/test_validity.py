@@ -44,7 +44,10 @@ def skipped(evidence):
 
 
 def test_what_falls_short_beside_a_better_one_is_told_and_is_no_failure():
-    short, apgd = make_attack("short", "pgd", {"steps": 20, "reach": 0.6}), make_attack("apgd")
+    short, apgd = (
+        make_attack("short", "pgd", {"steps": 20, "rel_stepsize": 0.03}),
+        make_attack("apgd"),
+    )
     evidence = evidence_of(built(), reported=(Reported(short, (0.1,)), Reported(apgd, (0.1,))))
     told = CHECKS["stronger-attack"](evidence)
     assert told.startswith("at epsilon 0.1 short leaves ")
@@ -125,7 +128,7 @@ def test_attacks_of_different_norms_are_not_compared():
 
 
 def test_a_reported_attack_is_judged_in_its_own_norm():
-    weak = make_attack("short", "pgd-l2", {"steps": 20, "reach": 0.5})
+    weak = make_attack("short", "pgd-l2", {"steps": 20, "rel_stepsize": 0.025})
     fair = make_attack("pgd-l2", options={"losses": ["cross-entropy", "margin"]})
     epsilons = (0.5, 1.0)
     found = findings(evidence_of(built(), reported=(Reported(weak, epsilons),)))

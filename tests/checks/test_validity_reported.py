@@ -17,7 +17,7 @@ from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, findings,
 from harness.checks.validity.panel import FAR, WEAKER, shortfall
 from harness.errors import CheckFailed, SpecError
 
-LAZY = PGD(name="lazy", steps=40, reach=0.2, start="clean")
+LAZY = PGD(name="lazy", steps=40, rel_stepsize=0.005, start="clean")
 
 
 class Foreign(Adapter):
@@ -141,7 +141,7 @@ def test_a_foreign_attack_that_is_right_is_not_blamed():
 
 
 def test_few_steps_are_judged_but_may_fall_shorter():
-    short = PGD(name="short", steps=10, reach=0.2)
+    short = PGD(name="short", steps=10, rel_stepsize=0.02)
     assert "short leaves" in findings(evidence_of(short))["stronger-attack"]
     for name in ("i-fgsm", "mim"):
         assert findings(evidence_of(make_attack(name))) == {}

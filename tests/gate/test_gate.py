@@ -344,7 +344,9 @@ def test_an_attack_with_other_options_is_incomparable_and_named():
     comparison = compare(run_of({"clean": HALF, "pgd@0.1": HALF}, spec=spec), baseline)
     row = row_of(comparison, "torch mlp pgd eps=0.1")
     assert (row.verdict, row.fails) == ("incomparable", True)
-    assert row.detail == "attacks.pgd.steps is 4, was 40"
+    assert row.detail == (
+        "attacks.pgd.rel_stepsize is 0.625, was 0.0625, attacks.pgd.steps is 4, was 40"
+    )
     assert row_of(comparison, "torch mlp clean").verdict == "unchanged"
 
 

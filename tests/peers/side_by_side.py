@@ -20,6 +20,6 @@ def our_counts(model, attack, subject, epsilons, **options):
     made = make_attack(attack, options=options)
     x = subject.x.astype(model.numpy(model.asarray(subject.x[:1])).dtype)
     return [
-        correct_count(found.answers, subject.y)
+        correct_count(found.predictions, subject.y)
         for found in sweep(model, made, x, subject.y, epsilons)
     ]

@@ -32,7 +32,7 @@ def art(digits, model):
 def right_under(name, model, digits, **options):
     attack = make_attack(name, options=options)
     (result,) = sweep(model, attack, digits.x, digits.y, [EPSILON])
-    return correct_count(result.answers, digits.y)
+    return correct_count(result.predictions, digits.y)
 
 
 def test_apgd_is_as_strong_as_arts(digits, model, art):

@@ -218,8 +218,8 @@ WRONG = [
           ("steps = true", "attacks.pgd: steps: * (got True)"),
           ('steps = "9"', "attacks.pgd: steps: * (got '9')"),
           ("stepz = 9", "attacks.pgd: stepz: pgd has no such option; did you mean steps?"),
-          ("reach = nan", "attacks.pgd: reach: * (got nan)"),
-          ("reach = 0.0", "attacks.pgd: reach: * (got 0.0)"),
+          ("rel_stepsize = nan", "attacks.pgd: rel_stepsize: * (got nan)"),
+          ("rel_stepsize = 0.0", "attacks.pgd: rel_stepsize: * (got 0.0)"),
           ('start = "clear"', "attacks.pgd: start: * (got 'clear')"),
           ('losses = ["margin", "hinge"]', "attacks.pgd: losses.1: * (got 'hinge')"),
           ('losses = "margin"', "attacks.pgd: losses: * (got 'margin')"),
@@ -295,13 +295,14 @@ def test_the_largest_seed_and_close_epsilons_are_allowed():
 
 def test_an_attack_has_a_name_of_its_own_and_options_and_may_see_fewer_images():
     text = (
-        'attack = "pgd"\nepsilons = [0.1]\nsteps = 7\nreach = 2\nrestarts = 3\nimages = 100\n'
+        'attack = "pgd"\nepsilons = [0.1]\nsteps = 7\nrel_stepsize = 0.25\n'
+        "restarts = 3\nimages = 100\n"
         'losses = ["margin", "dlr"]\nstart = "random"\nseed = 5'
     )
     spec = parse_spec(edited("[saliency]", f"[attacks.hard]\n{text}\n[saliency]"), "f.toml")
     sweep = spec.attacks["hard"]
     assert attack_of(spec, "hard") == PGD(
-        name="hard", steps=7, reach=2.0, restarts=3, losses=("margin", "dlr"), seed=5
+        name="hard", steps=7, rel_stepsize=0.25, restarts=3, losses=("margin", "dlr"), seed=5
     )
     assert (sweep.epsilons, sweep.images) == ((0.1,), 100)
     assert attack_of(spec, "fgsm") == FGSM()

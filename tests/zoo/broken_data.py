@@ -69,7 +69,7 @@ def _madry(epsilon):
     """PGD of few steps that claims to be strong."""
     return lambda: Evidence(
         built(), *images(),
-        reported=(Reported(PGD(name="short", steps=20, reach=0.6), (epsilon,)),),
+        reported=(Reported(PGD(name="short", steps=20, rel_stepsize=0.03), (epsilon,)),),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from harness.checks.sanity.evidence import FEW, Evidence, Likeness, Variants, un
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy
-from harness.maths.query import answers_to, correct_count, logits_of
+from harness.maths.query import correct_count, logits_of, predictions_of
 from harness.protocol import BoolArray, FloatArray, Objective
 from harness.registry import Registry
 from harness.saliency.methods import unchecked_maps
@@ -234,7 +234,7 @@ def check_occlusion(evidence: Evidence) -> None:
         )
         accuracy[choice] = right / asked
     if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
-        clean = correct_count(answers_to(evidence.model, x), y) / len(y)
+        clean = correct_count(predictions_of(evidence.model, x), y) / len(y)
         raise CheckFailed(
             f"accuracy {clean:.3f} falls to {accuracy['top']:.3f} without the {TOP:.0%} most "
             f"salient pixels, and to {accuracy['random']:.3f} without random ones",

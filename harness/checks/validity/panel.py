@@ -12,7 +12,7 @@ from harness.attacks.fgsm import FGSM
 from harness.attacks.noise import Noise
 from harness.attacks.pgd import PGD
 from harness.attacks.square import Square
-from harness.protocol import GRADIENT, Attack
+from harness.protocol import GRADIENT, Attack, is_targeted
 
 STRONG = 20
 """Gradient steps from which an attack claims to be a strong one. One of fewer steps is weaker by
@@ -80,7 +80,7 @@ def shortfall(attack: Attack) -> float | None:
         return min((s for s in map(shortfall, members) if s is not None), default=None)
     said = getattr(attack, "steps", None)
     steps = said if isinstance(said, int) else None
-    if (steps is not None and steps < 2) or getattr(attack, "aims_at_one", False):
+    if (steps is not None and steps < 2) or is_targeted(attack):
         return None
     guided = GRADIENT in attack.requires
     if _is_ours(attack) and (steps is None or not guided or hasattr(attack, "overshoot")):

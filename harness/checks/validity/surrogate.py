@@ -10,6 +10,7 @@ import numpy as np
 
 from harness import registry
 from harness.attacks.ball import Ball
+from harness.attacks.own import Own
 from harness.attacks.pgd import climb
 from harness.data.dataset import one_hot
 from harness.maths.objectives import LogOdds
@@ -56,7 +57,7 @@ def substitute_for(answers: IntArray, x: FloatArray, bounds: Bounds, classes: in
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Own):
     """Adversarial images of a surrogate, handed on: the model's own gradient is not asked.
 
     Attributes:
