@@ -6,6 +6,7 @@ from small_models import linear
 
 from harness.attacks import make_attack
 from harness.attacks.minimal import along_gradient, by_search
+from harness.protocol import GRADIENT
 
 # Logits (a, b) of a - b = 2p + 6q - 4 at pixels (p, q): a change of e in both moves it by 8e.
 LINES = [[1, 3], [-1, -3]]
@@ -66,7 +67,7 @@ def test_a_direction_may_lead_back_but_the_first_fall_counts():
     class Gap:
         """Class 0 outside of (0.3, 0.4)."""
 
-        xp, bounds = np, (0.0, 1.0)
+        xp, bounds, capabilities = np, (0.0, 1.0), frozenset({GRADIENT})
         asarray = numpy = staticmethod(np.asarray)
 
         def logits(self, x):
