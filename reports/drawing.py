@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -85,7 +85,8 @@ def _theirs(name: str, view: RunView) -> Drawn:
     section = Section(anchor, name, place=1000, content=lambda _: None)
     try:
         section = _usable(name)
-        if (content := section.content(view)) is None:
+        # A view of its own: what it does to a table is done to no other section's.
+        if (content := section.content(replace(view))) is None:
             return Drawn(section)
         found = _drawn(section, content)
         for html in (found.html, found.short):

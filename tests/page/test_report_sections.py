@@ -118,6 +118,11 @@ def test_one_that_has_nothing_to_show_leaves_no_trace(install, plain):
     assert drawn() == plain
 
 
+def test_one_that_changes_what_it_is_given_changes_it_for_no_other(install, plain):
+    install(MODULE.replace("    return {", "    view.order.clear()\n    return {"))
+    assert without(drawn(), "counted") == plain
+
+
 def test_one_that_finds_no_room_is_left_out_before_those_of_the_harness(install, monkeypatch):
     install(MODULE.replace('"<b>"', '"<b>" * 100_000'))
     monkeypatch.setattr(room, "ONE", 500_000)
