@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.maths.norms import NORMS, per_image
+from harness.maths.norms import NORMS
 from harness.maths.pieces import Place
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
 
@@ -174,10 +174,10 @@ class BestSoFar:
         if not len(part.rows):
             return
         self.open[part.rows] = part.open
-        self.found = self._replaced(self.found, part.rows, part.found)
+        self.found = self.place.replaced(self.found, part.rows, part.found)
         if judged:
-            self._wrong = self._replaced(self._wrong, part.rows, part.wrong)
-            self._margin = self._replaced(self._margin, part.rows, part.margin)
+            self._wrong = self.place.replaced(self._wrong, part.rows, part.wrong)
+            self._margin = self.place.replaced(self._margin, part.rows, part.margin)
 
     def _start(self, judge: Judge) -> None:
         self.judge = judge
@@ -192,16 +192,6 @@ class BestSoFar:
         nothing, low = (self.place.asarray(np.array([[end]])) for end in (0.0, -np.inf))
         where = self.place.xp.where
         return where(named, low, nothing), where(named, nothing, low)
-
-    def _replaced(self, whole: Array, rows: IntArray, values: Array) -> Array:
-        """An array (n, ...) with other values (m, ...) in some rows, without an assignment."""
-        count, place = len(self.open), self.place
-        if len(rows) == count:
-            return values
-        inside, at = np.zeros(count), np.zeros(count, dtype=np.int64)
-        inside[rows], at[rows] = 1.0, np.arange(len(rows))
-        chosen = per_image(place.xp, place.asarray(inside) > 0, whole)
-        return place.xp.where(chosen, place.xp.take(values, place.asarray(at), axis=0), whole)
 
 
 class Part:
@@ -299,5 +289,5 @@ class Part:
         self.wrong, self.margin = where(taken, wrong, self.wrong), where(taken, margin, self.margin)
 
     def _keep_images(self, taken: Array, images: Array) -> None:
-        xp, images = self.best.place.xp, self.best.place.view(images)
-        self.found = xp.where(per_image(xp, taken, images), images, self.found)
+        place = self.best.place
+        self.found = place.chosen(taken, place.view(images), self.found)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.protocol import Array, ArrayNamespace, BoolArray, FloatArray, Model
+from harness.maths.norms import per_image
+from harness.protocol import Array, ArrayNamespace, BoolArray, FloatArray, IntArray, Model
 
 CACHED = 2**19
 """Bytes of images in a piece."""
@@ -57,6 +58,30 @@ class Place:
     def mask(self, chosen: Array) -> Array:
         """Booleans that ``xp`` computed, likewise."""
         return self.model.asarray(chosen) > 0 if self.on_host else chosen
+
+    def chosen(self, taken: Array, values: Array, others: Array) -> Array:
+        """Images (m, *shape): the one of ``values`` where taken, (m,), else that of ``others``."""
+        if not self.on_host:
+            return self.xp.where(per_image(self.xp, taken, others), values, others)
+        merged = others.copy()  # takes a fifth of the time of NumPy's where
+        merged[taken] = values[taken]
+        return merged
+
+    def replaced(self, whole: Array, rows: IntArray, values: Array) -> Array:
+        """An array (n, ...) with other values, (m, ...), in m > 0 of its rows."""
+        count = whole.shape[0]
+        if len(rows) == count:
+            return values
+        if self.on_host:
+            merged = whole.copy()
+            merged[rows] = values
+            return merged
+        # An array need not take assignments.
+        inside, at = np.zeros(count), np.zeros(count, dtype=np.int64)
+        inside[rows], at[rows] = 1.0, np.arange(len(rows))
+        return self.chosen(
+            self.asarray(inside) > 0, self.xp.take(values, self.asarray(at), axis=0), whole
+        )
 
     def booleans(self, chosen: Array) -> BoolArray:
         """Booleans that ``xp`` computed, on the host."""
