@@ -63,6 +63,8 @@ class Place:
         """Images (m, *shape): the one of ``values`` where taken, (m,), else that of ``others``."""
         if not self.on_host:
             return self.xp.where(per_image(self.xp, taken, others), values, others)
+        if not taken.any():
+            return others
         merged = others.copy()  # takes a fifth of the time of NumPy's where
         merged[taken] = values[taken]
         return merged
