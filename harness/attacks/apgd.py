@@ -39,10 +39,10 @@ class APGD(Iterated):
         """See ``Iterated``."""
         xp = ball.model.xp
         moving = state["moving"]
-        zero = xp.sum(xp.reshape(0.0 * moving, (len(moving), -1)), axis=1)
+        zero = xp.sum(xp.reshape(0.0 * moving, (moving.shape[0], -1)), axis=1)
         step = zero + (2 * ball.epsilon if isinstance(ball.epsilon, float) else 0.0)
         if not isinstance(ball.epsilon, float):
-            step = 2 * xp.reshape(ball.epsilon, (len(moving),))
+            step = 2 * xp.reshape(ball.epsilon, (moving.shape[0],))
         return {
             "moving": moving, "previous": moving, "best": moving, "best_gradient": 0.0 * moving,
             "best_loss": zero + LOWEST, "last_loss": zero + LOWEST, "rises": zero,

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from harness.maths.norms import NORMS, per_image
+from harness.maths.norms import NORMS
+from harness.maths.pieces import Place
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
 
 ROUNDING = 1e-5
@@ -56,16 +57,16 @@ class Ball:
 
 @dataclass(frozen=True)
 class Judge:
-    """What logits of m images say of an attack on these, all on the device.
+    """What logits of m images say of an attack on these. All arrays are those of the place.
 
     Attributes:
-        model: The classifier under attack.
+        place: Where the arrays lie.
         label: Numbers to be added to logits, twice (m, k): -inf at the true class, so that the
             others are left, and -inf at the others.
         goal: Likewise for the class that an image is to be classified as, if there is one.
     """
 
-    model: Model
+    place: Place
     label: tuple[Array, Array]
     goal: tuple[Array, Array] | None = None
 
@@ -76,7 +77,8 @@ class Judge:
         its goal. The margin is how far the largest other logit is ahead of the true class's, or the
         goal's ahead of the others.
         """
-        slack = ROUNDING * self.model.xp.max(self.model.xp.abs(logits), axis=1)
+        xp, logits = self.place.xp, self.place.view(logits)
+        slack = ROUNDING * xp.max(xp.abs(logits), axis=1)
         margin = self._lead(logits, self.label)
         wrong = margin > slack
         if self.goal is None:
@@ -87,16 +89,16 @@ class Judge:
     def take(self, rows: Array) -> Judge:
         """The same for some of the images."""
         goal = None if self.goal is None else self._taken(self.goal, rows)
-        return Judge(self.model, self._taken(self.label, rows), goal)
+        return Judge(self.place, self._taken(self.label, rows), goal)
 
     def _taken(self, pair: tuple[Array, Array], rows: Array) -> tuple[Array, Array]:
-        others, own = (self.model.xp.take(array, rows, axis=0) for array in pair)
+        others, own = (self.place.xp.take(array, rows, axis=0) for array in pair)
         return others, own
 
     def _lead(self, logits: Array, named: tuple[Array, Array]) -> Array:
         """How far the largest of the other logits is ahead of the named one, (m,)."""
         others, own = named
-        top = self.model.xp.max
+        top = self.place.xp.max
         return top(logits + others, axis=1) - top(logits + own, axis=1)
 
 
@@ -107,29 +109,39 @@ class BestSoFar:
     every larger ball too. It succeeds when the image is misclassified; or, once ``aim`` has been
     called, when it is classified as its goal.
 
-    All arrays are the backend's own. Only ``open`` is on the host, because the size of a batch
-    follows from it when images leave.
+    Nothing leaves the device but ``open``, because the size of a batch follows from it when images
+    leave.
 
     Args:
         model: The classifier under attack.
         x: Clean images, (n, *shape).
         y: Their true labels, (n,) int64.
+        logits: What the model says of x, (n, k), if it has been asked.
 
     Attributes:
-        images: The adversarial images, (n, *shape).
         logits: Those of the clean images, (n, k).
         true: A boolean one-hot mask of the labels, (n, k).
         judge: What is wanted of the images.
         open: On which images no attack has succeeded yet, (n,).
     """
 
-    def __init__(self, model: Model, x: Array, y: Array) -> None:
-        self.model = model
-        self.labels, self.images, self.logits = y, x, model.logits(x)
-        self.true = self._one_hot(y)
+    def __init__(self, model: Model, x: Array, y: Array, logits: Array | None = None) -> None:
+        self.model, self.place = model, Place.of(model, x)
+        self.labels, self.logits = y, model.logits(x) if logits is None else logits
+        self.found = self.place.view(x)
+        self.true = self.place.mask(named := self._one_hot(y))
         self._margin: Array
         self._wrong: Array
-        self._start(Judge(model, self._added(self.true)))
+        self._start(Judge(self.place, self._added(named)))
+
+    @property
+    def images(self) -> Array:
+        """The adversarial images, (n, *shape), in an array of the model's; not to be written to."""
+        return self.place.array(self.found)
+
+    def adversarial(self) -> Array:
+        """A copy of the adversarial images, (n, *shape)."""
+        return self.place.array(1 * self.found)
 
     @cached_property
     def known(self) -> tuple[FloatArray, IntArray]:
@@ -139,11 +151,11 @@ class BestSoFar:
     def aim(self, goals: IntArray) -> None:
         """From now on an attack succeeds when the image is classified as its goal, (n,)."""
         goal = self._added(self._one_hot(self.model.asarray(goals)))
-        self._start(Judge(self.model, self.judge.label, goal))
+        self._start(Judge(self.place, self.judge.label, goal))
 
     def renew(self) -> None:
         """Let the next attack replace any open image, but no misclassified by a correct one."""
-        self._margin = self.model.asarray(np.full(len(self.open), -np.inf))
+        self._margin = self.place.asarray(np.full(len(self.open), -np.inf))
 
     def rows(self) -> IntArray:
         """Positions of the images that are still open, (m,)."""
@@ -152,9 +164,9 @@ class BestSoFar:
     def part(self, rows: IntArray) -> Part:
         """Some of the images that are still open, to be attacked."""
         if len(rows) == len(self.open):
-            return Part(self, rows, self.judge, self.images, self._wrong, self._margin)
-        at, take = self.model.asarray(rows), self.model.xp.take
-        arrays = (take(array, at, axis=0) for array in (self.images, self._wrong, self._margin))
+            return Part(self, rows, self.judge, self.found, self._wrong, self._margin)
+        at, take = self.place.asarray(rows), self.place.xp.take
+        arrays = (take(array, at, axis=0) for array in (self.found, self._wrong, self._margin))
         return Part(self, rows, self.judge.take(at), *arrays)
 
     def put(self, part: Part, *, judged: bool) -> None:
@@ -162,34 +174,24 @@ class BestSoFar:
         if not len(part.rows):
             return
         self.open[part.rows] = part.open
-        self.images = self._replaced(self.images, part.rows, part.images)
+        self.found = self.place.replaced(self.found, part.rows, part.found)
         if judged:
-            self._wrong = self._replaced(self._wrong, part.rows, part.wrong)
-            self._margin = self._replaced(self._margin, part.rows, part.margin)
+            self._wrong = self.place.replaced(self._wrong, part.rows, part.wrong)
+            self._margin = self.place.replaced(self._margin, part.rows, part.margin)
 
     def _start(self, judge: Judge) -> None:
         self.judge = judge
         succeeded, self._wrong, self._margin = judge.of(self.logits)
-        self.open: BoolArray = ~self.model.numpy(succeeded)
+        self.open: BoolArray = ~self.place.booleans(succeeded)
 
     def _one_hot(self, classes: Array) -> Array:
-        every = self.model.asarray(np.arange(self.logits.shape[1])[None])
-        return every == self.model.xp.reshape(classes, (-1, 1))
+        every = self.place.asarray(np.arange(self.logits.shape[1])[None])
+        return every == self.place.xp.reshape(self.place.view(classes), (-1, 1))
 
     def _added(self, named: Array) -> tuple[Array, Array]:
-        nothing, low = (self.model.asarray(np.array([[end]])) for end in (0.0, -np.inf))
-        where = self.model.xp.where
+        nothing, low = (self.place.asarray(np.array([[end]])) for end in (0.0, -np.inf))
+        where = self.place.xp.where
         return where(named, low, nothing), where(named, nothing, low)
-
-    def _replaced(self, whole: Array, rows: IntArray, values: Array) -> Array:
-        """An array (n, ...) with other values (m, ...) in some rows, without an assignment."""
-        count, model = len(self.open), self.model
-        if len(rows) == count:
-            return values
-        inside, at = np.zeros(count), np.zeros(count, dtype=np.int64)
-        inside[rows], at[rows] = 1.0, np.arange(len(rows))
-        chosen = per_image(model.xp, model.asarray(inside) > 0, whole)
-        return model.xp.where(chosen, model.xp.take(values, model.asarray(at), axis=0), whole)
 
 
 class Part:
@@ -199,7 +201,7 @@ class Part:
         best: That on each image of the whole batch; ``put`` hands on what is found here.
         rows: Positions of the images in the batch, (m,), all of them open.
         judge: What is wanted of them.
-        images: The best so far, (m, *shape).
+        found: The best images so far, (m, *shape).
         wrong: Which of these are misclassified, though not as their goal, (m,).
         margin: Their margins, (m,); see ``Judge.of``.
 
@@ -212,12 +214,12 @@ class Part:
         best: BestSoFar,
         rows: IntArray,
         judge: Judge,
-        images: Array,
+        found: Array,
         wrong: Array,
         margin: Array,
     ) -> None:
         self.best, self.rows, self.judge = best, rows, judge
-        self.images, self.wrong, self.margin = images, wrong, margin
+        self.found, self.wrong, self.margin = found, wrong, margin
         self.open: BoolArray = np.ones(len(rows), dtype=bool)
         self._open: Array | None = None
 
@@ -230,7 +232,7 @@ class Part:
         """
         succeeded, wrong, margin = self.judge.of(logits)
         still = ~succeeded if self._open is None else self._open & ~succeeded
-        before, self.open = np.count_nonzero(self.open), self.best.model.numpy(still)
+        before, self.open = np.count_nonzero(self.open), self.best.place.booleans(still)
         if self.judge.goal is not None:
             self._keep(self._among_open(succeeded | (wrong & ~self.wrong)), images, wrong, margin)
         elif np.count_nonzero(self.open) < before:
@@ -257,7 +259,7 @@ class Part:
             further = (margin > self.margin) | (margin != margin)
             taken = succeeded | (wrong & ~self.wrong) | (taken & further)
         self._keep(taken, images, wrong, margin)
-        self.open = self.best.model.numpy(~succeeded)
+        self.open = self.best.place.booleans(~succeeded)
         self.best.put(self, judged=True)
 
     def close(self) -> None:
@@ -271,18 +273,21 @@ class Part:
             kept: Their positions among the m, on the device.
         """
         self.close()
-        take = self.best.model.xp.take
-        arrays = (take(array, kept, axis=0) for array in (self.images, self.wrong, self.margin))
+        place = self.best.place
+        kept = place.view(kept)
+        arrays = (
+            place.xp.take(array, kept, axis=0) for array in (self.found, self.wrong, self.margin)
+        )
         return Part(self.best, self.rows[self.open], self.judge.take(kept), *arrays)
 
     def _among_open(self, taken: Array) -> Array:
         return taken if self._open is None else taken & self._open
 
     def _keep(self, taken: Array, images: Array, wrong: Array, margin: Array) -> None:
-        where = self.best.model.xp.where
+        where = self.best.place.xp.where
         self._keep_images(taken, images)
         self.wrong, self.margin = where(taken, wrong, self.wrong), where(taken, margin, self.margin)
 
     def _keep_images(self, taken: Array, images: Array) -> None:
-        xp = self.best.model.xp
-        self.images = xp.where(per_image(xp, taken, images), images, self.images)
+        place = self.best.place
+        self.found = place.chosen(taken, place.view(images), self.found)

@@ -81,21 +81,21 @@ def _taken(model: Model, arrays: dict[str, Array], rows: IntArray) -> dict[str, 
 
 def _to_boundary(judge: Judge, x: Array, labels: Array) -> Array:
     """The shortest step to the nearest boundary of the linear approximation (eq. 8 and 9)."""
-    model, (others, own) = judge.model, judge.label
-    xp, logits = model.xp, model.logits(x)
+    place, model, (others, own) = judge.place, judge.place.model, judge.label
+    xp, near, logits = model.xp, place.xp, place.view(model.logits(x))
     # Infinite at the true class itself, which has no boundary with itself.
-    gaps = xp.abs(logits - xp.max(logits + own, axis=1, keepdims=True)) - others
+    gaps = near.abs(logits - near.max(logits + own, axis=1, keepdims=True)) - others
     _, own_gradient = differentiable(model).logits_and_gradient(x, labels, ClassLogit())
     best = 0.0 * x
-    shortest = model.asarray(np.full(len(x), FAR))
+    shortest = place.asarray(np.full(x.shape[0], FAR))
     for other in range(logits.shape[1]):
-        chosen = model.asarray(np.full(len(x), other, dtype=np.int64))
+        chosen = model.asarray(np.full(x.shape[0], other, dtype=np.int64))
         _, gradient = differentiable(model).logits_and_gradient(x, chosen, ClassLogit())
         normal = gradient - own_gradient
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            distance = gaps[:, other] / L2().length(xp, normal)
+            distance = gaps[:, other] / place.view(L2().length(xp, normal))
             nearer = distance < shortest  # not where it is infinite, or NaN: no boundary
-            step = L2().steepest(xp, normal) * per_image(xp, distance + 1e-4, x)
-            best = xp.where(per_image(xp, nearer, x), step, best)
-        shortest = xp.where(nearer, distance, shortest)
+            step = L2().steepest(xp, normal) * per_image(xp, place.array(distance + 1e-4), x)
+            best = xp.where(per_image(xp, place.mask(nearer), x), step, best)
+        shortest = near.where(nearer, distance, shortest)
     return best

@@ -135,7 +135,7 @@ class Iterated(Own):
         for epsilon in epsilons:
             if epsilon > 0:
                 self._attack(best, x, float(epsilon), index)
-            yield best.images
+            yield best.adversarial()
 
     def within(
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray

@@ -90,10 +90,9 @@ def _joined(parts: list[SmallestEpsilons]) -> SmallestEpsilons:
 
 
 def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> SmallestEpsilons:
-    judge = BestSoFar(model, x, model.asarray(y)).judge
-    logits, gradient = differentiable(model).logits_and_gradient(
-        x, model.asarray(y), TemperedLogOdds()
-    )
+    labels = model.asarray(y)
+    logits, gradient = differentiable(model).logits_and_gradient(x, labels, TemperedLogOdds())
+    judge = BestSoFar(model, x, labels, logits).judge
     direction = model.xp.sign(gradient)
 
     def moved(size: FloatArray) -> Array:
@@ -101,7 +100,7 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Smalle
         return model.xp.clip(x + _radii(model, size, x) * direction, low, high)
 
     def misclassified(logits: Array) -> BoolArray:
-        return model.numpy(judge.of(logits)[0])
+        return judge.place.booleans(judge.of(logits)[0])
 
     def fools(size: FloatArray) -> BoolArray:
         return misclassified(model.logits(moved(size)))

@@ -53,7 +53,7 @@ class Noise(Own):
                 noisy = model.xp.clip(x + epsilon * change, low, high)
                 chosen = model.xp.take(noisy, model.asarray(rows), axis=0)
                 best.part(rows).finish(chosen, model.logits(chosen), "last")
-            yield best.images
+            yield best.adversarial()
 
     def _changes(self, model: Model, x: Array, index: IntArray, draw: int) -> Array:
         """A perturbation of each image, of length one or less."""

@@ -81,7 +81,7 @@ class MIM(Iterated):
     ) -> State:
         """See ``Iterated``; each gradient counts with an L1 length of one."""
         xp = ball.model.xp
-        length = xp.sum(xp.reshape(xp.abs(gradient), (len(gradient), -1)), axis=1)
+        length = xp.sum(xp.reshape(xp.abs(gradient), (gradient.shape[0], -1)), axis=1)
         length = per_image(xp, xp.where(length > 0, length, 0.0 * length + 1.0), gradient)
         gathered = self.decay * state["gathered"] + gradient / length
         size = ball.epsilon * self._step_size()

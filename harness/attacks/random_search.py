@@ -68,18 +68,18 @@ class RandomSearch(Own):
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        best = BestSoFar(model, x, y)
+        best, clean = BestSoFar(model, x, y), model.numpy(x)
         for epsilon in epsilons:
             if epsilon > 0:
-                self._attack(best, model.numpy(x), float(epsilon), index)
-            yield best.images
+                self._attack(best, clean, float(epsilon), index)
+            yield best.adversarial()
 
     def _attack(self, best: BestSoFar, x: FloatArray, epsilon: float, index: IntArray) -> None:
         """Propose until all images are misclassified, or the queries are used up."""
         rows, model, shape = best.rows(), best.model, x.shape[1:]
         if not len(rows):
             return
-        part, xp = best.part(rows), model.xp
+        part, place = best.part(rows), best.place
         moving, state = self.begin(as_planes(x[rows]), epsilon, model.bounds, index[rows])
         images = model.asarray(_from_planes(moving, shape))
         margin = part.offer(images, model.logits(images))
@@ -89,14 +89,15 @@ class RandomSearch(Own):
                     part.close()
                     return
                 stay, kept = part.open, model.asarray(np.flatnonzero(part.open))
-                part, margin = part.narrowed(kept), xp.take(margin, kept, axis=0)
+                margin = place.xp.take(margin, place.view(kept), axis=0)
+                part = part.narrowed(kept)
                 moving, state = moving[stay], {key: all_[stay] for key, all_ in state.items()}
             proposed = self.propose(moving, state, epsilon, model.bounds, step)
             images = model.asarray(_from_planes(proposed, shape))
             reached = part.offer(images, model.logits(images))
             further = reached > margin
-            margin = xp.where(further, reached, margin)
-            moving = np.where(model.numpy(further)[:, None, None, None], proposed, moving)
+            margin = place.xp.where(further, reached, margin)
+            moving = np.where(place.booleans(further)[:, None, None, None], proposed, moving)
         if not part.open.any():
             part.close()
             return

@@ -56,7 +56,7 @@ class Strongest(Own):
         for epsilon in epsilons:
             for attack in able if epsilon > 0 else []:
                 self._attempt(attack, best, x, y, epsilon, index)
-            yield best.images
+            yield best.adversarial()
 
     def _attempt(
         self,

@@ -20,6 +20,7 @@ from harness.protocol import (
     goals_of,
     is_targeted,
 )
+from harness.results import keys
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -67,7 +68,7 @@ class Attacking:
 
     def attacked_labels(self, attack: Attack, epsilon: float) -> IntArray | None:
         """The labels that were counted under an attack, (m,); None if they were not measured."""
-        return self.recorder.kept(f"{attack.name}@{epsilon:g}/predictions")
+        return self.recorder.kept(keys.predictions(attack.name, epsilon))
 
     def attacked(
         self, attack: Attack, epsilons: Sequence[float], images: int | None = None
@@ -90,19 +91,19 @@ class Attacking:
             return [recorder.broken(attack.name, error, e, attack.norm) for e in epsilons]
         records = []
         for result in results:
-            key = f"{attack.name}@{result.epsilon:g}"
-            recorder.keep(f"{key}/predictions", result.predictions.labels)
-            if len(kept) == len(self.examples.index):
-                recorder.keep_pictures(f"examples/{key}", result.kept)
-                recorder.keep(f"examples/{key}/confidence", result.predictions.confidence[kept])
-            hits = None if goals is None else float(np.mean(result.predictions.labels == goals))
             predictions, epsilon = result.predictions, result.epsilon
+            recorder.keep(keys.predictions(attack.name, epsilon), predictions.labels)
+            if len(kept) == len(self.examples.index):
+                name = keys.at(attack.name, epsilon)
+                recorder.keep_pictures(keys.example(name), result.kept)
+                recorder.keep(keys.example(name, "confidence"), predictions.confidence[kept])
+            hits = None if goals is None else float(np.mean(predictions.labels == goals))
             records.append(self._counted(attack.name, predictions, epsilon, attack.norm, hits))
         return records
 
     def smallest_epsilon(self, method: str, settings: MinimalSpec, attack: Attack) -> Record:
         """The median of the smallest epsilons that misclassify each of the first images."""
-        check = f"minimal-epsilon/{method}"
+        check = keys.smallest(method)
         x, y = self.x[: settings.images], self.y[: settings.images]
         try:
             with self.recorder.timed(check, len(x)):
@@ -110,7 +111,7 @@ class Attacking:
                     smallest = by_search(self.model, attack, x, y, settings.limit)
                 else:
                     smallest = along_gradient(self.model, x, y, settings.limit)
-            self._keep_extremes(check, smallest)
+            self._keep_extremes(method, smallest)
         except Exception as error:
             return self.recorder.broken(check, error)
         found = smallest.epsilons
@@ -124,14 +125,15 @@ class Attacking:
         recorder = self.recorder
         with recorder.timed(CLEAN, len(self.x)):
             predictions = predictions_of(self.model, self.x)
-        recorder.keep(f"{CLEAN}/predictions", predictions.labels)
+        recorder.keep(keys.predictions(CLEAN), predictions.labels)
         logits = logits_of(self.model, self.x[:SIGNED])
-        recorder.keep("signature", (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
-        recorder.keep("examples/clean/confidence", predictions.confidence[self.examples.index])
+        recorder.keep(keys.SIGNATURE, (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
+        confidence = predictions.confidence[self.examples.index]
+        recorder.keep(keys.example(CLEAN, "confidence"), confidence)
         return predictions
 
-    def _keep_extremes(self, check: str, smallest: SmallestEpsilons) -> None:
-        """The most fragile images and the sturdiest, of those not misclassified as they are."""
+    def _keep_extremes(self, method: str, smallest: SmallestEpsilons) -> None:
+        """The most fragile and most robust images of those not misclassified as they are."""
         order = np.argsort(smallest.epsilons, kind="stable")
         order = order[smallest.epsilons[order] > 0]
         count = min(EXTREMES, len(order) // 2, max(1, that_fit(self.x) // 2))
@@ -139,10 +141,11 @@ class Attacking:
         if not len(index):
             return
         images = smallest.images[index]
-        self.recorder.keep(f"{check}/extremes/index", index.astype(np.int64))
-        self.recorder.keep_pictures(f"{check}/extremes/clean", self.x[index])
-        self.recorder.keep_pictures(f"{check}/extremes/fallen", images)
-        self.recorder.keep(f"{check}/extremes/labels", predictions_of(self.model, images).labels)
+        labels = predictions_of(self.model, images).labels
+        self.recorder.keep(keys.extremes(method, "index"), index.astype(np.int64))
+        self.recorder.keep_pictures(keys.extremes(method, "clean"), self.x[index])
+        self.recorder.keep_pictures(keys.extremes(method, "adversarial"), images)
+        self.recorder.keep(keys.extremes(method, "labels"), labels)
 
     def _counted(
         self,

@@ -44,7 +44,7 @@ class Linf:
 
     def length(self, xp: ArrayNamespace, change: Array) -> Array:
         """See ``Norm``."""
-        flat = xp.reshape(change, (len(change), -1))
+        flat = xp.reshape(change, (change.shape[0], -1))
         return xp.maximum(xp.max(flat, axis=1), -xp.min(flat, axis=1))  # no copy of all pixels
 
     def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
@@ -74,7 +74,7 @@ class L2:
 
     def length(self, xp: ArrayNamespace, change: Array) -> Array:
         """See ``Norm``."""
-        flat = xp.reshape(change, (len(change), -1))
+        flat = xp.reshape(change, (change.shape[0], -1))
         return xp.sqrt(xp.sum(flat * flat, axis=1))
 
     def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
@@ -89,7 +89,7 @@ class L2:
     def steepest(self, xp: ArrayNamespace, gradient: Array) -> Array:
         """See ``Norm``; a gradient of zero has no direction, and gives no change."""
         # Scaled first, because the squares of a confident image's gradient underflow.
-        largest = xp.max(xp.reshape(xp.abs(gradient), (len(gradient), -1)), axis=1)
+        largest = xp.max(xp.reshape(xp.abs(gradient), (gradient.shape[0], -1)), axis=1)
         largest = per_image(xp, largest, gradient)
         scaled = gradient / xp.where(largest > 0, largest, 0.0 * largest + 1.0)
         return scaled / self._lengths(xp, scaled)
@@ -111,7 +111,7 @@ NORMS: dict[NormName, Norm] = {"linf": Linf(), "l2": L2()}
 
 def per_image(xp: ArrayNamespace, values: Array, images: Array) -> Array:
     """A value per image (n,) in a shape that broadcasts over the images (n, *shape)."""
-    return xp.reshape(values, (len(images), *(1 for _ in images.shape[1:])))
+    return xp.reshape(values, (images.shape[0], *(1 for _ in images.shape[1:])))
 
 
 def rounding(bounds: Bounds) -> float:

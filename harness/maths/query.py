@@ -75,13 +75,14 @@ def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> Fl
         MeasurementError: One is NaN, infinite or no float, or there are fewer than two a row.
     """
     values = model.numpy(model.logits(x)) if known is None else known
-    if values.ndim != 2 or len(values) != len(x) or values.shape[1] < 2:
+    count = x.shape[0]
+    if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
         what = ""
-        if values.shape in ((len(x),), (len(x), 1)):
+        if values.shape in ((count,), (count, 1)):
             what = " (one an image: for a single logit z return two, 0 and z)"
         elif values.ndim != 2:
             what = " (not (n, k), a row an image and a logit a class)"
-        raise MeasurementError(f"logits have shape {values.shape}{what} for {len(x)} images")
+        raise MeasurementError(f"logits have shape {values.shape}{what} for {count} images")
     if values.dtype.kind in "biucO":  # differences of integers wrap round
         raise MeasurementError(f"logits are {values.dtype}; return floats")
     if not np.isfinite(values).all():

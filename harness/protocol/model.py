@@ -1,10 +1,12 @@
 """What can be asked of a model, the arrays in which it answers, and objectives on its logits.
 
 Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leaves the device between
-the steps of an attack. ``xp`` is a namespace over them with the names of the Python array API
-standard (https://data-apis.org/array-api), as far as they are used here: ``abs``, ``all``,
-``clip``, ``exp``, ``isfinite``, ``log``, ``max``, ``maximum``, ``min``, ``minimum``, ``reshape``,
-``sign``, ``sort``, ``sqrt``, ``sum``, ``take``, ``where``, with ``axis`` and ``keepdims``.
+the steps of an attack but booleans, one an image: whether it is still to be attacked, and, where
+proposals are drawn on the host, whether this one is kept. ``xp`` is a namespace over the arrays
+with the names of the Python array API standard (https://data-apis.org/array-api), as far as they
+are used here: ``abs``, ``all``, ``clip``, ``exp``, ``log``, ``max``, ``maximum``, ``min``,
+``minimum``, ``reshape``, ``sign``, ``sort``, ``sqrt``, ``sum``, ``take``, ``where``, with ``axis``
+and ``keepdims``.
 """
 
 from __future__ import annotations

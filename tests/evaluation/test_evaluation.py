@@ -374,7 +374,7 @@ def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
     assert (kept["clean"] == subject.x[kept["index"]]).all()
     fell = np.isfinite(found[kept["index"]])
     assert ((kept["labels"] != LABELS[kept["index"]]) == fell).all()
-    distance = np.abs(kept["fallen"] - kept["clean"]).reshape(len(fell), -1).max(axis=1)
+    distance = np.abs(kept["adversarial"] - kept["clean"]).reshape(len(fell), -1).max(axis=1)
     assert (distance <= found[kept["index"]] + 1e-6).all()
 
 
