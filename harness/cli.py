@@ -119,16 +119,16 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from harness.registry import import_together, missing
     from harness.terminal import plain
 
-    bench = Benchmark(open_spec(spec), retrain=retrain)
-    names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
+    benchmark = Benchmark(open_spec(spec), retrain=retrain)
+    names = _checked(backend) or [name for name in benchmark.spec.backends if not missing(name)]
     if not names:
-        raise BackendError("; ".join(missing(name) for name in bench.spec.backends))
+        raise BackendError("; ".join(missing(name) for name in benchmark.spec.backends))
     import_together(set(names))
     for name in names:
-        for model in bench.spec.models:
-            bench.evaluation(name, model)
+        for model in benchmark.spec.models:
+            benchmark.evaluation(name, model)
     table = Table("backend", "model", "weights", "epochs", "best", "validation accuracy", "seconds")
-    for info in bench.run.models:
+    for info in benchmark.run.models:
         best = info.history[info.best_epoch - 1]
         table.add_row(
             plain(info.backend), plain(info.model), "stored" if info.cached else "trained",

@@ -1,4 +1,4 @@
-"""What a pytest session that measures knows: spec, backends, results, and the bench."""
+"""What a pytest session that measures knows: spec, backends, results, and the benchmark."""
 
 from __future__ import annotations
 

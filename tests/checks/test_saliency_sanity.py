@@ -237,8 +237,8 @@ def test_the_structural_similarity_orders_pairs_as_it_should():
 
 
 def test_a_target_records_measures_and_checks_of_each_method():
-    bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
+    evaluation = benchmark.evaluation("numpy", "mlp")
     for measure in ("deletion", "insertion", "stability", "strokes"):
         record = evaluation.explained("gradient", measure)
         assert (record.check, record.status) == (f"saliency/gradient/{measure}", "measured")
@@ -246,8 +246,8 @@ def test_a_target_records_measures_and_checks_of_each_method():
     for rule in rules_for("gradient"):
         record = evaluation.checked("saliency-sanity", f"gradient/{rule}")
         assert (record.check, record.status) == (f"saliency-sanity/gradient/{rule}", "passed")
-    assert len(bench.run.records) == 4 + len(rules_for("gradient"))
-    arrays = {key.removeprefix("numpy/mlp/") for key in bench.run.arrays}
+    assert len(benchmark.run.records) == 4 + len(rules_for("gradient"))
+    arrays = {key.removeprefix("numpy/mlp/") for key in benchmark.run.arrays}
     assert arrays >= {
         "examples/maps/gradient", "saliency/gradient/deletion", "saliency/random/insertion",
         "saliency/gradient/top/accuracy", "saliency/random/accuracy/interval",
@@ -257,18 +257,18 @@ def test_a_target_records_measures_and_checks_of_each_method():
 
 def test_a_check_that_fires_is_a_failed_record_with_its_reason():
     settings = 'methods = ["gradient"]\nsanity.margin = 0.99\nsanity.some_random = 0.0'
-    bench = Benchmark(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
+    evaluation = benchmark.evaluation("numpy", "mlp")
     for rule in ("occlusion", "random-layers"):
         record = evaluation.checked("saliency-sanity", f"gradient/{rule}")
         assert record.status == "failed"
         assert record.reason.startswith(f"{rule}: gradient: ")
-    assert bench.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
+    assert benchmark.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
 
 
 def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
-    bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
+    evaluation = benchmark.evaluation("numpy", "mlp")
     model = evaluation.loaded.model
     model.capabilities = model.capabilities - {GRADIENT}
     for record in (

@@ -364,12 +364,13 @@ def test_a_check_becomes_a_record(outcome, status, reason):
 def test_a_target_of_a_spec_is_checked_and_measured_once(tmp_path):
     (tmp_path / "tiny.toml").write_text(tiny_spec())
     saved = []
-    bench = Benchmark(
-        load_spec(str(tmp_path / "tiny.toml")), save=lambda: saved.append(len(bench.run.records))
+    benchmark = Benchmark(
+        load_spec(str(tmp_path / "tiny.toml")),
+        save=lambda: saved.append(len(benchmark.run.records)),
     )
-    records = [bench.evaluation("numpy", "mlp").checked("validity", rule) for rule in CHECKS]
+    records = [benchmark.evaluation("numpy", "mlp").checked("validity", rule) for rule in CHECKS]
     assert {record.check: record.status for record in records} == {
         f"validity/{rule}": "passed" for rule in CHECKS
     }
     assert saved == list(range(1, len(CHECKS) + 1))
-    assert len(bench.run.models) == 1
+    assert len(benchmark.run.models) == 1

@@ -100,14 +100,14 @@ clean = [0.0, 1.0]
 
 def trained(seed):
     """The run of a model trained with that seed."""
-    bench = Benchmark(seeded(parse_spec(SPEC, "small"), seed), retrain=True)
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(seeded(parse_spec(SPEC, "small"), seed), retrain=True)
+    evaluation = benchmark.evaluation("numpy", "mlp")
     evaluation.clean()
-    for name, sweep in bench.spec.attacks.items():
+    for name, sweep in benchmark.spec.attacks.items():
         for epsilon in sweep.epsilons:
             evaluation.attacked(name, epsilon)
-    bench.run.finished = True
-    return bench.run
+    benchmark.run.finished = True
+    return benchmark.run
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,18 @@ LUCK = 0.02
 
 
 @pytest.mark.parametrize(("framework", "name"), PAIRS, ids=IDS)
-def test_fgsm_leaves_as_many_images_right_as_theirs(subject, framework, name):
-    model = subject.build(framework)
-    ours = our_counts(model, "fgsm", subject, EPSILONS)
+def test_fgsm_leaves_as_many_images_right_as_theirs(pretrained, framework, name):
+    model = pretrained.build(framework)
+    ours = our_counts(model, "fgsm", pretrained, EPSILONS)
     assert len(set(ours)) > 4  # the sweep has something to tell
-    assert ours == peer_of(framework, name, subject, model).counts(subject.x, subject.y, EPSILONS)
+    assert ours == peer_of(framework, name, pretrained, model).counts(
+        pretrained.x, pretrained.y, EPSILONS
+    )
 
 
 @pytest.mark.parametrize(("framework", "name"), PAIRS, ids=IDS)
-def test_pgd_leaves_no_more_images_right_than_theirs(subject, framework, name):
-    some = subject.first(300)
+def test_pgd_leaves_no_more_images_right_than_theirs(pretrained, framework, name):
+    some = pretrained.first(300)
     model = some.build(framework)
     losses = ["cross-entropy"]  # as theirs
     (ours,) = our_counts(
