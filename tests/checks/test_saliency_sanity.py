@@ -11,7 +11,7 @@ from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
 from harness.checks.sanity.checks import CHECKS, findings, rules_for
 from harness.checks.sanity.evidence import Evidence, Variants
-from harness.checks.sanity.randomised import PUPILS, STEPS, cascade, trained_on_random_labels
+from harness.checks.sanity.randomised import RELABELLED, STEPS, cascade, trained_on_random_labels
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.networks.initial import initial_weights
@@ -26,7 +26,7 @@ def build(weights, backend="numpy", dtype="float32"):
     return at_hand(backend).build(Network(NET, weights), Wrapping(BOUNDS), dtype=dtype)
 
 
-def nonsense(backend="numpy"):
+def on_random_labels(backend="numpy"):
     trainer = at_hand(backend).trainer(
         Network(NET, initial_weights(NET, 3)), Wrapping(BOUNDS), Optimizer(), seed=0
     )
@@ -38,7 +38,7 @@ def variants_of(weights, backend="numpy"):
     first, second = initial_weights(NET, 11), initial_weights(NET, 12)
     return Variants(
         tuple(build(w, backend) for w in cascade(weights, first)),
-        build(second, backend), build(nonsense(backend), backend),
+        build(second, backend), build(on_random_labels(backend), backend),
         build(weights, backend, "float64"), build(weights, "numpy", "float64"),
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_the_more_layers_are_random_the_less_alike_the_maps(evidence):
 # What does not apply
 
 
-def test_without_twins_five_checks_do_not_apply():
+def test_without_variants_five_checks_do_not_apply():
     alone = Evidence(built(), *images())
     for rule in CHECKS:
         if rule.startswith("random") or rule in ("backends", "finite-differences"):
@@ -180,11 +180,11 @@ def test_random_labels_are_taught_in_bounded_time():
             return "weights"
 
     trainer = Counting()
-    x = np.arange(2 * PUPILS, dtype=np.float32).reshape(-1, 1)
+    x = np.arange(2 * RELABELLED, dtype=np.float32).reshape(-1, 1)
     assert trained_on_random_labels(trainer, x, 10, seed=0) == "weights"
     assert len(trainer.seen) == STEPS
     seen, targets = np.concatenate(trainer.seen)[:, 0], np.concatenate(trainer.targets)
-    assert seen.max() < PUPILS
+    assert seen.max() < RELABELLED
     labels = {image: set(targets[seen == image].argmax(axis=1)) for image in np.unique(seen)}
     assert all(len(of_image) == 1 for of_image in labels.values())
     assert np.bincount([min(of) for of in labels.values()], minlength=10).min() > 20

@@ -134,7 +134,7 @@ def test_a_reported_attack_is_judged_in_its_own_norm():
     found = findings(evidence_of(built(), reported=(Reported(weak, epsilons),)))
     assert set(found) == {"stronger-attack"}
     assert "short leaves" in found["stronger-attack"]
-    assert "apgd-l2 breaks" in found["stronger-attack"]
+    assert "apgd-l2 succeeds on" in found["stronger-attack"]
     assert findings(evidence_of(built(), reported=(Reported(fair, epsilons),))) == {}
 
 
@@ -297,7 +297,7 @@ def test_read_only_images_are_not_changed():
     assert np.array_equal(x, before)
 
 
-def test_a_surrogate_answers_as_its_teacher_and_its_images_are_allowed():
+def test_a_surrogate_predicts_as_the_model_and_its_images_are_allowed():
     model, (x, y) = built(), images((0.0, 255.0))
     surrogate = substitute_for(y, x, (0.0, 255.0), 10)
     unit = (x / 255).astype(np.float32)

@@ -91,7 +91,7 @@ def repeated(times):
 
 
 @pytest.mark.parametrize("times", [3, 8])
-def test_answers_that_depend_on_the_size_of_the_batch_are_found(times):
+def test_logits_that_depend_on_the_size_of_the_batch_are_found(times):
     found = checked(Crowded(), *repeated(times))
     assert {rule for rule, (status, _) in found.items() if status == "failed"} == {
         "batch-dependence"
@@ -162,7 +162,7 @@ def test_a_torch_network_that_knows_whether_gradients_are_on_is_found():
 
     found = checked(harness.wrap(Knows()))
     assert found["gradient-mode"][0] == "failed"
-    assert "where a gradient is asked for" in found["gradient-mode"][1]
+    assert "where a gradient is requested" in found["gradient-mode"][1]
 
 
 def _torch_net(forward):
@@ -348,7 +348,7 @@ def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
 def test_a_model_with_a_memory_is_not_sent_to_eot(kind):
     with pytest.raises(CheckFailed) as caught:
         CHECKS["call-to-call"](Evidence(kind(), *images()))
-    assert "how often the model was asked before" in str(caught.value)
+    assert "how often the model was called before" in str(caught.value)
     assert "EOT" not in str(caught.value)
 
 
@@ -374,7 +374,7 @@ def test_a_model_that_changes_for_good_while_it_is_attacked_is_found():
 
     found = checked(Wears(), attacks=["pgd"])
     assert found["call-to-call"][0] == "failed"
-    assert "how often the model was asked before" in found["call-to-call"][1]
+    assert "how often the model was called before" in found["call-to-call"][1]
 
 
 def test_an_attack_that_moves_at_epsilon_zero_is_found_though_no_sweep_holds_it():

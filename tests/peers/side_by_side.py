@@ -16,7 +16,7 @@ def peer_of(framework, name, pretrained, model):
 
 
 def our_counts(model, attack, pretrained, epsilons, **options):
-    """How many of the pretrained's images stay right under our attack, at each epsilon."""
+    """How many of the images stay correct under our attack, at each epsilon."""
     made = make_attack(attack, options=options)
     x = pretrained.x.astype(model.numpy(model.asarray(pretrained.x[:1])).dtype)
     return [

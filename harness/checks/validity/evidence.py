@@ -1,4 +1,4 @@
-"""What the checks look at: a model's answers on test images, each measured once, when asked for."""
+"""What the checks look at: a model's logits on test images, each measured once, when needed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, 
 IMAGES = 300
 """Test images that are looked at."""
 FEW = 100
-"""Of these, how many are attacked where that is dear: with many steps or queries each."""
+"""Of these, how many are attacked where that is expensive: with many steps or queries each."""
 FIRST = 32
 """Of these, how many are attacked at epsilon zero."""
 MANY = 2000
-"""Test images whose predicted labels are looked at, and learnt by a surrogate."""
+"""Test images whose predicted labels are looked at, and that train a surrogate."""
 WRONG = 100
 """Misclassified test images that are looked at."""
 SHARES = (0.05, 0.1, 0.3, 0.5)
@@ -46,7 +46,7 @@ class Evidence:
         model: The model as it is measured.
         test_x: Test images, (m, *shape) float32.
         test_y: Their labels, (m,) int64.
-        attacks: Who attacks.
+        attacks: The attacks of the checks.
         seed: Which images are looked at.
         reported: The attacks whose accuracies are reported, with their epsilons.
         measured: Gives the labels, (m,), that clean accuracy counts, in the batches it is measured
@@ -94,10 +94,10 @@ class Evidence:
 
     @property
     def raw_logits(self) -> FloatArray:
-        """What the model says of the images, (n, k), finite or not.
+        """The logits of the images, (n, k), finite or not.
 
         Raises:
-            BrokenError: It says nothing that could be logits.
+            BrokenError: The model returns nothing that could be logits.
         """
         return self.once("raw_logits", lambda: outputs(self.model, self.x))
 
@@ -119,7 +119,7 @@ class Evidence:
 
     @cached_property
     def right(self) -> BoolArray:
-        """Which clean images are classified rightly, (n,)."""
+        """Which clean images are classified correctly, (n,)."""
         return np.asarray(self.labels == self.y)
 
     @cached_property
@@ -129,7 +129,7 @@ class Evidence:
 
     @cached_property
     def chance(self) -> float:
-        """Accuracy of the best constant answer."""
+        """Accuracy of the best constant prediction."""
         return float(np.bincount(self.y).max() / len(self.y))
 
     @cached_property
@@ -161,7 +161,7 @@ class Evidence:
         return asking.slack(self.model, self.x, self.logits)
 
     def differ(self, found: FloatArray) -> bool:
-        """Whether logits (n, k) of the images are others than at first, beyond rounding."""
+        """Whether logits (n, k) of the images differ from the first ones, beyond rounding."""
         return asking.differ(found, self.logits, self.slack)
 
     @property
@@ -170,7 +170,7 @@ class Evidence:
 
         Raises:
             NotApplicable: The model gives no gradients, or has no logit for a label.
-            BrokenError: The model breaks when it is asked for them.
+            BrokenError: The model breaks when they are requested.
         """
         self._require_fitting_labels()
         if GRADIENT not in self.model.capabilities:
@@ -189,14 +189,14 @@ class Evidence:
 
     @cached_property
     def black_box(self) -> tuple[Attack, ...]:
-        """The attacks that ask for logits alone, and images made against another model."""
-        answers, bounds = self.many_labels, self.model.bounds
-        surrogate = substitute_for(answers, self.test_x[self.many], bounds, self.logits.shape[1])
+        """The attacks that query logits alone, and images made against another model."""
+        predicted, bounds = self.many_labels, self.model.bounds
+        surrogate = substitute_for(predicted, self.test_x[self.many], bounds, self.logits.shape[1])
         return (*self.attacks.black_box, Transfer(surrogate))
 
     @cached_property
     def righted(self) -> BoolArray:
-        """Which misclassified test images the iterated attack at the first epsilon puts right.
+        """Which misclassified test images the iterated attack at the first epsilon corrects.
 
         Raises:
             NotApplicable: The attack cannot be run, or returns what it may not.
@@ -238,7 +238,7 @@ class Evidence:
             raise NotApplicable("the model is no better than chance on clean images")
 
     def require_attackable(self) -> None:
-        """An attack says nothing where answers depend on more than the image, or are none.
+        """An attack says nothing where logits depend on more than the image, or are invalid.
 
         Raises:
             NotApplicable: The images are outside the model's bounds, or a label has no logit,
@@ -306,8 +306,8 @@ class Evidence:
                 with suppress(BrokenError):
                     yield self.outcome_at(attack, 0.0, FIRST)
 
-    def withstands(self, attack: Attack, share: float) -> BoolArray:
-        """Which images are classified rightly under an attack, (n,) or (``FEW``,).
+    def correct_under(self, attack: Attack, share: float) -> BoolArray:
+        """Which images are classified correctly under an attack, (n,) or (``FEW``,).
 
         Raises:
             NotApplicable: As in ``outcome``; or the model is no better than chance, or the
@@ -317,8 +317,8 @@ class Evidence:
         labels = allowed(self.outcome(attack, share)).labels
         return np.asarray(labels == self.y[: len(labels)])
 
-    def broken_by(self, attack: Attack, epsilon: float, rows: IntArray) -> BoolArray:
-        """Which of the images in these rows, (m,), an attack gets misclassified, (m,).
+    def misclassified_under(self, attack: Attack, epsilon: float, rows: IntArray) -> BoolArray:
+        """Which of the images in these rows, (m,), are misclassified under an attack, (m,).
 
         Raises:
             NotApplicable: The attack cannot be run, or returns what it may not.
@@ -393,5 +393,5 @@ class Evidence:
             except BrokenError as error:
                 raise NotApplicable(one_line(error)) from error
             if not one_mode:
-                raise NotApplicable("the logits are others where a gradient is asked for")
+                raise NotApplicable("the logits change where a gradient is requested")
         return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)
