@@ -1,4 +1,4 @@
-"""Batches in pieces that stay in a processor's cache, for what is asked of every pixel."""
+"""Batches in pieces that stay in a processor's cache, for what is computed of every pixel."""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ def _moved_at_zero(record: Record, run: Run) -> int:
 def _below(record: Record, low: float) -> str:
     text = f"accuracy {record.accuracy:.4f} is below {low:.4f}"
     if record.check == "saliency/least":
-        return f"{text}, the accuracy with random pixels occluded: the map misses the pixels that matter"
+        return (
+            f"{text}, the accuracy with random pixels occluded: the map misses pixels that matter"
+        )
     return text
 
 

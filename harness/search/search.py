@@ -172,7 +172,7 @@ class Search:
         """Train with a trial's parameters, and give the score of the best epoch.
 
         Args:
-            trial: Asked for its parameters, and told how it goes.
+            trial: Gives the parameters, and is given the scores.
             on_grid: Whether it has parameters; those of the spec are taken else.
 
         Raises:

@@ -64,7 +64,7 @@ class Adversary:
 def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str, float]:
     """Accuracy of the first images under FGSM and under PGD.
 
-    A defence can learn to fool FGSM alone; then the two lie far apart (``Epoch.collapsed``).
+    A defence can learn to withstand FGSM alone; then the two lie far apart (``Epoch.collapsed``).
 
     Raises:
         MeasurementError: The model's logits are not finite.

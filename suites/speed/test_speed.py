@@ -42,7 +42,7 @@ MAPS_OF_PASS, MAPS_OF_CAPTUM = 1.6, 0.8
 
 
 class Workload(NamedTuple):
-    """A trained network of the size that is timed, and images that it mostly gets right."""
+    """A trained network of the size that is timed, and images, mostly classified correctly."""
 
     weights: Weights
     x: Floats
@@ -58,7 +58,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def workload() -> Workload:
-    """Of MNIST, if the caller says where it is; else a net of random weights sees random images."""
+    """Of MNIST, if the caller says where it is; else a net of random weights and random images."""
     weights = initial_weights(NET, seed=0)
     name = next(name for name in ("torch", "keras", "numpy") if not missing(name))
     if not os.environ.get("HARNESS_DATA_DIR"):
@@ -111,7 +111,7 @@ def test_fgsm_sweep_costs_a_fraction_of_what_others_take(name, workload, benchma
 @pytest.mark.speed
 @pytest.mark.parametrize("name", FLOORS)
 def test_pgd_costs_a_fraction_of_what_others_take(name, workload, benchmark):
-    """Images that have fallen are attacked no more, so this holds of nets that PGD does break."""
+    """Misclassified images are attacked no more, so this holds of nets that PGD does break."""
     if reason := missing(name):
         pytest.skip(reason)
     x, y = workload.x[:PGD_IMAGES], workload.y[:PGD_IMAGES]

@@ -21,9 +21,9 @@ def test_the_cross_entropy_alone_on_small_logits_is_found_with_the_numbers():
     with pytest.raises(CheckFailed) as caught:
         check_other_loss(make())
     assert str(caught.value) == (
-        "other-loss-stronger: at epsilon 0.1 63 of 100 images are correct under pgd with cross-entropy, "
-        'but only 45 PGD with margin. Climb both: losses = ["cross-entropy", "margin"]; the scale '
-        "of the logits decides which leads further."
+        "other-loss-stronger: at epsilon 0.1 63 of 100 images are correct under pgd with "
+        "cross-entropy, but only 45 under PGD with margin. Climb both: "
+        'losses = ["cross-entropy", "margin"]; the scale of the logits decides which leads further.'
     )
 
 

@@ -14,9 +14,9 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 from backends.numpy_backend import NumpyModel
 from harness.attacks import make_attack
 from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, findings
-from harness.checks.validity.asking import PIECE
 from harness.checks.validity.evidence import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
+from harness.checks.validity.repeated import PIECE
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
@@ -277,14 +277,14 @@ def test_a_bounded_number_of_images_is_chosen_evenly(seed):
     assert not np.array_equal(evidence.x, Evidence(built(), x, y, seed=seed + 1).x)
 
 
-def test_images_are_asked_apart_in_small_batches_of_one_class_or_two():
+def test_images_are_logits_apart_in_small_batches_of_one_class_or_two():
     x, y = images()
     label_of = {image.tobytes(): label for image, label in zip(x, y, strict=True)}
     evidence = Evidence(built(), x, y)
     _, batches = evidence.logits, []
     ask = evidence.model.logits
     evidence.model.logits = lambda given: batches.append(np.array(given)) or ask(given)
-    assert np.allclose(evidence.asked_apart, evidence.logits, atol=1e-4)
+    assert np.allclose(evidence.logits_apart, evidence.logits, atol=1e-4)
     assert max(map(len, batches)) < 2 * PIECE
     assert max(len({label_of[image.tobytes()] for image in batch}) for batch in batches) <= 2
 

@@ -136,7 +136,7 @@ def test_an_attack_with_targets_records_how_many_images_are_taken_for_them():
     console = Console(width=200, file=io.StringIO())
     console.print(table)
     last = records[-1]
-    assert f"{100 * last.accuracy:.2f} ({100 * last.value:.2f} hit)" in console.file.getvalue()
+    assert f"{100 * last.accuracy:.2f} (success {100 * last.value:.2f})" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("target", ["none", "each"])
@@ -357,7 +357,7 @@ def test_the_numpy_network_conforms():
         assert (record.status, record.reason) == ("passed", "")
 
 
-def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
+def test_the_most_fragile_and_the_most_robust_are_kept_as_misclassified():
     model = make_model()
     evaluation = make_evaluation(model)
     record = evaluation.attacking.smallest_epsilon(
@@ -375,13 +375,13 @@ def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
     assert record.value == np.quantile(found, 0.5, method="lower")
     assert found[kept["index"]].tolist() == [*right[:count], *right[-count:]]
     assert (kept["clean"] == evaluation.x[kept["index"]]).all()
-    fell = np.isfinite(found[kept["index"]])
-    assert ((kept["labels"] != LABELS[kept["index"]]) == fell).all()
-    distance = np.abs(kept["fallen"] - kept["clean"]).reshape(len(fell), -1).max(axis=1)
+    wrong = np.isfinite(found[kept["index"]])
+    assert ((kept["labels"] != LABELS[kept["index"]]) == wrong).all()
+    distance = np.abs(kept["fallen"] - kept["clean"]).reshape(len(wrong), -1).max(axis=1)
     assert (distance <= found[kept["index"]] + 1e-6).all()
 
 
-def test_where_all_are_wrong_no_image_is_the_sturdiest():
+def test_where_all_are_misclassified_no_image_is_the_most_robust():
     evaluation = make_evaluation(
         y=(make_evaluation().attacking.clean_labels().astype(int) + 1) % CLASSES
     )

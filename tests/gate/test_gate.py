@@ -181,7 +181,7 @@ def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
         comparison = compare(run_of({"clean": retrained(random)}, signature=99), baseline)
         assert comparison.passed, comparison
         assert comparison.notes == (
-            "torch mlp: a retrained model, held against the spread of 5 runs",
+            "torch mlp: a retrained model, compared with the spread of 5 runs",
         )
     worse = compare(run_of({"clean": retrained(random, shift=0.4)}, signature=99), baseline)
     (row,) = worse.rows

@@ -247,7 +247,7 @@ def with_run(**changes):
         (with_record(correct=-1), "correct"),
         (with_record(total=0), "total"),
         (with_record(correct=389), "not 389/400"),
-        (with_record(correct=389, accuracy=389 / 400), "390 right images, not 389"),
+        (with_record(correct=389, accuracy=389 / 400), "390 correct predictions, not 389"),
         (with_record(outcomes="~"), "outcomes are damaged"),
         (with_record(outcomes=pack(right(390, 500))), "not those of 400 images"),
         (with_record(epsilon="0.1"), "epsilon"),

@@ -119,7 +119,7 @@ def five_seeds():
 def test_a_model_of_another_seed_passes_beside_five(five_seeds, seed):
     comparison = compare(trained(seed), five_seeds)
     assert comparison.passed, comparison.message
-    assert comparison.notes == ("numpy mlp: a retrained model, held against the spread of 5 runs",)
+    assert comparison.notes == ("numpy mlp: a retrained model, compared with the spread of 5 runs",)
 
 
 def test_a_model_that_was_trained_again_alike_is_the_same_model(five_seeds):

@@ -265,7 +265,7 @@ COLLAPSED, ROBUST, HONEST = OnePixel(0.4, True), OnePixel(0.0, False), OnePixel(
     [(COLLAPSED, 1.0, 0.0, True), (ROBUST, 1.0, 1.0, False), (HONEST, 0.0, 0.0, False)],
     ids=["collapsed", "robust", "not-robust"],
 )
-def test_a_defence_that_fools_fgsm_alone_has_collapsed(model, fgsm, pgd, collapsed):
+def test_a_defence_that_withstands_fgsm_alone_has_collapsed(model, fgsm, pgd, collapsed):
     adversary = spec(epsilon=0.2)
     recipe = TrainingSpec(epochs=1, batch_size=20, adversary=adversary)
     (epoch,) = train(Scripted(model), HALVES, HALVES, recipe, seed=0, title="toy").history

@@ -358,7 +358,7 @@ class TakesTurns(Broken):
 
 
 class LookedUp(Broken):
-    """Knows the test images by heart, and else little."""
+    """Has memorised the test images, and generalises little."""
 
     def __init__(self):
         super().__init__(epochs=1)

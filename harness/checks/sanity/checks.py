@@ -28,7 +28,7 @@ __all__ = [
 REPEATABLE = 1e-6
 """Difference between two calls that is rounding, relative to the largest value of the maps."""
 EXACT = 1e-6
-"""Agreement asked of two float64 computations of a map, relative to its largest value."""
+"""Agreement required of two float64 computations of a map, relative to its largest value."""
 COMPLETE = 0.05
 """How far the sum of a map may be from the logit that it explains, relative to that: the quadrature
 has few points, and the gradient of a ReLU network jumps between them."""
@@ -229,10 +229,10 @@ def check_occlusion(evidence: Evidence) -> None:
         raise NotApplicable("a map is not finite, or is zero everywhere")
     accuracy = {}
     for choice in ("top", "random"):
-        right, asked = occluded_correct(
+        right, made = occluded_correct(
             evidence.model, x, y, maps, choice, fraction=TOP, draws=DRAWS, seed=evidence.seed
         )
-        accuracy[choice] = right / asked
+        accuracy[choice] = right / made
     if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
         clean = correct_count(predictions_of(evidence.model, x), y) / len(y)
         raise CheckFailed(

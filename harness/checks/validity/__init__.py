@@ -117,7 +117,7 @@ def notes(evidence: Evidence) -> dict[str, str]:
     """The notes of checks that pass.
 
     That is: which reported attack falls short where a better one is reported beside it, or is weak
-    by design; and what would be a finding at an epsilon that nobody reports. What ``findings`` has
+    by design; and what would be a finding at an epsilon that is not reported. What ``findings`` has
     measured of the same evidence is not measured again.
     """
     told: dict[str, str] = {}

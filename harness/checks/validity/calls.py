@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.validity import asking
+from harness.checks.validity import repeated
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import outputs
 from harness.errors import CheckFailed, NotApplicable
@@ -22,7 +22,7 @@ NEIGHBOURS = (
     "Put the network in inference mode: batch normalisation must use its running averages, and an "
     "image's place in the batch must not matter."
 )
-ONE_MODE = "Let the network compute the same whether a gradient is asked for or not."
+ONE_MODE = "Let the network compute the same whether a gradient is requested or not."
 FLOW = (
     "Compute the logits from the images in the framework itself, with nothing rounded, detached "
     "or turned into NumPy on the way."
@@ -34,9 +34,9 @@ def check_breaks(evidence: Evidence) -> None:
     advice = "Fix this first: the other checks need it."
     try:
         _ = evidence.raw_logits
-        for attack, share in evidence.asked():
+        for attack, share in evidence.panel_points():
             evidence.outcome(attack, share)
-        for attack, epsilon in evidence.told():
+        for attack, epsilon in evidence.reported_points():
             evidence.outcome_at(attack, epsilon, FEW)
     except BrokenError as error:
         raise CheckFailed(str(error), advice, of="breaks") from error
@@ -51,9 +51,9 @@ def check_call_to_call(evidence: Evidence) -> None:
     """
     if evidence.steady:
         return
-    calls = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS)]
-    moved = max(_moved(evidence, again) for again in evidence.asked_again)
-    memory = asking.has_memory(evidence.logits, calls)
+    calls = [outputs(evidence.model, evidence.x) for _ in range(repeated.CALLS)]
+    moved = max(_moved(evidence, again) for again in evidence.second_calls)
+    memory = repeated.has_memory(evidence.logits, calls)
     raise CheckFailed(
         f"in a second call the same images get other logits, and {moved} of {len(evidence.y)} "
         "another label"
@@ -75,9 +75,9 @@ def check_batch_dependence(evidence: Evidence) -> None:
         raise NotApplicable("one image has no neighbours")
     model, x, logits = evidence.model, evidence.x, evidence.logits
     ways: dict[str, Callable[[], FloatArray]] = {
-        "in batches of one class": lambda: evidence.asked_apart,
-        "in other places of the batch": lambda: asking.elsewhere(model, x),
-        "alone": lambda: asking.alone(model, x),
+        "in batches of one class": lambda: evidence.logits_apart,
+        "in other places of the batch": lambda: repeated.elsewhere(model, x),
+        "alone": lambda: repeated.alone(model, x),
     }
     for how, ask in ways.items():
         try:
@@ -85,7 +85,7 @@ def check_batch_dependence(evidence: Evidence) -> None:
         except BrokenError as error:
             raise CheckFailed(f"{how}: {error}", NEIGHBOURS, of="batch-dependence") from error
         few = len(found)
-        if asking.differ(found, logits[:few], evidence.slack):
+        if repeated.differ(found, logits[:few], evidence.slack):
             raise CheckFailed(
                 f"{how} the same images get other logits, and {_moved(evidence, found)} of {few} "
                 "another label",
@@ -115,7 +115,7 @@ def check_gradient_mode(evidence: Evidence) -> None:
         raise CheckFailed(str(error), FLOW, of="gradient-mode") from error
     if not evidence.one_mode:
         raise CheckFailed(
-            f"where a gradient is asked for, the same images get other logits, and "
+            f"where a gradient is requested, the same images get other logits, and "
             f"{_moved(evidence, beside)} of {len(beside)} another label",
             ONE_MODE,
             of="gradient-mode",

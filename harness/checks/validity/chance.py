@@ -13,7 +13,7 @@ from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import ALPHA, more_often
 from harness.protocol import BoolArray, FloatArray
 
-MENDED = 0.5
+CORRECTED = 0.5
 """Share of the errors that another view or another naming must correct for a finding."""
 LOW = 0.7
 """Accuracy below which other views of the images are tried, where that is expensive."""
@@ -41,9 +41,9 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
             raise
         unclear = error
     right = evidence.right
-    mended = best_view(evidence)
+    corrected = best_view(evidence)
     said = f"{right.sum()} of {len(right)} images are classified correctly, as by guessing"
-    if mended is None or not far_better(mended[0].argmax(axis=1) == evidence.y, right, VIEWS):
+    if corrected is None or not far_better(corrected[0].argmax(axis=1) == evidence.y, right, VIEWS):
         if unclear:
             raise unclear
         raise CheckFailed(
@@ -52,7 +52,7 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
             "together: an attack on a model at chance says nothing.",
             of="no-better-than-chance",
         )
-    logits, (name, advice, _) = mended
+    logits, (name, advice, _) = corrected
     better = int((logits.argmax(axis=1) == evidence.y).sum())
     raise CheckFailed(f"{said}, but {better} with {name}", advice, of="no-better-than-chance")
 
@@ -66,12 +66,12 @@ def check_mostly_wrong(evidence: Evidence) -> None:
     check_no_better_than_chance(evidence)
     if evidence.right.mean() >= LOW:
         return
-    mended = best_view(evidence)
-    if mended is None or not far_better(
-        mended[0].argmax(axis=1) == evidence.y, evidence.right, VIEWS
+    corrected = best_view(evidence)
+    if corrected is None or not far_better(
+        corrected[0].argmax(axis=1) == evidence.y, evidence.right, VIEWS
     ):
         return
-    logits, (name, advice, _) = mended
+    logits, (name, advice, _) = corrected
     better = (logits.argmax(axis=1) == evidence.y).mean()
     raise CheckFailed(
         f"accuracy is {evidence.right.mean():.3f}, but {better:.3f} with {name}",
@@ -188,5 +188,5 @@ def is_firm(evidence: Evidence) -> bool:
 
 def far_better(after: BoolArray, before: BoolArray, comparisons: int = 1) -> bool:
     """Whether half of the errors are gone, and not by chance."""
-    mended = (~before).sum() - (~after).sum() >= MENDED * (~before).sum()
-    return bool(mended) and more_often(after, before, comparisons)
+    corrected = (~before).sum() - (~after).sum() >= CORRECTED * (~before).sum()
+    return bool(corrected) and more_often(after, before, comparisons)

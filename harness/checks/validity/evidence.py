@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.validity import asking
+from harness.checks.validity import repeated
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
@@ -133,19 +133,19 @@ class Evidence:
         return float(np.bincount(self.y).max() / len(self.y))
 
     @cached_property
-    def asked_again(self) -> tuple[FloatArray, FloatArray]:
+    def second_calls(self) -> tuple[FloatArray, FloatArray]:
         """The logits of two more calls, (n, k) each: one alone may come in turn."""
         return outputs(self.model, self.x), outputs(self.model, self.x)
 
     @cached_property
     def steady(self) -> bool:
         """Whether they are those of the first call."""
-        return not any(asking.differ(again, self.logits) for again in self.asked_again)
+        return not any(repeated.differ(again, self.logits) for again in self.second_calls)
 
     @cached_property
-    def asked_apart(self) -> FloatArray:
+    def logits_apart(self) -> FloatArray:
         """The logits, (n, k), in small batches that each hold images of one class, or of few."""
-        return asking.apart(self.model, self.x, self.y)
+        return repeated.apart(self.model, self.x, self.y)
 
     @cached_property
     def mislabelled(self) -> IntArray:
@@ -153,16 +153,16 @@ class Evidence:
         if (everything := self.measured()) is None:
             return np.zeros(0, dtype=np.int64)
         counted = np.asarray(everything[self._chosen], dtype=np.int64)
-        return asking.relabelled(counted, self.logits, self.slack)
+        return repeated.relabelled(counted, self.logits, self.slack)
 
     @cached_property
     def slack(self) -> float:
         """Difference of logits that is rounding, relative to the largest of them."""
-        return asking.slack(self.model, self.x, self.logits)
+        return repeated.slack(self.model, self.x, self.logits)
 
     def differ(self, found: FloatArray) -> bool:
         """Whether logits (n, k) of the images differ from the first ones, beyond rounding."""
-        return asking.differ(found, self.logits, self.slack)
+        return repeated.differ(found, self.logits, self.slack)
 
     @property
     def with_gradient(self) -> tuple[FloatArray, FloatArray]:
@@ -175,7 +175,9 @@ class Evidence:
         self._require_fitting_labels()
         if GRADIENT not in self.model.capabilities:
             raise NotApplicable("the model gives no gradients")
-        return self.once("with_gradient", lambda: asking.with_gradient(self.model, self.x, self.y))
+        return self.once(
+            "with_gradient", lambda: repeated.with_gradient(self.model, self.x, self.y)
+        )
 
     @cached_property
     def one_mode(self) -> bool:
@@ -249,7 +251,7 @@ class Evidence:
             raise NotApplicable("the images are outside the model's bounds")
         if not self.steady:
             raise NotApplicable("the logits change from call to call")
-        if self.differ(self.asked_apart):
+        if self.differ(self.logits_apart):
             raise NotApplicable("the logits depend on the batch")
 
     def outcome(self, attack: Attack, share: float) -> Outcome:
@@ -270,7 +272,7 @@ class Evidence:
         make = partial(self._attacked, attack, epsilon, x, y, gradient=True)
         return self.once((id(attack), epsilon, count), make)
 
-    def asked(self) -> Iterator[tuple[Attack, float]]:
+    def panel_points(self) -> Iterator[tuple[Attack, float]]:
         """Every attack that the model admits, at no distance and at each of its shares."""
         for attack in (self.attacks.single, self.attacks.iterated):
             yield from ((attack, share) for share in (0.0, *SHARES) if self._admits(attack))
@@ -281,17 +283,17 @@ class Evidence:
     def outcomes(self) -> Iterator[Outcome]:
         """Those of the panel, and of the reported attacks, but of the ones that break."""
         yield from self.panel_outcomes()
-        for attack, epsilon in self.told():
+        for attack, epsilon in self.reported_points():
             with suppress(BrokenError):
                 yield self.outcome_at(attack, epsilon, FEW)
 
     def panel_outcomes(self) -> Iterator[Outcome]:
-        """Those of ``asked``, but of the ones that break."""
-        for attack, share in self.asked():
+        """Those of ``panel_points``, but of the ones that break."""
+        for attack, share in self.panel_points():
             with suppress(BrokenError):
                 yield self.outcome(attack, share)
 
-    def told(self) -> Iterator[tuple[Attack, float]]:
+    def reported_points(self) -> Iterator[tuple[Attack, float]]:
         """Every reported attack that the model admits, at its epsilons, in pixel units."""
         for one in self.reported:
             radii = [*([0.0] if 0 in one.epsilons else []), *chosen(one.epsilons)]
@@ -331,7 +333,7 @@ class Evidence:
         return np.asarray(allowed(self._attacked(attack, epsilon, x, y, rows)).labels != y)
 
     def once(self, key: object, make: Callable[[], T]) -> T:
-        """What is made when first asked for; also that it could not be."""
+        """What is made when first needed; also that it could not be."""
         if key not in self._kept:
             try:
                 self._kept[key] = make()

@@ -46,7 +46,7 @@ def check_black_box_stronger(evidence: Evidence) -> str:
     """Attacks without gradients succeed on hardly any image where all with gradients fail.
 
     Returns:
-        Where they do so at an epsilon that nobody reports, or nothing.
+        Where they do so at an epsilon that is not reported, or nothing.
     """
     _require_gradients(evidence)
     note = ""
@@ -71,14 +71,14 @@ def check_black_box_stronger(evidence: Evidence) -> str:
 def check_stronger_attack(evidence: Evidence) -> str:
     """The best reported attack leaves not many more images correct than all attacks together.
 
-    That is asked at each epsilon of the reported attacks: accuracy under attack is an upper bound,
+    Checked at each epsilon of the reported attacks: accuracy under attack is an upper bound,
     so the lowest that is reported counts. An attack that is weak by design, such as noise or a
     single step, is not judged; that PGD is far stronger than FGSM is as it should be. Where no
     other is reported, PGD is judged beside it.
 
     Returns:
         Which reported attack falls as far short where a better one is reported beside it, or where
-        it may; or PGD at an epsilon that nobody reports; or nothing.
+        it may; or PGD at an epsilon that is not reported; or nothing.
     """
     _require_gradients(evidence)
     looked, note = False, ""

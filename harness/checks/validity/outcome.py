@@ -145,8 +145,8 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     """
     parts = batches(len(x), batch_size_for(x))
     try:
-        asked = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
-        logits = np.concatenate(asked)
+        found = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
+        logits = np.concatenate(found)
     except Exception as error:
         raise BrokenError(
             one_line(f"the model breaks on images of the shape {x.shape[1:]}: {said(error)}")

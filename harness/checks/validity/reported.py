@@ -50,7 +50,7 @@ def attacked_changes(evidence: Evidence) -> list[Change]:
 
 def _attacked(evidence: Evidence) -> Iterator[Change]:
     y, right = evidence.y, evidence.right
-    for attack, epsilon in evidence.told():
+    for attack, epsilon in evidence.reported_points():
         if epsilon == 0:
             continue
         try:

@@ -143,9 +143,9 @@ def has_memory(first: FloatArray, calls: list[FloatArray]) -> bool:
 
 
 def _in_pieces(model: Model, x: FloatArray, pieces: list[IntArray]) -> FloatArray:
-    asked = [outputs(model, x[piece]) for piece in pieces]
-    logits = np.empty((len(x), asked[0].shape[1]), dtype=asked[0].dtype)
-    for piece, values in zip(pieces, asked, strict=True):
+    parts = [outputs(model, x[piece]) for piece in pieces]
+    logits = np.empty((len(x), parts[0].shape[1]), dtype=parts[0].dtype)
+    for piece, values in zip(pieces, parts, strict=True):
         logits[piece] = values
     return logits
 
