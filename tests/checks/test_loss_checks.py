@@ -48,6 +48,6 @@ def test_in_l2_the_losses_are_compared_in_l2():
     check_other_loss(evidence(built, PGD(norm="l2")))
 
 
-def test_an_attack_that_does_not_tell_its_loss_is_not_judged():
-    with pytest.raises(NotApplicable, match=r"^adapter does not tell which loss it climbs$"):
+def test_an_attack_that_does_not_say_its_loss_is_not_judged():
+    with pytest.raises(NotApplicable, match=r"^adapter does not say which loss it climbs$"):
         check_other_loss(evidence(built, Adapter()))
