@@ -1,4 +1,4 @@
-"""The architectures, by name: its options, and the network that it is for some data."""
+"""The architectures, by name: their options, and the network of each for some data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Occlusion: a map is right about the pixels that matter if covering them costs accuracy."""
+"""Occlusion: if a map names the pixels that matter, covering them costs accuracy."""
 
 from __future__ import annotations
 

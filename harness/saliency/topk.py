@@ -1,4 +1,4 @@
-"""Do the most salient pixels decide? Answers as more and more of them are covered or shown.
+"""Do the most salient pixels matter? Predictions as more and more of them are covered or shown.
 
 Where many images are evaluated, ``scores`` ranks their pixels, (n, *shape): maps for
 the most salient first, their negative for the least, random numbers for pixels drawn by chance.
@@ -26,7 +26,7 @@ STROKE = 0.5
 
 @dataclass(frozen=True)
 class Covered:
-    """What a model says of n images with pixels covered, by filler and share.
+    """A model's predictions for n images with pixels covered, by filler and share.
 
     Attributes:
         accuracy: (fillers, shares) float64 in [0, 1], or with an axis of draws before these.
