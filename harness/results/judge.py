@@ -83,7 +83,10 @@ def _below(record: Record, low: float) -> str:
 def _above(record: Record, high: float) -> str:
     text = f"accuracy {record.accuracy:.4f} is above {high:.4f}"
     if record.check == "saliency/top":
-        return f"{text}: the most salient pixels cost little more accuracy than random ones"
+        return (
+            f"{text}: occluding the most salient pixels costs too little more accuracy than "
+            "occluding random ones"
+        )
     if record.epsilon:
         return f"{text}: the model looks too robust; is the attack broken?"
     return text

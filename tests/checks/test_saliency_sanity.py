@@ -106,8 +106,8 @@ def test_the_message_says_what_was_seen_and_what_to_do(evidence):
         CHECKS["random-weights"](replace(evidence, name="x", method=IMPOSTORS["the-input"][0]))
     assert str(caught.value) == (
         "random-weights: x: maps of a model with random weights have rank correlation 1.000 and "
-        "SSIM 1.000 with the model's own, above 0.6. Do not show such maps: they do not tell what "
-        "the model does."
+        "SSIM 1.000 with the model's own, above 0.6. Do not show such maps: they do not explain "
+        "what the model does."
     )
 
 

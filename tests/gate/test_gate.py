@@ -365,7 +365,7 @@ def test_an_accuracy_whose_outcomes_are_not_there_or_contradict_it_is_incomparab
     run.arrays["torch/mlp/clean/predictions"][0] = 1
     (row,) = compare(run, baseline).rows
     assert row.verdict == "incomparable"
-    assert "499 of 1000 predictions are right, but 500" in row.detail
+    assert "499 of 1000 predictions are correct, but 500" in row.detail
 
 
 def test_a_check_that_not_every_accepted_run_has_is_incomparable():

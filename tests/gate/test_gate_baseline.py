@@ -296,7 +296,7 @@ def test_a_run_that_contradicts_itself_becomes_no_baseline(tmp_path):
     run = run_of(CLEAN)
     run.arrays["torch/mlp/clean/predictions"] = (~changed(right(390, 400), lost=1)).astype(np.int16)
     line = refused(baselines.accept, run, tmp_path / "digits")
-    assert "389 of 400 predictions are right, but 390 of 400 are recorded" in line
+    assert "389 of 400 predictions are correct, but 390 of 400 are recorded" in line
     run = run_of(CLEAN)
     run.records.append(run.records[0])
     assert "recorded 2 times" in refused(baselines.accept, run, tmp_path / "digits")

@@ -387,7 +387,7 @@ def test_wrong_predictions_are_marked_in_words_and_signs() -> None:
         assert not clean.wrong
         assert clean.alt.endswith(f"predicted {digit.truth}, correct")
         assert attacked.wrong
-        assert attacked.alt.endswith("wrong")
+        assert attacked.alt.endswith("misclassified")
     assert all("change by fgsm at ε = 0.3" in tile.alt for tile in shown.change)
 
 
