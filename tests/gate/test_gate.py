@@ -174,7 +174,7 @@ def baseline_of_seeds(count):
     )
 
 
-def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
+def test_a_retrained_model_is_compared_with_the_spread_of_several_runs():
     random = np.random.default_rng(6)
     baseline = baseline_of_seeds(5)
     for _ in range(5):
@@ -186,7 +186,7 @@ def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
     worse = compare(run_of({"clean": retrained(random, shift=0.4)}, signature=99), baseline)
     (row,) = worse.rows
     assert row.verdict == "regressed"
-    assert row.detail.startswith("5 runs let expect 7")
+    assert row.detail.startswith("5 runs predict 7")
 
 
 def test_the_same_model_is_compared_image_by_image_whichever_run_it_is_of():
