@@ -6,8 +6,8 @@ runs the suites (whose ``conftest.py`` adds the short names).
 
 A test that is marked ``@pytest.mark.robustness_check(NAME)`` and asks for ``robustness_model``
 runs once per backend and model of the spec; if it asks for ``attack`` and ``epsilon`` too, once
-per attack of the spec and epsilon of its sweep. ``robustness_judge`` holds a record against what
-the spec expects.
+per attack of the spec and epsilon of its sweep. ``robustness_judge`` judges a record by what the
+spec expects.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def robustness_model(request: pytest.FixtureRequest) -> Evaluation:
 
 @pytest.fixture
 def robustness_judge(request: pytest.FixtureRequest) -> Callable[[Record], None]:
-    """Holds a record against the spec, stores the judgement, and fails the test if it failed."""
+    """Judges a record by the spec, stores the judgement, and fails the test if it failed."""
     return _measuring(request).judge
 
 

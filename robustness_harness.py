@@ -3,7 +3,7 @@
 A project may well have folders ``harness``, ``backends``, ``suites`` or ``reports``. Python imports
 what it finds first, so that ours may be hidden by those in the current folder, in ``PYTHONPATH``,
 or beside a script; an editable install is hidden even by a folder without ``__init__.py``. This
-module lies beside the packages, imports none of them, and tells.
+module lies beside the packages, imports none of them, and says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOME = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120  # pathlib wo
 
 
 def shadowed(*names: str) -> str:
-    """What stands in the place of a package of ours, in one line; empty if nothing does.
+    """Which module hides a package of ours, in one line; empty if none does.
 
     Nothing is imported. A package that is not there at all is not hidden, only missing.
 

@@ -1,1 +1,1 @@
-"""One file a framework, each imported only when its backend is first asked for."""
+"""One file a framework, each imported only when its backend is first used."""

@@ -295,7 +295,7 @@ class KerasBackend:
 
 
 def _inputs(net: keras.Model) -> list[Any]:
-    """The declared inputs; asked of a Sequential without any, early releases of Keras 3 raise."""
+    """The declared inputs; of a Sequential without any, early releases of Keras 3 raise."""
     try:
         return list(getattr(net, "inputs", None) or ())
     except ValueError:

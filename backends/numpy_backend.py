@@ -219,7 +219,7 @@ class NumpyBackend:
         """See ``protocol.Backend``; batch normalisation is left to the frameworks.
 
         Raises:
-            BackendError: The architecture asks for batch normalisation.
+            BackendError: The architecture has batch normalisation.
         """
         if network.architecture.batch_norm:
             raise BackendError("the numpy backend trains no batch_norm; use torch or keras")

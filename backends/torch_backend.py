@@ -71,7 +71,7 @@ class TorchModel:
             return self._answer(self.net, self._entered(x))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``; autograd computes only the gradient that is asked for."""
+        """See ``protocol.Model``; autograd computes only the gradient that is needed."""
         with inference_mode(self.net), torch.inference_mode(False), torch.enable_grad():
             # What was made in the caller's inference mode takes no part in autograd; a copy does.
             watched = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)

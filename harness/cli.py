@@ -110,7 +110,7 @@ def run(
 
 @app.command()
 def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain = False) -> int:
-    """Train the models of a spec, or find them stored, and say how well they do in validation."""
+    """Train the models of a spec, or find them stored, and print their validation accuracy."""
     from rich.console import Console
     from rich.table import Table
 
@@ -119,16 +119,16 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     from harness.registry import import_together, missing
     from harness.terminal import plain
 
-    bench = Benchmark(open_spec(spec), retrain=retrain)
-    names = _checked(backend) or [name for name in bench.spec.backends if not missing(name)]
+    benchmark = Benchmark(open_spec(spec), retrain=retrain)
+    names = _checked(backend) or [name for name in benchmark.spec.backends if not missing(name)]
     if not names:
-        raise BackendError("; ".join(missing(name) for name in bench.spec.backends))
+        raise BackendError("; ".join(missing(name) for name in benchmark.spec.backends))
     import_together(set(names))
     for name in names:
-        for model in bench.spec.models:
-            bench.evaluation(name, model)
+        for model in benchmark.spec.models:
+            benchmark.evaluation(name, model)
     table = Table("backend", "model", "weights", "epochs", "best", "validation accuracy", "seconds")
-    for info in bench.run.models:
+    for info in benchmark.run.models:
         best = info.history[info.best_epoch - 1]
         table.add_row(
             plain(info.backend), plain(info.model), "stored" if info.cached else "trained",
@@ -146,7 +146,8 @@ def search(
         Path, typer.Option(parser=as_path, metavar="PATH", help="Where the results go.")
     ] = Path("results"),
     backend: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What trains (default: the spec's first).")
+        str | None,
+        typer.Option(metavar="NAME", help="Backend that trains (default: the spec's first)."),
     ] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
     storage: Annotated[
@@ -195,7 +196,7 @@ def report(
         typer.Argument(
             parser=as_path,
             metavar="RUN...",
-            help="Results folders; several are held side by side.",
+            help="Results folders; several are shown side by side.",
         ),
     ] = None,
     out: Annotated[
@@ -209,7 +210,7 @@ def report(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            parser=as_path, metavar="PATH", help="Hold the runs against this baseline too."
+            parser=as_path, metavar="PATH", help="Compare the runs with this baseline too."
         ),
     ] = None,
     backend: Annotated[
@@ -219,7 +220,7 @@ def report(
         ),
     ] = None,
 ) -> int:
-    """Draw the report of stored runs; nothing is rerun. It says, but does not judge."""
+    """Write the report of stored runs; nothing is rerun, and nothing judged anew."""
     from harness.files import check_writable
 
     folders = run_folders or [Path("results")]
@@ -282,7 +283,7 @@ def gate(
         write(Path(markdown), as_markdown(comparison))
     if markdown == "-":
         typer.echo(as_markdown(comparison), nl=False)
-    # With Markdown on the output, the table goes where a person still sees it.
+    # With Markdown on the output, the table goes to standard error.
     width = max(MARGIN, Console().width)
     print_comparison(comparison, Console(stderr=markdown == "-", width=width))
     return 0 if comparison.passed else 1

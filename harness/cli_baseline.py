@@ -51,7 +51,7 @@ def baseline_accept(
         bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")
     ] = False,
 ) -> int:
-    """Make a run the new baseline, under the next number, once it is shown what changes."""
+    """Show what changes, and make a run the new baseline, under the next number."""
     from harness.gate import store
     from harness.results.run import Run
 
@@ -65,7 +65,7 @@ def baseline_accept(
 
 @accepted.command("add")
 def baseline_add(run_folder: RunFolder, baseline: BaselinePath = None) -> int:
-    """Add a run of retrained models to the current baseline, which then knows their spread."""
+    """Add a run of retrained models to the current baseline, which then holds their spread."""
     from harness.gate import store
     from harness.results.run import Run
 
@@ -103,7 +103,7 @@ def baseline_power(
         int, typer.Option(metavar="M", min=1, help="With --gates: images of each check.")
     ] = 1000,
 ) -> int:
-    """Print which drop the gate sees, by number of images and share of changed outcomes.
+    """Print which drop the gate detects, by number of images and share of changed outcomes.
 
     With --gates, simulate gates against several seeds: false alarms, and drops that are caught.
     """
@@ -123,7 +123,7 @@ def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
     """Show what replacing a baseline changes, and ask.
 
     Raises:
-        HarnessError: There is nobody to ask, and ``--yes`` is not given.
+        HarnessError: There is no terminal to ask on, and ``--yes`` is not given.
         RunError: The run may not become a baseline, or the present one is damaged.
     """
     from rich.console import Console

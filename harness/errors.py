@@ -21,7 +21,7 @@ BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u
 """Signs that change the direction of reading, so that a text looks like another one."""
 
 GIST = 200
-"""Letters of a framework's message that are told at most."""
+"""Letters of a framework's message that are shown at most."""
 TRACEBACK = re.compile(r"traceback|most recent call last|serialized code", re.IGNORECASE)
 OPENING = re.compile(
     r"(Exception encountered when calling .*?\.(?=\s|$)|Graph execution error:)\s*"
@@ -54,7 +54,7 @@ class DataError(HarnessError):
 
 
 class BackendError(HarnessError):
-    """A backend that is unknown, not installed, or cannot do what was asked of it."""
+    """A backend that is unknown, not installed, or cannot do what was requested."""
 
 
 class RunError(HarnessError):

@@ -130,7 +130,7 @@ def check_folder(folder: Path, option: str = "") -> None:
     except OSError as error:
         raise HarnessError(
             f"{named}{folder}: cannot be written to ({error.strerror or one_line(error)}); make "
-            "room, mend its rights, or name another folder"
+            "room, fix its permissions, or name another folder"
         ) from error
     finally:
         for path in made:

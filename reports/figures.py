@@ -65,13 +65,13 @@ MARKERS = {
 """Matplotlib's markers, and their outlines in the 34 × 14 key of a legend."""
 AXES = {"linf": "ε, the largest change of a pixel", "l2": "ε, the L2 length of the change"}
 REACH = 7.0
-"""Radius in points in which a spot of a chart answers."""
+"""Radius in points in which a spot of a chart reacts."""
 DASHES = ("", "5 2", "1.5 1.5", "6 2 1.5 2")
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A point of a chart that tells its values when it is pointed at."""
+    """A point of a chart that shows its values when it is pointed at."""
 
     x: float
     y: float
@@ -157,7 +157,7 @@ def accuracy_chart(
         chance: Accuracy of guessing, or None where the number of classes is not known.
         axis: What epsilon is.
         name: Prefix of the ids within the figure, unique on the page.
-        label: What a reader who cannot see the chart is told.
+        label: Its description for readers who cannot see the chart.
     """
     figure = Figure(figsize=(5.4, 3.0))
     axes = figure.add_axes((0.1, 0.17, 0.88, 0.73))
@@ -282,8 +282,8 @@ def inline(figure: Figure, name: str, label: str, spots: Sequence[Spot] = ()) ->
     Args:
         figure: The figure.
         name: Prefix of the ids within it, unique on the page.
-        label: What a reader who cannot see it is told.
-        spots: Points of its first axes that tell something when they are pointed at.
+        label: Its description for readers who cannot see it.
+        spots: Points of its first axes that show values when they are pointed at.
     """
     figure.patch.set_alpha(0.0)
     for axes in figure.axes:

@@ -36,7 +36,7 @@ class Source:
         run: What was measured.
         name: What the run is called where there are several.
         search: A search over the grid of its spec, which gets a section.
-        comparison: The run held against a baseline, likewise.
+        comparison: The run compared with a baseline, likewise.
     """
 
     run: Run

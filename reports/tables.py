@@ -14,7 +14,7 @@ from reports import stored
 from reports.stored import Pair
 
 STATUSES = ("failed", "error", "skipped", "passed", "measured")
-"""Statuses in the order in which a reader wants to hear of them."""
+"""Statuses in the order in which a reader needs them."""
 CONCERNS = ("failed", "error", "skipped")
 OCCLUSIONS = {"saliency/least": "Least salient", "saliency/random": "Random",
               "saliency/top": "Most salient"}  # fmt: skip
@@ -40,7 +40,7 @@ class KeyFigures:
         pair: Which model.
         clean: On the images as they are.
         attacked: Under the first attack, at the headline epsilon.
-        lowest: Under the attack that left the fewest right at that epsilon.
+        lowest: Under the attack that left the fewest correct at that epsilon.
     """
 
     pair: Pair

@@ -25,7 +25,7 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, and what the model said of it where it was asked.
+    """A picture, and what the model predicts for it, if known.
 
     Attributes:
         uri: The picture as a data URI.

@@ -22,7 +22,7 @@ class RunView:
     Attributes:
         run: What was measured: records, models, arrays, timings, spec.
         search: A search over the grid of its spec, if there was one.
-        comparison: The run held against a baseline, if it was.
+        comparison: The run compared with a baseline, if it was.
     """
 
     run: Run

@@ -66,7 +66,7 @@ def model(robustness_model: Evaluation) -> Evaluation:
 
 @pytest.fixture
 def judge(robustness_judge: Callable[[Record], None]) -> Callable[[Record], None]:
-    """Holds a record against the spec."""
+    """Judges a record by the spec."""
     return robustness_judge
 
 

@@ -1,4 +1,4 @@
-"""How far must each image be moved until it falls? A distribution, recorded without a threshold."""
+"""How far must each image be moved to be misclassified? A distribution, without a threshold."""
 
 import pytest
 

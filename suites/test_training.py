@@ -1,4 +1,4 @@
-"""Is an adversarially trained defence more than a way to fool FGSM?"""
+"""Is an adversarially trained defence robust to more than FGSM?"""
 
 import pytest
 

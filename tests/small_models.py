@@ -71,5 +71,5 @@ def attacked(attack, model, x, y, epsilons, index=None):
 
 
 def right(model, images, y):
-    """How many of the images the model classifies rightly."""
+    """How many of the images the model classifies correctly."""
     return int((model.numpy(model.logits(model.asarray(images))).argmax(axis=1) == y).sum())

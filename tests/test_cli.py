@@ -194,12 +194,12 @@ def test_a_run_that_is_interrupted_is_exit_code_130_and_a_report_of_what_there_i
 
 def test_data_that_is_lost_during_a_run_is_exit_code_2(command, spec, monkeypatch):
     from harness.errors import DataError
-    from harness.evaluation import benchmark as bench
+    from harness.evaluation import benchmark
 
     def refuses(spec):
         raise DataError("digits: no data today")
 
-    monkeypatch.setattr(bench, "load_dataset", refuses)
+    monkeypatch.setattr(benchmark, "load_dataset", refuses)
     done = command("run", spec, "--out", "out")
     assert done.code == 2
     assert "digits: no data today" in done.out + done.err

@@ -1,8 +1,8 @@
-"""What all checks share: how they are run, and what comes of them.
+"""What all checks share: how they are run, and what they report.
 
 A check is a function of its suite's evidence that raises ``CheckFailed`` with one line on what is
-wrong, or ``NotApplicable`` where the evidence lacks what is needed. One that passes may return what
-is worth knowing all the same.
+wrong, or ``NotApplicable`` where the evidence lacks what is needed. One that passes may return a
+note.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class BrokenError(NotApplicable):
 
 
 def run_checks(checks: Mapping[str, Check[Evidence]], evidence: Evidence) -> dict[str, str]:
-    """What fires, and what each says; checks that do not apply say nothing.
+    """Which checks fail, and what each says; those that do not apply say nothing.
 
     A check that cannot be made, because the model or an attack does what no check expects, is a
     finding too; of several that break alike, the first.

@@ -26,7 +26,7 @@ OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """The sweep whose counts are compared."""
 RELATIVE = 1e-4
-"""Agreement asked of float32 logits and gradients, relative to the largest of them."""
+"""Agreement required of float32 logits and gradients, relative to the largest of them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check_batch_split(evidence: Evidence) -> None:
 
 
 def check_inference_mode(evidence: Evidence) -> None:
-    """Two calls give the same logits: dropout is off, and nothing is updated by being asked."""
+    """Two calls give the same logits: dropout is off, and no call updates anything."""
     images = evidence.model.asarray(evidence.x)
     first = evidence.model.numpy(evidence.model.logits(images))
     second = evidence.model.numpy(evidence.model.logits(images))
@@ -118,8 +118,8 @@ def check_logits_not_probabilities(evidence: Evidence) -> None:
 def check_gradient(evidence: Evidence) -> None:
     """In float64, input gradients match central differences at random pixels.
 
-    The class asked about is not the true one: there the loss is steep, while on an image that is
-    classified well it is so flat that differences are mostly rounding. And the images are moved a
+    The class is not the true one: there the loss is steep, while on an image that is classified
+    with confidence it is so flat that differences are mostly rounding. And the images are moved a
     little: see ``differences.off_the_ties``.
     """
     if evidence.exact is None:
@@ -168,7 +168,7 @@ def check_oracle(evidence: Evidence) -> None:
 
 
 def check_parity(evidence: Evidence) -> None:
-    """Images right under FGSM at each epsilon are as many as with NumPy, to 2 in 7,000."""
+    """As many images are correct under FGSM at each epsilon as with NumPy, to 2 in 7,000."""
     if evidence.oracle is None:
         raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
     x = evidence.x if evidence.test_x is None else evidence.test_x
@@ -181,7 +181,7 @@ def check_parity(evidence: Evidence) -> None:
         counts = correct_count(mine.predictions, y), correct_count(other.predictions, y)
         if abs(counts[0] - counts[1]) > allowed:
             raise CheckFailed(
-                f"at epsilon {mine.epsilon:g} {counts[0]} of {len(y)} images are right, "
+                f"at epsilon {mine.epsilon:g} {counts[0]} of {len(y)} images are correct, "
                 f"but {counts[1]} with the same weights in NumPy"
             )
 
@@ -209,7 +209,7 @@ def _outputs(
     if GRADIENT not in model.capabilities:
         return {"logits": logits}
     beside, gradients = differentiable(model).logits_and_gradient(images, labels, objective)
-    _require_close(model.numpy(beside), logits, "logits beside the gradient are others")
+    _require_close(model.numpy(beside), logits, "logits beside the gradient are different ones")
     return {"logits": logits, "gradients": model.numpy(gradients)}
 
 

@@ -22,7 +22,7 @@ Indices: TypeAlias = tuple[Integers, Integers, Integers]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Images for one purpose. The arrays are read-only, so that no attack can soil the data.
+    """Images for one purpose. The arrays are read-only, so that no attack can alter the data.
 
     Attributes:
         x: Images (n, *shape), float32 in [0, 1].

@@ -61,7 +61,7 @@ class RemoteFile:
 
 
 class MirrorError(Exception):
-    """A mirror did not deliver a file; the next one is asked."""
+    """A mirror did not deliver a file; the next one is tried."""
 
 
 def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) -> list[Path]:
@@ -74,7 +74,7 @@ def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) ->
         dataset: Name of the dataset, and of the folder that holds its files: in
             ``$HARNESS_DATA_DIR``, and in ``data`` of the user cache.
         files: What is needed.
-        mirrors: Addresses that end in a slash, in the order in which they are asked.
+        mirrors: Addresses that end in a slash, in the order in which they are tried.
 
     Raises:
         DataError: A file is not there and no mirror delivers it, or the cache cannot be written.
@@ -92,7 +92,7 @@ def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) ->
             _fetch(missing, cache, mirrors)
     except OSError as error:
         raise DataError(
-            f"{dataset}: its files cannot be looked for or stored ({one_line(error)}); mend that, "
+            f"{dataset}: its files cannot be looked for or stored ({one_line(error)}); fix that, "
             "or set HARNESS_CACHE_DIR to a folder that can be written"
         ) from error
     return [(folder or cache) / file.name for file, folder in found.items()]
@@ -161,7 +161,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """See the base class, which would read what is left of the answer, however long."""
+        """See the base class, which would read what is left of the response, however long."""
         fp.close()
         if urlsplit(newurl).scheme not in ("http", "https"):
             raise MirrorError(f"redirects to {one_line(newurl)}, which is no web address")

@@ -27,7 +27,7 @@ from harness.results.records import Record
 from harness.spec.measures import MinimalSpec
 
 EXTREMES = 6
-"""How many of the most fragile images, and of the sturdiest, are kept."""
+"""How many of the most fragile images, and of the most robust, are kept."""
 SIGNED = 64
 """Images by whose logits a model is identified."""
 

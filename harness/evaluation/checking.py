@@ -127,7 +127,7 @@ class Checking:
 
 
 def check_collapse(loaded: LoadedModel) -> None:
-    """Whether adversarial training ended in a model that fools FGSM but not PGD."""
+    """Whether adversarial training ended in a model that withstands FGSM but not PGD."""
     if not loaded.history:
         raise NotApplicable("the harness did not train this model")
     kept = loaded.history[loaded.best_epoch - 1]

@@ -49,9 +49,9 @@ class References:
 
         first, second, third = (initial_weights(architecture, [seed, salt]) for salt in (1, 2, 3))
         trainer = made.trainer(Network(architecture, third), self._how, Optimizer(), seed=seed)
-        pupil = trained_on_random_labels(trainer, self._images, architecture.classes, seed)
+        relabelled = trained_on_random_labels(trainer, self._images, architecture.classes, seed)
         layers = tuple(built(weights) for weights in cascade(self._network.weights, first))
-        return Variants(layers, built(second), built(pupil), self.exact, self.oracle)
+        return Variants(layers, built(second), built(relabelled), self.exact, self.oracle)
 
     def _in_float64(self, backend: str) -> Model:
         return registry.builder(backend).build(self._network, self._how, dtype="float64")

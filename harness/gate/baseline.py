@@ -34,8 +34,8 @@ class Entry(BaseModel):
     """What a baseline keeps of a record; the fields are those of `harness.results.records.Record`.
 
     Attributes:
-        outcomes: Which images were right, packed (see ``outcomes.py``); None where the check
-            counts no images, or is the sum of several draws.
+        outcomes: Which images were classified correctly, packed (see ``outcomes.py``); None where
+            the check counts no images, or is the sum of several draws.
     """
 
     model_config = STRICT
@@ -67,7 +67,7 @@ class Entry(BaseModel):
             raise ValueError(f"accuracy {self.accuracy} is not {self.correct}/{self.total}")
         if (right := self.right) is not None and int(right.sum()) != self.correct:
             raise ValueError(
-                f"{label(self.key)}: the outcomes hold {int(right.sum())} right images, not "
+                f"{label(self.key)}: the outcomes hold {int(right.sum())} correct predictions, not "
                 f"{self.correct}"
             )
         return self
@@ -79,7 +79,7 @@ class Entry(BaseModel):
 
     @property
     def right(self) -> Outcomes | None:
-        """Which images were right, (total,), if that is known."""
+        """Which images were classified correctly, (total,), if that is known."""
         if self.outcomes is None or self.total is None:
             return None
         return unpack(self.outcomes, self.total)
@@ -160,7 +160,7 @@ class Accepted(BaseModel):
 
 
 class Baseline(BaseModel):
-    """The accepted runs that later ones are held against; all of one spec, on the same data.
+    """The accepted runs that later ones are compared with; all of one spec, on the same data.
 
     Attributes:
         spec: Name of the spec.

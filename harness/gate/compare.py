@@ -1,4 +1,4 @@
-"""A stored run held against a baseline. Nothing is rerun, and no framework is imported.
+"""A stored run compared with a baseline. Nothing is rerun, and no framework is imported.
 
 Each model of the run is compared in one of two ways:
 
@@ -62,7 +62,7 @@ UNSURE = (
     "against a single run a retrained model can fail by its seed alone, as 1 in 2 do where seeds "
     "differ by 1 point; add runs of other seeds: `{}`"
 )
-"""What the verdict on a retrained model is worth; `simulation.rate` measures it."""
+"""How far the verdict on a retrained model can be trusted; `simulation.rate` measures it."""
 
 _Outcomes: TypeAlias = tuple[list[Outcomes], Outcomes]
 """Those of the baseline's runs, and those of the new run."""
@@ -73,7 +73,7 @@ class _Way:
     """How one model is compared.
 
     Attributes:
-        runs: The baseline's runs that it is held against: one (paired), or all (spread).
+        runs: The baseline's runs that it is compared with: one (paired), or all (spread).
         same: Whether the model is that of the one run.
         note: This, for people.
     """
@@ -95,7 +95,7 @@ def gate(
     tolerance: float | None = None,
     backends: Collection[str] = (),
 ) -> Comparison:
-    """Hold a stored run against a baseline; neither is written to.
+    """Compare a stored run with a baseline; neither is written to.
 
     Args:
         folder: Where the run was saved.
@@ -151,7 +151,7 @@ def compare(
 
     Args:
         run: The run, with the settings of its spec's ``[gate]``.
-        baseline: What it is held against.
+        baseline: What it is compared with.
         tolerance: So far accuracies may drop, in [0, 1], in place of the spec's general tolerance.
         backends: Only these are compared, on both sides; all if none is named.
         path: Where the baseline lies, for the commands that are proposed.
@@ -216,12 +216,12 @@ def _way(run: Run, baseline: Baseline, model: Model, add: str) -> _Way:
             of = "" if len(kept) == 1 else f" of run {number}"
             return _Way((accepted,), True, f"{title}: the baseline's model{of}, image by image")
     if len(kept) >= FEWEST:
-        note = f"{title}: a retrained model, held against the spread of {len(kept)} runs"
+        note = f"{title}: a retrained model, compared with the spread of {len(kept)} runs"
         return _Way(tuple(baseline.runs), False, note)
     unknown = signature is None or kept[0] is None
     what = "a model that may have been retrained" if unknown else "a retrained model"
     note = (
-        f"{title}: {what}, held against a single run: this cannot separate seed noise from "
+        f"{title}: {what}, compared with a single run: this cannot separate seed noise from "
         f"regression, and what is significant image by image fails; add runs of other seeds: "
         f"`{add}`"
     )
@@ -333,7 +333,7 @@ def _findings(checks: Mapping[Key, _Outcomes], *, spread: bool) -> dict[Key, Fin
     """What the outcomes of one model's checks say."""
     if not spread:
         return {key: paired(olds[0], new) for key, (olds, new) in checks.items()}
-    # The checks of one model tell of each other only if all runs have them.
+    # The checks of one model inform each other only if all runs have them.
     found = beside([np.array(olds) for olds, _ in checks.values()],
                    [new for _, new in checks.values()])  # fmt: skip
     return dict(zip(checks, found, strict=True))

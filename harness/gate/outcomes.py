@@ -1,4 +1,4 @@
-"""Which images a model got right, packed into a line of text and back."""
+"""Which images a model classified correctly, packed into a line of text and back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def unpack(text: str, count: int) -> Outcomes:
 
 
 def outcomes_of(run: Run, record: Record) -> Outcomes | None:
-    """Which images of a record are right, (total,); None if the run does not hold them.
+    """Which images of a record are correct, (total,); None if the run does not hold them.
 
     Raises:
         ValueError: They contradict the record's count.
@@ -53,7 +53,7 @@ def outcomes_of(run: Run, record: Record) -> Outcomes | None:
     right: Outcomes = predictions == labels[: len(predictions)]
     if len(right) != record.total or int(right.sum()) != record.correct:
         raise ValueError(
-            f"{int(right.sum())} of {len(right)} predictions are right, but {record.correct} of "
+            f"{int(right.sum())} of {len(right)} predictions are correct, but {record.correct} of "
             f"{record.total} are recorded"
         )
     return right

@@ -12,8 +12,8 @@ from harness.maths.statistics import wilson
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.005
-"""How often a gate may cry wolf, over all its checks together and in either direction. With half of
-the promised 1 %, estimated spreads keep the promise too."""
+"""Rate of false alarms of a gate, over all its checks together and in either direction. With half
+of the promised 1 %, estimated spreads keep the promise too."""
 
 
 def mcnemar(lost: npt.ArrayLike, gained: npt.ArrayLike) -> Floats:
@@ -23,8 +23,8 @@ def mcnemar(lost: npt.ArrayLike, gained: npt.ArrayLike) -> Floats:
     This is ``scipy.stats.binomtest(lost, lost + gained).pvalue``, for arrays.
 
     Args:
-        lost: Images that were right and are wrong now, integers ≥ 0.
-        gained: Images that were wrong and are right now, likewise.
+        lost: Images that were correct and are misclassified now, integers ≥ 0.
+        gained: Images that were misclassified and are correct now, likewise.
     """
     from scipy.stats import binom
 
@@ -36,8 +36,8 @@ def mcnemar(lost: npt.ArrayLike, gained: npt.ArrayLike) -> Floats:
 def holm(p_values: npt.ArrayLike) -> Floats:
     """Adjusted p-values, along the last axis (Holm 1979).
 
-    Rejecting those of at most α errs in any of them with probability α at most, however they hang
-    together.
+    Rejecting those of at most α errs in any of them with probability α at most, however they are
+    correlated.
     """
     p_values = np.asarray(p_values, dtype=float)
     count = p_values.shape[-1]
@@ -58,10 +58,10 @@ def difference_interval(
     (Wald) it keeps its coverage where few images changed, and its width where none did.
 
     Args:
-        both: Images that are right before and after.
-        lost: Right before only.
-        gained: Right after only.
-        neither: Right neither before nor after.
+        both: Images that are correct before and after.
+        lost: Correct before only.
+        gained: Correct after only.
+        neither: Correct neither before nor after.
         confidence: Coverage of the interval, in (0, 1).
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the gate sees: exact for image-by-image tests, simulated for the spread of seeds."""
+"""What the gate detects: exact for image-by-image tests, simulated for the spread of seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKS = 30
 """About what a spec compares."""
 POWER = 0.95
 STEP = 1e-4
-"""Drops are told to a hundredth of a point."""
+"""Drops are given to a hundredth of a point."""
 
 
 def power(

@@ -1,4 +1,4 @@
-"""What a run was asked, as far as it decides whether two runs may be compared."""
+"""The settings of a run that decide whether two runs may be compared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def changes(run: Run, baseline: Baseline) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], check: str) -> str:
-    """What a check was asked differently, for people: ``attacks.pgd.steps is 10, was 40``.
+    """In what the settings of a check differ, for people: ``attacks.pgd.steps is 10, was 40``.
 
     An option that one side does not know has the value that reproduces what was done before the
     attack had it (see ``attacks/options.py``), so that older baselines stay comparable.

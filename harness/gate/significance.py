@@ -24,7 +24,7 @@ class Finding:
         new: Accuracy of the run.
         interval: 95 % interval of the rise.
         p_value: Two-sided, not corrected for other checks.
-        told: What the p-value rests on, for people.
+        told: What the p-value is based on, for people.
     """
 
     old: float
@@ -43,7 +43,7 @@ class Finding:
         raise NotImplementedError
 
     def could_fail(self, checks: int) -> bool:
-        """Whether any outcome could have been significant, down to no image right."""
+        """Whether any outcome could have been significant, down to no image correct."""
         return self.visible(checks, 0.0) is not None
 
     def because(self, checks: int) -> str:
@@ -56,8 +56,8 @@ class Paired(Finding):
     """Outcomes of the same images, compared image by image.
 
     Attributes:
-        lost: Positions of the images that were right, and are wrong now.
-        gained: Positions of those that were wrong, and are right now.
+        lost: Positions of the images that were correct, and are misclassified now.
+        gained: Positions of those that were misclassified, and are correct now.
         total: How many images there are.
     """
 
@@ -115,9 +115,7 @@ class Spread(Finding):
     def because(self, checks: int) -> str:
         """Where the accuracy was expected."""
         drop = self.visible(checks, 0.0)
-        return (
-            self.told if drop is None else f"{self.told} let expect {self.old - drop:.2%} or more"
-        )
+        return self.told if drop is None else f"{self.told} predict {self.old - drop:.2%} or more"
 
 
 def paired(old: Outcomes, new: Outcomes) -> Paired:

@@ -1,4 +1,4 @@
-"""Thousands of gates against several seeds, simulated: how often one cries wolf, what it catches.
+"""Thousands of gates against several seeds, simulated: false alarms, and drops that are caught.
 
 A gate is a model with some checks, several accepted runs of it, and one more. Accuracies vary from
 seed to seed with a given *whole* standard deviation, of which flips of single images are a part;
@@ -49,8 +49,8 @@ class Gates:
     """Simulated gates.
 
     Attributes:
-        before: Which images the accepted runs had right, (gates, checks, runs, images).
-        after: Which the further run has right, (gates, checks, images).
+        before: Which images the accepted runs had correct, (gates, checks, runs, images).
+        after: Which the further run has correct, (gates, checks, images).
     """
 
     before: npt.NDArray[np.bool_]

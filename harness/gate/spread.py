@@ -1,13 +1,13 @@
-"""A retrained model beside several earlier ones: where a further run's accuracies are expected.
+"""A retrained model and several earlier ones: where a further run's accuracies are expected.
 
 Trainings that differ by their seed alone give other accuracies. With n of them a further one is
 expected at mean ± z·S·√(1 + 1/n), where S is the standard deviation between seeds. Two to five runs
-hardly tell S: by Student's t alone, corrected for thirty checks, nothing could ever fail. So S is
-taken from what is known beyond them:
+hardly determine S: by Student's t alone, corrected for thirty checks, nothing could ever fail. So S
+is taken from what is known beyond them:
 
 - *A prior.* S is `PRIOR` as long as the runs do not contradict it: seeds of the same training
-  mostly lie within a point. So runs that agree by luck do not cry wolf, and runs that spread as
-  seeds do make no blind gate. From five runs on agreement is hardly luck any more, and S falls
+  mostly lie within a point. So runs that agree by chance cause no false alarms, and runs that
+  spread as seeds do make no blind gate. From five runs on agreement is hardly chance, and S falls
   below it, to the upper confidence limit `SURE` of the observed spread.
 - *Flips.* Even if each image flipped from seed to seed on its own, accuracies would vary by
   v = mean over images of the variance of its outcome / number of images. This is known well, since
@@ -24,9 +24,9 @@ is larger than the earlier ones', checks that follow it more or less than others
 so the scale grows by the same factor.
 
 Assumptions: accuracies of seeds are about normal around their mean, and a spread that all checks
-share is mostly below a point. What this catches, and how often it cries wolf, `simulation.py`
+share is mostly below a point. What this catches, and its rate of false alarms, `simulation.py`
 measures; docs/gate.md has the tables. Sources: prediction intervals, Hahn 1969 (Journal of the
-American Statistical Association 64); checks that tell of each other, Smyth 2004.
+American Statistical Association 64); checks that inform each other, Smyth 2004.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ LARGEST = 4.0
 SURE = 0.998
 """Confidence of the upper limit below which the prior is given up for less."""
 CEILING = 0.05
-"""The largest spread beyond flips that is believed."""
+"""The largest spread beyond flips that is assumed."""
 SLACK = 1.25
 """Flips of the images of several checks are correlated, so their variance counts for more."""
 ALONE = 0.75
 """In the test of one check beside the others, this share of the prior is its least spread; with
-0.5 a gate with 60 checks, each of which spreads in its own way, would cry wolf 5 times in 100."""
+0.5 5 of 100 gates with 60 checks, each of which spreads in its own way, would be false alarms."""
 FEWEST_CHECKS = 4
 """So many checks that vary have a median shift."""
 EVEN = 0.08

@@ -94,7 +94,7 @@ def add(run: Run, path: Path) -> Path:
             if new.signatures[model] == old.signatures.get(model):
                 raise RunError(
                     f"{found}: the run cannot be added: {model} is the model of run {number}, and "
-                    "tells nothing new; train with another seed: `harness run SPEC --seed N`"
+                    "adds nothing new; train with another seed: `harness run SPEC --seed N`"
                 )
     return _save(baseline.model_copy(update={"runs": [*baseline.runs, new]}), found)
 

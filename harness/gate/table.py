@@ -18,10 +18,10 @@ STYLES: Mapping[Verdict, str] = MappingProxyType(
 )  # fmt: skip
 MARGIN = 140
 """The table is at least so wide, in characters."""
-COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "sees", "p", "why")
-"""What a row tells; ``sees`` is the smallest drop, in points, that would have failed."""
+COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "detects", "p", "why")
+"""The columns of a row; ``detects`` is the smallest drop, in points, that would have failed."""
 LISTED = 40
-"""So many unchanged accuracies are listed one by one; of more, a line a check tells."""
+"""So many unchanged accuracies are listed one by one; of more, a line a check sums up."""
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
@@ -73,8 +73,8 @@ def summaries(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             _span([100 * row.old for row in several if row.old is not None], "{:.2f}%"),
             _span([100 * row.new for row in several if row.new is not None], "{:.2f}%"),
             _span(moved, "{:+.2f}"), _span(ends, "{:+.2f}"),
-            _span(known, "{:.2f}") or several[0].sees, "",
-            f"no drop is seen at {drops.count(None)}" if known and None in drops else "",
+            _span(known, "{:.2f}") or several[0].detects, "",
+            f"no drop is detected at {drops.count(None)}" if known and None in drops else "",
         ))  # fmt: skip
     return lines
 
@@ -93,7 +93,7 @@ def cells(row: Row) -> tuple[str, ...]:
         interval = "{:+.2f} to {:+.2f}".format(*(100 * end for end in row.interval))
     p_value = "" if row.p_value is None else f"{row.p_value:.1g}"
     old, new = _side(row.old, row.old_status), _side(row.new, row.new_status)
-    return row.outcome, row.label, old, new, change, interval, row.sees, p_value, row.detail
+    return row.outcome, row.label, old, new, change, interval, row.detects, p_value, row.detail
 
 
 def _side(accuracy: float | None, status: str) -> str:

@@ -35,7 +35,7 @@ class Row:
         p_value: How likely such a difference is if nothing changed, corrected for all checks.
         old_status: Status in the baseline; empty if it is not there.
         new_status: Likewise in the run.
-        implausible: Whether it improved more than one can believe.
+        implausible: Whether it improved more than is plausible.
         detail: Why, where the numbers alone do not say it.
         counted: Whether the outcomes of images were compared.
         visible: The smallest drop that would have failed, of those that were; None if none would.
@@ -77,7 +77,7 @@ class Row:
         return None if self.old is None or self.new is None else self.new - self.old
 
     @property
-    def sees(self) -> str:
+    def detects(self) -> str:
         """The smallest drop that would have failed, for people; empty where no images count."""
         if not self.counted:
             return ""
@@ -88,7 +88,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run held against a baseline.
+    """A run compared with a baseline.
 
     Attributes:
         rows: A row a check, in the order of the keys.
@@ -118,7 +118,7 @@ class Comparison:
 
 
 def sight(rows: Sequence[Row]) -> str:
-    """What the gate could have seen: the smallest drops that would have failed, over the checks."""
+    """What the gate could have detected: the smallest drops that would have failed."""
     counted = [row for row in rows if row.counted and row.old]
     drops = [100 * row.visible for row in counted if row.visible is not None]
     if not drops:
@@ -138,7 +138,7 @@ def too_small(rows: Sequence[Row]) -> str:
         return ""
     return (
         f"there are too few images: none of the {len(counted)} accuracies could have failed, even "
-        "with no image right; measure more images"
+        "with no image correct; measure more images"
     )
 
 

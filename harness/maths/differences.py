@@ -72,7 +72,7 @@ def slopes(
         y: Labels, (n,).
         objective: What is differentiated.
         pixels: Positions in each flat image, (n, p).
-        tolerance: Agreement asked of a gradient, relative to the largest slope.
+        tolerance: Agreement required of a gradient, relative to the largest slope.
     """
     width = model.bounds[1] - model.bounds[0]
     rounding = ROUNDING * _rounding(model, x, y, objective)

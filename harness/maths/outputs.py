@@ -1,4 +1,4 @@
-"""Are a model's outputs logits? One rule for all who ask, and models that declare theirs."""
+"""Are a model's outputs logits? One rule for all callers, and models that declare theirs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KINDS: tuple[str, ...] = get_args(Outputs)
 
 ROUNDS = (64, 2000)
 """Test images that are looked at, evenly from all: the second round only if the first gives cause,
-so that a network whose outputs are clearly logits is asked little."""
+so that a network whose outputs are clearly logits is called rarely."""
 TOLERANCE = 2.0**-6
 """Relative error of a row's sum that is rounding, also in bfloat16, whose numbers have 8 bits: one
 rounding each for the exponentials, their sum, the quotient, and a factor behind it."""
 NOISE = 16
-"""Images of noise that are asked, too, before anything is said: unlike test images, which may be
-few or much the same, they do not have sums that are alike by chance."""
+"""Images of noise that are evaluated, too, before a decision: unlike test images, which may be few
+or much the same, they do not have sums that are alike by chance."""
 FAR = 1000
 """Of fewer test images than the first round, logits may all lie in [0, 1] by chance. There the
 noise is so many times wider than the bounds: where nothing squashes the outputs, they leave it."""

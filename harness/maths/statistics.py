@@ -10,9 +10,9 @@ ALPHA = 1e-3
 """Chance that a check which counts images fires although nothing is wrong, at most. A check that
 makes several comparisons shares it among them (Bonferroni)."""
 GUESSES = 1999
-"""Random orders of the labels that a model's answers are held against."""
+"""Random orders of the labels that a model's predictions are compared with."""
 GUESSED = 0.01
-"""A model is better than chance if so few of these orders fit its answers as well."""
+"""A model is better than chance if so few of these orders fit its predictions as well."""
 
 USEFUL = 0.3
 """Accuracy of a model that is of some use, where that is above chance by ``LEAD``."""
@@ -49,7 +49,7 @@ def more_often(first: BoolArray, second: BoolArray, comparisons: int = 1) -> boo
     be a coin toss: the exact one-sided test of McNemar (1947).
 
     Args:
-        first: One answer per image, (n,).
+        first: One prediction per image, (n,).
         second: The other, (n,).
         comparisons: Among how many such questions ``ALPHA`` is shared.
     """
@@ -67,8 +67,8 @@ def exceeds(count: int, total: int, share: float, comparisons: int = 1) -> bool:
 def beats_chance(labels: IntArray, y: IntArray) -> bool:
     """Whether predicted labels (n,) fit the true ones (n,) better than in a random order.
 
-    A permutation test (Fisher 1935): it allows for classes of any size, and a constant answer never
-    passes, however large the largest class is.
+    A permutation test (Fisher 1935): it allows for classes of any size, and a constant prediction
+    never passes, however large the largest class is.
     """
     random = np.random.default_rng(0)
     right = int(np.sum(labels == y))
@@ -80,9 +80,9 @@ def beats_chance(labels: IntArray, y: IntArray) -> bool:
 def falls_short(labels: IntArray, y: IntArray) -> bool:
     """Whether predicted labels (n,) fit the true ones (n,) worse than those of any useful model.
 
-    Not to beat chance says little of a few images: this asks whether a model that is right a little
-    more often than chance would do so badly (exact binomial test). Chance is the agreement to be
-    expected of labels that are predicted as often, whatever the image (Cohen 1960).
+    Not to beat chance says little of a few images: this tests whether a model that is correct a
+    little more often than chance would do so badly (exact binomial test). Chance is the agreement
+    to be expected of labels that are predicted as often, whatever the image (Cohen 1960).
     """
     said, shown = (np.bincount(each, minlength=1 + max(labels.max(), y.max()))
                    for each in (labels, y))  # fmt: skip

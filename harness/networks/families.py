@@ -1,4 +1,4 @@
-"""The architectures, by name: what each can be told, and the network that it is for some data."""
+"""The architectures, by name: their options, and the network of each for some data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Family:
     """Networks of one kind.
 
     Attributes:
-        options: What a network of this kind can be told, as a pydantic model.
+        options: The options of a network of this kind, as a pydantic model.
         build: Makes the network of the shape of one image, the number of classes, and the options.
     """
 

@@ -14,7 +14,7 @@ from harness.protocol.network import Network
 
 @dataclass(frozen=True)
 class Wrapping:
-    """How a network is to be asked.
+    """How a network is to be called.
 
     Attributes:
         bounds: Lowest and highest pixel value that it takes.
@@ -46,7 +46,7 @@ class Batch:
 
 
 class Step(NamedTuple):
-    """What an optimizer step tells.
+    """What an optimizer step returns.
 
     Attributes:
         loss: Mean loss of the batch before the step: cross-entropy, divergence and L2 penalty.
@@ -115,7 +115,7 @@ class Optimizer:
 
 
 class Backend(Protocol):
-    """A way to ask somebody's network. One object, made when the backend is first asked for."""
+    """Wraps and calls networks of a framework. One object, made when first used."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What can be asked of a model, the arrays in which it answers, and objectives on its logits.
+"""What a model provides, the arrays that it returns, and objectives on its logits.
 
 Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leaves the device between
 the steps of an attack but booleans, one an image: whether it is still to be attacked, and, where
@@ -95,7 +95,7 @@ class DifferentiableModel(Model, Protocol):
 
 
 def differentiable(model: Model) -> DifferentiableModel:
-    """The same model, of which gradients can be asked.
+    """The same model, as one that gives gradients.
 
     Raises:
         MeasurementError: It lacks the capability ``gradient``.

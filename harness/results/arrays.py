@@ -1,4 +1,4 @@
-"""The arrays of a run on disk: a zip of .npy files, none of which is believed when it is read."""
+"""The arrays of a run on disk: a zip of .npy files, each of which is validated when it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging: a record against what the spec expects of its model."""
+"""Judging a record by what the spec expects of its model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
     Args:
         record: The measurement.
         expect: Thresholds of its model.
-        run: The run it belongs to; some checks are judged beside others of it.
+        run: The run it belongs to; some checks are judged by others of it.
     """
     if record.status != "measured" or record.accuracy is None:
         return record
@@ -74,14 +74,19 @@ def _moved_at_zero(record: Record, run: Run) -> int:
 def _below(record: Record, low: float) -> str:
     text = f"accuracy {record.accuracy:.4f} is below {low:.4f}"
     if record.check == "saliency/least":
-        return f"{text}, the accuracy with random pixels occluded: the map misses what matters"
+        return (
+            f"{text}, the accuracy with random pixels occluded: the map misses pixels that matter"
+        )
     return text
 
 
 def _above(record: Record, high: float) -> str:
     text = f"accuracy {record.accuracy:.4f} is above {high:.4f}"
     if record.check == "saliency/top":
-        return f"{text}: occluding the most salient pixels hurts too little more than random ones"
+        return (
+            f"{text}: occluding the most salient pixels costs too little more accuracy than "
+            "occluding random ones"
+        )
     if record.epsilon:
         return f"{text}: the model looks too robust; is the attack broken?"
     return text

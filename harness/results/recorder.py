@@ -81,7 +81,7 @@ class Recorder:
         return self.put(self.blank(check, norm=norm).model_copy(update={"value": value}))
 
     def checked(self, check: str, make: Callable[[], str | None]) -> Record:
-        """Put what came of a check; one that passes may have something to tell all the same."""
+        """Put what came of a check; one that passes may return a note."""
         record = self.blank(check)
         try:
             told = make()

@@ -94,8 +94,8 @@ def counted(
 ) -> Record:
     """A record of a counted accuracy, with its 95 % Wilson interval.
 
-    Where the same images were asked several times (``draws``), their answers are correlated, so the
-    interval is that of one draw.
+    Where the same images were evaluated several times (``draws``), their predictions are
+    correlated, so the interval is that of one draw.
     """
     low, high = wilson(round(correct / draws), total // draws)
     return Record(
@@ -107,7 +107,7 @@ def counted(
 class Epoch(BaseModel):
     """One epoch of a training: losses are means per image, in nats; accuracies in [0, 1].
 
-    Adversarial training also tells the accuracy of some validation images at the epsilon that is
+    Adversarial training also gives the accuracy of some validation images at the epsilon that is
     trained for, under FGSM and under PGD.
     """
 
@@ -125,7 +125,7 @@ class Epoch(BaseModel):
 
     @property
     def collapsed(self) -> bool:
-        """Whether the defence fools FGSM but not PGD (catastrophic overfitting)."""
+        """Whether the defence withstands FGSM but not PGD (catastrophic overfitting)."""
         if self.fgsm_accuracy is None or self.pgd_accuracy is None:
             return False
         return self.fgsm_accuracy - self.pgd_accuracy > COLLAPSE

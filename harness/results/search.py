@@ -170,7 +170,7 @@ def search_beside(run: Run, folder: Path) -> SearchResult | None:
     if not (folder / RESULT).exists():
         return None
     found = SearchResult.load(folder)
-    # By its name, so that the search that led to a best.toml stands in the report of its run.
+    # By its name, so that the search that led to a best.toml is in the report of its run.
     same = (found.spec, found.data_sha256) == (run.spec.get("name"), run.data_sha256)
     return found if same else None
 

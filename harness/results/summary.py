@@ -50,5 +50,5 @@ def _cell(record: Record | None) -> str:
         return ""
     if record.accuracy is None:
         return record.status
-    hits = "" if record.value is None else f" ({100 * record.value:.2f} hit)"
-    return f"{100 * record.accuracy:.2f}{hits}"
+    success = "" if record.value is None else f" (success {100 * record.value:.2f})"
+    return f"{100 * record.accuracy:.2f}{success}"

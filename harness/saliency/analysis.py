@@ -31,7 +31,7 @@ def under_fgsm(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> Floa
 def analysed(
     model: Model, x: FloatArray, y: IntArray, moved: FloatArray, method: str, settings: SaliencySpec
 ) -> Arrays:
-    """What the maps of a method say, as arrays by the names that ``run.Run`` documents.
+    """The measures of a method's maps, as arrays by the names that ``run.Run`` documents.
 
     Args:
         model: The classifier.

@@ -85,7 +85,7 @@ def integrated_gradients(model: Model, x: Array, y: Array, index: IntArray) -> A
 
 
 def loss_gradient(model: Model, x: Array, y: Array, index: IntArray) -> Array:
-    """∂ cross-entropy/∂x with the class y, in nats per pixel unit: what FGSM takes the sign of."""
+    """∂ cross-entropy/∂x with the class y, in nats per pixel unit, whose sign FGSM takes."""
     return differentiable(model).logits_and_gradient(x, y, CrossEntropy())[1]
 
 

@@ -1,4 +1,4 @@
-"""Occlusion: a map is right about the pixels that matter if covering them costs accuracy."""
+"""Occlusion: if a map names the pixels that matter, covering them costs accuracy."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def occluded_correct(
         seed: Seed of the random choices.
 
     Returns:
-        Correct answers, and questions asked (n, or n × draws for ``random``).
+        Correct predictions, and predictions made (n, or n × draws for ``random``).
     """
-    correct = asked = 0
+    correct = made = 0
     for mask in _masks(maps, choice, fraction, draws, seed):
         covered = np.where(mask, np.asarray(model.bounds[0], dtype=x.dtype), x)
         correct += correct_count(predictions_of(model, covered), y)
-        asked += len(x)
-    return correct, asked
+        made += len(x)
+    return correct, made
 
 
 def _masks(

@@ -1,6 +1,6 @@
-"""Do the most salient pixels decide? Answers as more and more of them are covered or shown.
+"""Do the most salient pixels matter? Predictions as more and more of them are covered or shown.
 
-Where many images are asked, ``scores`` is anything that ranks their pixels, (n, *shape): maps for
+Where many images are evaluated, ``scores`` ranks their pixels, (n, *shape): maps for
 the most salient first, their negative for the least, random numbers for pixels drawn by chance.
 """
 
@@ -26,7 +26,7 @@ STROKE = 0.5
 
 @dataclass(frozen=True)
 class Covered:
-    """What a model says of n images with pixels covered, by filler and share.
+    """A model's predictions for n images with pixels covered, by filler and share.
 
     Attributes:
         accuracy: (fillers, shares) float64 in [0, 1], or with an axis of draws before these.
@@ -51,7 +51,7 @@ def covered(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Cov
     for row, filler in enumerate((model.bounds[0], float(x.mean()))):
         for column, share in enumerate(SHARES):
             mask = order < pixel_count(x.shape[1:], share)
-            found[:, row, column] = _asked(model, _filled(x, mask, filler), y)
+            found[:, row, column] = _measured(model, _filled(x, mask, filler), y)
     return Covered(found[0], found[1])
 
 
@@ -145,7 +145,9 @@ def _curve(model: Model, x: FloatArray, y: IntArray, order: IntArray, *, shown: 
     found = []
     for share in GRID:
         first = order < round(share * pixels)
-        found.append(_asked(model, _filled(x, ~first if shown else first, model.bounds[0]), y)[1])
+        found.append(
+            _measured(model, _filled(x, ~first if shown else first, model.bounds[0]), y)[1]
+        )
     return np.array(found)
 
 
@@ -153,7 +155,7 @@ def _filled(x: FloatArray, mask: BoolArray, filler: float) -> FloatArray:
     return np.where(mask, np.asarray(filler, dtype=x.dtype), x)
 
 
-def _asked(model: Model, x: FloatArray, y: IntArray) -> tuple[float, float]:
+def _measured(model: Model, x: FloatArray, y: IntArray) -> tuple[float, float]:
     """Accuracy, and mean softmax probability of the true class."""
     logits = logits_of(model, x).astype(np.float64)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -172,7 +172,7 @@ class Search:
         """Train with a trial's parameters, and give the score of the best epoch.
 
         Args:
-            trial: Asked for its parameters, and told how it goes.
+            trial: Gives the parameters, and is given the scores.
             on_grid: Whether it has parameters; those of the spec are taken else.
 
         Raises:
@@ -224,7 +224,7 @@ class Search:
             trial.set_user_attr("result", result | {"seconds": time.perf_counter() - started})
 
     def result(self, study: SharedStudy) -> SearchResult:
-        """What came of a search that is over."""
+        """The result of a search that is over."""
         found = {
             point: self._outcome(trial, on_grid=point < study.grid_size)
             for point, trial in sorted(study.holders().items())
@@ -340,7 +340,7 @@ def search(
     if winner is None:
         (out / BEST).unlink(missing_ok=True)
         raise SearchError(
-            f"{path}: every point failed, the first one thus: {result.trials[0].reason}"
+            f"{path}: every point failed, the first one with: {result.trials[0].reason}"
         )
     write_best(spec, prepared.model, winner.parameters, out)
     return result

@@ -1,1 +1,1 @@
-"""What is asked, as plain data: read from TOML, or made by ``evaluate``."""
+"""What is measured, as plain data: read from TOML, or made by ``evaluate``."""

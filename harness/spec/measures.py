@@ -44,16 +44,16 @@ class SanitySpec(Part):
     """What passes the sanity checks of saliency maps.
 
     Similarities are rank correlation and SSIM of the absolute maps. Where signs are kept, maps that
-    explain the model lose theirs with its last layer, and impostors do not.
+    explain the model lose theirs with its last layer, and maps that only look right do not.
 
     Attributes:
         some_random: Highest similarity to maps of the model with its last layers random. It is
             high because the first layer of a defended network alone draws the digit's frame.
         all_random: Highest similarity to maps of a model with random weights, or of one that
-            learnt random labels.
+            was trained on random labels.
         signed_some: Highest rank correlation of the signed maps with those of the model with its
             last layer random; from there it falls evenly to ``signed_all``.
-        signed_all: The same with random weights, or with a model that learnt random labels.
+        signed_all: The same with random weights, or with a model that was trained on random labels.
         classes: Highest rank correlation of the signed maps of the true and of the least likely
             class.
         margin: Covering the most salient pixels must cost at least this much more accuracy than

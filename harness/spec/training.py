@@ -30,7 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fgsm-at": _LONG | {"adversary": {"steps": 1, "rel_stepsize": 1.25}},
     # Several small steps (Madry et al. 2018).
     "pgd-at": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4}},
-    # Clean loss, and a divergence that asks for the same answers in the ball (Zhang et al. 2019).
+    # Clean loss, and a divergence of the predictions in the ball (Zhang et al. 2019).
     "trades": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4, "trades_beta": 3.0}},
 }
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MODEL = "robustness_model"
 
 
-class Subject(NamedTuple):
+class Measured(NamedTuple):
     """What a test measures."""
 
     backend: str
@@ -46,7 +46,7 @@ class Axes:
             names = []
         pairs = [(backend, name) for backend in self.session.backends for name in names]
         metafunc.parametrize(
-            MODEL, pairs, ids=[f"{b}-{t}" for b, t in pairs], indirect=True, scope="session"
+            MODEL, pairs, ids=[f"{b}-{m}" for b, m in pairs], indirect=True, scope="session"
         )
         if {"attack", "epsilon"} <= set(metafunc.fixturenames):
             sweeps = spec.attacks.items()
@@ -63,7 +63,9 @@ class Axes:
     ) -> None:
         """Leave out what the spec has no use for."""
         session = self.session
-        out = [item for item in items if _check_name(session, item) and not subject(session, item)]
+        out = [
+            item for item in items if _check_name(session, item) and not measured_by(session, item)
+        ]
         if out:
             config.hook.pytest_deselected(items=out)
             items[:] = [item for item in items if item not in out]
@@ -72,7 +74,7 @@ class Axes:
         """Note which backends and epsilons were selected, so that nothing else is measured."""
         state = self.session
         for item in session.items:
-            of = subject(state, item)
+            of = measured_by(state, item)
             if of is None:
                 continue
             state.selected.add(of.backend)
@@ -94,15 +96,15 @@ class Axes:
         # The longest first, so that no name is mistaken for another that begins with it.
         scopes.sort(key=len, reverse=True)
 
-        class ByTarget(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        class ByModel(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
             def _split_scope(self, nodeid: str) -> str:
                 parameters = nodeid.partition("[")[2]
                 return next((s for s in scopes if parameters.startswith(s)), nodeid)
 
-        return ByTarget(config, log)
+        return ByModel(config, log)
 
 
-def subject(session: Session, item: pytest.Item) -> Subject | None:
+def measured_by(session: Session, item: pytest.Item) -> Measured | None:
     """What a test measures; None of other tests."""
     check = _check_name(session, item)
     parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
@@ -114,7 +116,7 @@ def subject(session: Session, item: pytest.Item) -> Subject | None:
     attack = parameters.pop("attack", None)
     backend, model = pair
     named = attack or "/".join([check, *map(str, parameters.values())])
-    return Subject(backend, model, named, epsilon)
+    return Measured(backend, model, named, epsilon)
 
 
 def _parametrize_explainers(metafunc: pytest.Metafunc, methods: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ def parametrize_with_checks(
 
     Args:
         evidence: What is checked: ``conformance.Evidence`` (does a model keep the protocol),
-            ``validity.Evidence`` (may its numbers be believed) or ``sanity.Evidence`` (do maps
+            ``validity.Evidence`` (can its accuracies be trusted) or ``sanity.Evidence`` (do maps
             explain it).
         expected_failed_checks: Names of checks that are known to fail, with the reason. Each is an
             ``xfail``, and a failure once it passes.
@@ -62,7 +62,7 @@ def _checks_of(evidence: Any) -> Mapping[str, Check[Any]]:
         if isinstance(evidence, kind):
             return checks
     raise HarnessError(
-        f"{type(evidence).__name__} is no evidence of a suite; pass conformance.Evidence, "
+        f"{type(evidence).__name__} is not the evidence of a suite; pass conformance.Evidence, "
         "validity.Evidence or sanity.Evidence"
     )
 

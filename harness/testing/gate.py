@@ -20,7 +20,7 @@ from harness.results.run import Run
 
 @dataclass
 class SessionGate:
-    """A baseline that a session is held against.
+    """A baseline that a session is compared with.
 
     Attributes:
         path: Where the baseline lies.

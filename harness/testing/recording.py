@@ -11,7 +11,7 @@ import pytest
 from harness.errors import RunError, one_line
 from harness.results.records import Record, Status
 from harness.results.run import Run
-from harness.testing.axes import subject
+from harness.testing.axes import measured_by
 from harness.testing.session import PARTS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Recording:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Record tests that were skipped, or broke before they could be judged."""
         report = yield
-        of = subject(self.session, item)
+        of = measured_by(self.session, item)
         if of is not None and report.outcome != "passed":
             run = self.session.open().run
             record = Record(model=of.model, backend=of.backend, check=of.check, epsilon=of.epsilon)

@@ -1,4 +1,4 @@
-"""What a pytest session that measures knows: spec, backends, results, and the bench."""
+"""What a pytest session that measures knows: spec, backends, results, and the benchmark."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Session:
         worker: Name of this process in a parallel session; empty in the main one.
         uncaptured: Lets output through pytest's capture for a while.
         named: The backends that the command line names.
-        gate: The baseline that the session is held against.
+        gate: The baseline that the session is compared with.
         suites: The folder in which the markers have short names.
         benchmark: Everything the spec speaks of, once a test needed it.
         epsilons: Those of the selected tests, by backend, model and attack.
@@ -137,7 +137,7 @@ class Session:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def judge(self, record: Record) -> None:
-        """Hold a record against the spec, store the judgement, and fail the test if it failed."""
+        """Judge a record by the spec, store the judgement, and fail the test if it failed."""
         from harness.results.judge import judge
 
         run = self.open().run
@@ -230,7 +230,7 @@ def _beside_ini(config: pytest.Config) -> Path:
 
 
 def _gate(config: pytest.Config) -> SessionGate | None:
-    """The baseline that the session is held against; without one the gate is not imported."""
+    """The baseline that the session is compared with; without one the gate is not imported."""
     if not config.getoption("robustness_baseline", None):
         return None
     from harness.testing.gate import SessionGate

@@ -1,4 +1,4 @@
-"""Adversarial training: who distorts the images, and whether the defence holds."""
+"""Adversarial training: the perturbation of the images, and whether the defence is robust."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Adversary:
         progress: float,
         random: np.random.Generator,
     ) -> FloatArray:
-        """Images in the ball around a batch (n, *shape) that the model finds hard.
+        """Images in the ball around a batch (n, *shape) with a high loss.
 
         Args:
             model: The model in training, in inference mode.
@@ -64,7 +64,7 @@ class Adversary:
 def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str, float]:
     """Accuracy of the first images under FGSM and under PGD.
 
-    A defence can learn to fool FGSM alone; then the two lie far apart (``Epoch.collapsed``).
+    A defence can learn to withstand FGSM alone; then the two lie far apart (``Epoch.collapsed``).
 
     Raises:
         MeasurementError: The model's logits are not finite.

@@ -27,7 +27,7 @@ AVERAGE_EVERY = 16
 
 
 class TrainingError(HarnessError):
-    """A training that diverged; no model comes of it."""
+    """A training that diverged; it gives no model."""
 
 
 @dataclass(frozen=True)

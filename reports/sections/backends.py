@@ -1,4 +1,4 @@
-"""The section that holds backends against each other: the same model, trained in each."""
+"""The section that compares backends: the same model, trained in each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Check:
         epsilon: Its radius, or None.
         cells: The measurement in each backend; None where there is none.
         spread: The largest difference of the accuracies.
-        agreement: The share of the images that are right in all backends or wrong in all; None
+        agreement: The share of images that all backends classify correctly or all misclassify; None
             where that is not stored.
     """
 

@@ -1,4 +1,4 @@
-"""The section that holds a run against its baseline: what moved, by how much, how sure."""
+"""The section that compares a run with its baseline: what moved, by how much, how sure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The digits under an attack: how each looks, and what is made of it, at every epsilon."""
+"""The digits under an attack: each image and its prediction, at every epsilon."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _tiles(run: Run, pair: Pair, name: str, digits: Sequence[Digit], words: str)
 
 
 def _verdict(wrong: bool) -> str:
-    return "wrong" if wrong else "right"
+    return "misclassified" if wrong else "correct"
 
 
 def _about(digit: Digit) -> str:

@@ -1,4 +1,4 @@
-"""The section on the smallest epsilon at which each image falls."""
+"""The section on the smallest epsilon at which each image is misclassified."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Extreme:
     Attributes:
         index: Which test image.
         truth: Its true class.
-        epsilon: The smallest that fools the model; infinite if none did.
+        epsilon: The smallest at which it is misclassified; infinite if it never is.
         clean: The image.
         adversarial: As it is misclassified, and as what; None if it never is.
     """
@@ -60,12 +60,12 @@ class Extreme:
 
 @dataclass(frozen=True)
 class Extremes:
-    """The most fragile and the sturdiest images of a pair, found by the named method."""
+    """The most fragile and the most robust images of a pair, found by the named method."""
 
     pair: Pair
     method: str
     fragile: list[Extreme]
-    sturdy: list[Extreme]
+    robust: list[Extreme]
 
 
 def extremes_of(run: Run, order: Sequence[Pair]) -> list[Extremes]:

@@ -1,4 +1,4 @@
-"""The section on saliency: maps of every method, and whether they may be believed."""
+"""The section on saliency: maps of every method, and whether they can be trusted."""
 
 from __future__ import annotations
 

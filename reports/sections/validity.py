@@ -1,4 +1,4 @@
-"""The section on validity: whether the accuracies may be believed."""
+"""The section on validity: whether the accuracies can be trusted."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Peer(ABC):
         steps: int = 0,
         batch: int = 1000,
     ) -> list[int]:
-        """How many images stay right at each epsilon, under PGD of so many steps, or under FGSM."""
+        """How many images stay correct at each epsilon, under PGD of so many steps, or FGSM."""
         correct = [0 for _ in epsilons]
         for start in range(0, len(x), batch):
             images = self.asarray(x[start : start + batch])

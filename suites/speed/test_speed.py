@@ -41,8 +41,8 @@ FGSM_OF_FLOOR = 1.4
 MAPS_OF_PASS, MAPS_OF_CAPTUM = 1.6, 0.8
 
 
-class Subject(NamedTuple):
-    """A trained network of the size that is timed, and images that it mostly gets right."""
+class Workload(NamedTuple):
+    """A trained network of the size that is timed, and images, mostly classified correctly."""
 
     weights: Weights
     x: Floats
@@ -57,19 +57,19 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    """Of MNIST, if the caller says where it is; else a net of random weights sees random images."""
+def workload() -> Workload:
+    """Of MNIST, if the caller says where it is; else a net of random weights and random images."""
     weights = initial_weights(NET, seed=0)
     name = next(name for name in ("torch", "keras", "numpy") if not missing(name))
     if not os.environ.get("HARNESS_DATA_DIR"):
         x = np.random.default_rng(0).random((FGSM_IMAGES, *NET.input_shape), dtype=np.float32)
         labels = predictions_of(builder(name).build(Network(NET, weights)), x).labels
-        return Subject(weights, x, labels.astype(np.int64))
+        return Workload(weights, x, labels.astype(np.int64))
     data = load_dataset(DataSpec(name="mnist"))
     recipe = TrainingSpec(epochs=2, label_smoothing=0.1)
     trainer = _trainer(name, weights)
     trained = train(trainer, data.train, data.validation, recipe, seed=0, title="the timed net")
-    return Subject(trained.weights, np.array(data.test.x), np.array(data.test.y))
+    return Workload(trained.weights, np.array(data.test.x), np.array(data.test.y))
 
 
 @pytest.mark.speed
@@ -88,16 +88,16 @@ def test_training_costs_little_more_than_a_plain_loop(name, benchmark):
 
 @pytest.mark.speed
 @pytest.mark.parametrize("name", FLOORS)
-def test_fgsm_sweep_costs_a_fraction_of_what_others_take(name, subject, benchmark):
+def test_fgsm_sweep_costs_a_fraction_of_what_others_take(name, workload, benchmark):
     if reason := missing(name):
         pytest.skip(reason)
-    x, y = subject.x[:FGSM_IMAGES], subject.y[:FGSM_IMAGES]
-    model = builder(name).build(Network(NET, subject.weights))
+    x, y = workload.x[:FGSM_IMAGES], workload.y[:FGSM_IMAGES]
+    model = builder(name).build(Network(NET, workload.weights))
     # A forward and a backward pass for the gradient, and a forward pass per epsilon that moves.
     passes = 2 + sum(epsilon > 0 for epsilon in FGSM_EPSILONS)
     calls = {
         "harness": lambda: _counts(model, "fgsm", x, y, FGSM_EPSILONS),
-        "floor": FLOORS[name](subject.weights, x, passes, BATCH),
+        "floor": FLOORS[name](workload.weights, x, passes, BATCH),
     } | {
         other: lambda peer=peer: peer.counts(x, y, FGSM_EPSILONS, batch=BATCH)
         for other, peer in _peers(name, model).items()
@@ -110,12 +110,12 @@ def test_fgsm_sweep_costs_a_fraction_of_what_others_take(name, subject, benchmar
 
 @pytest.mark.speed
 @pytest.mark.parametrize("name", FLOORS)
-def test_pgd_costs_a_fraction_of_what_others_take(name, subject, benchmark):
-    """Images that have fallen are attacked no more, so this holds of nets that PGD does break."""
+def test_pgd_costs_a_fraction_of_what_others_take(name, workload, benchmark):
+    """Misclassified images are attacked no more, so this holds of nets that PGD does break."""
     if reason := missing(name):
         pytest.skip(reason)
-    x, y = subject.x[:PGD_IMAGES], subject.y[:PGD_IMAGES]
-    model = builder(name).build(Network(NET, subject.weights))
+    x, y = workload.x[:PGD_IMAGES], workload.y[:PGD_IMAGES]
+    model = builder(name).build(Network(NET, workload.weights))
     calls = {
         # The others climb the cross-entropy alone.
         "harness": lambda: _counts(
@@ -131,14 +131,14 @@ def test_pgd_costs_a_fraction_of_what_others_take(name, subject, benchmark):
 
 @pytest.mark.speed
 @pytest.mark.parametrize("name", PASSES)
-def test_gradient_maps_cost_little_more_than_one_pass_each_way(name, subject, benchmark):
+def test_gradient_maps_cost_little_more_than_one_pass_each_way(name, workload, benchmark):
     if reason := missing(name):
         pytest.skip(reason)
-    x, y = subject.x[:FGSM_IMAGES], subject.y[:FGSM_IMAGES]
-    model = builder(name).build(Network(NET, subject.weights))
+    x, y = workload.x[:FGSM_IMAGES], workload.y[:FGSM_IMAGES]
+    model = builder(name).build(Network(NET, workload.weights))
     calls = {
         "harness": lambda: explain(model, x, y),
-        "one pass": PASSES[name](subject.weights, x, BATCH),
+        "one pass": PASSES[name](workload.weights, x, BATCH),
     }
     medians = _in_turn(f"{name}, gradient maps, {len(x)} images", benchmark, calls, ROUNDS)
     ratio = medians["harness"] / medians["one pass"]
@@ -146,11 +146,11 @@ def test_gradient_maps_cost_little_more_than_one_pass_each_way(name, subject, be
 
 
 @pytest.mark.speed
-def test_integrated_gradients_cost_less_than_captums(subject, benchmark):
+def test_integrated_gradients_cost_less_than_captums(workload, benchmark):
     for package in ("torch", Captum.package):
         pytest.importorskip(package)
-    x, y = subject.x[:PGD_IMAGES], subject.y[:PGD_IMAGES]
-    model: Any = builder("torch").build(Network(NET, subject.weights))
+    x, y = workload.x[:PGD_IMAGES], workload.y[:PGD_IMAGES]
+    model: Any = builder("torch").build(Network(NET, workload.weights))
     captum, images, classes = Captum(model.net), model.asarray(x), model.asarray(y)
     calls = {
         "harness": lambda: explain(model, x, y, "integrated-gradients"),

@@ -169,7 +169,7 @@ def test_confusion_matrices_follow_the_slider_of_the_gallery(opened):
         assert cells == [str(count) for count in counts.ravel()]
         caption = page.locator("#confusion table.attacked caption").first.inner_text()
         assert f"fgsm at ε = {epsilon:g}" in caption
-        assert f"{100 * (said == labels).mean():.1f}\u202f% right" in caption
+        assert f"{100 * (said == labels).mean():.1f}\u202f% correct" in caption
 
 
 def test_a_point_of_a_chart_tells_its_values(opened):

@@ -27,7 +27,7 @@ def network():
             for name, value in weights.items()}  # fmt: skip
 
 
-def case_of(backend):
+def evidence_of(backend):
     random = np.random.default_rng(5)
     x = random.random((300, 4, 4), dtype=np.float32)
     y = random.integers(3, size=300)
@@ -40,14 +40,14 @@ def case_of(backend):
 @pytest.mark.parametrize("rule", CHECKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_backend_passes_every_check(name, rule):
-    CHECKS[rule](case_of(at_hand(name)))
+    CHECKS[rule](evidence_of(at_hand(name)))
 
 
 @pytest.mark.parametrize("rule", CHECKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_in_float64_is_as_good(name, rule):
-    case = case_of(at_hand(name))
-    CHECKS[rule](replace(case, model=case.exact))
+    evidence = evidence_of(at_hand(name))
+    CHECKS[rule](replace(evidence, model=evidence.exact))
 
 
 def test_outputs_have_the_precision_of_the_network():
@@ -57,7 +57,7 @@ def test_outputs_have_the_precision_of_the_network():
 
     model = SingleLogits(NET, network(), (0.0, 1.0), "float64")
     with pytest.raises(CheckFailed, match=r"^logits have dtype float32, not float64$"):
-        CHECKS["dtypes"](replace(case_of(NumpyBackend()), model=model))
+        CHECKS["dtypes"](replace(evidence_of(NumpyBackend()), model=model))
 
 
 # Defects: each is NumPy's network with one thing wrong.
@@ -248,7 +248,7 @@ DEFECTS = [
     ("rule", "defect", "words"), DEFECTS, ids=[f"{rule}-{d.__name__}" for rule, d, _ in DEFECTS]
 )
 def test_a_defect_is_caught_and_named(rule, defect, words):
-    healthy = case_of(NumpyBackend())
+    healthy = evidence_of(NumpyBackend())
     model, exact = (defect(NET, network(), (0.0, 1.0), d) for d in ("float32", "float64"))
     with pytest.raises(CheckFailed) as caught:
         CHECKS[rule](replace(healthy, model=model, exact=exact))
@@ -289,7 +289,7 @@ class Threshold:
     [(100, 1), (3500, 1), (3501, 2), (7000, 2), (7001, 3)],  # ⌈images × 2 / 7000⌉
 )
 def test_parity_allows_two_images_in_7000_and_no_more(images, allowed):
-    def case(differ):
+    def evidence(differ):
         x = np.ones((images, 1), np.float32)
         x[:differ] = 0.5
         y = np.ones(images, np.int64)
@@ -298,16 +298,16 @@ def test_parity_allows_two_images_in_7000_and_no_more(images, allowed):
             Threshold(0.6), **few, oracle=Threshold(0.4), test_x=x, test_y=y
         )
 
-    CHECKS["parity"](case(allowed))
+    CHECKS["parity"](evidence(allowed))
     with pytest.raises(CheckFailed, match=f"{images - allowed - 1} of {images} images"):
-        CHECKS["parity"](case(allowed + 1))
+        CHECKS["parity"](evidence(allowed + 1))
 
 
 # What cannot be checked
 
 
 def test_without_a_network_to_compare_with_three_checks_do_not_apply():
-    alone = replace(case_of(NumpyBackend()), exact=None, oracle=None)
+    alone = replace(evidence_of(NumpyBackend()), exact=None, oracle=None)
     reasons = {}
     for rule, check in CHECKS.items():
         try:
@@ -321,7 +321,7 @@ def test_without_a_network_to_compare_with_three_checks_do_not_apply():
 
 
 def test_without_many_images_parity_is_counted_on_the_few():
-    few = replace(case_of(NumpyBackend()), test_x=None, test_y=None)
+    few = replace(evidence_of(NumpyBackend()), test_x=None, test_y=None)
     CHECKS["parity"](few)
     broken = WrongSign(NET, network(), (0.0, 1.0), "float32")
     with pytest.raises(CheckFailed, match="of 16 images"):

@@ -21,9 +21,9 @@ def test_the_cross_entropy_alone_on_small_logits_is_found_with_the_numbers():
     with pytest.raises(CheckFailed) as caught:
         check_other_loss(make())
     assert str(caught.value) == (
-        "other-loss-stronger: at epsilon 0.1 63 of 100 images withstand pgd with cross-entropy, "
-        'but only 45 PGD with margin. Climb both: losses = ["cross-entropy", "margin"]; the scale '
-        "of the logits decides which leads further."
+        "other-loss-stronger: at epsilon 0.1 63 of 100 images are correct under pgd with "
+        "cross-entropy, but only 45 under PGD with margin. Climb both: "
+        'losses = ["cross-entropy", "margin"]; the scale of the logits decides which leads further.'
     )
 
 
@@ -48,6 +48,6 @@ def test_in_l2_the_losses_are_compared_in_l2():
     check_other_loss(evidence(built, PGD(norm="l2")))
 
 
-def test_an_attack_that_does_not_tell_its_loss_is_not_judged():
-    with pytest.raises(NotApplicable, match=r"^adapter does not tell which loss it climbs$"):
+def test_an_attack_that_does_not_say_its_loss_is_not_judged():
+    with pytest.raises(NotApplicable, match=r"^adapter does not say which loss it climbs$"):
         check_other_loss(evidence(built, Adapter()))

@@ -54,7 +54,7 @@ def cascade(net):
 
 @cache
 def evidence(seed):
-    """A network that learnt the digits, and its variants."""
+    """A network trained on the digits, and its variants."""
     backend = at_hand("torch")
     import torch
 
@@ -62,13 +62,13 @@ def evidence(seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = fitted(cnn(), part.x, part.y, epochs=8)
-        nonsense = np.random.default_rng(seed).integers(10, size=500)
-        pupil = fitted(cnn(), part.x[:500], nonsense, epochs=15)
-        others = [*cascade(net), cnn(), pupil, copy.deepcopy(net).double()]
-    model, *layers, random, pupil, exact = (
+        random_labels = np.random.default_rng(seed).integers(10, size=500)
+        relabelled = fitted(cnn(), part.x[:500], random_labels, epochs=15)
+        others = [*cascade(net), cnn(), relabelled, copy.deepcopy(net).double()]
+    model, *layers, random, relabelled, exact = (
         backend.wrap(one, Wrapping(BOUNDS)) for one in (net, *others)
     )
-    variants = Variants(tuple(layers), random, pupil, exact, exact)
+    variants = Variants(tuple(layers), random, relabelled, exact, exact)
     return Evidence(model, digits().test.x, digits().test.y, variants=variants)
 
 

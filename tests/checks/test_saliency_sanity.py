@@ -11,7 +11,7 @@ from zoo.networks import BOUNDS, NET, built, digits, images, trained
 
 from harness.checks.sanity.checks import CHECKS, findings, rules_for
 from harness.checks.sanity.evidence import Evidence, Variants
-from harness.checks.sanity.randomised import PUPILS, STEPS, cascade, trained_on_random_labels
+from harness.checks.sanity.randomised import RELABELLED, STEPS, cascade, trained_on_random_labels
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
 from harness.networks.initial import initial_weights
@@ -26,7 +26,7 @@ def build(weights, backend="numpy", dtype="float32"):
     return at_hand(backend).build(Network(NET, weights), Wrapping(BOUNDS), dtype=dtype)
 
 
-def nonsense(backend="numpy"):
+def on_random_labels(backend="numpy"):
     trainer = at_hand(backend).trainer(
         Network(NET, initial_weights(NET, 3)), Wrapping(BOUNDS), Optimizer(), seed=0
     )
@@ -38,7 +38,7 @@ def variants_of(weights, backend="numpy"):
     first, second = initial_weights(NET, 11), initial_weights(NET, 12)
     return Variants(
         tuple(build(w, backend) for w in cascade(weights, first)),
-        build(second, backend), build(nonsense(backend), backend),
+        build(second, backend), build(on_random_labels(backend), backend),
         build(weights, backend, "float64"), build(weights, "numpy", "float64"),
     )  # fmt: skip
 
@@ -106,8 +106,8 @@ def test_the_message_says_what_was_seen_and_what_to_do(evidence):
         CHECKS["random-weights"](replace(evidence, name="x", method=IMPOSTORS["the-input"][0]))
     assert str(caught.value) == (
         "random-weights: x: maps of a model with random weights have rank correlation 1.000 and "
-        "SSIM 1.000 with the model's own, above 0.6. Do not show such maps: they do not tell what "
-        "the model does."
+        "SSIM 1.000 with the model's own, above 0.6. Do not show such maps: they do not explain "
+        "what the model does."
     )
 
 
@@ -132,7 +132,7 @@ def test_the_more_layers_are_random_the_less_alike_the_maps(evidence):
 # What does not apply
 
 
-def test_without_twins_five_checks_do_not_apply():
+def test_without_variants_five_checks_do_not_apply():
     alone = Evidence(built(), *images())
     for rule in CHECKS:
         if rule.startswith("random") or rule in ("backends", "finite-differences"):
@@ -180,11 +180,11 @@ def test_random_labels_are_taught_in_bounded_time():
             return "weights"
 
     trainer = Counting()
-    x = np.arange(2 * PUPILS, dtype=np.float32).reshape(-1, 1)
+    x = np.arange(2 * RELABELLED, dtype=np.float32).reshape(-1, 1)
     assert trained_on_random_labels(trainer, x, 10, seed=0) == "weights"
     assert len(trainer.seen) == STEPS
     seen, targets = np.concatenate(trainer.seen)[:, 0], np.concatenate(trainer.targets)
-    assert seen.max() < PUPILS
+    assert seen.max() < RELABELLED
     labels = {image: set(targets[seen == image].argmax(axis=1)) for image in np.unique(seen)}
     assert all(len(of_image) == 1 for of_image in labels.values())
     assert np.bincount([min(of) for of in labels.values()], minlength=10).min() > 20
@@ -237,8 +237,8 @@ def test_the_structural_similarity_orders_pairs_as_it_should():
 
 
 def test_a_target_records_measures_and_checks_of_each_method():
-    bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
+    evaluation = benchmark.evaluation("numpy", "mlp")
     for measure in ("deletion", "insertion", "stability", "strokes"):
         record = evaluation.explained("gradient", measure)
         assert (record.check, record.status) == (f"saliency/gradient/{measure}", "measured")
@@ -246,8 +246,8 @@ def test_a_target_records_measures_and_checks_of_each_method():
     for rule in rules_for("gradient"):
         record = evaluation.checked("saliency-sanity", f"gradient/{rule}")
         assert (record.check, record.status) == (f"saliency-sanity/gradient/{rule}", "passed")
-    assert len(bench.run.records) == 4 + len(rules_for("gradient"))
-    arrays = {key.removeprefix("numpy/mlp/") for key in bench.run.arrays}
+    assert len(benchmark.run.records) == 4 + len(rules_for("gradient"))
+    arrays = {key.removeprefix("numpy/mlp/") for key in benchmark.run.arrays}
     assert arrays >= {
         "examples/maps/gradient", "saliency/gradient/deletion", "saliency/random/insertion",
         "saliency/gradient/top/accuracy", "saliency/random/accuracy/interval",
@@ -257,18 +257,18 @@ def test_a_target_records_measures_and_checks_of_each_method():
 
 def test_a_check_that_fires_is_a_failed_record_with_its_reason():
     settings = 'methods = ["gradient"]\nsanity.margin = 0.99\nsanity.some_random = 0.0'
-    bench = Benchmark(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(parse_spec(tiny_spec(saliency=settings), "tiny.toml"))
+    evaluation = benchmark.evaluation("numpy", "mlp")
     for rule in ("occlusion", "random-layers"):
         record = evaluation.checked("saliency-sanity", f"gradient/{rule}")
         assert record.status == "failed"
         assert record.reason.startswith(f"{rule}: gradient: ")
-    assert bench.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
+    assert benchmark.run.arrays["numpy/mlp/saliency/gradient/cascade"].shape == (2, 2)
 
 
 def test_maps_that_cannot_be_computed_are_errors_and_never_numbers():
-    bench = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
+    evaluation = benchmark.evaluation("numpy", "mlp")
     model = evaluation.loaded.model
     model.capabilities = model.capabilities - {GRADIENT}
     for record in (

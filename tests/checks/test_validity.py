@@ -14,9 +14,9 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 from backends.numpy_backend import NumpyModel
 from harness.attacks import make_attack
 from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, findings
-from harness.checks.validity.asking import PIECE
 from harness.checks.validity.evidence import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
+from harness.checks.validity.repeated import PIECE
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import CheckFailed, NotApplicable
 from harness.evaluation.benchmark import Benchmark
@@ -119,7 +119,7 @@ def test_attacks_of_different_norms_are_not_compared():
     mixed = Attacks(iterated=make_attack("pgd-l2"))
     evidence = evidence_of(built(), attacks=mixed)
     assert findings(evidence) == {}
-    assert "other norms" in skipped(evidence)["iterated-weaker"]
+    assert "different norms" in skipped(evidence)["iterated-weaker"]
     assert findings(evidence_of(built(), attacks=Attacks(single=make_attack("fgm-l2")))) == {}
     others = Attacks(
         others=(make_attack("pgd-l2"),), black_box=(make_attack("noise", options={"norm": "l2"}),)
@@ -134,7 +134,7 @@ def test_a_reported_attack_is_judged_in_its_own_norm():
     found = findings(evidence_of(built(), reported=(Reported(weak, epsilons),)))
     assert set(found) == {"stronger-attack"}
     assert "short leaves" in found["stronger-attack"]
-    assert "apgd-l2 breaks" in found["stronger-attack"]
+    assert "apgd-l2 succeeds on" in found["stronger-attack"]
     assert findings(evidence_of(built(), reported=(Reported(fair, epsilons),))) == {}
 
 
@@ -277,14 +277,14 @@ def test_a_bounded_number_of_images_is_chosen_evenly(seed):
     assert not np.array_equal(evidence.x, Evidence(built(), x, y, seed=seed + 1).x)
 
 
-def test_images_are_asked_apart_in_small_batches_of_one_class_or_two():
+def test_images_are_logits_apart_in_small_batches_of_one_class_or_two():
     x, y = images()
     label_of = {image.tobytes(): label for image, label in zip(x, y, strict=True)}
     evidence = Evidence(built(), x, y)
     _, batches = evidence.logits, []
     ask = evidence.model.logits
     evidence.model.logits = lambda given: batches.append(np.array(given)) or ask(given)
-    assert np.allclose(evidence.asked_apart, evidence.logits, atol=1e-4)
+    assert np.allclose(evidence.logits_apart, evidence.logits, atol=1e-4)
     assert max(map(len, batches)) < 2 * PIECE
     assert max(len({label_of[image.tobytes()] for image in batch}) for batch in batches) <= 2
 
@@ -297,7 +297,7 @@ def test_read_only_images_are_not_changed():
     assert np.array_equal(x, before)
 
 
-def test_a_surrogate_answers_as_its_teacher_and_its_images_are_allowed():
+def test_a_surrogate_predicts_as_the_model_and_its_images_are_allowed():
     model, (x, y) = built(), images((0.0, 255.0))
     surrogate = substitute_for(y, x, (0.0, 255.0), 10)
     unit = (x / 255).astype(np.float32)
@@ -364,12 +364,13 @@ def test_a_check_becomes_a_record(outcome, status, reason):
 def test_a_target_of_a_spec_is_checked_and_measured_once(tmp_path):
     (tmp_path / "tiny.toml").write_text(tiny_spec())
     saved = []
-    bench = Benchmark(
-        load_spec(str(tmp_path / "tiny.toml")), save=lambda: saved.append(len(bench.run.records))
+    benchmark = Benchmark(
+        load_spec(str(tmp_path / "tiny.toml")),
+        save=lambda: saved.append(len(benchmark.run.records)),
     )
-    records = [bench.evaluation("numpy", "mlp").checked("validity", rule) for rule in CHECKS]
+    records = [benchmark.evaluation("numpy", "mlp").checked("validity", rule) for rule in CHECKS]
     assert {record.check: record.status for record in records} == {
         f"validity/{rule}": "passed" for rule in CHECKS
     }
     assert saved == list(range(1, len(CHECKS) + 1))
-    assert len(bench.run.models) == 1
+    assert len(benchmark.run.models) == 1

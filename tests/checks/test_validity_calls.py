@@ -12,7 +12,7 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 
 import harness
 from harness.attacks import make_attack
-from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, asking, findings
+from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, findings, repeated
 from harness.errors import CheckFailed
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
@@ -84,15 +84,15 @@ class Crowded(Broken):
         return [*hidden, np.roll(logits, 1, axis=1) if len(x) >= 400 else logits]
 
 
-def repeated(times):
+def tiled(times):
     """The test images, so many times."""
     x, y = images()
     return np.tile(x, (times, 1, 1)), np.tile(y, times)
 
 
 @pytest.mark.parametrize("times", [3, 8])
-def test_answers_that_depend_on_the_size_of_the_batch_are_found(times):
-    found = checked(Crowded(), *repeated(times))
+def test_logits_that_depend_on_the_size_of_the_batch_are_found(times):
+    found = checked(Crowded(), *tiled(times))
     assert {rule for rule, (status, _) in found.items() if status == "failed"} == {
         "batch-dependence"
     }
@@ -102,7 +102,7 @@ def test_answers_that_depend_on_the_size_of_the_batch_are_found(times):
 def test_they_are_found_in_a_suite_too():
     recorder = Recorder(new_run({}), "numpy", "mlp")
     loaded = LoadedModel(Crowded(), "numpy")
-    evaluation = Evaluation(loaded, *repeated(3), recorder, Measures())
+    evaluation = Evaluation(loaded, *tiled(3), recorder, Measures())
     record = evaluation.checked("validity", "batch-dependence")
     assert record.status == "failed"
     assert "as large as clean accuracy is measured in" in record.reason
@@ -115,7 +115,7 @@ def test_where_clean_accuracy_cannot_be_measured_that_is_what_is_told():
                 raise MemoryError("too large")
             return super().layers(x, masks)
 
-    x, y = repeated(3)
+    x, y = tiled(3)
     run = harness.evaluate(Small(), x, y, "fgsm", 0.1)
     found = {record.check: record for record in run.records}
     assert found["clean"].status == "error"
@@ -133,7 +133,7 @@ def test_rounding_in_large_batches_is_no_dependence():
             tied[:, (0 if len(x) >= 400 else 1) :: 2] += np.float32(1e-5)
             return [*hidden, tied]
 
-    x, y = repeated(3)
+    x, y = tiled(3)
     few, many = Tied().logits(x[:100]), Tied().logits(x)[:100]
     assert (few.argmax(axis=1) != many.argmax(axis=1)).all()
     assert statuses(checked(Tied(), x, y))["batch-dependence"] == "passed"
@@ -162,7 +162,7 @@ def test_a_torch_network_that_knows_whether_gradients_are_on_is_found():
 
     found = checked(harness.wrap(Knows()))
     assert found["gradient-mode"][0] == "failed"
-    assert "where a gradient is asked for" in found["gradient-mode"][1]
+    assert "where a gradient is requested" in found["gradient-mode"][1]
 
 
 def _torch_net(forward):
@@ -297,7 +297,7 @@ def _rounded(logits, bits):
     return np.ldexp(np.round(fraction * 2**bits) / 2**bits, exponent).astype(logits.dtype)
 
 
-@pytest.mark.parametrize(("bits", "step"), [(8, 2e-2), (11, 4e-3), (24, asking.ALIKE)])
+@pytest.mark.parametrize(("bits", "step"), [(8, 2e-2), (11, 4e-3), (24, repeated.ALIKE)])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_logits_may_be_apart_by_what_their_format_rounds(bits, step, kind):
     logits = np.random.default_rng(0).normal(scale=4, size=(50, 10)).astype(np.float32)
@@ -306,18 +306,18 @@ def test_logits_may_be_apart_by_what_their_format_rounds(bits, step, kind):
     for share, expected in ((0.9, False), (1.1, True)):
         found = logits.copy()
         found[0, 0] += kind(share * step * largest)
-        assert asking.differ(found, logits) is expected
+        assert repeated.differ(found, logits) is expected
 
 
 def test_logits_in_half_precision_as_such_are_rounded_as_such():
     logits = np.random.default_rng(0).normal(scale=4, size=(50, 10)).astype(np.float16)
     found = np.nextafter(logits, np.float16(np.inf))
-    assert not asking.differ(found, logits)
+    assert not repeated.differ(found, logits)
 
 
 def test_logits_beyond_half_precision_are_those_of_bfloat16():
     logits = _rounded(np.linspace(1e4, 1e6, 100, dtype=np.float32).reshape(10, 10), 8)
-    assert not asking.differ(logits * np.float32(1 + 2**-7), logits)
+    assert not repeated.differ(logits * np.float32(1 + 2**-7), logits)
 
 
 def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
@@ -348,7 +348,7 @@ def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
 def test_a_model_with_a_memory_is_not_sent_to_eot(kind):
     with pytest.raises(CheckFailed) as caught:
         CHECKS["call-to-call"](Evidence(kind(), *images()))
-    assert "how often the model was asked before" in str(caught.value)
+    assert "how often the model was called before" in str(caught.value)
     assert "EOT" not in str(caught.value)
 
 
@@ -374,7 +374,7 @@ def test_a_model_that_changes_for_good_while_it_is_attacked_is_found():
 
     found = checked(Wears(), attacks=["pgd"])
     assert found["call-to-call"][0] == "failed"
-    assert "how often the model was asked before" in found["call-to-call"][1]
+    assert "how often the model was called before" in found["call-to-call"][1]
 
 
 def test_an_attack_that_moves_at_epsilon_zero_is_found_though_no_sweep_holds_it():

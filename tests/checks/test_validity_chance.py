@@ -1,4 +1,4 @@
-"""Is a model as by guessing? Few images cannot tell, and many do."""
+"""Is a model at chance? Few images cannot tell, and many do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.protocol import Architecture, Network, Wrapping
 RULE = "no-better-than-chance"
 
 
-def answers(right, count, classes):
+def predictions(right, count, classes):
     """Labels, and predictions of which the first so many are right, and errors are of all kinds."""
     y = np.arange(count) % classes
     moved = 1 + np.arange(count) % (classes - 1)
@@ -40,8 +40,8 @@ def reads(labels, y, classes):
 @pytest.mark.parametrize("count", [10, 20, 50, 100, 300])
 @pytest.mark.parametrize("classes", [2, 3, 5, 10, 30, 100])
 def test_a_useful_model_is_hardly_ever_taken_for_a_guess(classes, count):
-    """Exactly: the chance of all numbers of right answers for which the check would fire."""
-    fires = [falls_short(*answers(right, count, classes)) for right in range(count + 1)]
+    """Exactly: the chance of all counts of correct predictions for which the check would fail."""
+    fires = [falls_short(*predictions(right, count, classes)) for right in range(count + 1)]
     for accuracy in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         if accuracy >= 1 / classes + 0.1:
             chances = binom.pmf(np.arange(count + 1), count, accuracy)
@@ -52,7 +52,7 @@ def test_a_useful_model_is_hardly_ever_taken_for_a_guess(classes, count):
     ("classes", "right", "count"), [(10, 5, 10), (10, 2, 10), (2, 30, 50), (100, 3, 10)]
 )
 def test_few_images_are_no_evidence_of_a_guess(classes, right, count):
-    record = reads(*answers(right, count, classes), classes)
+    record = reads(*predictions(right, count, classes), classes)
     assert record.status in ("passed", "skipped")
     if record.status == "skipped":
         assert record.reason == f"{count} images are too few to tell it from chance"
@@ -71,7 +71,7 @@ def test_a_guess_is_found(classes, count):
 
 @pytest.mark.parametrize(("classes", "count"), [(2, 20), (10, 30)])
 def test_what_is_worse_than_chance_is_found_on_few_images(classes, count):
-    assert reads(*answers(0, count, classes), classes).status == "failed"
+    assert reads(*predictions(0, count, classes), classes).status == "failed"
 
 
 def test_a_view_that_mends_is_found_where_the_images_are_too_few_to_tell():

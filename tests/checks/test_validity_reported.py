@@ -93,14 +93,14 @@ def test_a_reported_attack_that_raises_accuracy_is_found(kind):
     run = records(poor, [kind()])
     counts = run["clean"].correct, run[kind.name].correct
     assert counts[1] > counts[0]
-    assert f"{counts[0]} are classified rightly, but {counts[1]} under" in record.reason
+    assert f"{counts[0]} are classified correctly, but {counts[1]} under" in record.reason
 
 
 def test_a_reported_attack_that_is_given_the_predicted_labels_is_found():
     poor = built(epochs=1)
     attack = TakesPredictedLabels()
     found = findings(evidence_of(attack, model=poor, epsilons=(0.05,)))
-    assert "predicted at epsilon 0.05 puts " in found["attack-helps"]
+    assert "predicted at epsilon 0.05 corrects " in found["attack-helps"]
     run = records(poor, [attack], (0.05,))
     assert run["predicted"].correct < run["clean"].correct
     assert run["attack-helps"].status == "failed"
@@ -179,7 +179,7 @@ def test_what_is_weak_by_design_is_told_where_nothing_better_is_reported():
     assert told.endswith(": report these beside it")
 
 
-def test_nobody_is_named_who_was_not_run():
+def test_no_attack_is_named_that_was_not_run():
     masked = findings(evidence_of(PGD(name="own", steps=10), model=Clamped(), epsilons=(0.2,)))
     assert "at epsilon 0.2 own leaves " in masked["stronger-attack"]
     assert "rely on own alone" in masked["stronger-attack"]
@@ -187,7 +187,7 @@ def test_nobody_is_named_who_was_not_run():
     assert "at epsilon 0.2 fgsm leaves " in only["stronger-attack"]
 
 
-def test_what_fires_at_an_epsilon_that_nobody_reports_is_a_note():
+def test_what_fails_at_an_epsilon_that_nobody_reports_is_a_note():
     masked = evidence_of(make_attack("pgd"), model=Clamped(), epsilons=(0.02,))
     found = findings(masked)
     assert {"stronger-attack", "black-box-stronger"}.isdisjoint(found)
@@ -208,7 +208,7 @@ def test_what_fires_at_an_epsilon_that_nobody_reports_is_a_note():
         (NoneForABatch, "breaks", "the attack returned None where one array of images is needed"),
         (NotANumber, "non-finite", "returns NaN or infinity"),
         (TooFar, "outside-ball", "at epsilon 0.1 returns an image that is 0.2"),
-        (OfAnotherNorm, "breaks", "adapter has the norm 'l1', not linf or l2. Mend"),
+        (OfAnotherNorm, "breaks", "adapter has the norm 'l1', not linf or l2. Fix"),
     ],
 )
 def test_a_reported_attack_that_breaks_a_promise_is_a_finding(kind, rule, words):

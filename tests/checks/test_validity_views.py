@@ -70,7 +70,7 @@ def test_every_order_of_the_channels_is_tried_before_the_labels_are_blamed(order
     evidence = Evidence(knows_colours(), *coloured(order))
     with pytest.raises(CheckFailed, match="with the channels in "):
         CHECKS["input-range"](evidence)
-    with pytest.raises(NotApplicable, match="the model is right with the channels in "):
+    with pytest.raises(NotApplicable, match="the model is accurate with the channels in "):
         CHECKS["labels-shifted"](evidence)
 
 

@@ -1,4 +1,4 @@
-"""Subjects: what a model under test leaves in the run, also when something breaks."""
+"""What a model under test leaves in the run, also when something breaks."""
 
 import io
 
@@ -39,7 +39,7 @@ def make_model(dtype="float32"):
     )
 
 
-class Subject:
+class Evaluated:
     """What measures one model, with one recorder."""
 
     def __init__(self, run, model, x, y):
@@ -53,11 +53,11 @@ class Subject:
         return Explaining(self.model, self.x, self.y, self.examples, self.recorder, SALIENCY, seed)
 
 
-def make_subject(model=None, y=LABELS):
+def make_evaluation(model=None, y=LABELS):
     run = Run(spec={}, spec_sha256="", data_sha256="", created="now")
     x = np.random.default_rng(0).random((len(y), *SHAPE), dtype=np.float32)
     x.flags.writeable = False
-    return Subject(run, model or make_model(), x, y)
+    return Evaluated(run, model or make_model(), x, y)
 
 
 def by_hand(model, x):
@@ -94,54 +94,54 @@ class Leaving(Raising):
 
 
 def test_clean_accuracy_is_recorded_with_its_predictions():
-    subject = make_subject()
-    record = subject.clean()
-    labels, _, _ = by_hand(subject.model, subject.x)
-    assert subject.run.records == [record]
+    evaluation = make_evaluation()
+    record = evaluation.clean()
+    labels, _, _ = by_hand(evaluation.model, evaluation.x)
+    assert evaluation.run.records == [record]
     assert record.key == ("mlp", "numpy", "clean", None)
     assert (record.correct, record.total) == (int((labels == LABELS).sum()), N)
     assert record.accuracy == record.correct / N
     assert record.ci_low < record.accuracy < record.ci_high
     assert record.status == "measured"
-    np.testing.assert_array_equal(subject.run.arrays["numpy/mlp/clean/predictions"], labels)
+    np.testing.assert_array_equal(evaluation.run.arrays["numpy/mlp/clean/predictions"], labels)
 
 
 def test_the_examples_are_the_first_image_of_each_class_in_their_order():
-    subject = make_subject()
-    subject.clean()
-    arrays = subject.run.arrays
+    evaluation = make_evaluation()
+    evaluation.clean()
+    arrays = evaluation.run.arrays
     assert arrays["numpy/mlp/examples/index"].tolist() == [0, 1, 4]  # of classes 2, 0 and 1
-    np.testing.assert_array_equal(arrays["numpy/mlp/examples/clean"], subject.x[[0, 1, 4]])
+    np.testing.assert_array_equal(arrays["numpy/mlp/examples/clean"], evaluation.x[[0, 1, 4]])
 
 
 def test_a_class_without_images_has_no_example():
-    subject = make_subject(y=np.array([2, 2, 0, 2]))
-    subject.clean()
-    assert subject.run.arrays["numpy/mlp/examples/index"].tolist() == [0, 2]
+    evaluation = make_evaluation(y=np.array([2, 2, 0, 2]))
+    evaluation.clean()
+    assert evaluation.run.arrays["numpy/mlp/examples/index"].tolist() == [0, 2]
 
 
 # Targets
 
 
 def test_an_attack_with_targets_records_how_many_images_are_taken_for_them():
-    subject = make_subject()
+    evaluation = make_evaluation()
     attack = PGD(name="aimed", target="next", steps=5)
-    records = subject.attacked(attack, EPSILONS)
+    records = evaluation.attacked(attack, EPSILONS)
     for record in records:
-        labels = subject.run.arrays[f"numpy/mlp/aimed@{record.epsilon:g}/predictions"]
+        labels = evaluation.run.arrays[f"numpy/mlp/aimed@{record.epsilon:g}/predictions"]
         assert record.value == np.mean(labels == (LABELS + 1) % CLASSES)
         assert record.correct == np.sum(labels == LABELS)
     assert records[-1].value > records[0].value
-    (table,) = accuracy_tables(subject.run)
+    (table,) = accuracy_tables(evaluation.run)
     console = Console(width=200, file=io.StringIO())
     console.print(table)
     last = records[-1]
-    assert f"{100 * last.accuracy:.2f} ({100 * last.value:.2f} hit)" in console.file.getvalue()
+    assert f"{100 * last.accuracy:.2f} (success {100 * last.value:.2f})" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("target", ["none", "each"])
 def test_an_attack_that_takes_any_false_class_records_accuracy_alone(target):
-    (record,) = make_subject().attacked(PGD(target=target, steps=2), [0.1])
+    (record,) = make_evaluation().attacked(PGD(target=target, steps=2), [0.1])
     assert record.value is None
 
 
@@ -149,11 +149,11 @@ def test_an_attack_that_takes_any_false_class_records_accuracy_alone(target):
 
 
 def test_a_run_holds_exactly_the_arrays_that_it_documents():
-    subject = make_subject()
-    subject.clean()
-    subject.attacked(FGSM(), EPSILONS)
+    evaluation = make_evaluation()
+    evaluation.clean()
+    evaluation.attacked(FGSM(), EPSILONS)
     for choice in ("top", "random", "least"):
-        subject.explaining().occluded(choice)
+        evaluation.explaining().occluded(choice)
     m = (CLASSES,)
     expected = {
         "clean/predictions": (np.int32, (N,)),
@@ -170,22 +170,22 @@ def test_a_run_holds_exactly_the_arrays_that_it_documents():
             f"examples/fgsm@{at}": (np.float32, (*m, *SHAPE)),
             f"examples/fgsm@{at}/confidence": (np.float32, m),
         }
-    found = {key: (value.dtype, value.shape) for key, value in subject.run.arrays.items()}
+    found = {key: (value.dtype, value.shape) for key, value in evaluation.run.arrays.items()}
     assert found == {f"numpy/mlp/{key}": value for key, value in expected.items()}
 
 
 def test_what_is_kept_is_of_the_example_images():
-    subject = make_subject()
-    subject.clean()
-    subject.attacked(FGSM(), EPSILONS)
-    subject.explaining().occluded("top")
-    arrays = {k.removeprefix("numpy/mlp/"): v for k, v in subject.run.arrays.items()}
-    chosen, model = [0, 1, 4], subject.model
-    _, confidence, hidden = by_hand(model, subject.x)
+    evaluation = make_evaluation()
+    evaluation.clean()
+    evaluation.attacked(FGSM(), EPSILONS)
+    evaluation.explaining().occluded("top")
+    arrays = {k.removeprefix("numpy/mlp/"): v for k, v in evaluation.run.arrays.items()}
+    chosen, model = [0, 1, 4], evaluation.model
+    _, confidence, hidden = by_hand(model, evaluation.x)
     np.testing.assert_allclose(arrays["examples/clean/confidence"], confidence[chosen], rtol=1e-5)
     for epsilon in EPSILONS:
         images = arrays[f"examples/fgsm@{epsilon:g}"]
-        moved = np.abs(images - subject.x[chosen])
+        moved = np.abs(images - evaluation.x[chosen])
         assert moved.max() == pytest.approx(epsilon, abs=1e-6)
         labels, confidence, _ = by_hand(model, images)
         predicted = arrays[f"fgsm@{epsilon:g}/predictions"]
@@ -193,7 +193,7 @@ def test_what_is_kept_is_of_the_example_images():
         np.testing.assert_allclose(
             arrays[f"examples/fgsm@{epsilon:g}/confidence"], confidence, rtol=1e-5
         )
-        record = subject.run.find(("mlp", "numpy", "fgsm", epsilon))
+        record = evaluation.run.find(("mlp", "numpy", "fgsm", epsilon))
         assert record.correct == int((predicted == LABELS).sum())
     w = model.weights()
     active = (hidden[chosen] > 0) * w["layers.1.weight"][LABELS[chosen]]
@@ -209,39 +209,39 @@ def test_what_is_kept_is_of_the_example_images():
 
 
 def test_an_attack_has_a_record_per_epsilon_and_epsilon_zero_is_clean():
-    subject = make_subject()
-    records = subject.attacked(FGSM(), EPSILONS)
+    evaluation = make_evaluation()
+    records = evaluation.attacked(FGSM(), EPSILONS)
     assert [r.key for r in records] == [("mlp", "numpy", "fgsm", e) for e in EPSILONS]
-    assert subject.run.records == records
+    assert evaluation.run.records == records
     assert {r.status for r in records} == {"measured"}
-    assert records[0].correct == subject.clean().correct
+    assert records[0].correct == evaluation.clean().correct
     assert records[2].correct < records[0].correct
-    arrays = subject.run.arrays
+    arrays = evaluation.run.arrays
     np.testing.assert_array_equal(
         arrays["numpy/mlp/fgsm@0/predictions"], arrays["numpy/mlp/clean/predictions"]
     )
 
 
 def test_an_attack_keeps_the_clean_predictions_that_epsilon_zero_is_judged_beside():
-    subject = make_subject()
-    subject.attacked(FGSM(), [0.0])
-    assert "numpy/mlp/clean/predictions" in subject.run.arrays
+    evaluation = make_evaluation()
+    evaluation.attacked(FGSM(), [0.0])
+    assert "numpy/mlp/clean/predictions" in evaluation.run.arrays
 
 
 def test_an_attack_may_see_the_first_images_alone():
-    subject = make_subject()
-    (record,) = subject.attacked(FGSM(name="mine"), [0.1], images=10)
-    (whole,) = subject.attacked(FGSM(), [0.1])
+    evaluation = make_evaluation()
+    (record,) = evaluation.attacked(FGSM(name="mine"), [0.1], images=10)
+    (whole,) = evaluation.attacked(FGSM(), [0.1])
     assert (record.check, record.total, whole.total) == ("mine", 10, N)
-    arrays = {k.removeprefix("numpy/mlp/"): v for k, v in subject.run.arrays.items()}
+    arrays = {k.removeprefix("numpy/mlp/"): v for k, v in evaluation.run.arrays.items()}
     predicted = arrays["mine@0.1/predictions"]
     np.testing.assert_array_equal(predicted, arrays["fgsm@0.1/predictions"][:10])
     assert record.correct == (predicted == LABELS[:10]).sum()
     np.testing.assert_array_equal(arrays["examples/mine@0.1"], arrays["examples/fgsm@0.1"])
     # With too few images for an example of each class, none is kept.
-    subject.attacked(FGSM(name="few"), [0.1], images=3)
-    assert "numpy/mlp/examples/few@0.1" not in subject.run.arrays
-    assert len(subject.run.arrays["numpy/mlp/few@0.1/predictions"]) == 3
+    evaluation.attacked(FGSM(name="few"), [0.1], images=3)
+    assert "numpy/mlp/examples/few@0.1" not in evaluation.run.arrays
+    assert len(evaluation.run.arrays["numpy/mlp/few@0.1/predictions"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def test_an_attack_may_see_the_first_images_alone():
     ids=["raising", "leaving"],
 )
 def test_an_attack_that_breaks_is_an_error_at_each_epsilon_and_never_a_number(attack, reason):
-    subject = make_subject()
-    clean = subject.clean()
-    before = subject.attacked(FGSM(), [0.1])
-    arrays = set(subject.run.arrays)
-    records = subject.attacked(attack, EPSILONS)
+    evaluation = make_evaluation()
+    clean = evaluation.clean()
+    before = evaluation.attacked(FGSM(), [0.1])
+    arrays = set(evaluation.run.arrays)
+    records = evaluation.attacked(attack, EPSILONS)
     assert [(r.check, r.epsilon, r.status) for r in records] == [
         (attack.name, epsilon, "error") for epsilon in EPSILONS
     ]
@@ -265,20 +265,20 @@ def test_an_attack_that_breaks_is_an_error_at_each_epsilon_and_never_a_number(at
         assert (record.correct, record.total, record.accuracy) == (None, None, None)
         assert record.reason.startswith(reason)
         assert "\n" not in record.reason
-    assert subject.run.records == [clean, *before, *records]
-    assert set(subject.run.arrays) == arrays
+    assert evaluation.run.records == [clean, *before, *records]
+    assert set(evaluation.run.arrays) == arrays
 
 
 def test_a_black_box_is_measured_clean_and_the_rest_is_an_error():
     model = make_model()
     model.capabilities = model.capabilities - {GRADIENT}
-    subject = make_subject(model)
-    assert subject.clean().status == "measured"
-    (attacked,) = subject.attacked(FGSM(), [0.1])
+    evaluation = make_evaluation(model)
+    assert evaluation.clean().status == "measured"
+    (attacked,) = evaluation.attacked(FGSM(), [0.1])
     assert (attacked.status, attacked.reason) == (
         "error", "fgsm needs gradient, which the model lacks",
     )  # fmt: skip
-    occluded = subject.explaining().occluded("top")
+    occluded = evaluation.explaining().occluded("top")
     assert (occluded.check, occluded.status) == ("saliency/top", "error")
     assert occluded.reason == "saliency needs gradient, which the model lacks"
 
@@ -286,36 +286,36 @@ def test_a_black_box_is_measured_clean_and_the_rest_is_an_error():
 def test_a_model_of_nans_has_no_accuracy():
     model = make_model()
     model.biases[-1][1] = np.nan
-    subject = make_subject(model)
-    clean = subject.clean()
+    evaluation = make_evaluation(model)
+    clean = evaluation.clean()
     assert (clean.status, clean.accuracy) == ("error", None)
     assert clean.reason == "a logit is NaN or infinite"
-    assert [r.status for r in subject.attacked(FGSM(), [0.0, 0.1])] == ["error", "error"]
-    assert len(subject.run.records) == 3
+    assert [r.status for r in evaluation.attacked(FGSM(), [0.0, 0.1])] == ["error", "error"]
+    assert len(evaluation.run.records) == 3
 
 
 # Saliency
 
 
 def test_occlusion_counts_an_answer_per_image_and_draw():
-    subject = make_subject()
-    records = {c: subject.explaining().occluded(c) for c in ("top", "random", "least")}
-    assert [r.check for r in subject.run.records] == [f"saliency/{c}" for c in records]
+    evaluation = make_evaluation()
+    records = {c: evaluation.explaining().occluded(c) for c in ("top", "random", "least")}
+    assert [r.check for r in evaluation.run.records] == [f"saliency/{c}" for c in records]
     assert {c: r.total for c, r in records.items()} == {"top": N, "random": 3 * N, "least": N}
     assert all(r.epsilon is None and r.status == "measured" for r in records.values())
 
 
 def test_the_interval_of_random_occlusion_is_that_of_one_draw():
     """Three draws ask the same images three times, which are no three times as many images."""
-    record = make_subject().explaining().occluded("random")
+    record = make_evaluation().explaining().occluded("random")
     assert record.total == 3 * N
     assert (record.ci_low, record.ci_high) == wilson(round(record.correct / 3), N)
 
 
 def test_random_occlusion_follows_the_seed():
-    first, again = (make_subject().explaining(5).occluded("random") for _ in range(2))
+    first, again = (make_evaluation().explaining(5).occluded("random") for _ in range(2))
     assert first == again
-    assert len({make_subject().explaining(s).occluded("random").correct for s in range(6)}) > 1
+    assert len({make_evaluation().explaining(s).occluded("random").correct for s in range(6)}) > 1
 
 
 # Conformance
@@ -330,65 +330,70 @@ def test_random_occlusion_follows_the_seed():
     ],
 )
 def test_a_conformance_check_becomes_a_record(monkeypatch, outcome, status, reason):
-    def rule(case):
+    def rule(evidence):
         if outcome:
             raise outcome
 
     monkeypatch.setitem(CHECKS, "made-up", rule)
-    subject = make_subject()
+    evaluation = make_evaluation()
     record = Checking(
-        LoadedModel(subject.model, "numpy"), subject.x, LABELS, subject.examples, subject.recorder,
+        LoadedModel(evaluation.model, "numpy"), evaluation.x, LABELS, evaluation.examples,
+        evaluation.recorder,
         reported=(), bounds=SanitySpec(), seed=0, clean_labels=lambda: None,
     ).checked("conformance", "made-up")  # fmt: skip
-    assert subject.run.records == [record]
+    assert evaluation.run.records == [record]
     assert record.key == ("mlp", "numpy", "conformance/made-up", None)
     assert (record.status, record.reason, record.accuracy) == (status, reason, None)
 
 
 def test_the_numpy_network_conforms():
-    subject = make_subject()
+    evaluation = make_evaluation()
     exact = make_model("float64")
-    case = conformance.Evidence(
-        subject.model, subject.x[:6], LABELS[:6], exact, exact, subject.x, LABELS
+    evidence = conformance.Evidence(
+        evaluation.model, evaluation.x[:6], LABELS[:6], exact, exact, evaluation.x, LABELS
     )
     for rule in CHECKS:
-        record = subject.recorder.checked(rule, lambda rule=rule: CHECKS[rule](case))
+        record = evaluation.recorder.checked(rule, lambda rule=rule: CHECKS[rule](evidence))
         assert (record.status, record.reason) == ("passed", "")
 
 
-def test_the_first_and_the_last_to_fall_are_kept_as_they_fell():
+def test_the_most_fragile_and_the_most_robust_are_kept_as_misclassified():
     model = make_model()
-    subject = make_subject(model)
-    record = subject.attacking.smallest_epsilon("fgsm", MinimalSpec(images=40, limit=0.5), FGSM())
+    evaluation = make_evaluation(model)
+    record = evaluation.attacking.smallest_epsilon(
+        "fgsm", MinimalSpec(images=40, limit=0.5), FGSM()
+    )
     kept = {
         key.removeprefix("numpy/mlp/minimal-epsilon/fgsm/extremes/"): array
-        for key, array in subject.run.arrays.items()
+        for key, array in evaluation.run.arrays.items()
         if "/extremes/" in key
     }
-    found = subject.run.arrays["numpy/mlp/minimal-epsilon/fgsm"]
-    wrong = make_subject(model).attacking.clean_labels()[:40] != LABELS[:40]
+    found = evaluation.run.arrays["numpy/mlp/minimal-epsilon/fgsm"]
+    wrong = make_evaluation(model).attacking.clean_labels()[:40] != LABELS[:40]
     right = np.sort(found[~wrong])
     count = min(6, len(right) // 2)
     assert record.value == np.quantile(found, 0.5, method="lower")
     assert found[kept["index"]].tolist() == [*right[:count], *right[-count:]]
-    assert (kept["clean"] == subject.x[kept["index"]]).all()
-    fell = np.isfinite(found[kept["index"]])
-    assert ((kept["labels"] != LABELS[kept["index"]]) == fell).all()
-    distance = np.abs(kept["adversarial"] - kept["clean"]).reshape(len(fell), -1).max(axis=1)
+    assert (kept["clean"] == evaluation.x[kept["index"]]).all()
+    wrong = np.isfinite(found[kept["index"]])
+    assert ((kept["labels"] != LABELS[kept["index"]]) == wrong).all()
+    distance = np.abs(kept["adversarial"] - kept["clean"]).reshape(len(wrong), -1).max(axis=1)
     assert (distance <= found[kept["index"]] + 1e-6).all()
 
 
-def test_where_all_are_wrong_no_image_is_the_sturdiest():
-    subject = make_subject(y=(make_subject().attacking.clean_labels().astype(int) + 1) % CLASSES)
-    subject.attacking.smallest_epsilon("fgsm", MinimalSpec(images=40), FGSM())
-    assert not any("extremes" in key for key in subject.run.arrays)
+def test_where_all_are_misclassified_no_image_is_the_most_robust():
+    evaluation = make_evaluation(
+        y=(make_evaluation().attacking.clean_labels().astype(int) + 1) % CLASSES
+    )
+    evaluation.attacking.smallest_epsilon("fgsm", MinimalSpec(images=40), FGSM())
+    assert not any("extremes" in key for key in evaluation.run.arrays)
 
 
 def test_maps_of_the_examples_are_kept_clean_and_under_fgsm():
-    subject = make_subject()
-    subject.explaining().explained("gradient")
-    kept = {key.removeprefix("numpy/mlp/"): array for key, array in subject.run.arrays.items()}
-    model, y = subject.model, LABELS[kept["examples/index"]]
+    evaluation = make_evaluation()
+    evaluation.explaining().explained("gradient")
+    kept = {key.removeprefix("numpy/mlp/"): array for key, array in evaluation.run.arrays.items()}
+    model, y = evaluation.model, LABELS[kept["examples/index"]]
     moved = kept["examples/moved"]
     change = np.abs(moved - kept["examples/clean"])
     assert change.max() == pytest.approx(SALIENCY.epsilon, abs=1e-6)
@@ -398,11 +403,11 @@ def test_maps_of_the_examples_are_kept_clean_and_under_fgsm():
 
 
 def test_what_was_measured_is_timed_and_what_broke_is_not():
-    subject = make_subject()
-    subject.clean()
-    subject.attacked(FGSM(), EPSILONS, images=20)
-    subject.attacked(Raising(), EPSILONS)
-    assert [(t.check, t.images, t.epsilons) for t in subject.run.timings] == [
+    evaluation = make_evaluation()
+    evaluation.clean()
+    evaluation.attacked(FGSM(), EPSILONS, images=20)
+    evaluation.attacked(Raising(), EPSILONS)
+    assert [(t.check, t.images, t.epsilons) for t in evaluation.run.timings] == [
         ("clean", N, 1), ("fgsm", 20, 3),
     ]  # fmt: skip
-    assert all(t.seconds > 0 for t in subject.run.timings)
+    assert all(t.seconds > 0 for t in evaluation.run.timings)

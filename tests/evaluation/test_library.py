@@ -138,9 +138,9 @@ def test_accuracies_are_those_worked_out_by_hand(kind):
 
 
 def test_predictions_are_kept_and_the_run_can_be_stored(tmp_path):
-    run = harness.evaluate(Tenfold(), X, Y, epsilons=[0.2], name="twins")
+    run = harness.evaluate(Tenfold(), X, Y, epsilons=[0.2], name="two")
     (prefix,) = {key.rpartition("/clean/predictions")[0] for key in run.arrays} - {""}
-    assert prefix.endswith("/twins")
+    assert prefix.endswith("/two")
     assert run.arrays[f"{prefix}/clean/predictions"].tolist() == [0, 0, 1, 1]
     assert run.arrays[f"{prefix}/fgsm@0.2/predictions"].tolist() == [1, 0, 1, 1]
     assert run.arrays["labels"].tolist() == Y.tolist()

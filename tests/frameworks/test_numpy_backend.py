@@ -142,7 +142,7 @@ def test_the_backend_makes_models_of_the_protocol():
 
 
 def exact_trainer(architecture, weights, l2=0.0, seed=0):
-    """A trainer in float64, so that it can be held against finite differences."""
+    """A trainer in float64, so that it can be compared with finite differences."""
     model = NumpyModel(architecture, weights, (0.0, 1.0), "float64")
     return NumpyTrainer(model, architecture, Optimizer(l2), seed)
 

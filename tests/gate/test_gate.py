@@ -174,19 +174,19 @@ def baseline_of_seeds(count):
     )
 
 
-def test_a_retrained_model_is_held_against_the_spread_of_several_runs():
+def test_a_retrained_model_is_compared_with_the_spread_of_several_runs():
     random = np.random.default_rng(6)
     baseline = baseline_of_seeds(5)
     for _ in range(5):
         comparison = compare(run_of({"clean": retrained(random)}, signature=99), baseline)
         assert comparison.passed, comparison
         assert comparison.notes == (
-            "torch mlp: a retrained model, held against the spread of 5 runs",
+            "torch mlp: a retrained model, compared with the spread of 5 runs",
         )
     worse = compare(run_of({"clean": retrained(random, shift=0.4)}, signature=99), baseline)
     (row,) = worse.rows
     assert row.verdict == "regressed"
-    assert row.detail.startswith("5 runs let expect 7")
+    assert row.detail.startswith("5 runs predict 7")
 
 
 def test_the_same_model_is_compared_image_by_image_whichever_run_it_is_of():
@@ -365,7 +365,7 @@ def test_an_accuracy_whose_outcomes_are_not_there_or_contradict_it_is_incomparab
     run.arrays["torch/mlp/clean/predictions"][0] = 1
     (row,) = compare(run, baseline).rows
     assert row.verdict == "incomparable"
-    assert "499 of 1000 predictions are right, but 500" in row.detail
+    assert "499 of 1000 predictions are correct, but 500" in row.detail
 
 
 def test_a_check_that_not_every_accepted_run_has_is_incomparable():

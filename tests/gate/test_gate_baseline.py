@@ -247,7 +247,7 @@ def with_run(**changes):
         (with_record(correct=-1), "correct"),
         (with_record(total=0), "total"),
         (with_record(correct=389), "not 389/400"),
-        (with_record(correct=389, accuracy=389 / 400), "390 right images, not 389"),
+        (with_record(correct=389, accuracy=389 / 400), "390 correct predictions, not 389"),
         (with_record(outcomes="~"), "outcomes are damaged"),
         (with_record(outcomes=pack(right(390, 500))), "not those of 400 images"),
         (with_record(epsilon="0.1"), "epsilon"),
@@ -296,7 +296,7 @@ def test_a_run_that_contradicts_itself_becomes_no_baseline(tmp_path):
     run = run_of(CLEAN)
     run.arrays["torch/mlp/clean/predictions"] = (~changed(right(390, 400), lost=1)).astype(np.int16)
     line = refused(baselines.accept, run, tmp_path / "digits")
-    assert "389 of 400 predictions are right, but 390 of 400 are recorded" in line
+    assert "389 of 400 predictions are correct, but 390 of 400 are recorded" in line
     run = run_of(CLEAN)
     run.records.append(run.records[0])
     assert "recorded 2 times" in refused(baselines.accept, run, tmp_path / "digits")

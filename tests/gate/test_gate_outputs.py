@@ -23,7 +23,7 @@ from harness.results.run import Run
 HALF = right(500)
 OLD = {"clean": HALF, "fgsm@0.1": HALF, "fgsm@0.2": HALF}
 NEW = {"clean": changed(HALF, 0, 40), "fgsm@0.1": HALF, "fgsm@0.2": changed(HALF, 90, 5)}
-NASTY = "shape [red](3, 4)[/nonsense] <b>|x\x00"
+NASTY = "shape [red](3, 4)[/unknown] <b>|x\x00"
 
 
 def compared(*records):
@@ -49,8 +49,8 @@ def test_the_table_shows_what_moved_worst_first_and_the_message():
 
 
 def test_names_and_reasons_with_brackets_are_shown_as_they_are():
-    text = printed(compared(status_record("error", "shape [red](3, 4)[/nonsense]")), 240)
-    assert "error: shape [red](3, 4)[/nonsense]" in text
+    text = printed(compared(status_record("error", "shape [red](3, 4)[/unknown]")), 240)
+    assert "error: shape [red](3, 4)[/unknown]" in text
 
 
 def test_a_command_in_a_note_is_not_broken_across_lines():
@@ -91,9 +91,9 @@ def test_junit_is_xml_with_a_failure_for_each_check_that_fails():
     failure = cases["torch.mlp", "fgsm eps=0.2"].find("failure")
     assert failure.get("message") == "regressed: 90 images lost and 5 gained of 1000"
     assert "points: -8.50" in failure.text
-    assert "sees: 1.70" in failure.text  # 22 lost, 5 gained: p = 0.0015; 21 have 0.0025
+    assert "detects: 1.70" in failure.text  # 22 lost, 5 gained: p = 0.0015; 21 have 0.0025
     steady = cases["torch.mlp", "fgsm eps=0.1"].find("system-out").text.splitlines()
-    assert {"verdict: unchanged", "baseline: 50.00%", "run: 50.00%", "sees: 1.10"} <= set(steady)
+    assert {"verdict: unchanged", "baseline: 50.00%", "run: 50.00%", "detects: 1.10"} <= set(steady)
     assert "against a single run" in cases["gate", "gate"].find("system-out").text
 
 

@@ -100,14 +100,14 @@ clean = [0.0, 1.0]
 
 def trained(seed):
     """The run of a model trained with that seed."""
-    bench = Benchmark(seeded(parse_spec(SPEC, "small"), seed), retrain=True)
-    evaluation = bench.evaluation("numpy", "mlp")
+    benchmark = Benchmark(seeded(parse_spec(SPEC, "small"), seed), retrain=True)
+    evaluation = benchmark.evaluation("numpy", "mlp")
     evaluation.clean()
-    for name, sweep in bench.spec.attacks.items():
+    for name, sweep in benchmark.spec.attacks.items():
         for epsilon in sweep.epsilons:
             evaluation.attacked(name, epsilon)
-    bench.run.finished = True
-    return bench.run
+    benchmark.run.finished = True
+    return benchmark.run
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def five_seeds():
 def test_a_model_of_another_seed_passes_beside_five(five_seeds, seed):
     comparison = compare(trained(seed), five_seeds)
     assert comparison.passed, comparison.message
-    assert comparison.notes == ("numpy mlp: a retrained model, held against the spread of 5 runs",)
+    assert comparison.notes == ("numpy mlp: a retrained model, compared with the spread of 5 runs",)
 
 
 def test_a_model_that_was_trained_again_alike_is_the_same_model(five_seeds):

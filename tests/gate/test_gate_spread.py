@@ -93,7 +93,7 @@ def test_three_seeds_are_no_licence_for_twelve_points():
     seeds = Baseline.of(*(run_of({"clean": right(n)}, signature=9 + n) for n in (948, 949, 934)))
     comparison = compare(run_of({"clean": right(823)}, signature=2.0), seeds)
     assert not comparison.passed
-    assert comparison.rows[0].detail.startswith("3 runs let expect ")
+    assert comparison.rows[0].detail.startswith("3 runs predict ")
 
 
 # By simulation; `harness baseline power --gates N` does the same at length.

@@ -385,9 +385,9 @@ def test_wrong_predictions_are_marked_in_words_and_signs() -> None:
         shown.digits, shown.rows[0][1], shown.rows[-1][1], strict=True
     ):
         assert not clean.wrong
-        assert clean.alt.endswith(f"predicted {digit.truth}, right")
+        assert clean.alt.endswith(f"predicted {digit.truth}, correct")
         assert attacked.wrong
-        assert attacked.alt.endswith("wrong")
+        assert attacked.alt.endswith("misclassified")
     assert all("change by fgsm at ε = 0.3" in tile.alt for tile in shown.change)
 
 
@@ -512,8 +512,8 @@ def test_a_targeted_attack_tells_how_many_images_are_taken_for_their_target() ->
     record = counted("mlp", "torch", "pgd-next", 30, 60, 0.1, norm="linf")
     run.put(record.model_copy(update={"value": 0.25}))
     cells = [" ".join(cell.split()) for rows in seen(run).tables for row in rows for cell in row]
-    assert "50.0 % 37.7–62.3, 25.0 % hit" in cells
-    assert sum("hit" in cell for cell in cells) == 2, "in the ladder, and by itself"
+    assert "50.0 % 37.7–62.3, targeted success 25.0 %" in cells
+    assert sum("targeted success" in cell for cell in cells) == 2, "in the ladder, and by itself"
 
 
 def test_one_attack_is_no_ladder() -> None:

@@ -155,12 +155,12 @@ def with_extremes(epsilons: np.ndarray) -> Run:
     return run
 
 
-def test_the_most_fragile_and_the_sturdiest_are_shown_with_their_epsilons() -> None:
+def test_the_most_fragile_and_the_most_robust_are_shown_with_their_epsilons() -> None:
     run = with_extremes(np.array([0.2, 0.3, 0.1, np.inf]))
     (found,) = minimal.extremes_of(run, [TORCH])
     assert [(one.index, one.epsilon) for one in found.fragile] == [(2, 0.1), (0, 0.2)]
-    assert [(one.index, one.epsilon) for one in found.sturdy] == [(3, np.inf), (1, 0.3)]
-    assert found.sturdy[0].adversarial is None
+    assert [(one.index, one.epsilon) for one in found.robust] == [(3, np.inf), (1, 0.3)]
+    assert found.robust[0].adversarial is None
     tables = [plain(table) for table in seen(run).tables]
     (fragile,) = (t for t in tables if "ε = 0.100" in t[-1][1])
     assert "ε = 0.200" in fragile[-1][2]
@@ -183,7 +183,7 @@ def test_extremes_that_do_not_fit_are_not_shown(name: str, value: np.ndarray) ->
     assert minimal.extremes_of(run, [TORCH]) == []
 
 
-def test_one_image_alone_is_neither_fragile_nor_sturdy() -> None:
+def test_one_image_alone_is_neither_fragile_nor_robust() -> None:
     run = with_extremes(np.array([0.2, 0.3, 0.1, 0.4]))
     for key in [key for key in run.arrays if "/extremes/" in key]:
         run.arrays[key] = run.arrays[key][:1]

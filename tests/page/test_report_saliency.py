@@ -160,7 +160,7 @@ def test_without_methods_the_maps_that_chose_the_pixels_are_shown() -> None:
 @pytest.mark.parametrize(
     ("part", "text"),
     [
-        ("examples/cascade", "made random</h4>"),
+        ("examples/cascade", "with random layers</h4>"),
         ("examples/maps", "Maps, clean and under FGSM"),
         ("top/accuracy", "covered in black"),
         ("examples/index", "Maps, clean and under FGSM"),

@@ -71,7 +71,7 @@ def digits():
 
 
 @pytest.fixture(scope="session", params=["digits", "mnist"])
-def subject(request, digits):
+def pretrained(request, digits):
     """The small network, and one for MNIST where its files are at hand (in CI they must be)."""
     if request.param == "digits":
         return digits

@@ -10,16 +10,16 @@ PAIRS = [(framework, name) for framework, peers in PEERS.items() for name in pee
 IDS = [f"{framework}-{name}" for framework, name in PAIRS]
 
 
-def peer_of(framework, name, subject, model):
+def peer_of(framework, name, pretrained, model):
     """A library, ready to attack the network inside a model of the harness."""
-    return PEERS[framework][name](model.net, subject.net.input_shape, subject.net.classes)
+    return PEERS[framework][name](model.net, pretrained.net.input_shape, pretrained.net.classes)
 
 
-def our_counts(model, attack, subject, epsilons, **options):
-    """How many of the subject's images stay right under our attack, at each epsilon."""
+def our_counts(model, attack, pretrained, epsilons, **options):
+    """How many of the images stay correct under our attack, at each epsilon."""
     made = make_attack(attack, options=options)
-    x = subject.x.astype(model.numpy(model.asarray(subject.x[:1])).dtype)
+    x = pretrained.x.astype(model.numpy(model.asarray(pretrained.x[:1])).dtype)
     return [
-        correct_count(found.predictions, subject.y)
-        for found in sweep(model, made, x, subject.y, epsilons)
+        correct_count(found.predictions, pretrained.y)
+        for found in sweep(model, made, x, pretrained.y, epsilons)
     ]

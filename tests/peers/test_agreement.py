@@ -11,22 +11,24 @@ from side_by_side import EPSILONS, IDS, PAIRS, our_counts, peer_of
 
 STEPS, RESTARTS = 40, 5
 STRONG = 0.1
-"""The epsilon at which PGD is compared: some images fall and others do not."""
+"""The epsilon at which PGD is compared: some images are misclassified and others are not."""
 LUCK = 0.02
 """Share of the images on which the random starts of equally many attempts may disagree."""
 
 
 @pytest.mark.parametrize(("framework", "name"), PAIRS, ids=IDS)
-def test_fgsm_leaves_as_many_images_right_as_theirs(subject, framework, name):
-    model = subject.build(framework)
-    ours = our_counts(model, "fgsm", subject, EPSILONS)
+def test_fgsm_leaves_as_many_images_correct_as_theirs(pretrained, framework, name):
+    model = pretrained.build(framework)
+    ours = our_counts(model, "fgsm", pretrained, EPSILONS)
     assert len(set(ours)) > 4  # the sweep has something to tell
-    assert ours == peer_of(framework, name, subject, model).counts(subject.x, subject.y, EPSILONS)
+    assert ours == peer_of(framework, name, pretrained, model).counts(
+        pretrained.x, pretrained.y, EPSILONS
+    )
 
 
 @pytest.mark.parametrize(("framework", "name"), PAIRS, ids=IDS)
-def test_pgd_leaves_no_more_images_right_than_theirs(subject, framework, name):
-    some = subject.first(300)
+def test_pgd_leaves_no_more_images_correct_than_theirs(pretrained, framework, name):
+    some = pretrained.first(300)
     model = some.build(framework)
     losses = ["cross-entropy"]  # as theirs
     (ours,) = our_counts(

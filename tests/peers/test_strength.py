@@ -1,7 +1,7 @@
 """The harness's APGD, DeepFool and Square Attack are no weaker than the peers'.
 
 These attacks are random, or stop by rules of their own, so counts are compared, not images: ours
-may leave so many more images right, and no more.
+may leave so many more images correct, and no more.
 """
 
 import numpy as np
@@ -73,12 +73,12 @@ def test_deepfool_goes_as_near_as_foolboxs(digits, model):
     theirs = attack.run(foolbox.PyTorchModel(model.net, bounds=(0, 1)), x, y)
     ours = make_attack("deepfool").search(model, x, y)
     right = np.asarray(model.logits(x).argmax(1) == y)
-    fooled = {
+    wrong = {
         "ours": np.asarray(model.logits(ours).argmax(1) != y)[right],
         "theirs": np.asarray(model.logits(theirs).argmax(1) != y)[right],
     }
-    assert fooled["ours"].sum() >= fooled["theirs"].sum() - LUCK
-    both = fooled["ours"] & fooled["theirs"]
+    assert wrong["ours"].sum() >= wrong["theirs"].sum() - LUCK
+    both = wrong["ours"] & wrong["theirs"]
     lengths = [
         np.asarray(L2().length(model.xp, found - x))[right][both] for found in (ours, theirs)
     ]

@@ -315,7 +315,7 @@ def damage(folder, whole, content, dice):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_run_is_read_or_refused_and_nothing_else(tmp_path, seed):
-    """And what is read can be held against a baseline, accepted, and shown."""
+    """And what is read can be compared with a baseline, accepted, and shown."""
     from harness.errors import HarnessError
     from harness.gate.baseline import Baseline
     from harness.gate.compare import compare

@@ -153,8 +153,8 @@ def test_the_most_salient_pixels_must_cost_the_margin_more_than_random_ones(top,
     assert high == pytest.approx(0.4)
     if status == "failed":
         assert judged.reason == (
-            "accuracy 0.4100 is above 0.4000: occluding the most salient pixels hurts too little "
-            "more than random ones"
+            "accuracy 0.4100 is above 0.4000: occluding the most salient pixels costs too little "
+            "more accuracy than occluding random ones"
         )
 
 

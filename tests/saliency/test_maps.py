@@ -150,7 +150,7 @@ def test_covering_the_least_salient_pixels_destroys_nothing():
     assert occlude("least", fraction=1.0) == (0, N)
 
 
-def test_covering_random_pixels_destroys_their_share_of_the_answers():
+def test_covering_random_pixels_destroys_their_share_of_the_predictions():
     for fraction, expected in ((0.25, 0.75), (0.5, 0.5)):
         correct, asked = occlude("random", fraction=fraction)
         assert asked == 5 * N

@@ -28,7 +28,7 @@ def one_pixel():
     return model, x, y, maps
 
 
-def test_covering_the_pixel_that_decides_turns_half_of_the_answers():
+def test_covering_the_pixel_that_decides_changes_half_of_the_predictions():
     model, x, y, maps = one_pixel()
     found = topk.covered(model, x, y, maps)
     assert found.accuracy.shape == found.confidence.shape == (len(FILLERS), len(SHARES))

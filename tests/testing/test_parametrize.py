@@ -73,6 +73,6 @@ def test_a_name_that_no_check_has_and_what_is_no_evidence_are_one_line():
             [conformance.Evidence(None, None, None)], expected_failed_checks={"shape": "x"}
         )
     with pytest.raises(
-        HarnessError, match=r"^int is no evidence of a suite; pass conformance.Evidence, "
+        HarnessError, match=r"^int is not the evidence of a suite; pass conformance.Evidence, "
     ):
         parametrize_with_checks([3])

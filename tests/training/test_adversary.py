@@ -94,7 +94,7 @@ def test_the_generator_decides_the_start():
     assert not np.array_equal(first, other)
 
 
-def test_trades_moves_away_from_the_models_own_answers_and_the_others_from_the_labels():
+def test_trades_moves_away_from_the_models_own_predictions_and_the_others_from_the_labels():
     plain, trades = Spy(), Spy()
     x, _ = perturbed(plain)
     perturbed(trades, trades_beta=3.0)
@@ -165,7 +165,7 @@ def test_plain_adversarial_training_learns_from_the_perturbed_images_alone():
     assert all(epoch.pgd_accuracy is not None for epoch in history)
 
 
-def test_trades_learns_from_the_clean_images_and_their_twins():
+def test_trades_learns_from_the_clean_images_and_their_perturbed_copies():
     attacked, plain, _ = steps_of(trades_beta=3.0)
     for number, (ours, theirs) in enumerate(zip(attacked, plain, strict=True)):
         x, targets, moved, beta = ours
@@ -265,7 +265,7 @@ COLLAPSED, ROBUST, HONEST = OnePixel(0.4, True), OnePixel(0.0, False), OnePixel(
     [(COLLAPSED, 1.0, 0.0, True), (ROBUST, 1.0, 1.0, False), (HONEST, 0.0, 0.0, False)],
     ids=["collapsed", "robust", "not-robust"],
 )
-def test_a_defence_that_fools_fgsm_alone_has_collapsed(model, fgsm, pgd, collapsed):
+def test_a_defence_that_withstands_fgsm_alone_has_collapsed(model, fgsm, pgd, collapsed):
     adversary = spec(epsilon=0.2)
     recipe = TrainingSpec(epochs=1, batch_size=20, adversary=adversary)
     (epoch,) = train(Scripted(model), HALVES, HALVES, recipe, seed=0, title="toy").history

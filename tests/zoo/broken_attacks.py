@@ -131,8 +131,8 @@ class PredictedLabels(Adapter):
     """Leads away from what the model says of the clean image, whatever is true."""
 
     def perturb(self, model, x, y, epsilons, *, index):
-        answers = model.asarray(model.numpy(model.logits(x)).argmax(axis=1))
-        yield from super().perturb(model, x, answers, epsilons, index=index)
+        predicted = model.asarray(model.numpy(model.logits(x)).argmax(axis=1))
+        yield from super().perturb(model, x, predicted, epsilons, index=index)
 
 
 class CurrentLabels(Adapter):

@@ -287,7 +287,7 @@ def winners_take_all():
 
 
 class OtherWithGradient(Broken):
-    """Knows when it is asked for a gradient, and answers otherwise."""
+    """Returns other logits where a gradient is requested."""
 
     def logits_and_gradient(self, x, y, objective):
         logits, gradient = super().logits_and_gradient(x, y, objective)
@@ -295,7 +295,7 @@ class OtherWithGradient(Broken):
 
 
 class NoGradient(Broken):
-    """Says that it gives gradients, and breaks when asked."""
+    """Says that it gives gradients, and breaks when one is requested."""
 
     def logits_and_gradient(self, x, y, objective):
         raise RuntimeError("element 0 of tensors does not require grad")
@@ -354,11 +354,11 @@ class TakesTurns(Broken):
         return [*hidden, logits if self.calls % 2 else 2 * logits]
 
 
-# Labels that are looked up, and answers that fail where it matters
+# Labels that are looked up, and predictions that fail where it matters
 
 
 class LookedUp(Broken):
-    """Knows the test images by heart, and else little."""
+    """Has memorised the test images, and generalises little."""
 
     def __init__(self):
         super().__init__(epochs=1)
@@ -366,8 +366,8 @@ class LookedUp(Broken):
 
     def layers(self, x, masks=None):
         *hidden, logits = super().layers(x, masks)
-        answers = [self.known.get(image.astype(np.float32).tobytes(), -1) for image in x]
-        found = np.array(answers)[:, None] == np.arange(10)
+        labels = [self.known.get(image.astype(np.float32).tobytes(), -1) for image in x]
+        found = np.array(labels)[:, None] == np.arange(10)
         return [*hidden, logits + np.float32(20) * found]
 
 

@@ -21,7 +21,7 @@ class BlackBox:
         self.asarray, self.numpy, self.logits = model.asarray, model.numpy, model.logits
 
     def logits_and_gradient(self, x, y, objective):
-        raise AssertionError("a black box is not asked for a gradient")
+        raise AssertionError("a black box gives no gradient")
 
 
 def fitted(make, epochs):

@@ -1,1 +1,1 @@
-"""Do saliency maps explain the model? Checks, what they ask, and models that know less."""
+"""Do saliency maps explain the model? Checks, what they ask, and models to compare with."""

@@ -28,7 +28,7 @@ __all__ = [
 REPEATABLE = 1e-6
 """Difference between two calls that is rounding, relative to the largest value of the maps."""
 EXACT = 1e-6
-"""Agreement asked of two float64 computations of a map, relative to its largest value."""
+"""Agreement required of two float64 computations of a map, relative to its largest value."""
 COMPLETE = 0.05
 """How far the sum of a map may be from the logit that it explains, relative to that: the quadrature
 has few points, and the gradient of a ReLU network jumps between them."""
@@ -50,7 +50,7 @@ FACTOR = 0.9
 BY_THE_PIXEL = 0.01
 """Share of a factor that may be other than a pixel's distance from a baseline."""
 
-IGNORES = "Do not show such maps: they do not tell what the model does."
+IGNORES = "Do not show such maps: they do not explain what the model does."
 
 
 def check_finite(evidence: Evidence) -> None:
@@ -65,11 +65,11 @@ def check_finite(evidence: Evidence) -> None:
 
 
 def check_deterministic(evidence: Evidence) -> None:
-    """The same images get the same maps when they are asked for again."""
+    """The same images get the same maps in a second call."""
     maps = evidence.require_sound()
     _require_close(
         "deterministic", evidence, evidence.maps_of(evidence.model), maps, REPEATABLE,
-        "asked again", "Draw random numbers from a seed, each image's own.",
+        "in a second call", "Draw random numbers from a seed, each image's own.",
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def check_completeness(evidence: Evidence) -> None:
 
 
 def check_finite_differences(evidence: Evidence) -> None:
-    """A gradient is what the objective does when a pixel is moved, in float64.
+    """A gradient is the change of the objective when a pixel is moved, in float64.
 
     The images are moved a little first: see ``differences.off_the_ties``.
     """
@@ -157,13 +157,13 @@ def check_random_weights(evidence: Evidence) -> None:
 
 
 def check_random_labels(evidence: Evidence) -> None:
-    """Maps of a model that learnt random labels are unlike those of one that learnt the true ones.
+    """Maps of a model trained on random labels are unlike those of one trained on the true ones.
 
     (Adebayo et al. 2018, section 3.2.)
     """
     found, words = (
         evidence.likeness(evidence.require_variants().random_labels),
-        "that learnt random",
+        "trained on random",
     )
     _require_unlike("random-labels", evidence, found, _all_random(evidence), f"{words} labels")
 
@@ -204,7 +204,7 @@ def check_image_factor(evidence: Evidence) -> None:
 def check_class_sensitivity(evidence: Evidence) -> None:
     """The (signed) map of the true class is unlike that of the least likely class."""
     if evidence.name == "predicted-gradient":
-        raise NotApplicable("it explains the predicted class, whatever class is asked for")
+        raise NotApplicable("it explains the predicted class, whatever class is given")
     maps = evidence.require_sound()
     others = evidence.maps_of(evidence.model, y=evidence.least_likely)
     found = float(rank_correlation(maps, others).mean())
@@ -212,7 +212,7 @@ def check_class_sensitivity(evidence: Evidence) -> None:
         raise CheckFailed(
             f"maps of the true and of the least likely class have rank correlation {found:.3f}, "
             f"above {evidence.bounds.classes:g}",
-            "Explain the class that is asked for.",
+            "Explain the class that is given.",
             of=f"class-sensitivity: {evidence.name}",
         )
 
@@ -229,10 +229,10 @@ def check_occlusion(evidence: Evidence) -> None:
         raise NotApplicable("a map is not finite, or is zero everywhere")
     accuracy = {}
     for choice in ("top", "random"):
-        right, asked = occluded_correct(
+        right, made = occluded_correct(
             evidence.model, x, y, maps, choice, fraction=TOP, draws=DRAWS, seed=evidence.seed
         )
-        accuracy[choice] = right / asked
+        accuracy[choice] = right / made
     if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
         clean = correct_count(predictions_of(evidence.model, x), y) / len(y)
         raise CheckFailed(
@@ -278,12 +278,12 @@ def rules_for(method: str) -> list[str]:
 
 
 def findings(evidence: Evidence) -> dict[str, str]:
-    """What fires, and what each check says; see ``check.run_checks``."""
+    """Which checks fail, and what each says; see ``check.run_checks``."""
     return run_checks(CHECKS, evidence)
 
 
 def _all_random(evidence: Evidence) -> tuple[float, float]:
-    """The limits, of absolute maps and of signed ones, where nothing of the model is left."""
+    """The limits, of absolute maps and of signed ones, where no layer of the model is left."""
     return evidence.bounds.all_random, evidence.bounds.signed_all
 
 

@@ -1,4 +1,4 @@
-"""What the sanity checks look at: a method's maps of a model, and of models that know less."""
+"""What the sanity checks look at: a method's maps of a model, and of randomised models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.spec.measures import SanitySpec
 IMAGES = 100
 """Images whose maps are compared."""
 FEW = 8
-"""Images of these that are asked about pixel by pixel."""
+"""Images of these that are examined pixel by pixel."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Evidence:
     def telling(self) -> IntArray:
         """Positions of the test images with more than one colour.
 
-        In others no pixel stands out, and the map of a black one may well be zero everywhere.
+        In others no pixel is more salient, and the map of a black one may well be zero everywhere.
         """
         return np.flatnonzero(~one_colour(self.test_x))
 
@@ -106,7 +106,7 @@ class Evidence:
 
     @cached_property
     def least_likely(self) -> IntArray:
-        """The class that the model thinks least likely of each image, (n,)."""
+        """The class with the smallest logit of each image, (n,)."""
         return np.asarray(logits_of(self.model, self.x).argmin(axis=1))
 
     def maps_of(

@@ -1,4 +1,4 @@
-"""Variants of a model that know less than it: with random layers, or trained on random labels."""
+"""Randomised variants of a model: with random layers, or trained on random labels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.data.dataset import one_hot
 from harness.protocol import Batch, FloatArray, Trainer, Weights
 
 STEPS, BATCH, LEARNING_RATE = 150, 64, 2e-3
-"""Steps that teach random labels, images a step, and how fast."""
-PUPILS = 500
+"""Of the training on random labels: steps, images a step, and the learning rate."""
+RELABELLED = 500
 """Images that get random labels."""
 
 
@@ -33,10 +33,10 @@ def cascade(weights: Weights, random: Weights) -> Iterator[dict[str, FloatArray]
 
 
 def trained_on_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed: int) -> Weights:
-    """The weights of a network after a short training on labels that say nothing of the images.
+    """The weights of a network after a short training on labels that are independent of the images.
 
     That is the data randomisation of Adebayo et al. (2018), section 3.2, in small: it takes
-    ``STEPS`` steps on the first ``PUPILS`` images.
+    ``STEPS`` steps on the first ``RELABELLED`` images.
 
     Args:
         trainer: Starts from random weights.
@@ -45,7 +45,7 @@ def trained_on_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed
         seed: Of the labels, and of the order of the images.
     """
     random = np.random.default_rng(seed)
-    images = x[:PUPILS]
+    images = x[:RELABELLED]
     targets = one_hot(random.integers(classes, size=len(images)), classes)
     for _ in range(STEPS):
         rows = random.integers(len(images), size=BATCH)

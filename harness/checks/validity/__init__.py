@@ -62,7 +62,7 @@ __all__ = [
 ]  # fmt: skip
 
 ValidityCheck: TypeAlias = Check[Evidence]
-"""Raises what it finds wrong; it may tell what is worth knowing all the same."""
+"""Raises what it finds wrong; one that passes may return a note."""
 OWN: dict[str, ValidityCheck] = {
     "breaks": check_breaks,
     "non-finite": check_non_finite,
@@ -104,20 +104,20 @@ CHEAP: dict[str, ValidityCheck] = {
     "attack-helps": check_counted_helps,
     "raises-accuracy": check_counted_raises,
 }  # fmt: skip
-"""Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep. Of what is
-counted already, some look at that in place of attacks of their own."""
+"""Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep. Some use
+the counts of the run, in place of attacks of their own."""
 
 
 def findings(evidence: Evidence) -> dict[str, str]:
-    """What fires, and what each check says; see ``check.run_checks``."""
+    """Which checks fail, and what each says; see ``check.run_checks``."""
     return run_checks(CHECKS, evidence)
 
 
 def notes(evidence: Evidence) -> dict[str, str]:
-    """What checks that pass have to tell all the same.
+    """The notes of checks that pass.
 
     That is: which reported attack falls short where a better one is reported beside it, or is weak
-    by design; and what would be a finding at an epsilon that nobody reports. What ``findings`` has
+    by design; and what would be a finding at an epsilon that is not reported. What ``findings`` has
     measured of the same evidence is not measured again.
     """
     told: dict[str, str] = {}

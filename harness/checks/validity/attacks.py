@@ -1,4 +1,4 @@
-"""Is the attack what it says it is? Its images at every epsilon, and which way it goes."""
+"""Is the attack implemented correctly? Its images at every epsilon, and its direction."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness.maths.statistics import exceeds, more_often
 from harness.protocol import BoolArray
 
 HELPED = 0.1
-"""Share of misclassified images that an attack may put right by accident."""
+"""Share of misclassified images that an attack may correct by accident."""
 TOLD = 0.02
-"""The same of a reported attack: FGSM puts one of 300 right, however far it goes."""
+"""The same of a reported attack: FGSM corrects one of 300, however far it goes."""
 
 
 def check_epsilon_zero(evidence: Evidence) -> None:
@@ -61,10 +61,10 @@ def check_outside_ball(evidence: Evidence) -> None:
 
 
 def check_attack_helps(evidence: Evidence) -> None:
-    """An attack does not put images right that the model has wrong.
+    """An attack does not correct misclassified images.
 
     One that is given the predicted labels instead of the true ones pushes these images away from
-    the wrong answer, and one that descends instead of climbing leads them to the right one.
+    the wrong class, and one that descends instead of climbing leads them to the true one.
     """
     if evidence.better_than_chance:
         _require_no_help(attacked_changes(evidence))
@@ -80,7 +80,7 @@ def check_counted_helps(evidence: Evidence) -> None:
 
 
 def check_raises_accuracy(evidence: Evidence) -> None:
-    """No attack leaves more images right than there were before it."""
+    """No attack raises the number of correctly classified images."""
     evidence.require_better_than_chance()
     _require_no_rise(attacked_changes(evidence))
     outcomes = [o for o in evidence.panel_outcomes() if o.epsilon > 0 and o.allowed]
@@ -100,7 +100,7 @@ def _counted(evidence: Evidence) -> list[Change]:
     """What the run has counted.
 
     Raises:
-        NotApplicable: Nothing; or the model's answers say nothing of an attack.
+        NotApplicable: Nothing; or the model's predictions say nothing of an attack.
     """
     evidence.require_attackable()
     if len(evidence.mislabelled):
@@ -134,7 +134,7 @@ def _require_no_rise(changes: list[Change]) -> None:
 
 def _helps(name: str, epsilon: float, count: int, total: int) -> CheckFailed:
     return CheckFailed(
-        f"{name} at epsilon {epsilon:g} puts {count} of {total} misclassified images right",
+        f"{name} at epsilon {epsilon:g} corrects {count} of {total} misclassified images",
         "Give the attack the true labels, not the predicted ones, and climb the loss.",
         of="attack-helps",
     )
@@ -142,7 +142,7 @@ def _helps(name: str, epsilon: float, count: int, total: int) -> CheckFailed:
 
 def _raises(name: str, epsilon: float, before: BoolArray, after: BoolArray) -> CheckFailed:
     return CheckFailed(
-        f"of {len(before)} images {before.sum()} are classified rightly, but {after.sum()} under "
+        f"of {len(before)} images {before.sum()} are classified correctly, but {after.sum()} under "
         f"{name} at epsilon {epsilon:g}",
         "Check that the attack climbs the loss, and that the clean images are what the model was "
         "trained on.",

@@ -1,4 +1,4 @@
-"""Does a model answer at all, and the same however it is asked?"""
+"""Does a model return logits at all, and the same however it is called?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.validity import asking
+from harness.checks.validity import repeated
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import outputs
 from harness.errors import CheckFailed, NotApplicable
@@ -16,13 +16,13 @@ from harness.protocol import FloatArray
 RANDOM = "Put the network in inference mode; attack a random defence on its average (EOT)."
 MEMORY = (
     "Put the network in inference mode, and let no counter, cache or running average of earlier "
-    "calls have a say in its answers."
+    "calls influence its logits."
 )
 NEIGHBOURS = (
     "Put the network in inference mode: batch normalisation must use its running averages, and an "
     "image's place in the batch must not matter."
 )
-ONE_MODE = "Let the network compute the same whether a gradient is asked for or not."
+ONE_MODE = "Let the network compute the same whether a gradient is requested or not."
 FLOW = (
     "Compute the logits from the images in the framework itself, with nothing rounded, detached "
     "or turned into NumPy on the way."
@@ -30,34 +30,34 @@ FLOW = (
 
 
 def check_breaks(evidence: Evidence) -> None:
-    """The model answers with logits, and each attack with one batch of images like its own."""
-    advice = "Mend this first: the other checks need its answers."
+    """The model returns logits, and each attack one batch of images of its input's shape."""
+    advice = "Fix this first: the other checks need it."
     try:
         _ = evidence.raw_logits
-        for attack, share in evidence.asked():
+        for attack, share in evidence.panel_points():
             evidence.outcome(attack, share)
-        for attack, epsilon in evidence.told():
+        for attack, epsilon in evidence.reported_points():
             evidence.outcome_at(attack, epsilon, FEW)
     except BrokenError as error:
         raise CheckFailed(str(error), advice, of="breaks") from error
 
 
 def check_call_to_call(evidence: Evidence) -> None:
-    """The same images get the same logits when they are asked again.
+    """The same images get the same logits in a second call.
 
     Randomness makes each step of an attack follow another model; only an attack on its average
-    (EOT, Athalye et al. 2018, section 4) tells how robust such a model is. Where the answers depend
-    on the calls before, no attack does.
+    (EOT, Athalye et al. 2018, section 4) measures how robust such a model is. Where the logits
+    depend on the calls before, no attack does.
     """
     if evidence.steady:
         return
-    calls = [outputs(evidence.model, evidence.x) for _ in range(asking.CALLS)]
-    moved = max(_moved(evidence, again) for again in evidence.asked_again)
-    memory = asking.has_memory(evidence.logits, calls)
+    calls = [outputs(evidence.model, evidence.x) for _ in range(repeated.CALLS)]
+    moved = max(_moved(evidence, again) for again in evidence.second_calls)
+    memory = repeated.has_memory(evidence.logits, calls)
     raise CheckFailed(
-        f"asked again the same images get other logits, and {moved} of {len(evidence.y)} another "
-        "label"
-        + ("; the answers depend on how often the model was asked before" if memory else ""),
+        f"in a second call the same images get other logits, and {moved} of {len(evidence.y)} "
+        "another label"
+        + ("; the logits depend on how often the model was called before" if memory else ""),
         MEMORY if memory else RANDOM,
         of="call-to-call",
     )
@@ -66,8 +66,8 @@ def check_call_to_call(evidence: Evidence) -> None:
 def check_batch_dependence(evidence: Evidence) -> None:
     """An image's logits depend neither on the images beside it, nor on its place, or their number.
 
-    The same images are asked in batches of one class, in other places, and alone; and their labels
-    are held against those that clean accuracy counts, which is measured in larger batches.
+    The same images are evaluated in batches of one class, in other places, and alone; and their
+    labels are compared with those that clean accuracy counts, which is measured in larger batches.
     """
     if not evidence.steady:
         raise NotApplicable("the logits change from call to call")
@@ -75,17 +75,17 @@ def check_batch_dependence(evidence: Evidence) -> None:
         raise NotApplicable("one image has no neighbours")
     model, x, logits = evidence.model, evidence.x, evidence.logits
     ways: dict[str, Callable[[], FloatArray]] = {
-        "in batches of one class": lambda: evidence.asked_apart,
-        "in other places of the batch": lambda: asking.elsewhere(model, x),
-        "alone": lambda: asking.alone(model, x),
+        "in batches of one class": lambda: evidence.logits_apart,
+        "in other places of the batch": lambda: repeated.elsewhere(model, x),
+        "alone": lambda: repeated.alone(model, x),
     }
     for how, ask in ways.items():
         try:
             found = ask()
         except BrokenError as error:
-            raise CheckFailed(f"asked {how}, {error}", NEIGHBOURS, of="batch-dependence") from error
+            raise CheckFailed(f"{how}: {error}", NEIGHBOURS, of="batch-dependence") from error
         few = len(found)
-        if asking.differ(found, logits[:few], evidence.slack):
+        if repeated.differ(found, logits[:few], evidence.slack):
             raise CheckFailed(
                 f"{how} the same images get other logits, and {_moved(evidence, found)} of {few} "
                 "another label",
@@ -104,8 +104,8 @@ def check_batch_dependence(evidence: Evidence) -> None:
 def check_gradient_mode(evidence: Evidence) -> None:
     """The logits that come beside a gradient are those of a plain call, and a gradient comes.
 
-    A network may ask whether gradients are on, and answer otherwise: then attacks climb another
-    model than the one that is measured.
+    A network may compute other logits where gradients are on: then attacks climb another model than
+    the one that is measured.
     """
     if not evidence.steady:
         raise NotApplicable("the logits change from call to call")
@@ -115,7 +115,7 @@ def check_gradient_mode(evidence: Evidence) -> None:
         raise CheckFailed(str(error), FLOW, of="gradient-mode") from error
     if not evidence.one_mode:
         raise CheckFailed(
-            f"where a gradient is asked for, the same images get other logits, and "
+            f"where a gradient is requested, the same images get other logits, and "
             f"{_moved(evidence, beside)} of {len(beside)} another label",
             ONE_MODE,
             of="gradient-mode",

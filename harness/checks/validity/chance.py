@@ -1,4 +1,4 @@
-"""Does the model know the images at all, and from what it should know them by?"""
+"""Is the model better than chance, and does it depend on what it should?"""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import ALPHA, more_often
 from harness.protocol import BoolArray, FloatArray
 
-MENDED = 0.5
-"""Share of the errors that another view or another naming must mend, at least, for a finding."""
+CORRECTED = 0.5
+"""Share of the errors that another view or another naming must correct for a finding."""
 LOW = 0.7
-"""Accuracy below which other views of the images are tried, where that is dear."""
+"""Accuracy below which other views of the images are tried, where that is expensive."""
 TINY = 1e-4
-"""Size of a noise that nobody sees, as a share of the pixel range."""
+"""Size of an imperceptible noise, as a share of the pixel range."""
 VIEWS = 20
 """Among how many comparisons the chance of a false alarm is shared, where the best view counts."""
 DUPLICATES = 0.05
-"""Share of images that may be there already: real test sets hold a few twins."""
+"""Share of images that may be duplicates: real test sets hold a few."""
 
 
 def check_no_better_than_chance(evidence: Evidence) -> None:
     """Clean accuracy is better than that of guessing.
 
-    Where it is not, other views of the images are tried, and the one that mends it is named:
+    Where it is not, other views of the images are tried, and the one that corrects it is named:
     transposed, flipped or turned images, channels in another order, other pixel scales. Where the
     images are too few to tell, only such a view is a finding.
     """
@@ -41,37 +41,37 @@ def check_no_better_than_chance(evidence: Evidence) -> None:
             raise
         unclear = error
     right = evidence.right
-    mended = best_view(evidence)
-    said = f"{right.sum()} of {len(right)} images are classified rightly, as by guessing"
-    if mended is None or not far_better(mended[0].argmax(axis=1) == evidence.y, right, VIEWS):
+    corrected = best_view(evidence)
+    said = f"{right.sum()} of {len(right)} images are classified correctly, as by guessing"
+    if corrected is None or not far_better(corrected[0].argmax(axis=1) == evidence.y, right, VIEWS):
         if unclear:
             raise unclear
         raise CheckFailed(
             said,
             "Check that the trained weights were loaded, and that images and labels belong "
-            "together: an attack on a guess says nothing.",
+            "together: an attack on a model at chance says nothing.",
             of="no-better-than-chance",
         )
-    logits, (name, advice, _) = mended
+    logits, (name, advice, _) = corrected
     better = int((logits.argmax(axis=1) == evidence.y).sum())
     raise CheckFailed(f"{said}, but {better} with {name}", advice, of="no-better-than-chance")
 
 
 def check_mostly_wrong(evidence: Evidence) -> None:
-    """The same; and where most images are wrong, no view of them makes the model far better.
+    """The same; and where most images are misclassified, no view of them makes accuracy far higher.
 
-    A model that is right more often than by chance may still see all images transposed. Of the
+    A model that is better than chance may still see all images transposed. Of the
     suites' checks that is ``input-range``.
     """
     check_no_better_than_chance(evidence)
     if evidence.right.mean() >= LOW:
         return
-    mended = best_view(evidence)
-    if mended is None or not far_better(
-        mended[0].argmax(axis=1) == evidence.y, evidence.right, VIEWS
+    corrected = best_view(evidence)
+    if corrected is None or not far_better(
+        corrected[0].argmax(axis=1) == evidence.y, evidence.right, VIEWS
     ):
         return
-    logits, (name, advice, _) = mended
+    logits, (name, advice, _) = corrected
     better = (logits.argmax(axis=1) == evidence.y).mean()
     raise CheckFailed(
         f"accuracy is {evidence.right.mean():.3f}, but {better:.3f} with {name}",
@@ -81,7 +81,7 @@ def check_mostly_wrong(evidence: Evidence) -> None:
 
 
 def check_tiny_noise(evidence: Evidence) -> None:
-    """Noise that nobody sees changes nothing: the answers do not hang on the last bits of a pixel.
+    """Imperceptible noise changes nothing: no prediction depends on the last bits of a pixel.
 
     A model that looks images up, or tells by their rounding whether they were attacked, looks
     accurate, or robust, and is neither.
@@ -90,18 +90,18 @@ def check_tiny_noise(evidence: Evidence) -> None:
     for more, less in ((evidence.right, after), (after, evidence.right)):
         if more_often(more, less, 2):
             raise CheckFailed(
-                f"{evidence.right.sum()} of {len(after)} images are classified rightly, but "
+                f"{evidence.right.sum()} of {len(after)} images are classified correctly, but "
                 f"{after.sum()} with noise of {TINY * evidence.width:.3g} on their pixels",
-                "Find out what in the model depends on the last bits of a pixel: it knows these "
-                "very images, or the rounding of their pixels.",
+                "Find out what in the model depends on the last bits of a pixel: it has memorised "
+                "these images, or the rounding of their pixels.",
                 of="tiny-noise",
             )
 
 
 def check_duplicate_images(evidence: Evidence) -> None:
-    """Test images are not there twice: copies count the same evidence again.
+    """Test images are not duplicated: copies count the same evidence again.
 
-    Images without any contrast, and a few twins, do not count.
+    Images without any contrast, and a few duplicates, do not count.
     """
     images = np.ascontiguousarray(evidence.test_x).reshape(len(evidence.test_x), -1)
     plain = np.ptp(images, axis=1) == 0
@@ -111,13 +111,13 @@ def check_duplicate_images(evidence: Evidence) -> None:
     if copies > max(5, DUPLICATES * count):
         raise CheckFailed(
             f"{copies} of {count} test images are copies of others",
-            "Leave the copies out: intervals, and the gate, take every image for new evidence.",
+            "Leave the copies out: intervals, and the gate, treat every image as independent.",
             of="duplicate-images",
         )
 
 
 def check_never_predicted(evidence: Evidence) -> None:
-    """A class that the test images show often is predicted at least once."""
+    """A class with many test images is predicted at least once."""
     evidence.require_better_than_chance()
     labels = evidence.many_labels
     y = np.asarray(evidence.test_y[evidence.many], dtype=np.int64)
@@ -131,17 +131,17 @@ def check_never_predicted(evidence: Evidence) -> None:
     if len(never):
         worst = never[shown[never].argmax()]
         raise CheckFailed(
-            f"class {worst} is never predicted, though {shown[worst]} of {len(y)} images show it"
-            + (f", and so for {len(never)} classes" if len(never) > 1 else ""),
+            f"class {worst} is never predicted, though {shown[worst]} of {len(y)} images are of it"
+            + (f"; so for {len(never)} classes" if len(never) > 1 else ""),
             "Check the last layer, the list of classes, and that the model was trained on all.",
             of="never-predicted",
         )
 
 
 def best_view(evidence: Evidence) -> tuple[FloatArray, View] | None:
-    """The view of the images on which most are classified rightly, with the logits it gets.
+    """The view of the images on which most are classified correctly, with the logits it gets.
 
-    None if noise that nobody sees changes the accuracy too: then any other view may.
+    None if imperceptible noise changes the accuracy too: then any other view may.
     """
     if not is_firm(evidence):
         return None
@@ -156,7 +156,7 @@ def best_view(evidence: Evidence) -> tuple[FloatArray, View] | None:
 
 
 def seen_as(evidence: Evidence, view: View) -> FloatArray | None:
-    """The logits of a view; None if the model cannot take it. Each is asked once."""
+    """The logits of a view; None if the model cannot take it. Each is evaluated once."""
     name, _, images = view
     try:
         return evidence.once(("view", name), lambda: outputs(evidence.model, images))
@@ -165,7 +165,7 @@ def seen_as(evidence: Evidence, view: View) -> FloatArray | None:
 
 
 def under_tiny_noise(evidence: Evidence) -> BoolArray:
-    """Which images are classified rightly with noise of the size ``TINY`` on them, (n,)."""
+    """Which images are classified correctly with noise of the size ``TINY`` on them, (n,)."""
 
     def ask() -> BoolArray:
         evidence.require_attackable()
@@ -178,7 +178,7 @@ def under_tiny_noise(evidence: Evidence) -> BoolArray:
 
 
 def is_firm(evidence: Evidence) -> bool:
-    """Whether such noise leaves the accuracy as it is, and answers depend on the image alone."""
+    """Whether such noise leaves the accuracy as it is, and logits depend on the image alone."""
     try:
         noisy = under_tiny_noise(evidence)
     except NotApplicable:
@@ -188,5 +188,5 @@ def is_firm(evidence: Evidence) -> bool:
 
 def far_better(after: BoolArray, before: BoolArray, comparisons: int = 1) -> bool:
     """Whether half of the errors are gone, and not by chance."""
-    mended = (~before).sum() - (~after).sum() >= MENDED * (~before).sum()
-    return bool(mended) and more_often(after, before, comparisons)
+    corrected = (~before).sum() - (~after).sum() >= CORRECTED * (~before).sum()
+    return bool(corrected) and more_often(after, before, comparisons)

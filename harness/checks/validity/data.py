@@ -60,11 +60,11 @@ def check_labels_shifted(evidence: Evidence) -> None:
     if not far_better(after, before):
         return
     if not is_firm(evidence):
-        raise NotApplicable("noise that nobody sees changes the accuracy as well")
+        raise NotApplicable("imperceptible noise changes the accuracy as well")
     better = _better_view(evidence)
     # A renaming is fitted, and a view is not: where neither is better, it is the view.
     if better is not None and not more_often(after, better[0][half:]):
-        raise NotApplicable(f"the model is right with {better[1][0]}, whatever its labels")
+        raise NotApplicable(f"the model is accurate with {better[1][0]}, whatever its labels")
     raise CheckFailed(
         f"accuracy is {before.mean():.3f}, but {after.mean():.3f} with the predicted classes "
         f"{_how(renamed)}",
@@ -77,7 +77,7 @@ def check_epsilon_scale(evidence: Evidence) -> None:
     """Epsilon is neither beyond the whole pixel range, nor less than a quarter of a grey level.
 
     Of a sweep the largest epsilon counts. An L2 length is spread over some of the pixels: it is
-    held against that of a quarter of a level on as many as the root of their number.
+    compared with that of a quarter of a level on as many as the root of their number.
     """
     if not evidence.reported:
         raise NotApplicable("no attack is reported")
@@ -125,7 +125,7 @@ def _how(renamed: IntArray) -> str:
 
 
 def _better_view(evidence: Evidence) -> tuple[BoolArray, View] | None:
-    """The view on which the model is far better, and by most; with which images are right then."""
+    """The view on which the model is far better, and by most; and which images are correct then."""
     found: list[tuple[BoolArray, View]] = []
     candidates = list(views(evidence.x, evidence.model.bounds))
     for view in candidates:

@@ -1,4 +1,4 @@
-"""What the checks look at: a model's answers on test images, each measured once, when asked for."""
+"""What the checks look at: a model's logits on test images, each measured once, when needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.validity import asking
+from harness.checks.validity import repeated
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
@@ -23,11 +23,11 @@ from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, 
 IMAGES = 300
 """Test images that are looked at."""
 FEW = 100
-"""Of these, how many are attacked where that is dear: with many steps or queries each."""
+"""Of these, how many are attacked where that is expensive: with many steps or queries each."""
 FIRST = 32
 """Of these, how many are attacked at epsilon zero."""
 MANY = 2000
-"""Test images whose predicted labels are looked at, and learnt by a surrogate."""
+"""Test images whose predicted labels are looked at, and that train a surrogate."""
 WRONG = 100
 """Misclassified test images that are looked at."""
 SHARES = (0.05, 0.1, 0.3, 0.5)
@@ -46,7 +46,7 @@ class Evidence:
         model: The model as it is measured.
         test_x: Test images, (m, *shape) float32.
         test_y: Their labels, (m,) int64.
-        attacks: Who attacks.
+        attacks: The attacks of the checks.
         seed: Which images are looked at.
         reported: The attacks whose accuracies are reported, with their epsilons.
         measured: Gives the labels, (m,), that clean accuracy counts, in the batches it is measured
@@ -94,10 +94,10 @@ class Evidence:
 
     @property
     def raw_logits(self) -> FloatArray:
-        """What the model says of the images, (n, k), finite or not.
+        """The logits of the images, (n, k), finite or not.
 
         Raises:
-            BrokenError: It says nothing that could be logits.
+            BrokenError: The model returns nothing that could be logits.
         """
         return self.once("raw_logits", lambda: outputs(self.model, self.x))
 
@@ -119,7 +119,7 @@ class Evidence:
 
     @cached_property
     def right(self) -> BoolArray:
-        """Which clean images are classified rightly, (n,)."""
+        """Which clean images are classified correctly, (n,)."""
         return np.asarray(self.labels == self.y)
 
     @cached_property
@@ -129,23 +129,23 @@ class Evidence:
 
     @cached_property
     def chance(self) -> float:
-        """Accuracy of the best constant answer."""
+        """Accuracy of the best constant prediction."""
         return float(np.bincount(self.y).max() / len(self.y))
 
     @cached_property
-    def asked_again(self) -> tuple[FloatArray, FloatArray]:
+    def second_calls(self) -> tuple[FloatArray, FloatArray]:
         """The logits of two more calls, (n, k) each: one alone may come in turn."""
         return outputs(self.model, self.x), outputs(self.model, self.x)
 
     @cached_property
     def steady(self) -> bool:
         """Whether they are those of the first call."""
-        return not any(asking.differ(again, self.logits) for again in self.asked_again)
+        return not any(repeated.differ(again, self.logits) for again in self.second_calls)
 
     @cached_property
-    def asked_apart(self) -> FloatArray:
+    def logits_apart(self) -> FloatArray:
         """The logits, (n, k), in small batches that each hold images of one class, or of few."""
-        return asking.apart(self.model, self.x, self.y)
+        return repeated.apart(self.model, self.x, self.y)
 
     @cached_property
     def mislabelled(self) -> IntArray:
@@ -153,16 +153,16 @@ class Evidence:
         if (everything := self.measured()) is None:
             return np.zeros(0, dtype=np.int64)
         counted = np.asarray(everything[self._chosen], dtype=np.int64)
-        return asking.relabelled(counted, self.logits, self.slack)
+        return repeated.relabelled(counted, self.logits, self.slack)
 
     @cached_property
     def slack(self) -> float:
         """Difference of logits that is rounding, relative to the largest of them."""
-        return asking.slack(self.model, self.x, self.logits)
+        return repeated.slack(self.model, self.x, self.logits)
 
     def differ(self, found: FloatArray) -> bool:
-        """Whether logits (n, k) of the images are others than at first, beyond rounding."""
-        return asking.differ(found, self.logits, self.slack)
+        """Whether logits (n, k) of the images differ from the first ones, beyond rounding."""
+        return repeated.differ(found, self.logits, self.slack)
 
     @property
     def with_gradient(self) -> tuple[FloatArray, FloatArray]:
@@ -170,12 +170,14 @@ class Evidence:
 
         Raises:
             NotApplicable: The model gives no gradients, or has no logit for a label.
-            BrokenError: The model breaks when it is asked for them.
+            BrokenError: The model breaks when they are requested.
         """
         self._require_fitting_labels()
         if GRADIENT not in self.model.capabilities:
             raise NotApplicable("the model gives no gradients")
-        return self.once("with_gradient", lambda: asking.with_gradient(self.model, self.x, self.y))
+        return self.once(
+            "with_gradient", lambda: repeated.with_gradient(self.model, self.x, self.y)
+        )
 
     @cached_property
     def one_mode(self) -> bool:
@@ -189,14 +191,14 @@ class Evidence:
 
     @cached_property
     def black_box(self) -> tuple[Attack, ...]:
-        """The attacks that ask for logits alone, and images made against another model."""
-        answers, bounds = self.many_labels, self.model.bounds
-        surrogate = substitute_for(answers, self.test_x[self.many], bounds, self.logits.shape[1])
+        """The attacks that query logits alone, and images made against another model."""
+        predicted, bounds = self.many_labels, self.model.bounds
+        surrogate = substitute_for(predicted, self.test_x[self.many], bounds, self.logits.shape[1])
         return (*self.attacks.black_box, Transfer(surrogate))
 
     @cached_property
     def righted(self) -> BoolArray:
-        """Which misclassified test images the iterated attack at the first epsilon puts right.
+        """Which misclassified test images the iterated attack at the first epsilon corrects.
 
         Raises:
             NotApplicable: The attack cannot be run, or returns what it may not.
@@ -238,7 +240,7 @@ class Evidence:
             raise NotApplicable("the model is no better than chance on clean images")
 
     def require_attackable(self) -> None:
-        """An attack says nothing where answers depend on more than the image, or are none.
+        """An attack says nothing where logits depend on more than the image, or are invalid.
 
         Raises:
             NotApplicable: The images are outside the model's bounds, or a label has no logit,
@@ -249,7 +251,7 @@ class Evidence:
             raise NotApplicable("the images are outside the model's bounds")
         if not self.steady:
             raise NotApplicable("the logits change from call to call")
-        if self.differ(self.asked_apart):
+        if self.differ(self.logits_apart):
             raise NotApplicable("the logits depend on the batch")
 
     def outcome(self, attack: Attack, share: float) -> Outcome:
@@ -270,7 +272,7 @@ class Evidence:
         make = partial(self._attacked, attack, epsilon, x, y, gradient=True)
         return self.once((id(attack), epsilon, count), make)
 
-    def asked(self) -> Iterator[tuple[Attack, float]]:
+    def panel_points(self) -> Iterator[tuple[Attack, float]]:
         """Every attack that the model admits, at no distance and at each of its shares."""
         for attack in (self.attacks.single, self.attacks.iterated):
             yield from ((attack, share) for share in (0.0, *SHARES) if self._admits(attack))
@@ -281,17 +283,17 @@ class Evidence:
     def outcomes(self) -> Iterator[Outcome]:
         """Those of the panel, and of the reported attacks, but of the ones that break."""
         yield from self.panel_outcomes()
-        for attack, epsilon in self.told():
+        for attack, epsilon in self.reported_points():
             with suppress(BrokenError):
                 yield self.outcome_at(attack, epsilon, FEW)
 
     def panel_outcomes(self) -> Iterator[Outcome]:
-        """Those of ``asked``, but of the ones that break."""
-        for attack, share in self.asked():
+        """Those of ``panel_points``, but of the ones that break."""
+        for attack, share in self.panel_points():
             with suppress(BrokenError):
                 yield self.outcome(attack, share)
 
-    def told(self) -> Iterator[tuple[Attack, float]]:
+    def reported_points(self) -> Iterator[tuple[Attack, float]]:
         """Every reported attack that the model admits, at its epsilons, in pixel units."""
         for one in self.reported:
             radii = [*([0.0] if 0 in one.epsilons else []), *chosen(one.epsilons)]
@@ -306,8 +308,8 @@ class Evidence:
                 with suppress(BrokenError):
                     yield self.outcome_at(attack, 0.0, FIRST)
 
-    def withstands(self, attack: Attack, share: float) -> BoolArray:
-        """Which images are classified rightly under an attack, (n,) or (``FEW``,).
+    def correct_under(self, attack: Attack, share: float) -> BoolArray:
+        """Which images are classified correctly under an attack, (n,) or (``FEW``,).
 
         Raises:
             NotApplicable: As in ``outcome``; or the model is no better than chance, or the
@@ -317,8 +319,8 @@ class Evidence:
         labels = allowed(self.outcome(attack, share)).labels
         return np.asarray(labels == self.y[: len(labels)])
 
-    def broken_by(self, attack: Attack, epsilon: float, rows: IntArray) -> BoolArray:
-        """Which of the images in these rows, (m,), an attack gets misclassified, (m,).
+    def misclassified_under(self, attack: Attack, epsilon: float, rows: IntArray) -> BoolArray:
+        """Which of the images in these rows, (m,), are misclassified under an attack, (m,).
 
         Raises:
             NotApplicable: The attack cannot be run, or returns what it may not.
@@ -331,7 +333,7 @@ class Evidence:
         return np.asarray(allowed(self._attacked(attack, epsilon, x, y, rows)).labels != y)
 
     def once(self, key: object, make: Callable[[], T]) -> T:
-        """What is made when first asked for; also that it could not be."""
+        """What is made when first needed; also that it could not be."""
         if key not in self._kept:
             try:
                 self._kept[key] = make()
@@ -393,5 +395,5 @@ class Evidence:
             except BrokenError as error:
                 raise NotApplicable(one_line(error)) from error
             if not one_mode:
-                raise NotApplicable("the logits are others where a gradient is asked for")
+                raise NotApplicable("the logits change where a gradient is requested")
         return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)

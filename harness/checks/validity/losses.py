@@ -19,7 +19,7 @@ SINGLE_L2 = {loss: replace(attack, norm="l2") for loss, attack in SINGLE.items()
 
 
 def check_other_loss(evidence: Evidence) -> None:
-    """PGD with one loss alone breaks no more images than the iterated attack with all of its own.
+    """PGD with one loss alone succeeds on no more images than the iterated attack with all losses.
 
     The direction of the cross-entropy depends on the scale of the logits: where these are small it
     leads away from the mean of the other classes, and where they are large it may round to zero.
@@ -27,17 +27,17 @@ def check_other_loss(evidence: Evidence) -> None:
     """
     attack = evidence.attacks.iterated
     if not isinstance(attack, Iterated):
-        raise NotApplicable(f"{attack.name} does not tell which loss it climbs")
+        raise NotApplicable(f"{attack.name} does not say which loss it climbs")
     single = SINGLE if attack.norm == "linf" else SINGLE_L2
     for share in BLACK_BOX_SHARES:
-        ours = evidence.withstands(attack, share)[:FEW]
+        ours = evidence.correct_under(attack, share)[:FEW]
         for loss, other in single.items():
-            theirs = evidence.withstands(other, share)[:FEW]
+            theirs = evidence.correct_under(other, share)[:FEW]
             if more_often(~theirs, ~ours, len(single) * len(BLACK_BOX_SHARES)):
                 raise CheckFailed(
                     f"at epsilon {share * evidence.width:g} {ours.sum()} of {len(ours)} images "
-                    f"withstand {attack.name} with {' and '.join(attack.losses)}, but only "
-                    f"{theirs.sum()} PGD with {loss}",
+                    f"are correct under {attack.name} with {' and '.join(attack.losses)}, but only "
+                    f"{theirs.sum()} under PGD with {loss}",
                     'Climb both: losses = ["cross-entropy", "margin"]; the scale of the logits '
                     "decides which leads further.",
                     of="other-loss-stronger",

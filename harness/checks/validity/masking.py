@@ -22,30 +22,31 @@ from harness.maths.statistics import exceeds, more_often
 from harness.protocol import GRADIENT, Attack
 
 BLIND = 0.03
-"""Share of the images that only attacks without gradients may break: by chance they find a few."""
+"""Share of images on which only attacks without gradients may succeed: by chance, on a few."""
 
 
 def check_iterated_weaker(evidence: Evidence) -> None:
-    """Many steps leave no more images right than one step does, at any epsilon."""
+    """Accuracy under many steps is not above accuracy under one step, at any epsilon."""
     single, iterated = evidence.attacks.single, evidence.attacks.iterated
     if single.norm != iterated.norm:
-        raise NotApplicable(f"{single.name} and {iterated.name} are bounded in other norms")
+        raise NotApplicable(f"{single.name} and {iterated.name} are bounded in different norms")
     for share in SHARES:
-        one, many = evidence.withstands(single, share), evidence.withstands(iterated, share)
+        one, many = evidence.correct_under(single, share), evidence.correct_under(iterated, share)
         if more_often(many, one, len(SHARES)):
             raise CheckFailed(
                 f"at epsilon {share * evidence.width:g} {many.sum()} of {len(many)} images "
-                f"withstand {iterated.name}, but only {one.sum()} the single step of {single.name}",
+                f"are correct under {iterated.name}, but only {one.sum()} under the single step of "
+                f"{single.name}",
                 "Check the step's direction, size and labels; else do not trust the gradients.",
                 of="iterated-weaker",
             )
 
 
 def check_black_box_stronger(evidence: Evidence) -> str:
-    """Attacks without gradients break next to nothing that all those with gradients have left.
+    """Attacks without gradients succeed on hardly any image where all with gradients fail.
 
     Returns:
-        Where they do so at an epsilon that nobody reports, or nothing.
+        Where they do so at an epsilon that is not reported, or nothing.
     """
     _require_gradients(evidence)
     note = ""
@@ -53,8 +54,8 @@ def check_black_box_stronger(evidence: Evidence) -> str:
         if case.share(case.guided) > BLIND:
             said = (
                 f"at epsilon {case.epsilon:g} {case.guided.sum()} of {len(case.left)} images "
-                f"withstand all attacks that follow gradients, but {case.left.sum()} those too "
-                f"that see none ({_credit(case, evidence.black_box)})"
+                f"are correct under all attacks with gradients, but {case.left.sum()} under those "
+                f"without them too ({_credit(case, evidence.black_box)})"
             )
             if _counts(evidence, case):
                 raise CheckFailed(
@@ -68,16 +69,16 @@ def check_black_box_stronger(evidence: Evidence) -> str:
 
 
 def check_stronger_attack(evidence: Evidence) -> str:
-    """The best reported attack leaves not many more images right than all attacks together.
+    """The best reported attack leaves not many more images correct than all attacks together.
 
-    That is asked at each epsilon of the reported attacks: accuracy under attack is an upper bound,
+    Checked at each epsilon of the reported attacks: accuracy under attack is an upper bound,
     so the lowest that is reported counts. An attack that is weak by design, such as noise or a
     single step, is not judged; that PGD is far stronger than FGSM is as it should be. Where no
     other is reported, PGD is judged beside it.
 
     Returns:
         Which reported attack falls as far short where a better one is reported beside it, or where
-        it may; or PGD at an epsilon that nobody reports; or nothing.
+        it may; or PGD at an epsilon that is not reported; or nothing.
     """
     _require_gradients(evidence)
     looked, note = False, ""
@@ -103,11 +104,11 @@ def check_not_to_chance(evidence: Evidence) -> None:
     attack, share = evidence.attacks.iterated, SHARES[-1]
     if attack.norm != "linf":
         raise NotApplicable(f"{attack.name} is bounded in another norm than L∞")
-    left = evidence.withstands(attack, share)
+    left = evidence.correct_under(attack, share)
     if exceeds(int(left.sum()), len(left), evidence.chance):
         raise CheckFailed(
-            f"at epsilon {share * evidence.width:g} {left.sum()} of {len(left)} images still "
-            f"withstand {attack.name}, more than chance ({evidence.chance:.0%}) explains",
+            f"at epsilon {share * evidence.width:g} {left.sum()} of {len(left)} images are "
+            f"still correct under {attack.name}, more than chance ({evidence.chance:.0%}) explains",
             "Check that steps times step size reaches epsilon, and that the gradients lead there.",
             of="not-to-chance",
         )
@@ -116,12 +117,12 @@ def check_not_to_chance(evidence: Evidence) -> None:
 def check_rises_with_epsilon(evidence: Evidence) -> None:
     """A larger ball holds the smaller one, so an iterated attack is not weaker in it."""
     attack = evidence.attacks.iterated
-    sweep = [(0.0, evidence.right), *((s, evidence.withstands(attack, s)) for s in SHARES)]
+    sweep = [(0.0, evidence.right), *((s, evidence.correct_under(attack, s)) for s in SHARES)]
     pairs = list(combinations(sweep, 2))
     for (small, before), (large, after) in pairs:
         if more_often(after, before, len(pairs)):
             raise CheckFailed(
-                f"{after.sum()} of {len(after)} images withstand {attack.name} at epsilon "
+                f"{after.sum()} of {len(after)} images are correct under {attack.name} at epsilon "
                 f"{large * evidence.width:g}, but {before.sum()} at {small * evidence.width:g}",
                 "Scale the step with epsilon, and check its direction and the projection.",
                 of="rises-with-epsilon",
@@ -137,7 +138,7 @@ def _require_gradients(evidence: Evidence) -> None:
     except BrokenError as error:
         raise NotApplicable(str(error)) from error
     if not one_mode:
-        raise NotApplicable("the logits are others where a gradient is asked for")
+        raise NotApplicable("the logits change where a gradient is requested")
     if not np.isfinite(gradients).all():
         raise NotApplicable("the gradients hold NaN or infinity")
 
@@ -155,7 +156,7 @@ def _counts(evidence: Evidence, case: WorstCase) -> bool:
 
 
 def _fallen_short(evidence: Evidence, case: WorstCase) -> tuple[str, str]:
-    """What is said of the best that falls short, and whose it is; nothing if none does."""
+    """What is said of the best attack that falls short, and its name; nothing if none does."""
     at, count = f"at epsilon {case.epsilon:g}", len(case.left)
     union = f"all attacks together {case.left.sum()} ({_credit(case)})"
     if case.best <= WEAKER:
@@ -163,14 +164,14 @@ def _fallen_short(evidence: Evidence, case: WorstCase) -> tuple[str, str]:
     if case.judged:
         if not case.short:
             return "", ""
-        name, stand = next(iter(case.short.items()))
-        return f"{at} {name} leaves {stand.sum()} of {count} images right, {union}", name
+        name, correct = next(iter(case.short.items()))
+        return f"{at} {name} leaves {correct.sum()} of {count} images correct, {union}", name
     name, panel = evidence.attacks.iterated.name, case.left if case.panel is None else case.panel
     if not case.told:
-        return f"{at} {name} leaves {panel.sum()} of {count} images right, {union}", name
+        return f"{at} {name} leaves {panel.sum()} of {count} images correct, {union}", name
     told = min(case.told, key=lambda each: int(case.told[each].sum()))
     return (
-        f"{at} {told} leaves {case.told[told].sum()} of {count} images right, {name} "
+        f"{at} {told} leaves {case.told[told].sum()} of {count} images correct, {name} "
         f"{panel.sum()}, {union}",
         f"{told} or {name}",
     )
@@ -182,17 +183,17 @@ def _told_beside(case: WorstCase) -> str:
         return ""
     best = min(case.told, key=lambda each: int(case.told[each].sum()))
     worst = max(case.judged or case.told, key=lambda each: int(case.told[each].sum()))
-    stand, count = case.told[worst], len(case.left)
-    if case.share(stand) <= WEAKER:
+    correct, count = case.told[worst], len(case.left)
+    if case.share(correct) <= WEAKER:
         return ""
-    said = f"at epsilon {case.epsilon:g} {worst} leaves {stand.sum()} of {count} images right, "
+    said = f"at epsilon {case.epsilon:g} {worst} leaves {correct.sum()} of {count} images correct, "
     if worst != best and case.share(case.told[best]) <= WEAKER:
         return f"{said}{best} {case.told[best].sum()}: report the latter"
     return f"{said}all attacks together {case.left.sum()}: report these beside it"
 
 
 def _credit(case: WorstCase, attacks: Sequence[Attack] | None = None) -> str:
-    """Which attacks, of these or of all, get how many images misclassified, each after the last."""
+    """On how many images each attack succeeds, of these or of all, after those before it."""
     names = case.first if attacks is None else [attack.name for attack in attacks]
-    said = [f"{name} breaks {case.first[name]}" for name in names if case.first.get(name)]
+    said = [f"{name} succeeds on {case.first[name]}" for name in names if case.first.get(name)]
     return ", then ".join(said)

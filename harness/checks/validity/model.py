@@ -12,7 +12,7 @@ from harness.maths.statistics import exceeds
 from harness.protocol import GRADIENT, FloatArray
 
 FLAT = 0.05
-"""Share of the rightly classified images whose gradient may be zero, as where all units are off."""
+"""Share of the correctly classified images whose gradient may be zero, where all units are off."""
 
 
 def check_non_finite(evidence: Evidence) -> None:
@@ -22,7 +22,7 @@ def check_non_finite(evidence: Evidence) -> None:
         _require_finite("the gradients", evidence.gradients)
     for outcome in evidence.outcomes():
         if outcome.finite:
-            _require_answers(outcome)
+            _require_valid(outcome)
         else:
             raise CheckFailed(
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} returns NaN or infinity",
@@ -49,7 +49,7 @@ def check_probabilities(evidence: Evidence) -> None:
 
 
 def check_vanishing_gradients(evidence: Evidence) -> None:
-    """Few rightly classified images have a gradient of zero, or are returned as they were.
+    """Few correctly classified images have a gradient of zero, or are returned unchanged.
 
     Where the loss is flat an attack does not know where to go (Athalye et al. 2018, section 3;
     Carlini et al. 2019, section 5).
@@ -58,7 +58,7 @@ def check_vanishing_gradients(evidence: Evidence) -> None:
     flat = ~evidence.gradients.reshape(len(right), -1).any(axis=1) & right
     if exceeds(int(flat.sum()), count, FLAT, comparisons=3):
         raise CheckFailed(
-            f"the gradient is exactly zero on {flat.sum()} of {count} rightly classified images",
+            f"the gradient is exactly zero on {flat.sum()} of {count} correctly classified images",
             "Attack logits that are not clipped, squashed or rounded, or a smooth stand-in (BPDA).",
             of="vanishing-gradients",
         )
@@ -68,7 +68,7 @@ def check_vanishing_gradients(evidence: Evidence) -> None:
         if exceeds(still, count, FLAT, comparisons=3):
             raise CheckFailed(
                 f"{outcome.attack} at epsilon {outcome.epsilon:g} leaves {still} of {count} "
-                "rightly classified images exactly as they were",
+                "correctly classified images exactly as they were",
                 "Let the attack climb a loss that does not saturate: the log-odds or the margin.",
                 of="vanishing-gradients",
             )
@@ -80,17 +80,17 @@ def check_constant(evidence: Evidence) -> None:
         raise NotApplicable("all images are of one class")
     if len(np.unique(evidence.labels)) == 1:
         raise CheckFailed(
-            f"all {len(evidence.labels)} images are taken for class {evidence.labels[0]}",
+            f"all {len(evidence.labels)} images are predicted as class {evidence.labels[0]}",
             "Check that the trained weights were loaded, and that the images reach the network.",
             of="constant",
         )
 
 
-def _require_answers(outcome: Outcome) -> None:
-    broken = int((~outcome.answered).sum())
+def _require_valid(outcome: Outcome) -> None:
+    broken = int((~outcome.valid).sum())
     if broken:
         raise CheckFailed(
-            f"on {broken} of {len(outcome.answered)} images that {outcome.attack} made at epsilon "
+            f"on {broken} of {len(outcome.valid)} images that {outcome.attack} made at epsilon "
             f"{outcome.epsilon:g} the logits or the gradients are NaN or infinite",
             "Look for an overflow, a division by zero or a root at zero in the model.",
             of="non-finite",

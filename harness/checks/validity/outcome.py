@@ -1,4 +1,4 @@
-"""What an attack makes of images, whether it keeps its promises or not."""
+"""The images that an attack returns, whether they keep to ball and box or not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from harness.protocol import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of n images at one epsilon.
+    """An attack's images at one epsilon, n of them.
 
     Attributes:
         attack: Name of the attack.
@@ -39,7 +39,7 @@ class Outcome:
         in_box: Whether no pixel is outside the bounds, but for rounding.
         unchanged: Which images are exactly the clean ones, (n,).
         labels: Labels that the model predicts of them, (n,).
-        answered: Which of them get logits without NaN and infinity, (n,).
+        valid: Which of them get logits without NaN and infinity, (n,).
     """
 
     attack: str
@@ -51,7 +51,7 @@ class Outcome:
     in_box: bool
     unchanged: BoolArray
     labels: IntArray
-    answered: BoolArray
+    valid: BoolArray
 
     @property
     def finite(self) -> bool:
@@ -61,7 +61,7 @@ class Outcome:
     @property
     def allowed(self) -> bool:
         """Whether the attack may return these images, so that they may be counted."""
-        return self.finite and self.in_ball and self.in_box and bool(self.answered.all())
+        return self.finite and self.in_ball and self.in_box and bool(self.valid.all())
 
 
 def attacked(
@@ -89,7 +89,7 @@ def attacked(
         BrokenError: The attack raises, or yields other than one batch of the images' shape.
     """
     numbers = np.arange(len(x)) if index is None else index
-    images, logits, answered = [x[:0]], [], []
+    images, labels, valid = [x[:0]], [], []
     for part in batches(len(x), batch_size_for(x)):
         # A copy, so that an attack that works in place does not move what it is checked by.
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
@@ -97,8 +97,8 @@ def attacked(
             yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
             found = _one_batch(model, yielded, given, x[part])
             values = model.numpy(found)
-            answers = model.numpy(model.logits(found))
-            finite = np.isfinite(answers).all(axis=1)
+            logits = model.numpy(model.logits(found))
+            finite = np.isfinite(logits).all(axis=1)
             if gradient and GRADIENT in model.capabilities:
                 finite &= _sloped(model, found, true)
         except Exception as error:
@@ -106,9 +106,9 @@ def attacked(
                 one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {said(error)}")
             ) from error
         images.append(values)
-        logits.append(answers.argmax(axis=1))
-        answered.append(finite)
-    return _described(attack, epsilon, model.bounds, x, np.concatenate(images), logits, answered)
+        labels.append(logits.argmax(axis=1))
+        valid.append(finite)
+    return _described(attack, epsilon, model.bounds, x, np.concatenate(images), labels, valid)
 
 
 def _one_batch(model: Model, yielded: list[Array], given: Array, x: FloatArray) -> Array:
@@ -138,15 +138,15 @@ def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
 
 
 def outputs(model: Model, x: FloatArray) -> FloatArray:
-    """What a model says of images (n, *shape), (n, k); unlike ``query.logits_of`` also NaN.
+    """The logits (n, k) of images (n, *shape); unlike ``query.logits_of`` also NaN.
 
     Raises:
         BrokenError: It raises, or returns other than two or more numbers an image.
     """
     parts = batches(len(x), batch_size_for(x))
     try:
-        asked = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
-        logits = np.concatenate(asked)
+        found = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
+        logits = np.concatenate(found)
     except Exception as error:
         raise BrokenError(
             one_line(f"the model breaks on images of the shape {x.shape[1:]}: {said(error)}")
@@ -173,7 +173,7 @@ def _described(
     x: FloatArray,
     images: FloatArray,
     labels: list[IntArray],
-    answered: list[BoolArray],
+    valid: list[BoolArray],
 ) -> Outcome:
     slack = rounding_of_length(attack.norm, epsilon, bounds)
     distance = float(NORMS[attack.norm].length(np, images - x).max(initial=0.0))
@@ -185,7 +185,7 @@ def _described(
         in_box=in_box(lowest, highest, bounds),
         unchanged=(images == x).reshape(len(x), -1).all(axis=1),
         labels=np.concatenate([np.zeros(0, dtype=np.int64), *labels]),
-        answered=np.concatenate([np.zeros(0, dtype=bool), *answered]),
+        valid=np.concatenate([np.zeros(0, dtype=bool), *valid]),
     )  # fmt: skip
 
 

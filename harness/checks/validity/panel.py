@@ -1,4 +1,4 @@
-"""Who attacks: the attacks that the checks bring along, and those whose numbers are reported."""
+"""The attacks: those that the checks make, and those whose accuracies are reported."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ STRONG = 20
 """Gradient steps from which an attack claims to be a strong one. One of fewer steps is weaker by
 design: that says nothing of the gradients."""
 WEAKER = 0.045
-"""Share of the images that may withstand one attack of many steps, but not all attacks together. On
-sound networks it is less: targeted attacks find about a hundredth that PGD misses."""
+"""Share of the images that may be correct under one attack of many steps, but not under all attacks
+together. On sound networks it is less: targeted attacks find a hundredth that PGD misses."""
 FAR = 0.15
-"""The same of an attack of few steps, or of nobody knows how many, or that sees no gradient."""
+"""The same of an attack of few steps, or of an unknown number, or without gradients."""
 
 REPORTED = 4
 """Of more epsilons that are reported so many are looked at, evenly chosen."""
@@ -29,13 +29,13 @@ REPORTED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Attacks:
-    """Who attacks. An adapter under test takes the place of one of these.
+    """The attacks of the checks. An adapter under test takes the place of one of these.
 
     Attributes:
         single: One gradient step.
         iterated: Many gradient steps.
         others: More attacks with gradients, the cheap ones first.
-        black_box: Attacks that ask for logits alone; transferred images are added to them.
+        black_box: Attacks that query logits alone; transferred images are added to them.
     """
 
     single: Attack = field(default_factory=FGSM)
@@ -71,7 +71,7 @@ def shortfall(attack: Attack) -> float | None:
     """Of which share of the images an attack may fall short of all attacks together.
 
     None if it is meant to be weak, or for something else, so that to fall short says nothing: a
-    single step, one that aims at a single class, and of our own those that see no gradient, and
+    single step, one that aims at a single class, and of our own those without gradients, and
     DeepFool, which takes the first boundary it meets, whatever epsilon is. A foreign attack is
     judged in any case, but by a wider measure if it does not say that it takes many ``steps``.
     """

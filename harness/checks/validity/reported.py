@@ -15,7 +15,7 @@ from harness.protocol import Attack, BoolArray
 
 @dataclass(frozen=True)
 class Change:
-    """Which of n images are classified rightly before a reported attack, and after it.
+    """Which of n images are classified correctly before a reported attack, and after it.
 
     Attributes:
         attack: The attack.
@@ -44,13 +44,13 @@ def counted_changes(evidence: Evidence) -> list[Change]:
 
 
 def attacked_changes(evidence: Evidence) -> list[Change]:
-    """Those on the first images, or on all, if one that is wrong is put right."""
+    """Those on the first images, or on all, if one that was misclassified is corrected."""
     return list(_attacked(evidence))
 
 
 def _attacked(evidence: Evidence) -> Iterator[Change]:
     y, right = evidence.y, evidence.right
-    for attack, epsilon in evidence.told():
+    for attack, epsilon in evidence.reported_points():
         if epsilon == 0:
             continue
         try:

@@ -1,4 +1,4 @@
-"""Images made against another model: a small one, taught to answer as the model under test does."""
+"""Images made against another model: a small one, trained on the tested model's predictions."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ STEPS, REACH = 20, 2.5
 """Gradient steps against the surrogate, and their summed length in epsilons."""
 
 
-def substitute_for(answers: IntArray, x: FloatArray, bounds: Bounds, classes: int) -> Model:
-    """A NumPy network that gives a model's answers (Papernot et al. 2017, substitute models).
+def substitute_for(predicted: IntArray, x: FloatArray, bounds: Bounds, classes: int) -> Model:
+    """A NumPy network trained on a model's predictions (Papernot et al. 2017, substitute models).
 
     Args:
-        answers: The labels that the model predicts, (n,).
+        predicted: The labels that the model predicts, (n,).
         x: For these images, (n, *shape).
         bounds: Their pixel range; the network takes pixels in [0, 1].
         classes: Number of classes.
@@ -48,7 +48,7 @@ def substitute_for(answers: IntArray, x: FloatArray, bounds: Bounds, classes: in
     architecture = Architecture(tuple(x.shape[1:]), HIDDEN, classes)
     network = Network(architecture, initial_weights(architecture, 0))
     trainer = registry.builder("numpy").trainer(network, UNIT, Optimizer(), seed=0)
-    images, targets = _to_unit(x, bounds), one_hot(answers, classes)
+    images, targets = _to_unit(x, bounds), one_hot(predicted, classes)
     random = np.random.default_rng(0)
     for _ in range(TRAINED):
         rows = random.integers(len(x), size=BATCH)
@@ -58,7 +58,7 @@ def substitute_for(answers: IntArray, x: FloatArray, bounds: Bounds, classes: in
 
 @dataclass(frozen=True)
 class Transfer(Own):
-    """Adversarial images of a surrogate, handed on: the model's own gradient is not asked.
+    """Adversarial images of a surrogate, transferred: the model's own gradient is not used.
 
     Attributes:
         surrogate: A network that takes pixels in [0, 1].

@@ -23,7 +23,7 @@ View = tuple[str, str, FloatArray]
 def views(x: FloatArray, bounds: Bounds) -> Iterator[View]:
     """Every other view of images (n, *shape); those that change nothing are left out.
 
-    Layouts come first: where one of them mends as much as a scale does, it is the likelier cause.
+    Layouts come first: where one corrects as much as a scale does, it is the likelier cause.
     """
     for name, images in layouts(x).items():
         if not np.array_equal(images, x):

@@ -1,4 +1,4 @@
-"""Images under one attack after another, each given what the others have left: the worst case."""
+"""A worst-case attack: one attack after another, each on the images that are left."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ be masked where pixels are clamped or squashed, and nowhere else."""
 NEAR = 1.2
 """A share is left out where a reported epsilon is larger or smaller by less than this factor."""
 SUSPECT = 0.02
-"""If more of the first images fall to other attacks only, all are looked at."""
+"""If other attacks alone succeed on more of the first images, all are looked at."""
 LAST: tuple[Attack, ...] = (
     PGD(name="pgd-t", steps=10, losses=("margin",), target="each"),
     APGD(name="apgd-l2", norm="l2", steps=30, losses=("cross-entropy", "margin")),
 )
-"""Who attacks what is left by those that follow gradients."""
+"""Further attacks on what is left by those of the panel."""
 
 
 @dataclass
 class WorstCase:
-    """What became of n images at one epsilon in one norm.
+    """The outcome of n images at one epsilon in one norm.
 
     Attributes:
         epsilon: Radius in pixel units.
-        panel: Which images withstand the iterated attack of the panel, (n,).
-        told: By the name of each attack that is reported here, which are right under it, (n,).
+        panel: Which images are correct under the iterated attack of the panel, (n,).
+        told: By the name of each attack that is reported here, which are correct under it, (n,).
         allowed: By the same names, how far each may fall short; see ``panel.shortfall``.
-        guided: Which images withstand all attacks that follow gradients, (n,).
-        left: Which images withstand all attacks, (n,).
-        first: By the name of each attack, how many images fall to it that withstood those before.
+        guided: Which images are correct under all attacks that follow gradients, (n,).
+        left: Which images are correct under all attacks, (n,).
+        first: By the name of each attack, on how many images it succeeds where those before failed.
     """
 
     epsilon: float
@@ -82,23 +82,23 @@ class WorstCase:
 
     @property
     def best(self) -> float:
-        """The share of images that withstand the best that is reported, but not all attacks.
+        """The share of images that are correct under the best that is reported, but not under all.
 
         That of the panel's, where nothing is reported that is to find what there is.
         """
-        stand = list(self.told.values())
+        correct = list(self.told.values())
         if not self.judged and self.panel is not None:
-            stand.append(self.panel)
-        return min(map(self.share, stand), default=0.0)
+            correct.append(self.panel)
+        return min(map(self.share, correct), default=0.0)
 
     @property
     def suspect(self) -> bool:
-        """Whether some images withstand the gradients, or the best of the report, but not all."""
+        """Whether images are correct under gradients, or the best reported, but not under all."""
         return max(self.best, self.share(self.guided)) > SUSPECT
 
-    def share(self, stand: BoolArray) -> float:
-        """The share of all images that withstand these attacks, but not all of them."""
-        return float(stand.sum() - self.left.sum()) / len(self.left)
+    def share(self, correct: BoolArray) -> float:
+        """The share of all images that are correct under these attacks, but not under all."""
+        return float(correct.sum() - self.left.sum()) / len(self.left)
 
 
 def worst_cases(evidence: Evidence, norm: NormName) -> Iterator[WorstCase]:
@@ -140,7 +140,7 @@ def _attacked_in_turn(
     right = evidence.right[rows]
     case = WorstCase(epsilon, None, {}, {}, right.copy(), right.copy(), {})
     for attack in _in_norm([panel.iterated], norm):
-        found = _stands(evidence, attack, rows, case)
+        found = _correct_under(evidence, attack, rows, case)
         case.panel = None if found is None else right & found
     for attack in _in_norm([panel.single, *panel.others, *LAST], norm):
         if GRADIENT in attack.requires:
@@ -148,11 +148,11 @@ def _attacked_in_turn(
     for guided in (True, False):
         for attack in reported:  # each is judged, whoever has got an image misclassified already
             if (GRADIENT in attack.requires) is guided:
-                stand = case.panel if attack == panel.iterated else None
-                if stand is None:
-                    stand = _stands(evidence, attack, rows, case)
-                if stand is not None:
-                    case.told[attack.name] = stand
+                correct = case.panel if attack == panel.iterated else None
+                if correct is None:
+                    correct = _correct_under(evidence, attack, rows, case)
+                if correct is not None:
+                    case.told[attack.name] = correct
                     case.allowed[attack.name] = shortfall(attack)
         if guided:
             case.guided = case.left.copy()
@@ -176,21 +176,21 @@ def _in_norm(attacks: Sequence[Attack], norm: NormName) -> list[Attack]:
     return [attack for attack in attacks if attack.norm == norm]
 
 
-def _stands(
+def _correct_under(
     evidence: Evidence, attack: Attack, rows: IntArray, case: WorstCase
 ) -> BoolArray | None:
-    """Which images are right under an attack, as reports count it; None if it cannot be run.
+    """Which images are correct under an attack, as reports count it; None if it cannot be run.
 
-    An image that was wrong before counts if the attack puts it right.
+    An image that was misclassified before counts if the attack corrects it.
     """
     try:
-        stand = ~evidence.broken_by(attack, case.epsilon, rows)
+        correct = ~evidence.misclassified_under(attack, case.epsilon, rows)
     except NotApplicable:
         return None
-    found = int((case.left & ~stand).sum())
+    found = int((case.left & ~correct).sum())
     case.first[attack.name] = case.first.get(attack.name, 0) + found
-    case.left &= stand
-    return stand
+    case.left &= correct
+    return correct
 
 
 def _go_on(evidence: Evidence, attack: Attack, rows: IntArray, case: WorstCase) -> None:
@@ -198,6 +198,6 @@ def _go_on(evidence: Evidence, attack: Attack, rows: IntArray, case: WorstCase) 
     left = np.flatnonzero(case.left)
     if len(left):
         with suppress(NotApplicable):
-            fallen = left[evidence.broken_by(attack, case.epsilon, rows[left])]
-            case.left[fallen] = False
-            case.first[attack.name] = case.first.get(attack.name, 0) + len(fallen)
+            found = left[evidence.misclassified_under(attack, case.epsilon, rows[left])]
+            case.left[found] = False
+            case.first[attack.name] = case.first.get(attack.name, 0) + len(found)

@@ -1,4 +1,4 @@
-"""Asking a model about the same images in other ways, and how much rounding may change."""
+"""The same images evaluated in other ways, and how much rounding may change the logits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harness.maths.query import batch_size_for, batches
 from harness.protocol import FloatArray, IntArray, Model, differentiable
 
 PIECE = 16
-"""Images per batch, where the same images are asked in other batches."""
+"""Images per batch, where the same images are evaluated in other batches."""
 ALONE = 8
-"""Images that are asked one by one."""
+"""Images that are evaluated one by one."""
 RELATIVE = 1e-3
 """Difference of float32 logits that is rounding, relative to the largest of them."""
 ALIKE = 1e-4
@@ -28,15 +28,15 @@ NUDGE = 1e-6
 HEADROOM = 10.0
 """How many times larger the rounding of another batch may be than what such a nudge does."""
 CALLS = 12
-"""How often a model whose answers change is asked, to see whether they drift or repeat."""
+"""How often a model whose logits change is called, to see whether they drift or repeat."""
 
 
 def differ(found: FloatArray, expected: FloatArray, relative: float = 0.0) -> bool:
     """Whether logits (n, k) are others, beyond rounding.
 
     Args:
-        found: What the model says now.
-        expected: What it said before.
+        found: The logits now.
+        expected: The logits before.
         relative: Difference that is rounding, relative to the largest logit; by default that of a
             second call alike, which rounds alike.
     """
@@ -48,7 +48,7 @@ def relabelled(labels: IntArray, logits: FloatArray, relative: float) -> IntArra
 
     Args:
         labels: Predicted labels of the same images, in other batches.
-        logits: What the model says now.
+        logits: The logits now.
         relative: As in ``differ``; the two that are compared may each move by so much.
     """
     lead = logits.max(axis=1) - logits[np.arange(len(labels)), labels]
@@ -85,7 +85,7 @@ def elsewhere(model: Model, x: FloatArray) -> FloatArray:
 
 
 def alone(model: Model, x: FloatArray) -> FloatArray:
-    """The logits of the first images, (m, k), each asked for itself."""
+    """The logits of the first images, (m, k), each evaluated alone."""
     places = range(min(ALONE, len(x)))
     return np.concatenate([outputs(model, x[place : place + 1]) for place in places])
 
@@ -119,9 +119,9 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
 
 
 def has_memory(first: FloatArray, calls: list[FloatArray]) -> bool:
-    """Whether answers depend on how often the model was asked before.
+    """Whether logits depend on how often the model was called before.
 
-    Random answers scatter: they neither move on in one direction, nor come back in turn, nor stay
+    Random logits scatter: they neither move on in one direction, nor come back in turn, nor stay
     what they were until they change for good.
 
     Args:
@@ -143,9 +143,9 @@ def has_memory(first: FloatArray, calls: list[FloatArray]) -> bool:
 
 
 def _in_pieces(model: Model, x: FloatArray, pieces: list[IntArray]) -> FloatArray:
-    asked = [outputs(model, x[piece]) for piece in pieces]
-    logits = np.empty((len(x), asked[0].shape[1]), dtype=asked[0].dtype)
-    for piece, values in zip(pieces, asked, strict=True):
+    parts = [outputs(model, x[piece]) for piece in pieces]
+    logits = np.empty((len(x), parts[0].shape[1]), dtype=parts[0].dtype)
+    for piece, values in zip(pieces, parts, strict=True):
         logits[piece] = values
     return logits
 
@@ -159,7 +159,7 @@ def _step(logits: FloatArray) -> float:
     """What two roundings of such logits may be apart, relative to the largest.
 
     It follows from the coarsest format that holds all of them. Of ordinary size, those of bfloat16
-    (8 bits) are held by float16 (11 bits) too: the coarser one is asked first.
+    (8 bits) are held by float16 (11 bits) too: the coarser one is tried first.
     """
     with np.errstate(over="ignore"):
         single, half = logits.astype(np.float32), logits.astype(np.float16)
