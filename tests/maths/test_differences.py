@@ -94,7 +94,7 @@ HEALTHY = {
 }
 
 
-def case_of(model, exact, **options):
+def evidence_of(model, exact, **options):
     x, y = strokes(**options)
     return conformance.Evidence(model, x, y, exact=exact)
 
@@ -107,20 +107,20 @@ def map_evidence(model, exact, name="gradient", method=None):
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_network_on_flat_backgrounds_has_the_slopes_of_its_gradient(name):
     model, exact = HEALTHY[name]()
-    CHECKS["gradient"](case_of(model, exact))
+    CHECKS["gradient"](evidence_of(model, exact))
     for method in sanity.DERIVED:
         sanity.check_finite_differences(map_evidence(model, exact, method))
 
 
 def test_pixels_of_bytes_have_slopes_too():
     model, exact = in_torch(torch_net(), bounds=(0.0, 255.0))
-    CHECKS["gradient"](case_of(model, exact, bounds=(0.0, 255.0)))
+    CHECKS["gradient"](evidence_of(model, exact, bounds=(0.0, 255.0)))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_network_is_unlucky(seed):
     model, exact = in_torch(torch_net(seed=seed))
-    CHECKS["gradient"](case_of(model, exact))
+    CHECKS["gradient"](evidence_of(model, exact))
     sanity.check_finite_differences(map_evidence(model, exact))
 
 
@@ -175,7 +175,7 @@ WRONG = {
 def test_a_planted_error_is_found(name):
     model, exact = (Planted(one, WRONG[name]) for one in in_torch(torch_net()))
     with pytest.raises(CheckFailed, match="off finite differences"):
-        CHECKS["gradient"](case_of(model, exact))
+        CHECKS["gradient"](evidence_of(model, exact))
     with pytest.raises(sanity.CheckFailed, match="have another slope"):
         sanity.check_finite_differences(map_evidence(model, exact))
 
