@@ -194,16 +194,18 @@ class Baseline(BaseModel):
         return {entry.key for run in self.runs for entry in run.records}
 
     @classmethod
-    def load(cls, path: Path, remedy: str = "restore it") -> Baseline:
+    def load(cls, path: Path, remedy: str = "restore it", anew: str = "") -> Baseline:
         """Read a baseline file.
+
+        Args:
+            path: The file.
+            remedy: What to do where it cannot be read.
+            anew: What to do where it is of an older schema, if it is something else.
 
         Raises:
             RunError: The file is missing, damaged, or of another schema; the message is one line.
         """
-        document = read_document(
-            path, SCHEMA, remedy, kind="baseline", holds="runs",
-            anew="measure again and `harness baseline accept` it",
-        )  # fmt: skip
+        document = read_document(path, SCHEMA, remedy, anew=anew, kind="baseline", holds="runs")
         try:
             return cls.model_validate(document)
         except ValidationError as error:

@@ -43,7 +43,11 @@ def read(path: Path) -> Baseline:
     accept = command("accept", "RUN", path)
     if found is None:
         raise RunError(f"{path}: there is no baseline; accept a run as one: `{accept}`")
-    return Baseline.load(found, f"restore it, or remove it and accept a run: `{accept}`")
+    return Baseline.load(
+        found,
+        remedy=f"restore it, or remove it and accept a run: `{accept}`",
+        anew=f"measure again, remove it and accept the new run: `{accept}`",
+    )
 
 
 def accept(run: Run, path: Path) -> Path:

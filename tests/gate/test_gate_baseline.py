@@ -235,7 +235,7 @@ def with_run(**changes):
         (damaged()[: len(damaged()) // 2], "not readable as JSON"),
         ("[]", "no schema number"),
         (damaged(schema=SCHEMA + 1), "upgrade robustness-harness"),
-        (damaged(schema=2), "schema 2"),
+        (damaged(schema=SCHEMA - 1), f"older than {SCHEMA}; measure again, remove it and accept"),
         (damaged(spec={"name": "digits"}), "spec"),
         (damaged(runs=[]), "runs"),
         (damaged(comment="why not"), "comment: unknown key"),
