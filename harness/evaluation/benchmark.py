@@ -14,6 +14,7 @@ from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import Trainable
 from harness.evaluation.resolve import attack_of, resolved
+from harness.networks.families import options_for
 from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
@@ -46,6 +47,9 @@ class Benchmark:
         self.measures = Measures.of(spec, partial(attack_of, spec))
         self.run = new_run(spec.model_dump(mode="json"))
         self.run.spec = self.measures.told(self.run.spec)
+        for name, model in spec.models.items():
+            options = options_for(model.architecture, model.options)
+            self.run.spec["models"][name] |= options.model_dump(mode="json")
         self.run.gate = spec.gate
         self._retrain, self._while_training = retrain, while_training
         self._save = save

@@ -9,7 +9,6 @@ from harness.errors import SpecError, unknown
 from harness.networks.families import options_for
 from harness.protocol import Attack
 from harness.saliency.methods import METHODS
-from harness.spec.models import ModelSpec
 from harness.spec.reading import load_spec, seeded, spec_path
 from harness.spec.spec import Spec
 
@@ -52,16 +51,12 @@ def resolved(spec: Spec) -> Spec:
         if name not in METHODS:
             raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")
     saliency = spec.saliency.model_copy(update={"methods": methods})
-    models = {name: _filled_in(name, model) for name, model in spec.models.items()}
-    return spec.model_copy(update={"saliency": saliency, "models": models})
-
-
-def _filled_in(name: str, model: ModelSpec) -> ModelSpec:
-    """The model with all options of its architecture."""
-    try:
-        return model.model_copy(update=dict(options_for(model.architecture, model.options)))
-    except SpecError as error:
-        raise SpecError(f"models.{name}.{error}") from error
+    for name, model in spec.models.items():
+        try:
+            options_for(model.architecture, model.options)
+        except SpecError as error:
+            raise SpecError(f"models.{name}.{error}") from error
+    return spec.model_copy(update={"saliency": saliency})
 
 
 def attack_of(spec: Spec, name: str) -> Attack:

@@ -12,6 +12,7 @@ from harness import registry
 from harness.data import Part, load_dataset
 from harness.errors import HarnessError, SpecError
 from harness.networks.families import options_for
+from harness.protocol import Step
 from harness.results.search import SearchResult
 from harness.search.search import Search, first_backend, search
 from harness.search.study import SearchError
@@ -158,9 +159,9 @@ def test_a_point_that_diverges_has_failed_with_a_reason_and_is_not_tried_again(
 
     step, rates = NumpyTrainer.step, []
 
-    def diverge(self, x, y, rate, *rest):
+    def diverge(self, batch, rate):
         rates.append(rate)
-        return (float("nan"), 0) if rate > 0.02 else step(self, x, y, rate, *rest)
+        return Step(float("nan"), 0) if rate > 0.02 else step(self, batch, rate)
 
     monkeypatch.setattr(NumpyTrainer, "step", diverge)
     result = search(spec_of(), "numpy", tmp_path)
