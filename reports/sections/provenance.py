@@ -20,10 +20,17 @@ def _seeds(run: Run) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found.items() if value is not None]
 
 
+def _data(run: Run) -> str:
+    """The dataset and its split, as the spec names them; empty where it names none."""
+    found = (stored.spec_value(run, "data", key) for key in ("name", "split"))
+    return " ".join(str(value) for value in found if value is not None)
+
+
 def _content(view: RunView) -> dict[str, Any]:
     return {
         "run": view.run,
         "title": view.title,
+        "data": _data(view.run),
         "seeds": _seeds(view.run),
         "origins": tables.origins(view.run),
         "downloads": downloads_of(view.run, view.frame),

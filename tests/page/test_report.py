@@ -258,6 +258,15 @@ def test_an_empty_run_is_a_page_with_a_failed_verdict() -> None:
     assert "This run holds nothing for: accuracy under attack, example images," in shown.text
 
 
+def test_the_dataset_and_its_split_are_named() -> None:
+    data = {"name": "a<b", "split": "70-20-10", "seed": 3}
+    run = Run(spec={"data": data}, spec_sha256="", data_sha256="c0ffee", created="now")
+    named = "<dt>data</dt><dd>a&lt;b 70-20-10 <code>c0ffee</code></dd>"
+    assert named in html_of(run)
+    run = Run(spec={}, spec_sha256="", data_sha256="c0ffee", created="now")
+    assert "<dt>data</dt><dd><code>c0ffee</code></dd>" in html_of(run)
+
+
 @pytest.mark.parametrize(
     ("part", "lost"),
     [
