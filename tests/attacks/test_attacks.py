@@ -133,7 +133,7 @@ def test_in_l2_the_step_is_the_scaled_gradient():
 # Noise
 
 
-def test_noise_needs_no_gradient_and_counts_what_falls_by_any_draw():
+def test_noise_needs_no_gradient_and_counts_what_any_draw_misclassifies():
     """A pixel of 0.45 is right below a half; in the ball of radius 0.1 a quarter is beyond."""
     model = linear([[-1], [1]], [0.5, -0.5])
     x, y = np.full((400, 1), 0.45), np.zeros(400, int)

@@ -70,7 +70,7 @@ def _stands(attack, model, x, y):
     return (~np.logical_or.accumulate(misclassified),)
 
 
-def test_each_member_sees_only_what_stands_with_its_labels_and_places():
+def test_each_member_sees_only_what_is_still_correct_with_its_labels_and_places():
     first, second, third = Told("a", [12, 13]), Told("b", [10]), Told("c")
     x, y = np.full((5, 1), 0.1), np.array([0, 1, 0, 0, 0])  # the second is wrong already
     attack = Strongest(members=(first, second, third))
