@@ -72,7 +72,7 @@ class KerasModel:
         return self._logits(x)
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``; one graph per objective."""
+        """See ``protocol.DifferentiableModel``; one graph per objective."""
         self._require_taken(x)
         key = (objective, len(y.shape))
         if key not in self._gradients:
@@ -233,7 +233,7 @@ class KerasBackend:
         return {"keras": keras.__version__, "tensorflow": tf.__version__}
 
     def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> KerasMLP:
-        """See ``protocol.Backend``."""
+        """See ``protocol.Builder``."""
         architecture = network.architecture
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape, dtype=dtype),
@@ -249,7 +249,7 @@ class KerasBackend:
     def trainer(
         self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> KerasTrainer:
-        """See ``protocol.Backend``."""
+        """See ``protocol.Builder``."""
         architecture = network.architecture
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape),

@@ -61,7 +61,7 @@ class NumpyModel:
         return self.layers(x)[-1]
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``; the chain rule, layer by layer."""
+        """See ``protocol.DifferentiableModel``; the chain rule, layer by layer."""
         layers = self.layers(x)
         if y.ndim == 1:
             require_classes(y, layers[-1].shape[1])
@@ -210,13 +210,13 @@ class NumpyBackend:
         return {"numpy": np.__version__}
 
     def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> NumpyModel:
-        """See ``protocol.Backend``."""
+        """See ``protocol.Builder``."""
         return NumpyModel(network.architecture, network.weights, how.bounds, dtype)
 
     def trainer(
         self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> NumpyTrainer:
-        """See ``protocol.Backend``; batch normalisation is left to the frameworks.
+        """See ``protocol.Builder``; batch normalisation is left to the frameworks.
 
         Raises:
             BackendError: The architecture has batch normalisation.

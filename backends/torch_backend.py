@@ -71,7 +71,7 @@ class TorchModel:
             return self._answer(self.net, self._entered(x))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``; autograd computes only the gradient that is needed."""
+        """See ``protocol.DifferentiableModel``; autograd computes that gradient alone."""
         with inference_mode(self.net), torch.inference_mode(False), torch.enable_grad():
             # What was made in the caller's inference mode takes no part in autograd; a copy does.
             watched = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
@@ -259,7 +259,7 @@ class TorchBackend:
         return {"torch": torch.__version__}
 
     def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> TorchMLP:
-        """See ``protocol.Backend``."""
+        """See ``protocol.Builder``."""
         architecture = network.architecture
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]
@@ -274,7 +274,7 @@ class TorchBackend:
     def trainer(
         self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> TorchTrainer:
-        """See ``protocol.Backend``."""
+        """See ``protocol.Builder``."""
         architecture = network.architecture
         layers: list[nn.Module] = [nn.Flatten()]
         width = architecture.sizes[0]

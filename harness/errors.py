@@ -142,7 +142,9 @@ def closest(name: object, known: Iterable[str]) -> str:
     return next(iter(get_close_matches(str(name), list(known), n=1)), "")
 
 
-def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+def first_problem(
+    error: ValidationError, model: type[BaseModel] | None = None, beside: Iterable[str] = ()
+) -> str:
     """The first finding of a validation as ``key: what is wrong``, on one line.
 
     An unknown key comes first, since it is mostly the misspelt name of one that is missing then.
@@ -150,6 +152,7 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     Args:
         error: What pydantic has found.
         model: What was validated, to name the key that was probably meant.
+        beside: Other keys that may have been meant.
     """
     found = [_misspelt(one, model) for one in error.errors(include_url=False)]
     # A misspelt key is found twice: as unknown, and as what is missing then.
@@ -158,7 +161,7 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     path = [str(part) for part in first["loc"] if part != "[key]"]
     key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        meant = closest(path[-1], _fields(model, path)) if model else ""
+        meant = closest(path[-1], (*_fields(model, path), *beside)) if model else ""
         remedy = f"did you mean {meant}?" if meant else "check the spelling or remove it"
         message = f"unknown key; {remedy}"
     elif first["type"] not in ("value_error", "missing"):

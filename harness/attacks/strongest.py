@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from harness.attacks.ball import BestSoFar
 from harness.attacks.own import Own
-from harness.errors import SpecError
+from harness.errors import MeasurementError, SpecError
 from harness.maths.norms import NORMS
 from harness.protocol import Array, Attack, IntArray, Model, NormName
 
@@ -53,6 +53,8 @@ class Strongest(Own):
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
         best = BestSoFar(model, x, y)
         able = [attack for attack in self.members if attack.requires <= model.capabilities]
+        if not able:
+            raise MeasurementError(f"the model lacks what each member of {self.name} needs")
         for epsilon in epsilons:
             for attack in able if epsilon > 0 else []:
                 self._attempt(attack, best, x, y, epsilon, index)

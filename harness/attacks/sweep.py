@@ -149,7 +149,7 @@ class Remembering:
         return logits
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``."""
+        """See ``protocol.DifferentiableModel``."""
         logits, gradient = differentiable(self._model).logits_and_gradient(x, y, objective)
         self._keep(x, logits)
         return logits, gradient

@@ -56,4 +56,7 @@ def prepare(name: str) -> list[Path]:
 def _loader(name: str) -> Loader:
     if name not in DATASETS:
         raise DataError(unknown(name, "dataset", DATASETS))
-    return DATASETS[name]
+    found = DATASETS[name]
+    if not (hasattr(found, "prepare") and hasattr(found, "load")):
+        raise DataError(f"{name}: has no prepare() and load(), as the file of a dataset must")
+    return found

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from harness.attacks import make_attack
+from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.strongest import require_distinct
 from harness.errors import HarnessError, one_line
 from harness.maths.conversion import JOIN, as_array
-from harness.maths.norms import NORMS, rounding
+from harness.maths.norms import rounding
 from harness.names import checked_name
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
-
-TAKEN = frozenset({"clean"})
-"""Names of checks that no attack may have; all others of records hold a ``/``, as no name may."""
 
 
 def name_from(name: Any, key: str = "name") -> str:
@@ -160,12 +158,6 @@ def attacks_from(attacks: Any) -> list[Attack]:
     return made
 
 
-def is_attack(candidate: Any) -> bool:
-    """Whether an object is an attack, as ``protocol.Attack`` says."""
-    has = all(hasattr(candidate, name) for name in ("name", "norm", "requires", "perturb"))
-    return has and not isinstance(candidate, type)
-
-
 def _attack(given: Any) -> Attack:
     if isinstance(given, str):
         return make_attack(given)
@@ -181,24 +173,10 @@ def _attack(given: Any) -> Attack:
             "norm, requires and perturb, as harness.protocol.Attack says"
         )
     name_from(given.name, f"attacks: the name of {type(given).__name__}")
-    if flaw := _flaw(given):
+    if flaw := flaw_of(given):
         raise HarnessError(one_line(f"attacks: {flaw}"))
     attack: Attack = given
     return attack
-
-
-def _flaw(attack: Any) -> str:
-    """What of an attack is not as ``protocol.Attack`` says, as a clause, or nothing."""
-    name, norm, requires = attack.name, attack.norm, attack.requires
-    if name in TAKEN:
-        return f"{name!r} is what records call the images without an attack; name it otherwise"
-    if not isinstance(norm, str) or norm not in NORMS:
-        return f"{name} has the norm {norm!r}, not {' or '.join(NORMS)}"
-    if not isinstance(requires, frozenset | set) or not all(
-        isinstance(capability, str) for capability in requires
-    ):
-        return f"{name} requires {requires!r}; give a frozenset, such as frozenset({{'gradient'}})"
-    return "" if callable(attack.perturb) else f"{name} has {attack.perturb!r} for perturb"
 
 
 def _many(values: Any) -> bool:

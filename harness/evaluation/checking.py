@@ -96,7 +96,7 @@ class Checking:
         return record
 
     def training(self, rule: str) -> Record:
-        """One check of the training: ``collapse``, whether the defence withstands FGSM but not PGD."""
+        """One check of the training: ``collapse``, whether it withstands FGSM but not PGD."""
         return self.recorder.checked(f"training/{rule}", lambda: TRAINING[rule](self.loaded))
 
     @cached_property

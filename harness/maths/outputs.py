@@ -180,7 +180,7 @@ class Declared:
         return self.inner.logits(x)
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.Model``."""
+        """See ``protocol.DifferentiableModel``."""
         return differentiable(self.inner).logits_and_gradient(x, y, objective)
 
 
@@ -222,5 +222,5 @@ class Probabilities(Declared):
         return np.log(np.maximum(said, LEAST[said.dtype.itemsize == 8], dtype=np.float64))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """Refused; see ``protocol.Model``."""
+        """Refused; see ``protocol.DifferentiableModel``."""
         raise MeasurementError("a model of probabilities gives no gradient that attacks can use")

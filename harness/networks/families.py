@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.errors import HarnessError, SpecError, first_problem, unknown
 from harness.protocol import Architecture
 from harness.registry import Registry
+from harness.spec.models import ModelSpec
 from harness.spec.part import Dropout, Hidden
 
 
@@ -63,7 +64,7 @@ def options_for(name: str, given: Mapping[str, Any]) -> BaseModel:
     try:
         return options.model_validate(dict(given))
     except ValidationError as error:
-        raise SpecError(first_problem(error, options)) from error
+        raise SpecError(first_problem(error, options, ModelSpec.model_fields)) from error
 
 
 def architecture_of(

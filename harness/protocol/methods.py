@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.errors import MeasurementError
 from harness.protocol.model import Array, FloatArray, IntArray, Model, NormName
 
 
@@ -63,12 +64,36 @@ class Attack(Protocol):
 
 
 def goals_of(attack: Attack, logits: FloatArray, labels: IntArray) -> IntArray | None:
-    """``attack.goals(logits, labels)``; None, which is untargeted, of an attack without."""
-    ask = getattr(attack, "goals", None)
-    goals: IntArray | None = ask(logits, labels) if callable(ask) else None
+    """``attack.goals(logits, labels)``; None, which is untargeted, of an attack without.
+
+    Raises:
+        MeasurementError: They are not one class of the model for each image.
+    """
+    said = _said(attack, logits, labels)
+    if said is None:
+        return None
+    goals = np.asarray(said)
+    if goals.shape != labels.shape or goals.dtype.kind not in "iu":
+        raise MeasurementError(
+            f"the goals of {attack.name} are {goals.dtype} of shape {goals.shape}, not integers "
+            f"of shape {labels.shape}"
+        )
+    if goals.size and (goals.min() < 0 or goals.max() >= logits.shape[1]):
+        raise MeasurementError(
+            f"the goals of {attack.name} span [{goals.min()}, {goals.max()}], but the model has "
+            f"{logits.shape[1]} classes from 0"
+        )
     return goals
 
 
 def is_targeted(attack: Attack) -> bool:
     """Whether it aims at one class of each image; if it does of any image, it does of all."""
-    return goals_of(attack, np.eye(10)[:1], np.zeros(1, dtype=np.int64)) is not None
+    try:
+        return _said(attack, np.eye(10)[:1], np.zeros(1, dtype=np.int64)) is not None
+    except Exception:  # a user's, made for more images or classes than these
+        return True
+
+
+def _said(attack: Attack, logits: FloatArray, labels: IntArray) -> Any:
+    ask = getattr(attack, "goals", None)
+    return ask(logits, labels) if callable(ask) else None

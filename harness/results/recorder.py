@@ -91,7 +91,8 @@ class Recorder:
             return self.put(record.judged("skipped", str(error)))
         except Exception as error:
             return self.broken(check, error)
-        return self.put(record.judged("passed", told or ""))
+        note = told if isinstance(told, str) else ""  # of another package it may be anything
+        return self.put(record.judged("passed", note))
 
     def broken(
         self,

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.checks import conformance, validity
+from harness.checks import conformance, sanity, validity
 from harness.checks.check import Check
-from harness.checks.sanity import checks as sanity
 from harness.errors import CheckFailed, HarnessError, NotApplicable, closest
 
 

@@ -134,7 +134,7 @@ def test_the_corner_of_the_ball_of_a_linear_model_is_reached(name, options):
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin", "dlr"])
-def test_images_that_stand_end_where_the_loss_was_highest(loss):
+def test_images_that_stay_correct_end_where_the_loss_was_highest(loss):
     model, (x, y) = Counting(small_net()), small_images(40, wrong=0)
     attack = APGD(steps=9, losses=(loss,))
     (found,) = attacked(attack, model, x, y, [0.02])

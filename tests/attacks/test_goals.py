@@ -72,6 +72,39 @@ def test_the_success_of_an_attack_of_a_user_is_counted_by_its_goals():
     assert aiming.value == pytest.approx(np.mean(predicted == (y + 1) % 5))
 
 
+@pytest.mark.parametrize(
+    ("goals", "reason"),
+    [
+        (lambda logits, labels: labels[1:], "int64 of shape (29,), not integers of shape (30,)"),
+        (lambda logits, labels: np.stack([labels, labels], 1), "int64 of shape (30, 2), not"),
+        (lambda logits, labels: 3, "int64 of shape (), not integers"),
+        (lambda logits, labels: np.full(len(labels), np.nan), "float64 of shape (30,), not"),
+        (lambda logits, labels: labels + 5, "span [5, 9], but the model has 5 classes from 0"),
+        (lambda logits, labels: 1 // 0, "ZeroDivisionError: "),
+    ],
+)
+def test_goals_that_are_no_classes_are_an_error_of_this_attack_alone(goals, reason):
+    x, y = small_images(30)
+    aiming = Aiming()
+    aiming.goals = goals
+    run = harness.evaluate(small_net(), x, np.arange(30) % 5, [aiming, Plain()], [0.2])
+    assert y.max() < 5
+    found = {record.check: record for record in run.records}
+    assert found["aiming"].status == "error"
+    assert reason in found["aiming"].reason
+    assert found["plain"].status == "measured"
+
+
+def test_an_attack_may_aim_at_a_class_that_few_models_have():
+    class Twentieth(Plain):
+        def goals(self, logits, labels):
+            return logits.argsort(axis=1)[:, 19]
+
+    logits = np.arange(25.0)[None]
+    assert is_targeted(Twentieth())
+    assert goals_of(Twentieth(), logits, np.array([0])).tolist() == [19]
+
+
 def test_a_class_derived_from_ours_tells_what_it_holds_beside_what_it_inherits():
     assert options_of(Derived())["strength"] == 3
     told = options_of(Inherited(steps=10))

@@ -28,7 +28,7 @@ def model(request):
     return linear(LINES, OFFSET, backend=request.param)
 
 
-def test_a_linear_model_falls_at_its_margin_over_the_weights(model):
+def test_a_linear_model_errs_at_its_margin_over_the_weights(model):
     for found in methods(model, X, Y, 1.0):
         assert found == pytest.approx(BY_HAND, abs=1 / 1024 + 1e-6)
         assert (found >= np.array(BY_HAND) - 1e-6).all()
@@ -39,7 +39,7 @@ def test_the_limit_sets_how_finely_is_searched(model):
         assert found == pytest.approx(BY_HAND[1:3], abs=0.1 / 1024 + 1e-6)
 
 
-def test_who_stands_at_the_limit_never_falls(model):
+def test_what_is_correct_at_the_limit_has_no_smallest_epsilon(model):
     for found in methods(model, X, Y, 0.25):
         assert np.isinf(found).tolist() == [True, False, False, False]
 
@@ -61,7 +61,7 @@ def test_each_image_is_told_with_what_fooled_the_model(model):
         assert said.tolist() == [0, 1, 1, 1]
 
 
-def test_a_direction_may_lead_back_but_the_first_fall_counts():
+def test_a_direction_may_lead_back_but_the_first_error_counts():
     """Along its gradient this one-pixel image is wrong from 0.1 to 0.2, and right further out."""
 
     class Gap:

@@ -10,7 +10,7 @@ from harness.attacks.noise import Noise
 from harness.attacks.pgd import MIM, PGD
 from harness.attacks.square import Square
 from harness.attacks.strongest import Strongest
-from harness.errors import SpecError
+from harness.errors import MeasurementError, SpecError
 from harness.protocol import GRADIENT
 
 EPSILONS = [0.05, 0.1, 0.2]
@@ -70,7 +70,7 @@ def _stands(attack, model, x, y):
     return (~np.logical_or.accumulate(misclassified),)
 
 
-def test_each_member_sees_only_what_stands_with_its_labels_and_places():
+def test_each_member_sees_only_what_is_still_correct_with_its_labels_and_places():
     first, second, third = Told("a", [12, 13]), Told("b", [10]), Told("c")
     x, y = np.full((5, 1), 0.1), np.array([0, 1, 0, 0, 0])  # the second is wrong already
     attack = Strongest(members=(first, second, third))
@@ -84,7 +84,7 @@ def test_each_member_sees_only_what_stands_with_its_labels_and_places():
     ]  # fmt: skip
 
 
-def test_where_nothing_stands_no_member_is_asked():
+def test_where_nothing_is_classified_correctly_no_member_is_asked():
     member = Told("a")
     attacked(Strongest(members=(member,)), Bright(), np.ones((2, 1)), [0, 0], [0.1, 0.2])
     assert member.seen == []
@@ -101,6 +101,15 @@ def test_a_black_box_is_attacked_by_what_needs_no_gradient():
     np.testing.assert_array_equal(found, alone)
     assert right(net, found[-1], y) < len(x) - 10
     assert attack.requires == frozenset()
+
+
+def test_an_ensemble_of_which_a_black_box_has_nothing_says_so():
+    x, y = small_images()
+    black = Counting(small_net())
+    black.capabilities = frozenset()
+    attack = make_attack("strongest", options={"members": ["fgsm", "pgd"]})
+    with pytest.raises(MeasurementError, match="the model lacks what each member of strongest"):
+        attacked(attack, black, x, y, EPSILONS)
 
 
 def test_by_default_it_has_the_usual_members_with_their_defaults():

@@ -167,7 +167,7 @@ def test_layers_become_random_from_the_last_to_the_first():
     assert own["layers.2.weight"] == "own 2 weight"
 
 
-def test_random_labels_are_taught_in_bounded_time():
+def test_random_labels_are_learned_in_bounded_time():
     class Counting:
         def __init__(self):
             self.seen, self.targets, self.model = [], [], self
@@ -236,7 +236,7 @@ def test_the_structural_similarity_orders_pairs_as_it_should():
 # Through a benchmark
 
 
-def test_a_target_records_measures_and_checks_of_each_method():
+def test_a_model_has_records_of_measures_and_checks_of_each_method():
     benchmark = Benchmark(parse_spec(tiny_spec(), "tiny.toml"))
     evaluation = benchmark.evaluation("numpy", "mlp")
     for measure in ("deletion", "insertion", "stability", "strokes"):

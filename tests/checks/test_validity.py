@@ -361,7 +361,7 @@ def test_a_check_becomes_a_record(outcome, status, reason):
     assert (record.status, record.reason, record.accuracy) == (status, reason, None)
 
 
-def test_a_target_of_a_spec_is_checked_and_measured_once(tmp_path):
+def test_a_model_of_a_spec_is_checked_and_measured_once(tmp_path):
     (tmp_path / "tiny.toml").write_text(tiny_spec())
     saved = []
     benchmark = Benchmark(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.data import Part, load_dataset, mnist, one_hot, prepare
+from harness.data import DATASETS, Part, load_dataset, mnist, one_hot, prepare
 from harness.data.dataset import Source, split, split_indices
 from harness.data.mnist import IdxFile, parse_idx, read_idx
 from harness.errors import DataError
@@ -398,3 +398,9 @@ def test_real_mnist_has_the_published_mean_and_deviation(real):
     x = np.concatenate([real["canonical"].train.x, real["canonical"].validation.x])
     assert x.mean(dtype=np.float64) == pytest.approx(0.1307, abs=5e-5)
     assert x.std(dtype=np.float64) == pytest.approx(0.3081, abs=5e-5)
+
+
+def test_a_dataset_of_another_package_that_is_none_is_one_line(monkeypatch):
+    monkeypatch.setitem(DATASETS, "theirs", lambda: None)
+    with pytest.raises(DataError, match=r"^theirs: has no prepare\(\) and load\(\)"):
+        prepare("theirs")

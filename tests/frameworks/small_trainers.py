@@ -15,14 +15,14 @@ NONE = Optimizer()
 OBJECTIVES = [CrossEntropy(), LogOdds(), ClassLogit()]
 
 
-def trainer_of(backend, weights, architecture=NET, penalties=NONE, seed=0):
+def trainer_of(backend, weights, architecture=NET, optimizer=NONE, seed=0):
     return backend.trainer(
-        Network(architecture, weights), Wrapping((0.0, 1.0)), penalties, seed=seed
+        Network(architecture, weights), Wrapping((0.0, 1.0)), optimizer, seed=seed
     )
 
 
-def trained(backend, weights, toy, architecture=NET, steps=20, penalties=NONE, seed=0, rate=1e-2):
-    trainer = trainer_of(backend, weights, architecture, penalties, seed)
+def trained(backend, weights, toy, architecture=NET, steps=20, optimizer=NONE, seed=0, rate=1e-2):
+    trainer = trainer_of(backend, weights, architecture, optimizer, seed)
     x, y = toy
     outcomes = [trainer.step(Batch(x, one_hot(y, 3)), rate) for _ in range(steps)]
     return trainer.model, outcomes

@@ -44,9 +44,9 @@ def test_the_first_step_of_adam_moves_each_weight_by_the_learning_rate(backend):
 
 
 def test_without_dropout_every_backend_trains_alike(backend, weights, toy):
-    ours, outcomes = trained(backend, weights, toy, STEADY, steps=5, penalties=Optimizer(l2=1e-3))
+    ours, outcomes = trained(backend, weights, toy, STEADY, steps=5, optimizer=Optimizer(l2=1e-3))
     theirs, expected = trained(
-        NumpyBackend(), weights, toy, STEADY, steps=5, penalties=Optimizer(l2=1e-3)
+        NumpyBackend(), weights, toy, STEADY, steps=5, optimizer=Optimizer(l2=1e-3)
     )
     np.testing.assert_allclose(outcomes, expected, rtol=1e-4)
     for name, value in ours.weights().items():
@@ -99,7 +99,7 @@ def test_dropout_is_inverted(backend):
 
 def test_a_penalty_on_weights_makes_them_smaller(backend, weights, toy):
     def size(l2):
-        model, _ = trained(backend, weights, toy, STEADY, steps=50, penalties=Optimizer(l2=l2))
+        model, _ = trained(backend, weights, toy, STEADY, steps=50, optimizer=Optimizer(l2=l2))
         return sum((v**2).sum() for name, v in model.weights().items() if name.endswith("weight"))
 
     assert size(0.1) < size(0.01) < size(0.0)
@@ -151,7 +151,7 @@ def test_biases_do_not_decay(backend):
 
 def test_decay_and_l2_are_different_things(backend, weights, toy):
     first, second = (
-        trained(backend, weights, toy, STEADY, penalties=p)[0].weights()
+        trained(backend, weights, toy, STEADY, optimizer=p)[0].weights()
         for p in (Optimizer(l2=0.1), Optimizer(decay=0.1))
     )
     assert not same(first, second)
@@ -242,7 +242,7 @@ def test_a_restored_trainer_takes_exactly_the_same_steps(backend, weights, toy, 
 # TRADES
 
 
-PULLED = {"layers.0.weight": np.array([[1.0, -0.5], [0.25, 0.75], [-1.0, 0.5]], np.float32),
+LINEAR = {"layers.0.weight": np.array([[1.0, -0.5], [0.25, 0.75], [-1.0, 0.5]], np.float32),
           "layers.0.bias": np.array([0.1, -0.2, 0.3], np.float32)}  # fmt: skip
 
 
@@ -264,10 +264,10 @@ def test_a_step_of_trades_by_hand(framework, beta):
     x = np.array([[0.5, 0.25], [1.0, 0.0]], np.float32)
     perturbed = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
     targets = one_hot(np.array([0, 2]), 3)
-    exact = {name: value.astype(np.float64) for name, value in PULLED.items()}
+    exact = {name: value.astype(np.float64) for name, value in LINEAR.items()}
     expected = trades_loss(exact, x, targets, perturbed, beta)
     assert expected != pytest.approx(trades_loss(exact, perturbed, targets, x, beta), rel=0.01)
-    trainer = trainer_of(framework, PULLED, Architecture((2,), (), 3))
+    trainer = trainer_of(framework, LINEAR, Architecture((2,), (), 3))
     loss, hits = trainer.step(Batch(x, targets, perturbed, beta), 1e-3)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert hits == 1  # of the clean images
@@ -281,7 +281,7 @@ def test_a_step_of_trades_by_hand(framework, beta):
                 sides.append(trades_loss(nudged, x, targets, perturbed, beta))
             slope = (sides[0] - sides[1]) / 2e-6
             assert abs(slope) > 1e-3
-            moved = trainer.model.weights()[name][at] - PULLED[name][at]
+            moved = trainer.model.weights()[name][at] - LINEAR[name][at]
             assert moved == pytest.approx(-1e-3 * np.sign(slope), rel=1e-3)
 
 

@@ -153,6 +153,8 @@ WRONG = [
      "models.mlp.expect.cleen: unknown key; did you mean clean?"),
     (EPSILONS, "epsilon = [0.0, 0.1, 0.3]",
      "attacks.fgsm.epsilon: unknown key; did you mean epsilons?"),
+    ("hidden = [16, 8]", 'hidden = [16, 8]\narchitecure = "mlp"',
+     "models.mlp.architecure: unknown key; did you mean architecture?"),
     (EPSILONS, "", "attacks.fgsm.epsilons: Field required"),
     ("seed = 3", "zzz = 3", "zzz: unknown key; check the spelling or remove it"),
     ("dropout = 0.25", "droput = 0.25", "models.mlp.droput: unknown key"),
