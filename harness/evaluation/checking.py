@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from types import MappingProxyType
 
@@ -13,13 +13,14 @@ from harness.checks.conformance import Evidence as OfProtocol
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import Evidence as OfMaps
 from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
-from harness.errors import CheckFailed, NotApplicable
+from harness.errors import CheckFailed, HarnessError, NotApplicable, unknown
 from harness.evaluation.examples import Examples, that_fit
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, FloatArray, IntArray
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
+from harness.saliency.methods import METHODS
 from harness.spec.measures import SanitySpec
 
 FEW = 3
@@ -72,21 +73,26 @@ class Checking:
 
     def checked(self, suite: str, check: str) -> Record:
         """One check of a suite in ``SUITES``; of maps it is named ``METHOD/RULE``."""
+        require_known(suite, "suite", SUITES)
         return SUITES[suite](self, check)
 
     def conformance(self, rule: str) -> Record:
         """One check of the protocol."""
+        require_known(rule, "check", CONFORMANCE)
         return self.recorder.checked(f"conformance/{rule}", lambda: CONFORMANCE[rule](self._case))
 
     def validity(self, rule: str) -> Record:
         """One check of whether the robustness numbers can be trusted."""
+        require_known(rule, "check", self._validity)
         return self.recorder.checked(
             f"validity/{rule}", lambda: self._validity[rule](self.evidence)
         )
 
     def sanity(self, check: str) -> Record:
         """One check of whether a method's maps explain the model."""
-        method, rule = check.split("/")
+        method, _, rule = check.partition("/")
+        require_known(method, "method", METHODS)
+        require_known(rule, "check", sanity.CHECKS)
         evidence = self._map_evidence(method)
         record = self.recorder.checked(
             f"saliency-sanity/{check}", lambda: sanity.CHECKS[rule](evidence)
@@ -97,6 +103,7 @@ class Checking:
 
     def training(self, rule: str) -> Record:
         """One check of the training: ``collapse``, whether it withstands FGSM but not PGD."""
+        require_known(rule, "check", TRAINING)
         return self.recorder.checked(f"training/{rule}", lambda: TRAINING[rule](self.loaded))
 
     @cached_property
@@ -124,6 +131,16 @@ class Checking:
         few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
         maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
         self.recorder.keep_pictures(keys.cascade_maps(evidence.name), np.stack(maps))
+
+
+def require_known(name: str, kind: str, known: Collection[str]) -> None:
+    """Refuse a name that a test of somebody's own has misspelt.
+
+    Raises:
+        HarnessError: There is nothing of that name.
+    """
+    if name not in known:
+        raise HarnessError(unknown(name, kind, known))
 
 
 def check_collapse(loaded: LoadedModel) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from harness.attacks.options import options_of
 from harness.checks.validity import CHECKS, Reported, ValidityCheck
 from harness.evaluation.attacking import Attacking
-from harness.evaluation.checking import Checking
+from harness.evaluation.checking import Checking, require_known
 from harness.evaluation.examples import Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
@@ -18,6 +18,8 @@ from harness.registry import PLUGINS
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
+from harness.saliency.analysis import MEASURES
+from harness.saliency.occlusion import CHOICES
 from harness.spec.measures import MeasuresSpec, MinimalSpec, SaliencySpec
 
 
@@ -130,6 +132,7 @@ class Evaluation:
 
     def attacked(self, name: str, epsilon: float) -> Record:
         """Accuracy under an attack; the first call measures all selected epsilons at once."""
+        require_known(name, "attack", self.measures.sweeps)
         sweep = self.measures.sweeps[name]
         epsilons = sorted({*self._selected.get(name, sweep.epsilons), epsilon})
         return self._once(
@@ -140,6 +143,7 @@ class Evaluation:
 
     def smallest_epsilon(self, method: str) -> Record:
         """The median of the smallest epsilons at which images are misclassified."""
+        require_known(method, "method", self.measures.climbers)
         attack, settings = self.measures.climbers[method], self.measures.minimal
         return self._once(
             f"minimal-epsilon/{method}",
@@ -151,11 +155,13 @@ class Evaluation:
 
         The random pixels are always measured too: the others are judged beside them.
         """
+        require_known(choice, "choice", CHOICES)
         self._once("saliency/random", lambda: [self._explaining.occluded("random")])
         return self._once(f"saliency/{choice}", lambda: [self._explaining.occluded(choice)])
 
     def explained(self, method: str, measure: str) -> Record:
         """One of ``analysis.MEASURES`` of a method's maps; the first call measures them all."""
+        require_known(measure, "measure", MEASURES)
         check = f"saliency/{method}/{measure}"
         return self._once(check, lambda: self._explaining.explained(method))
 
