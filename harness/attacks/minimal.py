@@ -39,7 +39,7 @@ class SmallestEpsilons:
         epsilons: (n,) float64: 0 for images misclassified already, infinity for those that are
             robust at the limit. Each is an upper bound of the distance to the nearest adversarial
             image.
-        images: What fooled the model there, (n, *shape); the image itself where nothing did.
+        images: What is misclassified there, (n, *shape); the image itself where nothing is.
     """
 
     epsilons: FloatArray
@@ -49,8 +49,9 @@ class SmallestEpsilons:
 def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> SmallestEpsilons:
     """The smallest epsilon at which FGSM's image of each x is misclassified.
 
-    One gradient gives the direction. Along it images may be right again further out, so the first
-    of ``GRID`` even steps that fools the model is taken, and the gap before it bisected.
+    One gradient gives the direction. Along it images may be classified correctly again further
+    out, so the first of ``GRID`` even steps that misclassifies is taken, and the gap before it
+    bisected.
 
     Args:
         model: The classifier, with the capability ``gradient``.
@@ -69,7 +70,7 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Sm
 def by_search(
     model: Model, attack: Searching, x: FloatArray, y: IntArray, limit: float
 ) -> SmallestEpsilons:
-    """The smallest epsilon at which an iterated attack fools the model on each x.
+    """The smallest epsilon at which an iterated attack succeeds on each x.
 
     The whole attack is run at the middle of each image's range, ``HALVINGS`` times. Arguments and
     result are those of ``along_gradient``; where the attack gets closer than its epsilon allows,
@@ -102,13 +103,13 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Smalle
     def misclassified(logits: Array) -> BoolArray:
         return judge.place.booleans(judge.of(logits)[0])
 
-    def fools(size: FloatArray) -> BoolArray:
+    def succeeds(size: FloatArray) -> BoolArray:
         return misclassified(model.logits(moved(size)))
 
     first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
-        first = np.where(fools(np.full(len(y), size)), size, first)
-    found = _bisected(fools, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
+        first = np.where(succeeds(np.full(len(y), size)), size, first)
+    found = _bisected(succeeds, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
     found = np.where(misclassified(logits), 0.0, found)
     return SmallestEpsilons(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
 
@@ -121,7 +122,7 @@ def _by_search(
     high[~BestSoFar(model, x, labels).open] = 0.0
 
     def nearest(size: FloatArray) -> FloatArray:
-        """How far the image is that fools the model within this size; infinity if none does.
+        """How far a misclassified image within this size is; infinity if none is found.
 
         Where it is nearer than what was found before, it is kept. The distances are all that comes
         from the device.
@@ -146,13 +147,13 @@ def _by_search(
 
 
 def _bisected(
-    fools: Callable[[FloatArray], BoolArray], low: FloatArray, high: FloatArray, halvings: int
+    succeeds: Callable[[FloatArray], BoolArray], low: FloatArray, high: FloatArray, halvings: int
 ) -> FloatArray:
     """The upper ends of the ranges after so many halvings; those that are infinite stay so."""
     for _ in range(halvings):
         middle = np.where(np.isinf(high), 0.0, (low + high) / 2)
-        fooled = fools(middle)
-        low, high = np.where(fooled, low, middle), np.where(fooled, middle, high)
+        wrong = succeeds(middle)
+        low, high = np.where(wrong, low, middle), np.where(wrong, middle, high)
     return high
 
 
