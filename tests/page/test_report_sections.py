@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from unittest.mock import patch
 
 import pytest
 from synthetic import synthetic_run
 from test_report import Page
 
-from harness.registry import Registry
+from harness.registry import PLUGINS, Registry
 from reports import drawing, room
 from reports.page import Source, page
 from reports.section import Section
@@ -60,7 +61,8 @@ def install(tmp_path, monkeypatch):
         fresh = Registry("section", "harness.sections", SECTIONS.own)
         monkeypatch.setattr(drawing, "SECTIONS", fresh)
 
-    yield installed
+    with patch.dict(PLUGINS):  # what this process has loaded goes into later runs
+        yield installed
     sys.modules.pop("their_section", None)
 
 
