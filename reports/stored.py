@@ -113,8 +113,13 @@ def example_index(run: Run, pair: Pair) -> IntArray | None:
 
 def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
     """Example images (m, height, width) under a name, if they are grey and one per index."""
+    return example_pictures(run, pair, keys.example(name))
+
+
+def example_pictures(run: Run, pair: Pair, key: str) -> FloatArray | None:
+    """Pictures of the examples (m, height, width) by their key, likewise."""
     index = example_index(run, pair)
-    stack = run.arrays.get(keys.of(*pair, keys.example(name)))
+    stack = run.arrays.get(keys.of(*pair, key))
     return None if index is None else _grey(stack, index.size)
 
 
@@ -157,10 +162,10 @@ def saliency_methods(run: Run, pair: Pair) -> list[str]:
 
 def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
     """A method's maps of the examples, (m, height, width), if they are stored."""
-    found = example_images(run, pair, f"maps/{method}")
+    found = example_pictures(run, pair, keys.maps(method))
     # Where no method was asked for, those that the occluded pixels were chosen by.
     return (
-        example_images(run, pair, "saliency") if found is None and method == "gradient" else found
+        example_pictures(run, pair, keys.MAPS) if found is None and method == "gradient" else found
     )
 
 

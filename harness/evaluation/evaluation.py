@@ -15,6 +15,7 @@ from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, FloatArray, IntArray
 from harness.registry import PLUGINS
+from harness.results import keys
 from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -146,7 +147,7 @@ class Evaluation:
         require_known(method, "method", self.measures.climbers)
         attack, settings = self.measures.climbers[method], self.measures.minimal
         return self._once(
-            f"minimal-epsilon/{method}",
+            keys.smallest(method),
             lambda: [self._attacking.smallest_epsilon(method, settings, attack)],
         )
 

@@ -110,7 +110,7 @@ class Explaining:
         """The maps of the examples, as they are and under FGSM."""
         kinds = {
             keys.maps(method): self.examples.x,
-            keys.maps(method, "moved/"): self._moved_examples,
+            keys.maps(method, moved=True): self._moved_examples,
         }
         for key, images in kinds.items():
             maps = explain(self.model, images, self.examples.y, method)

@@ -12,9 +12,10 @@ from harness.data.dataset import Dataset
 from harness.evaluation.references import References
 from harness.networks.families import architecture_of
 from harness.networks.initial import initial_weights
-from harness.protocol import Model, Network, Optimizer, Wrapping
+from harness.protocol import Architecture, Builder, Model, Network, Optimizer, Wrapping
 from harness.results.records import Epoch, ModelInfo
 from harness.spec.models import ModelSpec
+from harness.spec.training import TrainingSpec
 from harness.training.loop import Trained, train
 from harness.training.store import ModelKey, load_or_train
 
@@ -68,7 +69,7 @@ class Trainable:
         key = ModelKey(data.sha256, architecture, wanted.training, self._seed, made)
         trained, cached = load_or_train(
             key,
-            lambda path: self._train(backend, name, wanted, path),
+            lambda path: self._train(made, name, architecture, wanted.training, path),
             retrain=self._retrain,
         )
         info = ModelInfo(
@@ -81,18 +82,22 @@ class Trainable:
         loaded = LoadedModel(model, backend, trained.history, trained.best_epoch, references)
         return loaded, info
 
-    def _train(self, backend: str, name: str, wanted: ModelSpec, checkpoint: Path) -> Trained:
-        data, seed, recipe = self._data, self._seed, wanted.training
-        architecture = architecture_of(
-            wanted.architecture, wanted.options, data.input_shape, len(data.classes)
-        )
-        trainer = registry.builder(backend).trainer(
+    def _train(
+        self,
+        made: Builder,
+        name: str,
+        architecture: Architecture,
+        recipe: TrainingSpec,
+        checkpoint: Path,
+    ) -> Trained:
+        data, seed = self._data, self._seed
+        trainer = made.trainer(
             Network(architecture, initial_weights(architecture, seed)),
             Wrapping(data.bounds),
             Optimizer(recipe.l2, recipe.weight_decay),
             seed=seed,
         )
-        title = f"training {name} in {backend}"
+        title = f"training {name} in {made.name}"
         with self._while_training():
             return train(
                 trainer, data.train, data.validation, recipe,

@@ -36,12 +36,12 @@ def predictions(check: str, epsilon: float | None = None) -> str:
 
 def example(name: str, part: Literal["", "confidence", "labels"] = "") -> str:
     """The examples under a name, such as ``clean`` or ``fgsm@0.1``; or what is said of them."""
-    return _joined(f"examples/{name}", part)
+    return f"examples/{name}/{part}" if part else f"examples/{name}"
 
 
-def maps(method: str, of: Literal["", "moved/"] = "") -> str:
+def maps(method: str, *, moved: bool = False) -> str:
     """A saliency method's maps of the examples, or of the examples under FGSM."""
-    return f"examples/{of}maps/{method}"
+    return f"examples/{'moved/' if moved else ''}maps/{method}"
 
 
 def cascade_maps(method: str) -> str:
@@ -64,10 +64,6 @@ def extremes(method: str, part: str) -> str:
     return f"{smallest(method)}/extremes/{part}"
 
 
-def _joined(name: str, part: str) -> str:
-    return f"{name}/{part}" if part else name
-
-
 Rule: TypeAlias = tuple[str, str, tuple[int, int]]
 IMAGES = (2, 32)
 """Dimensions of a stack of images, whatever their own shape: from 2 to as many as NumPy has."""
@@ -84,7 +80,7 @@ RULES: tuple[Rule, ...] = (
     (example(ONE, "confidence"), "f", (1, 1)),
     (TOP, "b", IMAGES),
     (maps(ONE), "f", IMAGES),
-    (maps(ONE, "moved/"), "f", IMAGES),
+    (maps(ONE, moved=True), "f", IMAGES),
     (cascade_maps(ONE), "f", (3, 32)),
     (example(ONE), "f", IMAGES),
     (curve("random", f"{ONE}/interval"), "f", (3, 3)),

@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.checks.sanity.checks import OWN
+from harness.results import keys
 from harness.results.run import Run
 from harness.saliency.maps import top_pixels
 from harness.saliency.topk import GRID, SHARES
@@ -120,8 +121,8 @@ def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int
         covered=[
             (method, most, least)
             for method in methods
-            if (most := _black(run, pair, f"{method}/top/accuracy")) is not None
-            and (least := _black(run, pair, f"{method}/least/accuracy")) is not None
+            if (most := _black(run, pair, keys.curve(method, "top/accuracy"))) is not None
+            and (least := _black(run, pair, keys.curve(method, "least/accuracy"))) is not None
         ],
         at_random=_at_random(run, pair),
         verdicts=_verdicts(frame, pair),
@@ -136,7 +137,7 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
         return []
     moved = stored.example_images(run, pair, "moved")
     said = stored.example_labels(run, pair, "moved")
-    then_maps = {m: stored.example_images(run, pair, f"moved/maps/{m}") for m in methods}
+    then_maps = {m: stored.example_pictures(run, pair, keys.maps(m, moved=True)) for m in methods}
     first = stored.predictions_of(run, pair, "clean")
     names, low_high = stored.class_names(run), limits(clean)
     rows = []
@@ -189,7 +190,7 @@ def _cascade(run: Run, pair: Pair, methods: list[str]) -> list[CascadeRow]:
     for method in methods:
         own = stored.saliency_maps(run, pair, method)
         layers = stored.cascade_maps(run, pair, method)
-        similar = stored.array(run, pair, f"saliency/{method}/cascade", (None, 2))
+        similar = stored.array(run, pair, keys.curve(method, "cascade"), (None, 2))
         if own is None or layers is None or similar is None or len(similar) != len(layers):
             continue
         first = _map(own, 0, f"{method} of a {truths[0]} by the trained model", None)
@@ -225,7 +226,7 @@ def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[M
         lines = [
             (look, np.array(GRID), curve)
             for method, look in looks.items()
-            if (curve := stored.array(run, pair, f"saliency/{method}/{kind}", (len(GRID),)))
+            if (curve := stored.array(run, pair, keys.curve(method, kind), (len(GRID),)))
             is not None
         ]
         if lines:
@@ -237,7 +238,7 @@ def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[M
     lines = [
         (look, np.array(SHARES), covered)
         for method, look in looks.items()
-        if (covered := _black(run, pair, f"{method}/top/accuracy")) is not None
+        if (covered := _black(run, pair, keys.curve(method, "top/accuracy"))) is not None
     ]
     at_random = _at_random(run, pair)
     if lines and at_random is not None:
@@ -252,17 +253,17 @@ def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[M
     return charts
 
 
-def _black(run: Run, pair: Pair, name: str) -> FloatArray | None:
+def _black(run: Run, pair: Pair, key: str) -> FloatArray | None:
     """Values with black as the filler, one a share."""
-    found = stored.array(run, pair, f"saliency/{name}", (2, len(SHARES)))
+    found = stored.array(run, pair, key, (2, len(SHARES)))
     return None if found is None else found[0]
 
 
 def _at_random(run: Run, pair: Pair) -> tuple[FloatArray, FloatArray] | None:
     """Mean accuracy with random pixels covered, (shares,), and its interval, (2, shares)."""
-    found = stored.array(run, pair, "saliency/random/accuracy", (None, 2, len(SHARES)))
+    found = stored.array(run, pair, keys.curve("random", "accuracy"), (None, 2, len(SHARES)))
     ends = stored.array(
-        run, pair, "saliency/random/accuracy/interval", (2, 2, len(SHARES)), finite=False
+        run, pair, keys.curve("random", "accuracy/interval"), (2, 2, len(SHARES)), finite=False
     )
     if found is None or ends is None:
         return None
