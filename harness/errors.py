@@ -65,6 +65,14 @@ class MeasurementError(Exception):
     """A measurement that cannot be trusted, so that no number is given."""
 
 
+class BatchTooLarge(MeasurementError):  # noqa: N818  # it is an answer: ask with fewer images
+    """A batch does not fit into memory; with fewer images at a time it may."""
+
+
+class Unanswered(MeasurementError):  # noqa: N818
+    """A black box gave no answer on a batch, however often it was asked."""
+
+
 class CheckFailed(Exception):  # noqa: N818  # it is a finding, and no error of ours
     """What a check has found wrong, in one line.
 

@@ -116,18 +116,39 @@ def _package(entry: EntryPoint) -> str:
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """Where a backend of the harness is, and the packages it cannot do without."""
+    """Where a backend of the harness is, the packages it cannot do without, and its files.
+
+    Attributes:
+        builds: Whether the harness builds and trains networks of its own in it.
+    """
 
     module: str
     factory: str
     needs: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    builds: bool = False
 
 
 # The order matters: where both live in one process, torch is imported before tensorflow.
 OWN = {
-    "torch": BackendEntry("backends.torch_backend", "TorchBackend", ("torch", "array_api_compat")),
-    "keras": BackendEntry("backends.keras_backend", "KerasBackend", ("tensorflow", "keras")),
-    "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend"),
+    "torch": BackendEntry(
+        "backends.torch_backend",
+        "TorchBackend",
+        ("torch", "array_api_compat"),
+        (".pt2", ".pt"),
+        builds=True,
+    ),
+    "keras": BackendEntry(
+        "backends.keras_backend",
+        "KerasBackend",
+        ("tensorflow", "keras"),
+        (".keras",),
+        builds=True,
+    ),
+    "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend", builds=True),
+    "onnx": BackendEntry("backends.onnx_backend", "OnnxBackend", ("onnxruntime",), (".onnx",)),
+    "sklearn": BackendEntry("backends.sklearn_backend", "SklearnBackend", ("sklearn",)),
+    "callable": BackendEntry("backends.callable_backend", "CallableBackend"),
 }
 Factory: TypeAlias = Callable[[], Backend]
 BACKENDS: Registry[BackendEntry | Factory] = Registry("backend", "harness.backends", OWN)
@@ -198,6 +219,14 @@ def builder(name: str) -> Builder:
     if not hasattr(made, "build") or not hasattr(made, "trainer"):
         raise BackendError(f"backend {name}: it builds and trains no networks")
     return cast("Builder", made)
+
+
+def builders() -> list[str]:
+    """Names of the backends in which the harness builds and trains networks.
+
+    Of another package's backend only its use tells, so that it is among them.
+    """
+    return [name for name in BACKENDS if name not in OWN or OWN[name].builds]
 
 
 def import_together(names: set[str]) -> None:

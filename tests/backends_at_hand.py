@@ -9,7 +9,7 @@ import pytest
 from harness import registry
 from harness.protocol import Backend
 
-NAMES = tuple(registry.BACKENDS)
+NAMES = tuple(registry.builders())
 REQUIRED = "HARNESS_TEST_BACKENDS"
 """Environment variable: the backends, with commas between them, that must be there."""
 

@@ -62,7 +62,7 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Sm
     return _joined(
         [
             _along_gradient(model, model.asarray(x[part]), y[part], limit)
-            for part in batches(len(x), batch_size_for(x))
+            for part in batches(len(x), batch_size_for(model, x))
         ]
     )
 
@@ -77,7 +77,7 @@ def by_search(
     that distance counts.
     """
     parts = []
-    for part in batches(len(x), batch_size_for(x)):
+    for part in batches(len(x), batch_size_for(model, x)):
         index = np.arange(part.start, part.stop)
         parts.append(_by_search(model, attack, model.asarray(x[part]), y[part], limit, index))
     return _joined(parts)

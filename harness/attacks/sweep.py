@@ -88,7 +88,7 @@ def sweep(
     logits: list[list[FloatArray]] = [[] for _ in epsilons]
     kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
     moved = not any(epsilons)
-    for part in batches(len(x), batch_size or batch_size_for(x)):
+    for part in batches(len(x), batch_size or batch_size_for(model, x)):
         images = model.asarray(x[part])
         inside = [position for position in keep if part.start <= position < part.stop]
         # Copies, so that an attack that works in place does not move what it is checked against,

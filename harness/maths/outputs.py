@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import HarnessError, MeasurementError
+from harness.maths.around import Around
 from harness.maths.query import logits_of
-from harness.protocol import Array, Bounds, FloatArray, Model, Objective, differentiable
+from harness.protocol import Array, Bounds, FloatArray, Model, Objective
 
 Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]
 KINDS: tuple[str, ...] = get_args(Outputs)
@@ -158,30 +159,10 @@ def undeclared(model: Model) -> Model:
     return model.inner if isinstance(model, Declared) else model
 
 
-class Declared:
+class Declared(Around):
     """A model whose outputs are declared to be logits, whatever they look like."""
 
     outputs: Outputs = "logits"
-
-    def __init__(self, inner: Model) -> None:
-        self.inner = inner
-        self.xp, self.bounds, self.capabilities = inner.xp, inner.bounds, inner.capabilities
-
-    def asarray(self, values: npt.NDArray[Any]) -> Array:
-        """See ``protocol.Model``."""
-        return self.inner.asarray(values)
-
-    def numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See ``protocol.Model``."""
-        return self.inner.numpy(array)
-
-    def logits(self, x: Array) -> Array:
-        """See ``protocol.Model``."""
-        return self.inner.logits(x)
-
-    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.DifferentiableModel``."""
-        return differentiable(self.inner).logits_and_gradient(x, y, objective)
 
 
 class Probabilities(Declared):
@@ -219,8 +200,19 @@ class Probabilities(Declared):
                 f"the outputs are declared to be probabilities, but one is {said.min():.4g}; "
                 "declare them logits"
             )
+        said = _of_two(said)
         return np.log(np.maximum(said, LEAST[said.dtype.itemsize == 8], dtype=np.float64))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """Refused; see ``protocol.DifferentiableModel``."""
         raise MeasurementError("a model of probabilities gives no gradient that attacks can use")
+
+
+def _of_two(said: FloatArray) -> FloatArray:
+    """Probabilities (n, k); where a network gives one an image, p, those of both classes.
+
+    ``protocol.two_classes`` has made (-0.0, p) of it.
+    """
+    if said.shape[1:] != (2,) or said[:, 0].any() or not np.signbit(said[:, 0]).all():
+        return said
+    return np.stack([1 - said[:, 1], said[:, 1]], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ MEMORY = 256 * 2**20
 """Bytes that one batch of images may take up, with all that an attack keeps beside it."""
 COPIES = 16
 """Arrays of the size of the batch that an attack keeps, at most."""
+FOOTPRINTS: WeakKeyDictionary[Model, dict[tuple[int, ...], int]] = WeakKeyDictionary()
+"""What is known of models that are still in use, by the shape of their images."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,37 @@ class Predictions:
     confidence: npt.NDArray[np.float32]
 
 
-def batch_size_for(x: FloatArray) -> int:
-    """How many of these images (n, *shape) are attacked at a time, within ``MEMORY``."""
+def batch_size_for(model: Model, x: FloatArray) -> int:
+    """How many of these images (n, *shape) a model is asked of at a time, within ``MEMORY``.
+
+    That is what the model says itself, or follows from the size of an image, of which an attack
+    keeps copies, and of what the network computes of it.
+    """
+    said: int | None = getattr(model, "batch_size", None)
+    if said is not None:
+        return said
     image = COPIES * x.dtype.itemsize * max(1, math.prod(x.shape[1:]))
-    return max(1, min(BATCH, MEMORY // image))
+    return max(1, min(BATCH, MEMORY // (image + footprint_of(model, x))))
+
+
+def footprint_of(model: Model, x: FloatArray) -> int:
+    """Bytes that the network takes up for each of these images; 0 where it cannot tell.
+
+    Two of them are tried, once for each shape of images.
+    """
+    if not len(x) or not hasattr(model, "footprint"):
+        return 0
+    shape = x.shape[1:]
+    try:
+        known = FOOTPRINTS.setdefault(model, {})
+    except TypeError:  # a user's own that cannot be a key
+        known = {}
+    if shape not in known:
+        try:
+            known[shape] = max(0, int(model.footprint(model.asarray(np.array(x[:2])))))
+        except Exception:  # what is wrong with the network, a measurement says
+            known[shape] = 0
+    return known[shape]
 
 
 def batches(count: int, size: int = BATCH) -> Iterator[slice]:
@@ -44,17 +74,18 @@ def batches(count: int, size: int = BATCH) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def logits_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> FloatArray:
+def logits_of(model: Model, x: FloatArray, batch_size: int | None = None) -> FloatArray:
     """Logits (n, k) of images (n, *shape), computed in batches.
 
     Raises:
         MeasurementError: A logit is NaN, infinite or no float, or there are fewer than two a row.
     """
-    parts = [finite_logits(model, model.asarray(x[part])) for part in batches(len(x), batch_size)]
+    size = batch_size or batch_size_for(model, x)
+    parts = [finite_logits(model, model.asarray(x[part])) for part in batches(len(x), size)]
     return np.concatenate(parts)
 
 
-def predictions_of(model: Model, x: FloatArray, batch_size: int = BATCH) -> Predictions:
+def predictions_of(model: Model, x: FloatArray, batch_size: int | None = None) -> Predictions:
     """Predicted labels and confidences for images (n, *shape).
 
     Raises:

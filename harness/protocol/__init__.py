@@ -5,6 +5,9 @@ from harness.protocol.backend import (
     Backend,
     Batch,
     Builder,
+    Calls,
+    Copies,
+    Learner,
     Optimizer,
     Step,
     Trainer,
@@ -14,6 +17,7 @@ from harness.protocol.backend import (
 from harness.protocol.methods import Attack, goals_of, is_targeted
 from harness.protocol.model import (
     GRADIENT,
+    About,
     Array,
     ArrayNamespace,
     BoolArray,
@@ -36,12 +40,14 @@ from harness.protocol.network import (
     Network,
     fold_batch_norm,
 )
+from harness.protocol.outputs import one_output, two_classes
 
 __all__ = [
     "BN_EPSILON",
     "BN_MOMENTUM",
     "GRADIENT",
     "UNIT",
+    "About",
     "Architecture",
     "Array",
     "ArrayNamespace",
@@ -51,10 +57,13 @@ __all__ = [
     "BoolArray",
     "Bounds",
     "Builder",
+    "Calls",
     "Capability",
+    "Copies",
     "DifferentiableModel",
     "FloatArray",
     "IntArray",
+    "Learner",
     "Model",
     "Network",
     "NormName",
@@ -69,5 +78,7 @@ __all__ = [
     "fold_batch_norm",
     "goals_of",
     "is_targeted",
+    "one_output",
     "require_classes",
+    "two_classes",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
@@ -17,10 +18,30 @@ class Wrapping:
     """How a network is to be called.
 
     Attributes:
-        bounds: Lowest and highest pixel value that it takes.
+        bounds: Lowest and highest pixel value of the images.
+        output: Name of the output that holds the logits, of a network that returns several by name.
+        device: Where it is to be computed: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; None for where
+            the network is, or the framework's choice.
     """
 
     bounds: Bounds = (0.0, 1.0)
+    output: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Calls(Wrapping):
+    """How a Python function of NumPy images is to be called.
+
+    Attributes:
+        batch_size: Images a call, at most; None for as many as there are.
+        retries: How often a call that raises is made again.
+        wait: Seconds before the first of these, doubled before each further one.
+    """
+
+    batch_size: int | None = None
+    retries: int = 0
+    wait: float = 0.1
 
 
 UNIT = Wrapping()
@@ -114,10 +135,46 @@ class Optimizer:
     decay: float = 0.0
 
 
+class Learner(Protocol):
+    """A copy of a network that learns: enough of a ``Trainer`` for a short training."""
+
+    @property
+    def model(self) -> Model:
+        """The network as it is now, in inference mode."""
+
+    def step(self, batch: Batch, learning_rate: float) -> Step:
+        """One optimizer step on a batch; see ``Trainer.step``."""
+
+
+class Copies(Protocol):
+    """Copies of a user's network, with which checks compare it. The network is not changed.
+
+    Each raises ``NotApplicable`` with the reason where such a copy cannot be made.
+    """
+
+    def stages(self) -> int:
+        """In how many stages its layers become random, from the last to the first; at least 1."""
+
+    def float64(self) -> Model:
+        """The network with its own weights, in float64."""
+
+    def randomised(self, stages: int, seed: int) -> Model:
+        """The network with so many of its last stages random; all of them if there are no more."""
+
+    def learner(self, seed: int) -> Learner:
+        """One with all its layers random, to be trained with cross-entropy."""
+
+
 class Backend(Protocol):
-    """Wraps and calls networks of a framework. One object, made when first used."""
+    """Wraps and calls networks of a framework. One object, made when first used.
+
+    ``suffixes``, ``load`` and ``copies`` may be absent: then it loads no files, and its networks
+    are compared with no others.
+    """
 
     name: str
+    suffixes: tuple[str, ...]
+    """Of the files that it loads, such as ``.onnx``."""
 
     def versions(self) -> dict[str, str]:
         """Packages and versions that the numbers depend on."""
@@ -131,6 +188,16 @@ class Backend(Protocol):
         Raises:
             BackendError: It cannot be wrapped; the message says what can be done.
         """
+
+    def load(self, path: Path, how: Wrapping) -> Model:
+        """The network of a file, wrapped. No code in the file is run.
+
+        Raises:
+            BackendError: It cannot be loaded; the message names the file, and what can be done.
+        """
+
+    def copies(self, model: Model) -> Copies | None:
+        """What makes copies of the network of a model that ``wrap`` or ``load`` returned."""
 
 
 class Builder(Backend, Protocol):

@@ -12,6 +12,7 @@ and ``keepdims``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
@@ -53,11 +54,31 @@ class Objective(Protocol):
         """Its gradient with respect to the logits: (n, k)."""
 
 
+@dataclass(frozen=True)
+class About:
+    """What there is to say of a network, for people, and to identify it.
+
+    Attributes:
+        kind: What it is, such as ``torch.nn.Module ResNet``.
+        parameters: How many numbers have been trained; None where that is not known.
+        device: Where it is computed.
+        identity: SHA-256 over its weights; empty where they are not known.
+    """
+
+    kind: str
+    parameters: int | None = None
+    device: str = "cpu"
+    identity: str = ""
+
+
 @runtime_checkable
 class Model(Protocol):
     """A classifier in inference mode; a black box is one too.
 
-    It never changes its input, nor itself.
+    It never changes its input, nor itself. It may have more, which is asked for where it is there:
+    ``about() -> About``; ``footprint(x) -> int``, the bytes that each of a few images (n, *shape)
+    takes up in a forward and a backward pass; ``channel_axis: int | None``, the axis of one image
+    that holds its channels; and ``batch_size: int | None``, how many images it takes at a time.
 
     Attributes:
         xp: The namespace of its arrays.

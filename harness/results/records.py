@@ -138,7 +138,14 @@ class ModelInfo(BaseModel):
         fingerprint: SHA-256 over data, architecture, recipe, seed, backend and versions.
         cached: Whether this run loaded it instead of training it.
         history: Its training, epoch by epoch (also when it was loaded).
-        best_epoch: The epoch whose weights were kept.
+        best_epoch: The epoch whose weights were kept; 0 of a model that the harness did not train.
+        source: Where somebody's own model is from: a file, or ``package.module:function``.
+        kind: What it is, such as ``torch.nn.Module ResNet``.
+        parameters: How many numbers have been trained; None where that is not known.
+        preprocessing: How images are normalised before the network, in words; or empty.
+        outputs: What the network returns: ``auto``, ``logits`` or ``probabilities``.
+        device: Where it is computed.
+        queries: How many images a black box was asked of; None of other models.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -146,9 +153,38 @@ class ModelInfo(BaseModel):
     model: str
     backend: str
     fingerprint: str
-    cached: bool
-    best_epoch: int
-    history: tuple[Epoch, ...]
+    cached: bool = False
+    best_epoch: int = 0
+    history: tuple[Epoch, ...] = ()
+    source: str = ""
+    kind: str = ""
+    parameters: int | None = None
+    preprocessing: str = ""
+    outputs: str = "auto"
+    device: str = ""
+    queries: int | None = None
+
+
+class DataInfo(BaseModel):
+    """The test images.
+
+    Attributes:
+        source: Name of the dataset, a file, a folder, ``package.module:function`` or ``arrays``.
+        images: How many.
+        shape: Of one image.
+        dtype: In which they are given to models.
+        bounds: Lowest and highest pixel value.
+        channel_axis: Axis of one image that holds its channels, from 0; None of grey ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    images: int
+    shape: tuple[int, ...]
+    dtype: str
+    bounds: tuple[float, float]
+    channel_axis: int | None = None
 
 
 class Timing(BaseModel):

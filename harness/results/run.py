@@ -13,7 +13,7 @@ from harness.files import as_json, document_of, read_document, replacing
 from harness.names import checked_name, checked_path
 from harness.results.arrays import Arrays, ArraysError, read_arrays, write_arrays
 from harness.results.keys import check_arrays
-from harness.results.records import UPPER_BOUND, Key, ModelInfo, Record, Timing
+from harness.results.records import UPPER_BOUND, DataInfo, Key, ModelInfo, Record, Timing
 from harness.spec.gate import GateSettings
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class Run(BaseModel):
       the model with its last layer random, its last two, and so on, (layers, 2) float64;
 
     and, for the whole run, ``labels``: true labels of the test images (n,) int32.
+
+    ``data`` tells of the test images, and ``notes`` are what a reader should know of the numbers,
+    a line each: that bytes were scaled, say, or that an epsilon is out of proportion.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -89,6 +92,8 @@ class Run(BaseModel):
     versions: dict[str, str] = {}
     machine: dict[str, str | int] = {}
     models: list[ModelInfo] = []
+    data: DataInfo | None = None
+    notes: list[str] = []
     records: list[Record] = []
     timings: list[Timing] = []
 

@@ -164,7 +164,7 @@ def unchecked_maps(
     if len(x) != len(y):
         raise MeasurementError(f"there are {len(x)} images to explain, but {len(y)} classes")
     parts = [x[:0]]
-    for part in batches(len(x), batch_size or batch_size_for(x)):
+    for part in batches(len(x), batch_size or batch_size_for(model, x)):
         index = np.arange(part.start, part.stop)
         try:
             found = compute(model, model.asarray(x[part]), model.asarray(y[part]), index)

@@ -139,7 +139,7 @@ def test_batches_cover_everything_in_order():
 def test_batches_are_as_large_as_memory_allows(shape, dtype, size):
     # None of the pixels is there but one.
     image = np.broadcast_to(np.zeros((), dtype), (5000, *shape))
-    assert batch_size_for(image) == size
+    assert batch_size_for(object(), image) == size
 
 
 def test_large_images_come_in_batches_that_fit(monkeypatch):

@@ -90,7 +90,7 @@ def attacked(
     """
     numbers = np.arange(len(x)) if index is None else index
     images, labels, valid = [x[:0]], [], []
-    for part in batches(len(x), batch_size_for(x)):
+    for part in batches(len(x), batch_size_for(model, x)):
         # A copy, so that an attack that works in place does not move what it is checked by.
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         try:
@@ -143,7 +143,7 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     Raises:
         BrokenError: It raises, or returns other than two or more numbers an image.
     """
-    parts = batches(len(x), batch_size_for(x))
+    parts = batches(len(x), batch_size_for(model, x))
     try:
         found = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
         logits = np.concatenate(found)

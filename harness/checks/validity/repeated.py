@@ -97,7 +97,7 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
         BrokenError: None comes.
     """
     found: list[tuple[FloatArray, FloatArray]] = []
-    for part in batches(len(x), batch_size_for(x)):
+    for part in batches(len(x), batch_size_for(model, x)):
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         try:
             answer = differentiable(model).logits_and_gradient(given, true, LogOdds())
