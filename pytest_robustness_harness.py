@@ -39,6 +39,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "help": "seed of the trainings, instead of the spec's",
     },
+    "device": {
+        "metavar": "NAME",
+        "help": "where models are computed that do not say so: cpu, cuda, cuda:1 or mps",
+    },
     "results": {
         "metavar": "DIR",
         "help": "where run.json and arrays.npz are written (default: results)",

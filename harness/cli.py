@@ -45,6 +45,10 @@ Backends = Annotated[
     list[str] | None,
     typer.Option("--backend", metavar="NAME", help="Only this backend; may be repeated."),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Where models are computed: cpu, cuda, cuda:1 or mps."),
+]
 Retrain = Annotated[bool, typer.Option(help="Train the models even if they are stored.")]
 
 
@@ -66,11 +70,12 @@ def run(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the trainings, instead of the spec's.")
     ] = None,
+    device: Device = None,
 ) -> int:
     """Train or load the models, run the suites, and write run.json and report.html."""
     import pytest
 
-    from harness.data import prepare
+    from harness.data import require_data
     from harness.evaluation.resolve import open_spec
     from harness.files import check_folder
     from harness.spec.reading import suites_folder
@@ -80,7 +85,8 @@ def run(
     backends = _checked(backend)
     if jobs > 1 and importlib.util.find_spec("xdist") is None:
         raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
-    prepare(open_spec(spec, seed).data.name)
+    asked = open_spec(spec, seed)
+    require_data(asked.data, asked.home)
     check_folder(out, "--out")
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
@@ -93,6 +99,7 @@ def run(
     arguments += ["-n", str(jobs)] if jobs > 1 else []
     arguments += ["--robustness-retrain"] if retrain else []
     arguments += [f"--robustness-seed={seed}"] if seed is not None else []
+    arguments += [f"--robustness-device={device}"] if device is not None else []
     before = _written(out)
     code = pytest.main(arguments)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -125,7 +132,7 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
         raise BackendError("; ".join(missing(name) for name in benchmark.spec.backends))
     import_together(set(names))
     for name in names:
-        for model in benchmark.spec.models:
+        for model in benchmark.spec.trained:
             benchmark.evaluation(name, model)
     table = Table("backend", "model", "weights", "epochs", "best", "validation accuracy", "seconds")
     for info in benchmark.run.models:

@@ -34,6 +34,7 @@ VALUES = re.compile(
 )
 """Where they begin to list what they were given."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z<])|\n\s*\n")
+MARK = re.compile(r"\[\w+\]|(constrained-)?(float|int|str|tuple)(\[.*\])?")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -166,7 +167,8 @@ def first_problem(
     # A misspelt key is found twice: as unknown, and as what is missing then.
     findings = list({(one["loc"], one["type"]): one for one in found}.values())
     first = min(findings, key=lambda one: one["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"] if part != "[key]"]
+    # Without pydantic's marks, of a key itself or of a kind of part.
+    path = [str(part) for part in first["loc"] if not MARK.fullmatch(str(part))]
     key, message = ".".join(path), first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         meant = closest(path[-1], (*_fields(model, path), *beside)) if model else ""
@@ -185,7 +187,7 @@ def _misspelt(found: ErrorDetails, model: type[BaseModel] | None) -> ErrorDetail
     """
     if model is None or found["type"] != "missing" or not isinstance(found["input"], dict):
         return found
-    *path, name = (str(part) for part in found["loc"])
+    *path, name = (str(part) for part in found["loc"] if not MARK.fullmatch(str(part)))
     others = set(found["input"]) - set(_fields(model, [*path, name]))
     there = closest(name, others)
     return {**found, "type": "extra_forbidden", "loc": (*path, there)} if there else found

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 from harness.errors import BackendError, HarnessError, one_line, unknown
@@ -129,6 +130,8 @@ class BackendEntry:
     builds: bool = False
 
 
+FOLDER = "/"
+"""In place of the suffix of a folder."""
 # The order matters: where both live in one process, torch is imported before tensorflow.
 OWN = {
     "torch": BackendEntry(
@@ -142,7 +145,7 @@ OWN = {
         "backends.keras_backend",
         "KerasBackend",
         ("tensorflow", "keras"),
-        (".keras",),
+        (".keras", FOLDER),
         builds=True,
     ),
     "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend", builds=True),
@@ -262,14 +265,73 @@ def backend_of(net: Any) -> Backend:
             broken += f"; {error}"
     raise BackendError(
         f"{type(net).__module__}.{type(net).__name__}: not a network of a known framework; "
-        f"pass a torch.nn.Module or a keras.Model{broken}"
+        f"{_door_for(net)}{broken}"
     )
+
+
+def _door_for(net: Any) -> str:
+    """What to do with an object that is no network of a known framework."""
+    if isinstance(net, type):
+        return f"it is a class: pass an object, {net.__name__}(...)"
+    if isinstance(net, Mapping):
+        return (
+            "it holds weights, not a network: build the network, load them into it, and pass that"
+        )
+    if callable(net):
+        return (
+            "a function of NumPy images is wrapped by harness.wrap_function(f, bounds=(0.0, 1.0))"
+        )
+    return (
+        "pass a torch.nn.Module, a keras.Model, a session of ONNX Runtime, a classifier of "
+        "scikit-learn, or the path of a .pt2, .keras or .onnx file; anything else by "
+        "harness.wrap_function"
+    )
+
+
+def backend_for(path: Path) -> Backend:
+    """The backend that loads a file, by its suffix; a folder is a SavedModel of TensorFlow.
+
+    Raises:
+        BackendError: None does; the message says which files are loaded.
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        suffix = FOLDER
+    for name, entry in OWN.items():
+        if suffix in entry.suffixes:
+            return backend(name)
+    for name in BACKENDS:
+        if name not in OWN and suffix in getattr(BACKENDS[name], "suffixes", ()):
+            return backend(name)
+    if suffix in UNSAFE:
+        raise BackendError(f"{path}: {UNSAFE[suffix]}")
+    known = [one for entry in OWN.values() for one in entry.suffixes if one != FOLDER]
+    raise BackendError(
+        f"{path}: not a file that is loaded; those are {', '.join(known)}, and folders of "
+        "SavedModels"
+    )
+
+
+_PICKLE = (
+    "a pickle can run any code, so that none is loaded; load it in a function of yours, and say "
+    "load = 'package.module:function', or pass what it returns to harness.wrap"
+)
+UNSAFE = {
+    **dict.fromkeys((".pkl", ".pickle", ".joblib", ".bin", ".ckpt", ".pth"), _PICKLE),
+    **dict.fromkeys(
+        (".h5", ".hdf5"), "such files can run code, also in safe mode; save the model as .keras"
+    ),
+    ".safetensors": "it holds weights, not a network; load them in a function of yours, and say "
+    "load = 'package.module:function'",
+}
+"""What is said of files that are not loaded."""
 
 
 def made_by(model: Model) -> tuple[str, dict[str, str]]:
     """Name and versions of the backend a model is of; its class's name for a user's own."""
     for name, entry in OWN.items():
-        if type(model).__module__ == entry.module:
+        # A backend may be in several files, whose names begin alike: torch_backend, torch_files.
+        if type(model).__module__.partition("_")[0] == entry.module.partition("_")[0]:
             return name, backend(name).versions()
     for name, factory in BACKENDS.loaded.items():
         if _package_of(type(model)) == _package_of(factory):

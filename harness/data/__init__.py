@@ -11,7 +11,7 @@ from harness.errors import DataError, unknown
 from harness.registry import Registry
 from harness.spec.models import DataSpec
 
-__all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare"]
+__all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare", "require_data"]
 
 
 class Loader(Protocol):
@@ -31,13 +31,22 @@ OWN: dict[str, Loader] = {
 DATASETS: Registry[Loader] = Registry("dataset", "harness.datasets", OWN)
 
 
-def load_dataset(spec: DataSpec) -> Dataset:
-    """The dataset that a spec names, split as it says.
+def load_dataset(spec: DataSpec, home: Path = Path()) -> Dataset:
+    """The images that a spec names, split as it says.
+
+    Args:
+        spec: Says which.
+        home: The folder that paths are relative to, and functions are looked for in.
 
     Raises:
         DataError: The name is unknown, the split does not exist for this dataset, or its files
-            are damaged or cannot be downloaded.
+            are damaged or cannot be downloaded; or somebody's own images are not what they should
+            be.
     """
+    if spec.name is None:
+        from harness.data.assembled import own_dataset
+
+        return own_dataset(spec, home)
     return split(_loader(spec.name).load(), spec)
 
 
@@ -51,6 +60,20 @@ def prepare(name: str) -> list[Path]:
         DataError: The name is unknown, or a file is damaged or cannot be downloaded.
     """
     return _loader(name).prepare()
+
+
+def require_data(spec: DataSpec, home: Path = Path()) -> None:
+    """Make sure that the images of a spec are there, before anything else is done.
+
+    Raises:
+        DataError: As ``prepare``; or a file or folder of somebody's own is not there.
+    """
+    if spec.name is not None:
+        prepare(spec.name)
+    for key in ("file", "folder", "train"):
+        path = getattr(spec, key)
+        if path is not None and not (home / path).exists():
+            raise DataError(f"data.{key}: {home / path}: there is no such file or folder")
 
 
 def _loader(name: str) -> Loader:

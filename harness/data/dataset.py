@@ -25,7 +25,8 @@ class Part:
     """Images for one purpose. The arrays are read-only, so that no attack can alter the data.
 
     Attributes:
-        x: Images (n, *shape), float32 in [0, 1].
+        x: Images (n, *shape), floats within the bounds of the dataset; of somebody's own data they
+            may be read when they are asked for.
         y: Labels (n,), int64, from 0 to the number of classes - 1.
         index: Position of each image in the full dataset, (n,), int64.
     """
@@ -37,6 +38,8 @@ class Part:
     def __post_init__(self) -> None:
         for name in ("x", "y", "index"):
             # A view: whoever made the array keeps the right to write to it.
+            if not isinstance(getattr(self, name), np.ndarray):
+                continue  # read anew each time
             view = getattr(self, name).view()
             view.setflags(write=False)
             object.__setattr__(self, name, view)
@@ -51,28 +54,46 @@ class Dataset:
     """A dataset, split.
 
     Attributes:
-        name: Name in the registry.
-        train: What models are fitted to.
-        validation: What early stopping and searches look at.
+        name: Name in the registry, or where somebody's own images are from.
+        train: What models are fitted to; None where there are test images alone.
+        validation: What early stopping and searches look at; None likewise.
         test: What is measured.
-        classes: Name of each class, in the order of the labels.
+        classes: Name of each class, in the order of the labels; empty where nobody has said them,
+            and models do.
         bounds: Lowest and highest pixel value.
+        channel_axis: Axis of one image that holds its channels, where that is said.
+        notes: What was done to the images, a line each.
         sha256: Hash over pixels, labels and which image is in which part: two datasets with the
             same hash give the same numbers.
     """
 
     name: str
-    train: Part
-    validation: Part
+    train: Part | None = None
+    validation: Part | None = None
     test: Part
     classes: tuple[str, ...]
     bounds: Bounds = (0.0, 1.0)
+    channel_axis: int | None = None
+    notes: tuple[str, ...] = ()
     sha256: str
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one image."""
-        return self.train.x.shape[1:]
+        return tuple(self.test.x.shape[1:])
+
+    def fitted(self) -> tuple[Part, Part]:
+        """Training and validation images.
+
+        Raises:
+            DataError: There are none.
+        """
+        if self.train is None or self.validation is None:
+            raise DataError(
+                f"{self.name}: holds test images alone, so that no model can be trained on it; "
+                "name training images: data.train, or let data.load return them, too"
+            )
+        return self.train, self.validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +126,7 @@ def split(source: Source, spec: DataSpec) -> Dataset:
     indices = split_indices(source, spec)
     train, validation, test = (_part(source, index) for index in indices)
     return Dataset(
-        name=spec.name,
+        name=spec.source,
         train=train,
         validation=validation,
         test=test,
@@ -133,7 +154,7 @@ def split_indices(source: Source, spec: DataSpec) -> Indices:
     else:
         if source.published_train is None:
             raise DataError(
-                f"{spec.name}: its publisher made no test set, so there is no canonical split; "
+                f"{spec.source}: its publisher made no test set, so there is no canonical split; "
                 'use split = "70-20-10"'
             )
         validation_size = source.published_train // 6
@@ -152,6 +173,11 @@ def one_hot(y: npt.NDArray[np.integer], classes: int) -> Floats:
         raise ValueError(f"labels {y.min()} … {y.max()} do not fit {classes} classes")
     rows: Floats = np.eye(classes, dtype=np.float32)[y]
     return rows
+
+
+def validation_of(y: Integers, seed: int) -> tuple[Integers, Integers]:
+    """Positions of training and validation images: of each class a seeded sixth is the latter."""
+    return _draw(np.arange(len(y), dtype=np.int64), y, len(y) // 6, seed)
 
 
 def _draw(pool: Integers, y: Integers, size: int, seed: int) -> tuple[Integers, Integers]:

@@ -1,154 +1,294 @@
-"""For people who only want the library: wrap a network, evaluate it, read a table."""
+"""For people who only want the library: evaluate a network on images of theirs, read a table."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from harness.checks.conformance import EPSILONS
-from harness.checks.validity import CHEAP
+from harness.checks.sanity.checks import rules_for
+from harness.checks.validity import CHEAP, CHECKS
+from harness.data.dataset import Dataset
 from harness.errors import HarnessError, NotApplicable, gist, one_line
 from harness.evaluation.arguments import (
     attacks_from,
     bounds_from,
-    images_from,
-    labels_from,
+    expectations_from,
     name_from,
     radii_from,
+    suites_from,
 )
 from harness.evaluation.evaluation import Evaluation, Measures
-from harness.evaluation.models import LoadedModel
-from harness.maths.conversion import JOIN
-from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
-from harness.maths.query import batches, logits_of
-from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model, Wrapping
-from harness.registry import backend_of, made_by
+from harness.evaluation.own import info_of, loaded_own, source_of
+from harness.evaluation.proportion import data_info, out_of_proportion
+from harness.evaluation.sources import data_from
+from harness.evaluation.wrapping import backend_name_of, wrap
+from harness.files import check_folder
+from harness.maths.around import Laid, Limited
+from harness.maths.outputs import Outputs, declared, kind_of, looked_through
+from harness.maths.query import logits_of
+from harness.progress import progress_bar, quiet
+from harness.protocol import GRADIENT, Attack, Bounds, IntArray, Model
 from harness.results import keys
+from harness.results.judge import judge
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
+from harness.results.records import Record
 from harness.results.run import Run
-from harness.spec.measures import AttackSpec, MeasuresSpec
+from harness.saliency.analysis import MEASURES
+from harness.saliency.methods import METHODS
+from harness.saliency.occlusion import CHOICES
+from harness.spec.expect import ExpectSpec
+from harness.spec.measures import AttackSpec, MeasuresSpec, MinimalSpec, SaliencySpec
 
-HASHED = 2**24
-"""Bytes of the data that are hashed at a time."""
+FIRST = 200
+"""Images of which saliency maps are analysed and smallest epsilons searched."""
+CLIMBERS: tuple[Literal["fgsm", "pgd"], ...] = ("fgsm", "pgd")
+"""How smallest epsilons are searched."""
 
 
-def wrap(net: Any, bounds: Bounds = (0.0, 1.0), outputs: Outputs = "auto") -> Model:
-    """A user's own network as a model to evaluate; the network is not changed.
+class InterruptedRun(KeyboardInterrupt):  # as its base is called
+    """Ctrl-C ended an evaluation.
 
-    Args:
-        net: A ``torch.nn.Module`` or a ``keras.Model`` that returns logits, (n, k).
-        bounds: Lowest and highest pixel value that the network takes.
-        outputs: What the network returns. With ``auto`` outputs that look like probabilities are
-            refused when they are met. ``logits`` says that they are none, whatever they look like.
-            ``probabilities`` takes their logarithms for logits, and admits attacks without
-            gradients only, because behind a softmax or sigmoid gradients vanish.
-
-    Raises:
-        HarnessError: The bounds are not an interval, or the outputs none of the three.
-        BackendError: The object is not a network of a known framework.
+    Attributes:
+        run: All that was measured until then; it says that it is unfinished.
     """
-    interval = bounds_from(bounds)
-    return declared(backend_of(net).wrap(net, Wrapping(interval)), outputs)
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
 
 
 def evaluate(
-    model: Model,
+    model: Any,
     x: Any,
     y: Any = None,
-    attacks: str | Attack | Iterable[str | Attack] = ("fgsm",),
+    attacks: str | Attack | Iterable[str | Attack] | None = None,
     epsilons: float | Iterable[float] = EPSILONS,
     *,
     name: str = "model",
+    bounds: Bounds | None = None,
     outputs: Outputs = "auto",
+    suites: str | Iterable[str] = ("attacks",),
+    expect: Mapping[str, Any] | ExpectSpec | None = None,
+    classes: Sequence[str] | None = None,
+    train: Any = None,
+    channel_axis: int | None = None,
+    epsilon_unit: float | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    out: str | Path | None = None,
 ) -> Run:
-    """Clean accuracy, and accuracy under each attack at each epsilon.
+    """Clean accuracy, and accuracy under each attack at each epsilon; and more, if it is wanted.
 
     Accuracy under an attack is an *upper bound* on robust accuracy: an attack that fails proves
     nothing, and a stronger one may succeed.
 
-    Arrays are NumPy's, lists, pandas columns, or tensors of any framework; none is written to.
     It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
     (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
     comes in, or where a gradient is asked for; whether the attacks change anything at epsilon zero,
     raise the accuracy or put misclassified images right; whether epsilon fits the bounds; and
     whether the model is better than chance, or, where it is mostly wrong, far better on another
-    view of the images. Each is a record, and one that fails does not stop
-    the others.
+    view of the images. Each is a record, and one that fails does not stop the others.
 
     Args:
-        model: A wrapped network, or any other ``protocol.Model``.
-        x: Images, (n, *shape), floats within ``model.bounds``.
-        y: True labels, (n,) or (n, 1) integers from 0; without them nothing can be counted.
-        attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
+        model: What ``wrap`` or ``wrap_function`` returned, any other ``protocol.Model``, or a
+            network, which is wrapped as ``wrap`` does.
+        x: Images, (n, *shape) within the bounds: NumPy arrays, lists, or tensors of any framework;
+            bytes are divided by 255 where the bounds are [0, 1]. Or what gives images and labels,
+            without y: a ``DataLoader``, a ``tf.data.Dataset``, any iterable of batches, or the path
+            of an ``.npz``, or of a folder with a subfolder a class. None is written to.
+        y: True labels, (n,) or (n, 1) integers from 0.
+        attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``; by
+            default ``fgsm``, and ``square`` for a black box. What a model lacks the gradient for is
+            skipped.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
         name: What the records call the model; it must be able to be a file name.
+        bounds: Lowest and highest pixel value, of a network that is not wrapped; [0, 1] if None.
         outputs: What the model returns, as in ``wrap``; it takes the place of what was said there.
+        suites: Of ``attacks``, ``validity`` (all its checks), ``saliency`` (measures of maps, and
+            whether they explain the model), ``minimal`` (the smallest epsilon of each image).
+        expect: What accuracies are judged by, as in a spec: ``{"clean": [0.9, 1.0], "attacks":
+            {"fgsm": {0.1: [0.5, 1.0]}}}``.
+        classes: Name of each class, in the order of the labels.
+        train: Training images and labels, (x, y), for the check that learns random labels.
+        channel_axis: Axis of one image that holds its channels; guessed where that leaves no doubt.
+        epsilon_unit: Epsilons are in this part of a pixel unit: with 255, 8 is 8/255.
+        device: Where a network that is not wrapped is computed.
+        batch_size: Images at a time; by default as many as fit into memory.
+        seed: Of all that is drawn.
+        progress: Whether a bar is shown, on a terminal.
+        out: A folder, in which the run is saved after each measurement.
 
     Returns:
-        A run whose accuracies are ``measured`` (or ``error``, with the reason), not judged; the
-        checks follow, ``passed``, ``failed`` or ``skipped``, with the reason. ``run.frame()`` is
-        the table.
+        A run whose accuracies are ``measured`` (or ``error``, with the reason), and judged if
+        something is expected; the checks follow, ``passed``, ``failed`` or ``skipped``, with the
+        reason. ``run.frame()`` is the table.
 
     Raises:
-        HarnessError: The model, the images, the labels, the attacks, or the epsilons are not what
-            they should be; or the model returns probabilities, undeclared, instead of logits.
+        HarnessError: An argument is not what it should be; or the model returns probabilities,
+            undeclared, instead of logits.
         SpecError: There is no attack of that name, or two attacks have one name.
+        InterruptedRun: Ctrl-C; it has the run.
     """
-    if isinstance(model, type) or not isinstance(model, Model):
-        kind = model.__name__ if isinstance(model, type) else type(model).__name__
-        raise HarnessError(f"{kind}: not a model; pass harness.wrap(net)")
-    model = declared(model, outputs)
-    images, labels = images_from(x, model.bounds), labels_from(y)
-    if len(images) != len(labels):
-        batched = images.ndim > 2 and len(labels) == images.shape[0] * images.shape[1]
-        remedy = f"; {JOIN}" if batched and isinstance(x, list | tuple) else ""
-        raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels{remedy}")
-    name, made, radii = name_from(name), attacks_from(attacks), radii_from(epsilons)
-    classes = _check_outputs(model, images, labels)
+    model = _model_of(model, bounds, outputs, device, batch_size)
+    name, wanted = name_from(name), suites_from(suites)
+    data = data_from(
+        x, y, model.bounds, classes=classes, train=train, seed=seed, channel_axis=channel_axis
+    )
+    if channel_axis is not None:
+        model = Laid(model, channel_axis)
+    made = attacks_from(attacks or ("fgsm" if GRADIENT in model.capabilities else "square"))
+    radii = radii_from(epsilons, epsilon_unit)
+    expected = expectations_from(expect, [attack.name for attack in made], radii, epsilon_unit)
+    count = _check_outputs(model, data)
 
-    kind, versions = made_by(undeclared(model))
     sweeps = {attack.name: AttackSpec(epsilons=tuple(radii)) for attack in made}
-    spec = MeasuresSpec(name=name, attacks=sweeps)
-    measures = Measures.of(spec, {attack.name: attack for attack in made}.__getitem__)
+    spec = _spec(name, seed, sweeps, wanted, model.bounds)
+    given = {attack.name: attack for attack in made}
+    measures = Measures.of(spec, lambda of: given.get(of) or attacks_from(of)[0])
     said = spec.model_dump(mode="json", exclude_unset=True) | {"outputs": kind_of(model)}
     run = new_run(said)
     run.spec = measures.told(run.spec)
+    kind, versions = backend_name_of(model)
     run.versions |= versions
-    run.data_sha256 = _content_hash(images, labels)
-    run.classes = tuple(str(label) for label in range(classes))
-    run.arrays[keys.LABELS] = labels.astype(np.int32)
-    loaded, recorder = LoadedModel(model, kind), Recorder(run, kind, name)
-    evaluation = Evaluation(loaded, images, labels, recorder, measures, validity=CHEAP)
-    # Asked before the attacks, and again after them: no answer may depend on earlier calls.
-    with suppress(NotApplicable):
-        _ = evaluation.checking.evidence.raw_logits
-    evaluation.clean()
-    for attack in made:
-        for radius in radii:
-            evaluation.attacked(attack.name, radius)
-    for rule in CHEAP:
-        evaluation.checked("validity", rule)
+    run.data_sha256 = data.sha256
+    run.classes = data.classes or tuple(str(label) for label in range(count))
+    run.arrays[keys.LABELS] = data.test.y.astype(np.int32)
+    run.data = data_info(data)
+    run.notes += [*data.notes, *out_of_proportion(measures, model.bounds)]
+    save = _saving(run, out)
+    loaded, recorder = loaded_own(model, data.train, seed), Recorder(run, kind, name, save)
+    run.put_model(info_of(model, name, source_of(x)))
+    evaluation = Evaluation(
+        loaded, data.test.x, data.test.y, recorder, measures,
+        validity=CHECKS if "validity" in wanted else CHEAP,
+    )  # fmt: skip
+    _measured(evaluation, wanted, expected, progress)
+    run.put_model(info_of(model, name))
     run.finished = True
+    save()
     return run
 
 
-def _content_hash(images: FloatArray, labels: IntArray) -> str:
-    """SHA-256 of images and labels, by which the gate knows the same data; in parts, uncopied."""
-    digest = hashlib.sha256()
-    for array in (images, labels):
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        for part in batches(len(array), max(1, HASHED // max(1, array[:1].nbytes))):
-            digest.update(np.ascontiguousarray(array[part]).data)
-    return digest.hexdigest()
+class Step(NamedTuple):
+    """A measurement that is to be made."""
+
+    title: str
+    make: Callable[[], Record]
 
 
-def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
+def _measured(
+    evaluation: Evaluation, suites: Sequence[str], expect: ExpectSpec | None, progress: bool
+) -> None:
+    """Make all measurements, and judge them, where something is expected."""
+    run = evaluation.recorder.run
+    steps = list(_steps(evaluation, suites))
+    try:
+        with _bar(f"evaluating {evaluation.name}", len(steps), progress) as advance:
+            # Asked before the attacks, and again after them: no answer may depend on earlier calls.
+            with suppress(NotApplicable):
+                _ = evaluation.checking.evidence.raw_logits
+            for step in steps:
+                record = step.make()
+                if expect is not None:
+                    run.put(judge(record, expect, run))
+                advance(step.title)
+    except KeyboardInterrupt as stop:
+        evaluation.recorder.save()
+        raise InterruptedRun(run) from stop
+
+
+def _steps(evaluation: Evaluation, suites: Sequence[str]) -> Iterator[Step]:
+    """All measurements of some suites, in their order."""
+    checked, measures = evaluation.checked, evaluation.measures
+    yield Step("clean", evaluation.clean)
+    if "attacks" in suites:
+        for attack, sweep in measures.sweeps.items():
+            for epsilon in sweep.epsilons:
+                yield Step(attack, partial(evaluation.attacked, attack, epsilon))
+    for climber in measures.minimal.methods if "minimal" in suites else ():
+        yield Step("minimal", partial(evaluation.smallest_epsilon, climber))
+    if "saliency" in suites:
+        for choice in CHOICES:
+            yield Step("saliency", partial(evaluation.occluded, choice))
+        for method in measures.saliency.methods or ():
+            for measure in MEASURES:
+                yield Step(method, partial(evaluation.explained, method, measure))
+            for rule in rules_for(method):
+                yield Step(method, partial(checked, "saliency-sanity", f"{method}/{rule}"))
+    for rule in CHECKS if "validity" in suites else CHEAP:
+        yield Step("validity", partial(checked, "validity", rule))
+
+
+def _spec(
+    name: str,
+    seed: int,
+    sweeps: Mapping[str, AttackSpec],
+    suites: Sequence[str],
+    bounds: Bounds,
+) -> MeasuresSpec:
+    """What is measured, as a spec says it, in proportion to the pixels."""
+    said: dict[str, Any] = {"name": name, "attacks": dict(sweeps)}
+    if seed:
+        said["seed"] = seed
+    width = bounds[1] - bounds[0]
+    if "saliency" in suites:
+        methods = tuple(METHODS.own)
+        said["saliency"] = SaliencySpec(methods=methods, images=FIRST, epsilon=0.1 * width)
+    if "minimal" in suites:
+        said["minimal"] = MinimalSpec(methods=CLIMBERS, images=FIRST, limit=width)
+    return MeasuresSpec(**said)
+
+
+def _model_of(
+    model: Any, bounds: Any, outputs: Outputs, device: str | None, batch_size: int | None
+) -> Model:
+    """What is evaluated: a model as it is, or a network, wrapped."""
+    if isinstance(model, Model) and not isinstance(model, type):
+        if bounds is not None and bounds_from(bounds) != tuple(model.bounds):
+            raise HarnessError(
+                f"bounds: the model was wrapped with {list(model.bounds)}; say them there"
+            )
+        if device is not None:
+            raise HarnessError("device: the model is wrapped already; say it to harness.wrap")
+        model = declared(model, outputs)
+        return model if batch_size is None else Limited(model, batch_size)
+    limits = (0.0, 1.0) if bounds is None else bounds
+    return wrap(model, limits, outputs, device=device, batch_size=batch_size)
+
+
+def _saving(run: Run, out: str | Path | None) -> Callable[[], None]:
+    """What saves the run; an earlier one in its folder is replaced now."""
+    if out is None:
+        return lambda: None
+    folder = Path(out)
+    check_folder(folder, "out")
+    run.begin(folder)
+    return lambda: run.save(folder)
+
+
+@contextmanager
+def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[str], None]]:
+    """A bar; or none, also of what is measured within."""
+    if shown:
+        with progress_bar(title, total) as advance:
+            yield advance
+    else:
+        with quiet():
+            yield lambda note: None
+
+
+def _check_outputs(model: Model, data: Dataset) -> int:
     """Catch early what would make every later number wrong; returns the number of classes."""
+    images, labels = data.test.x, data.test.y
     try:
         logits = logits_of(model, images[:64])
     except Exception as error:
@@ -163,9 +303,17 @@ def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
             "at its end out, or say outputs='logits' if they are, or outputs='probabilities' for "
             "attacks without gradients"
         )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= logits.shape[1]:
-        raise HarnessError(
-            f"y: labels span [{low}, {high}], but the model has {logits.shape[1]} classes from 0"
-        )
+    _require_fitting(labels, int(logits.shape[1]), data.classes)
     return int(logits.shape[1])
+
+
+def _require_fitting(labels: IntArray, count: int, classes: Sequence[str]) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= count:
+        raise HarnessError(
+            f"y: labels span [{low}, {high}], but the model has {count} classes from 0"
+        )
+    if classes and len(classes) != count:
+        raise HarnessError(
+            f"classes: {len(classes)} names, but the model has {count} classes; name each"
+        )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from harness.attacks import make_attack
 from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.strongest import require_distinct
-from harness.errors import HarnessError, one_line
+from harness.errors import HarnessError, first_problem, one_line, unknown
 from harness.maths.conversion import JOIN, as_array
 from harness.maths.norms import rounding
 from harness.names import checked_name
 from harness.protocol import Attack, Bounds, FloatArray, IntArray
+from harness.spec.expect import ExpectSpec
+from harness.spec.units import in_pixel_units
+
+SUITES = ("attacks", "validity", "saliency", "minimal")
+"""What ``evaluate`` can measure."""
 
 
 def name_from(name: Any, key: str = "name") -> str:
@@ -118,17 +124,22 @@ def labels_from(y: Any) -> IntArray:
     return np.array(labels, dtype=np.int64)
 
 
-def radii_from(epsilons: Any) -> list[float]:
+def radii_from(epsilons: Any, unit: Any = None) -> list[float]:
     """One or more finite radii ≥ 0, in rising order; a single one may be given as a number.
 
+    Args:
+        epsilons: The radii.
+        unit: What they are divided by: with 255, 8 is 8/255.
+
     Raises:
-        HarnessError: They are not, or would have one name in the records.
+        HarnessError: They are not, or would have one name in the records; or the unit is none.
     """
+    divisor = _unit_from(unit)
     try:
         if isinstance(epsilons, str | bytes):
             raise TypeError
         given = [epsilons] if np.ndim(epsilons) == 0 and not _many(epsilons) else list(epsilons)
-        radii = sorted(float(epsilon) + 0.0 for epsilon in given)  # no -0.0
+        radii = sorted(float(epsilon) / divisor + 0.0 for epsilon in given)  # no -0.0
     except (TypeError, ValueError, RuntimeError):
         radii = []
     if not radii or not all(math.isfinite(radius) and radius >= 0 for radius in radii):
@@ -138,6 +149,65 @@ def radii_from(epsilons: Any) -> list[float]:
     if len({f"{radius:g}" for radius in radii}) < len(radii):
         raise HarnessError(f"epsilons: {radii} must differ in their first six digits")
     return radii
+
+
+def _unit_from(unit: Any) -> float:
+    if unit is None:
+        return 1.0
+    if isinstance(unit, bool) or not isinstance(unit, int | float) or not 0 < unit < math.inf:
+        raise HarnessError(one_line(f"epsilon_unit: {unit!r} is not a finite number above 0"))
+    return float(unit)
+
+
+def suites_from(suites: Any) -> list[str]:
+    """Names of suites; a single one need not be in a list.
+
+    Raises:
+        HarnessError: There is no such suite.
+    """
+    given = [suites] if isinstance(suites, str) or not isinstance(suites, Iterable) else suites
+    names = list(dict.fromkeys(given))
+    for name in names:
+        if name not in SUITES:
+            raise HarnessError(one_line(f"suites: {unknown(name, 'suite', SUITES)}"))
+    return names
+
+
+def expectations_from(
+    expect: Any, attacks: Sequence[str], radii: Sequence[float], unit: Any = None
+) -> ExpectSpec | None:
+    """What accuracies are judged by; None if nothing is expected.
+
+    Args:
+        expect: As a spec has it: ``{"clean": [low, high], "attacks": {NAME: {EPSILON: [low,
+            high]}}}``.
+        attacks: Names of the attacks that are run.
+        radii: Their epsilons, in pixel units.
+        unit: What the epsilons in ``expect`` are divided by.
+
+    Raises:
+        HarnessError: It says something else, or expects what is not measured.
+    """
+    if expect is None:
+        return None
+    if isinstance(expect, ExpectSpec):
+        found = expect
+    else:
+        if not isinstance(expect, Mapping):
+            raise HarnessError(one_line(f"expect: {expect!r} is not a mapping; see [expect]"))
+        said = {"epsilon_unit": unit, "models": {"it": {"expect": dict(expect)}}}
+        plain = in_pixel_units(said)["models"]["it"]["expect"]
+        try:
+            found = ExpectSpec.model_validate(plain)
+        except ValidationError as error:
+            raise HarnessError(f"expect.{first_problem(error, ExpectSpec)}") from error
+    for name, ranges in found.attacks.items():
+        if name not in attacks:
+            raise HarnessError(f"expect.attacks.{name}: that attack is not run; name it in attacks")
+        for epsilon in ranges:
+            if epsilon not in radii:
+                raise HarnessError(f"expect.attacks.{name}: {epsilon:g} is none of the epsilons")
+    return found
 
 
 def attacks_from(attacks: Any) -> list[Attack]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient, by_search
 from harness.attacks.sweep import sweep
+from harness.errors import NotApplicable
 from harness.evaluation.examples import Examples, that_fit
+from harness.maths.outputs import kind_of
 from harness.maths.query import Predictions, correct_count, logits_of, predictions_of
 from harness.protocol import (
     Attack,
@@ -81,6 +83,7 @@ class Attacking:
         x, y, recorder = self.x[:images], self.y[:images], self.recorder
         kept = self.examples.index[self.examples.index < len(x)]
         try:
+            _require(self.model, attack.requires, attack.name)
             _ = self._clean  # epsilon 0 is judged beside it
             goals = None
             if is_targeted(attack):
@@ -106,6 +109,7 @@ class Attacking:
         check = keys.smallest(method)
         x, y = self.x[: settings.images], self.y[: settings.images]
         try:
+            _require(self.model, attack.requires, check)
             with self.recorder.timed(check, len(x)):
                 if isinstance(attack, Searching):
                     smallest = by_search(self.model, attack, x, y, settings.limit)
@@ -158,3 +162,17 @@ class Attacking:
         total = len(predictions.labels)
         correct = correct_count(predictions, self.y[:total])
         return self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)
+
+
+def _require(model: Model, needed: frozenset[str], what: str) -> None:
+    """Require what an attack needs of a model.
+
+    Raises:
+        NotApplicable: The model lacks it.
+    """
+    lacking = ", ".join(sorted(needed - model.capabilities))
+    if lacking:
+        why = "it gives probabilities" if kind_of(model) == "probabilities" else "a black box"
+        raise NotApplicable(
+            f"{what} needs {lacking}, which the model lacks ({why}); square and noise need none"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import cached_property
 from types import MappingProxyType
 
@@ -44,6 +45,7 @@ class Checking:
         clean_labels: Gives the labels, (n,), that clean accuracy counts.
         attacked_labels: Gives those that were counted under an attack, at an epsilon.
         validity: The checks of validity.
+        channel_axis: Axis of one image that holds its channels, where that is known.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class Checking:
         clean_labels: Callable[[], IntArray | None] = lambda: None,
         attacked_labels: Callable[[Attack, float], IntArray | None] = lambda *_: None,
         validity: Mapping[str, ValidityCheck] = CHECKS,
+        channel_axis: int | None = None,
     ) -> None:
         self.loaded, self.x, self.y = loaded, x, y
         self.examples, self.recorder = examples, recorder
-        self._bounds, self._seed = bounds, seed
+        self._bounds, self._seed, self._channel_axis = bounds, seed, channel_axis
         self.evidence = Evidence(
             loaded.model, x, y, seed=seed, reported=reported,
             measured=clean_labels, counted=attacked_labels,
@@ -108,10 +111,14 @@ class Checking:
 
     @cached_property
     def _case(self) -> OfProtocol:
-        known = self.loaded.references
+        exact = oracle = None
+        if known := self.loaded.references:
+            with suppress(NotApplicable):
+                exact = known.exact
+            with suppress(NotApplicable):
+                oracle = known.oracle
         return OfProtocol(
-            self.loaded.model, self.x[:LOOKED_AT], self.y[:LOOKED_AT],
-            known.exact if known else None, known.oracle if known else None,
+            self.loaded.model, np.asarray(self.x[:LOOKED_AT]), self.y[:LOOKED_AT], exact, oracle,
             test_x=self.x, test_y=self.y,
         )  # fmt: skip
 
@@ -121,6 +128,7 @@ class Checking:
             self._of_maps[method] = OfMaps(
                 self.loaded.model, self.x, self.y, method,
                 variants=known.variants if known else None, bounds=self._bounds, seed=self._seed,
+                channel_axis=self._channel_axis,
             )  # fmt: skip
         return self._of_maps[method]
 

@@ -13,6 +13,7 @@ from harness.evaluation.checking import Checking, require_known
 from harness.evaluation.examples import Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
+from harness.maths.channels import channel_axis_of
 from harness.protocol import Attack, FloatArray, IntArray
 from harness.registry import PLUGINS
 from harness.results import keys
@@ -115,6 +116,7 @@ class Evaluation:
             reported=reported, bounds=measures.saliency.sanity, seed=measures.seed,
             clean_labels=self._attacking.clean_labels,
             attacked_labels=self._attacking.attacked_labels, validity=validity,
+            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])),
         )  # fmt: skip
 
     @property

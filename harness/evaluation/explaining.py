@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from harness.errors import NotApplicable
 from harness.evaluation.examples import Examples
 from harness.maths.query import predictions_of
-from harness.protocol import FloatArray, IntArray, Model
+from harness.protocol import GRADIENT, FloatArray, IntArray, Model
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -50,6 +51,7 @@ class Explaining:
         """Accuracy with the most salient, random, or least salient pixels covered."""
         check, settings = f"saliency/{choice}", self.settings
         try:
+            self._require_gradient()
             correct, total = occluded_correct(
                 self.model, self.x, self.y, self._maps, choice,
                 fraction=settings.top, draws=settings.random_draws, seed=self.seed,
@@ -64,6 +66,7 @@ class Explaining:
         """What the maps of a method say of the first images: a record per measure, with a value."""
         checks = {measure: f"saliency/{method}/{measure}" for measure in analysis.MEASURES}
         try:
+            self._require_gradient()
             x, y = self._first
             moved = self._under_fgsm
             with self.recorder.timed(f"saliency/{method}", len(x)):
@@ -78,6 +81,10 @@ class Explaining:
             self.recorder.valued(check, analysis.summary(measure, found))
             for measure, check in checks.items()
         ]
+
+    def _require_gradient(self) -> None:
+        if GRADIENT not in self.model.capabilities:
+            raise NotApplicable("maps are gradients, and the model gives none")
 
     @property
     def _first(self) -> tuple[FloatArray, IntArray]:

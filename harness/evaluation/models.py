@@ -9,10 +9,19 @@ from pathlib import Path
 
 from harness import registry
 from harness.data.dataset import Dataset
-from harness.evaluation.references import References
+from harness.evaluation.references import BuiltReferences, References
+from harness.maths.around import Limited
 from harness.networks.families import architecture_of
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Builder, Model, Network, Optimizer, Wrapping
+from harness.protocol import (
+    Architecture,
+    Builder,
+    Model,
+    Network,
+    Optimizer,
+    Wrapping,
+    differentiable,
+)
 from harness.results.records import Epoch, ModelInfo
 from harness.spec.models import ModelSpec
 from harness.spec.training import TrainingSpec
@@ -29,7 +38,7 @@ class LoadedModel:
         backend: Name of its backend.
         history: Its training, epoch by epoch; empty if the harness did not train it.
         best_epoch: The epoch whose weights it has, from 1; 0 likewise.
-        references: What checks compare it with; None where its network is not known.
+        references: What checks compare it with; None of a black box.
     """
 
     model: Model
@@ -48,6 +57,8 @@ class Trainable:
         retrain: Train them even if they are stored.
         while_training: Entered around each training; a host that captures output lets the
             progress bar through here.
+        device: Where they are trained and measured.
+        batch_size: Images at a time in measurements; what fits into memory if None.
     """
 
     def __init__(
@@ -56,8 +67,11 @@ class Trainable:
         seed: int,
         retrain: bool,
         while_training: Callable[[], AbstractContextManager[None]],
+        device: str | None = None,
+        batch_size: int | None = None,
     ) -> None:
         self._data, self._seed = data, seed
+        self._how, self._batch_size = Wrapping(data.bounds, device=device), batch_size
         self._retrain, self._while_training = retrain, while_training
 
     def loaded(self, backend: str, name: str, wanted: ModelSpec) -> tuple[LoadedModel, ModelInfo]:
@@ -74,11 +88,16 @@ class Trainable:
         )
         info = ModelInfo(
             model=name, backend=backend, fingerprint=key.fingerprint, cached=cached,
-            best_epoch=trained.best_epoch, history=trained.history,
+            best_epoch=trained.best_epoch, history=trained.history, kind=wanted.architecture,
+            parameters=sum(weight.size for weight in trained.weights.values()),
+            device=self._how.device or "cpu",
         )  # fmt: skip
-        network, how = Network(architecture, trained.weights), Wrapping(data.bounds)
-        model = made.build(network, how)
-        references = References(backend, network, how, data.train.x, self._seed)
+        network = Network(architecture, trained.weights)
+        model = made.build(network, self._how)
+        if self._batch_size is not None:
+            model = differentiable(Limited(model, self._batch_size))
+        train, _ = data.fitted()
+        references = BuiltReferences(backend, network, self._how, train.x, self._seed)
         loaded = LoadedModel(model, backend, trained.history, trained.best_epoch, references)
         return loaded, info
 
@@ -93,13 +112,13 @@ class Trainable:
         data, seed = self._data, self._seed
         trainer = made.trainer(
             Network(architecture, initial_weights(architecture, seed)),
-            Wrapping(data.bounds),
+            self._how,
             Optimizer(recipe.l2, recipe.weight_decay),
             seed=seed,
         )
         title = f"training {name} in {made.name}"
         with self._while_training():
             return train(
-                trainer, data.train, data.validation, recipe,
+                trainer, *data.fitted(), recipe,
                 seed=seed, title=title, checkpoint=checkpoint,
             )  # fmt: skip

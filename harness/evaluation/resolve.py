@@ -35,10 +35,16 @@ def resolved(spec: Spec) -> Spec:
         SpecError: A backend, dataset, attack, saliency method, architecture, or option of one is
             unknown; the message begins with the key.
     """
+    builders = registry.builders()
     for name in spec.backends:
         if name not in registry.BACKENDS:
-            raise SpecError(f"backends: {unknown(name, 'backend', registry.BACKENDS)}")
-    if spec.data.name not in DATASETS:
+            raise SpecError(f"backends: {unknown(name, 'backend', builders)}")
+        if name not in builders:
+            raise SpecError(
+                f"backends: {name} trains no networks; its models are somebody's own, by load or "
+                f"file. Those that train are {', '.join(builders)}"
+            )
+    if spec.data.name is not None and spec.data.name not in DATASETS:
         raise SpecError(f"data.name: {unknown(spec.data.name, 'dataset', DATASETS)}")
     for name in spec.attacks:
         try:
@@ -51,7 +57,7 @@ def resolved(spec: Spec) -> Spec:
         if name not in METHODS:
             raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")
     saliency = spec.saliency.model_copy(update={"methods": methods})
-    for name, model in spec.models.items():
+    for name, model in spec.trained.items():
         try:
             options_for(model.architecture, model.options)
         except SpecError as error:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.channels import axis_of
-from harness.protocol import Array, Model, Objective, differentiable
+from harness.protocol import Array, FloatArray, Model, Objective, differentiable
 
 
 class Around:
@@ -94,9 +94,11 @@ class Preprocessed(Around):
         logits, gradient = inner.logits_and_gradient((x - mean) / std, y, objective)
         return logits, gradient / std
 
-    def footprint(self, x: Array) -> int:
-        """See ``protocol.Model``."""
-        return int(self.inner.footprint(x))  # type: ignore[attr-defined]  # where it has one
+    def normalised(self, images: FloatArray) -> FloatArray:
+        """Images (n, *shape) as the network takes them, in their own dtype."""
+        mean, std = self._shaped(images.shape[1:])
+        found: FloatArray = ((images - mean) / std).astype(images.dtype)
+        return found
 
     def around(self, inner: Model) -> Model:
         """See ``Around``."""
@@ -105,12 +107,16 @@ class Preprocessed(Around):
     def _of(self, x: Array) -> tuple[Array, Array]:
         shape = tuple(int(side) for side in x.shape[1:])
         if shape not in self._arrays:
-            sides = [1] * (len(shape) + 1)
-            if len(self.mean) > 1:
-                sides[self._axis(shape) + 1] = -1
-            mean, std = (self.asarray(part.reshape(sides)) for part in (self.mean, self.std))
-            self._arrays[shape] = mean, std
+            mean, std = self._shaped(shape)
+            self._arrays[shape] = self.asarray(mean), self.asarray(std)
         return self._arrays[shape]
+
+    def _shaped(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation as they are broadcast over images of a shape."""
+        sides = [1] * (len(shape) + 1)
+        if len(self.mean) > 1:
+            sides[self._axis(shape) + 1] = -1
+        return self.mean.reshape(sides), self.std.reshape(sides)
 
     def _axis(self, shape: tuple[int, ...]) -> int:
         count = len(self.mean)
@@ -163,6 +169,15 @@ def rewrapped(model: Model, innermost: Model) -> Model:
     if not isinstance(model, Around):
         return innermost
     return model.around(rewrapped(model.inner, innermost))
+
+
+def prepared(model: Model, images: FloatArray) -> FloatArray:
+    """Images (n, *shape) as the innermost model takes them: normalised."""
+    while isinstance(model, Around):
+        if isinstance(model, Preprocessed):
+            images = model.normalised(images)
+        model = model.inner
+    return images
 
 
 def preprocessing_of(model: Model) -> tuple[list[float], list[float]] | None:

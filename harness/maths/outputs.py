@@ -149,14 +149,28 @@ def declared(model: Model, outputs: str) -> Model:
     if outputs not in KINDS:
         raise HarnessError(f"outputs: {outputs!r} is none of {', '.join(KINDS)}")
     kind = kind_of(model) if outputs == "auto" else outputs
-    if kind == "auto" or (isinstance(model, Declared) and model.outputs == kind):
+    if kind == "auto" or _declaration(model) == kind:
         return model
     return (Probabilities if kind == "probabilities" else Declared)(undeclared(model))
 
 
 def undeclared(model: Model) -> Model:
-    """The model behind a declaration."""
-    return model.inner if isinstance(model, Declared) else model
+    """The model without declarations, behind all else that is in front of it."""
+    if isinstance(model, Declared):
+        return undeclared(model.inner)
+    if not isinstance(model, Around):
+        return model
+    inner = undeclared(model.inner)
+    return model if inner is model.inner else model.around(inner)
+
+
+def _declaration(model: Model) -> str:
+    """What a declaration in front of a model says; empty if there is none."""
+    while isinstance(model, Around):
+        if isinstance(model, Declared):
+            return model.outputs
+        model = model.inner
+    return ""
 
 
 class Declared(Around):

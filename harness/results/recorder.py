@@ -94,6 +94,16 @@ class Recorder:
         note = told if isinstance(told, str) else ""  # of another package it may be anything
         return self.put(record.judged("passed", note))
 
+    def skipped(
+        self,
+        check: str,
+        reason: str,
+        epsilon: float | None = None,
+        norm: NormName | None = None,
+    ) -> Record:
+        """Put what cannot be measured of this model, with the reason."""
+        return self.put(self.blank(check, epsilon, norm).judged("skipped", reason))
+
     def broken(
         self,
         check: str,
@@ -101,7 +111,9 @@ class Recorder:
         epsilon: float | None = None,
         norm: NormName | None = None,
     ) -> Record:
-        """Put what a measurement ended with that could not be made."""
+        """Put what a measurement ended with that could not be made; or does not apply."""
+        if isinstance(error, NotApplicable):
+            return self.skipped(check, str(error), epsilon, norm)
         expected = isinstance(error, MeasurementError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         return self.put(self.blank(check, epsilon, norm).judged("error", one_line(reason)))

@@ -177,7 +177,7 @@ def search_beside(run: Run, folder: Path) -> SearchResult | None:
 
 def write_best(spec: Spec, model: str, winner: Parameters, folder: Path) -> Path:
     """Write ``best.toml`` into a folder: the spec with the winner's parameters in a model."""
-    models = spec.models | {model: winner.put_into(spec.models[model])}
+    models = spec.models | {model: winner.put_into(spec.trained[model])}
     document = _said(spec.model_copy(update={"models": models}))
     if spec.grid is not None:
         document["grid"] = _said(spec.grid)

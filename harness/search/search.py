@@ -83,20 +83,21 @@ class Search:
             raise SpecError(
                 f"grid: the spec {spec.name} has no [grid]; suites/specs/digits.toml shows one"
             )
-        data = load_dataset(spec.data)
-        images = grid.images or len(data.train)
-        if images > len(data.train):
+        data = load_dataset(spec.data, spec.home)
+        train, validation = data.fitted()
+        images = grid.images or len(train)
+        if images > len(train):
             raise SpecError(
-                f"grid.images: {images}, but {spec.name} has {len(data.train)} training images"
+                f"grid.images: {images}, but {spec.name} has {len(train)} training images"
             )
-        train = data.train  # in random order, so that its first images are a fair sample
+        # Training images are in random order, so that the first are a fair sample.
         return cls(
             spec=spec,
             grid=grid,
-            model=grid.model or next(iter(spec.models)),
+            model=grid.model or next(iter(spec.trained)),
             backend=registry.builder(backend),
             training=Part(x=train.x[:images], y=train.y[:images], index=train.index[:images]),
-            validation=data.validation,
+            validation=validation,
             classes=len(data.classes),
             bounds=data.bounds,
             data_sha256=data.sha256,
@@ -105,7 +106,7 @@ class Search:
     @property
     def wanted(self) -> ModelSpec:
         """The model as the spec has it, with all options of its architecture."""
-        said = self.spec.models[self.model]
+        said = self.spec.trained[self.model]
         return said.model_copy(update=dict(options_for(said.architecture, said.options)))
 
     @property

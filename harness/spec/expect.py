@@ -11,20 +11,20 @@ class ExpectSpec(Part):
     """What a model's measurements are judged by.
 
     Attributes:
-        clean: Range for the clean accuracy.
+        clean: Range for the clean accuracy; anything passes if None.
         attacks: Per attack and epsilon a range for the accuracy under it. The upper end matters
             too: an undefended model that looks robust means that the attack is broken.
         saliency_margin: Occluding the most salient pixels must cost at least this much more
             accuracy than occluding as many random ones.
     """
 
-    clean: AccuracyRange
+    clean: AccuracyRange | None = None
     attacks: dict[str, dict[Epsilon, AccuracyRange]] = Field(default_factory=dict)
     saliency_margin: Fraction = 0.0
 
     @model_validator(mode="after")
     def _ordered(self) -> ExpectSpec:
-        named = {"clean": self.clean} | {
+        named = {"clean": self.clean or (0.0, 1.0)} | {
             f"attacks.{attack}.{epsilon:g}": bounds
             for attack, ranges in self.attacks.items()
             for epsilon, bounds in ranges.items()
@@ -33,3 +33,9 @@ class ExpectSpec(Part):
             if low > high:
                 raise ValueError(f"{key}: the range [{low:g}, {high:g}] is empty")
         return self
+
+
+class TrainedExpectSpec(ExpectSpec):
+    """The same of a model that the harness trains, whose clean accuracy must be in some range."""
+
+    clean: AccuracyRange

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from harness.names import Name
-from harness.spec.part import Epsilon, Fraction, Part, Seed, distinct
+from harness.spec.own import Sparse
+from harness.spec.part import BatchSize, Epsilon, Fraction, Part, Seed, distinct
 
 
 class AttackSpec(BaseModel):
@@ -103,19 +104,28 @@ class MinimalSpec(Part):
     images: Annotated[int, Field(ge=1)] = 1000
 
 
-class MeasuresSpec(Part):
+class MeasuresSpec(Sparse):
     """What is measured of each model, and what the run is called.
 
     Attributes:
         name: Of the run.
         seed: Of all that is drawn.
+        epsilon_unit: Epsilons in a file are written in this part of a pixel unit: with 255, 8 is
+            8/255. They are divided by it when the file is read, and then it is None.
+        device: Where models are computed, if they do not say so themselves.
+        batch_size: Images at a time, likewise; what fits into memory if None.
         attacks: By the names of their records.
         saliency: How saliency maps are computed and tested.
         minimal: How smallest epsilons are measured.
     """
 
+    SILENT: ClassVar[tuple[str, ...]] = ("epsilon_unit", "device", "batch_size")
+
     name: Name
     seed: Seed = 0
+    epsilon_unit: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    device: str | None = None
+    batch_size: BatchSize | None = None
     attacks: dict[Name, AttackSpec]
     saliency: SaliencySpec = SaliencySpec()
     minimal: MinimalSpec = MinimalSpec()

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from harness.errors import SpecError, first_problem, one_line, unknown
 from harness.files import DEEPEST, read_bounded
 from harness.spec.spec import Spec
+from harness.spec.units import in_pixel_units
 from robustness_harness import shadowed
 
 if sys.version_info >= (3, 11):
@@ -76,7 +77,7 @@ def load_spec(name_or_path: str) -> Spec:
         text = read_bounded(path, LARGEST).decode("utf-8")
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read ({one_line(error)})") from error
-    return parse_spec(text, source=str(path))
+    return parse_spec(text, source=str(path)).model_copy(update={"home": path.parent})
 
 
 def parse_spec(text: str, source: str) -> Spec:
@@ -92,7 +93,7 @@ def parse_spec(text: str, source: str) -> Spec:
         )
     try:
         # Strict: true and "2" are no numbers. As JSON: lists become tuples, and keys numbers.
-        document = json.dumps(tomllib.loads(text), default=str)
+        document = json.dumps(in_pixel_units(tomllib.loads(text)), default=str)
         return Spec.model_validate_json(document, strict=True)
     except ValidationError as error:
         raise SpecError(f"{source}: {first_problem(error, Spec)}") from error

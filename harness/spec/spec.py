@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -12,25 +13,43 @@ from harness.names import Name
 from harness.spec.gate import GateSettings
 from harness.spec.grid import GridSpec
 from harness.spec.measures import MeasuresSpec
-from harness.spec.models import DataSpec, ModelSpec
+from harness.spec.models import AnyModelSpec, DataSpec, ModelSpec
 
 
 class Spec(MeasuresSpec):
     """One benchmark: data, models, attacks and expectations.
 
     Grid and gate change no measurement, so they are in no dump of the spec and not in its hash.
+
+    Attributes:
+        description: What it is for.
+        backends: In which models are trained and measured; others run where they belong.
+        data: The images.
+        models: By their names.
+        grid: What ``harness search`` tries.
+        gate: What the gate lets pass.
+        home: The folder that paths in it are relative to, and that functions are looked for in.
     """
 
     description: str = ""
-    backends: Annotated[tuple[str, ...], Field(min_length=1)]
+    backends: Annotated[tuple[str, ...], Field(min_length=1)] = ()
     data: DataSpec
-    models: Annotated[dict[Name, ModelSpec], Field(min_length=1)]
+    models: Annotated[dict[Name, AnyModelSpec], Field(min_length=1)]
     grid: GridSpec | None = Field(default=None, exclude=True)
     gate: GateSettings = Field(default=GateSettings(), exclude=True)
+    home: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _trained_somewhere(self) -> Spec:
+        if self.trained and not self.backends:
+            raise ValueError(f"backends: name those in which {next(iter(self.trained))} is trained")
+        return self
 
     @model_validator(mode="after")
     def _expectations_are_measured(self) -> Spec:
         for name, model in self.models.items():
+            if model.expect is None:
+                continue
             for attack, ranges in model.expect.attacks.items():
                 where = f"models.{name}.expect.attacks.{attack}"
                 if attack not in self.attacks:
@@ -60,7 +79,14 @@ class Spec(MeasuresSpec):
         wanted = self.grid.model if self.grid else None
         if wanted is not None and wanted not in self.models:
             raise ValueError(f"grid.model: {unknown(wanted, 'model', self.models)}")
+        if wanted is not None and wanted not in self.trained:
+            raise ValueError(f"grid.model: {wanted} is not trained here")
         return self
+
+    @property
+    def trained(self) -> dict[str, ModelSpec]:
+        """The models that the harness trains."""
+        return {name: one for name, one in self.models.items() if isinstance(one, ModelSpec)}
 
     @property
     def sha256(self) -> str:

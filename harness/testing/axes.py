@@ -39,12 +39,12 @@ class Axes:
         spec = self.session.spec
         names = list(spec.models)
         if _marker(self.session, metafunc.definition, "defended"):
-            names = [name for name in names if spec.models[name].training.adversary]
+            names = [name for name in names if spec.models[name].defended]
         if "method" in metafunc.fixturenames and not spec.minimal.methods:
             names = []
         if "explainer" in metafunc.fixturenames and not spec.saliency.methods:
             names = []
-        pairs = [(backend, name) for backend in self.session.backends for name in names]
+        pairs = [pair for pair in self.session.pairs if pair[1] in names]
         metafunc.parametrize(
             MODEL, pairs, ids=[f"{b}-{m}" for b, m in pairs], indirect=True, scope="session"
         )
@@ -91,8 +91,7 @@ class Axes:
         """Keep the tests of one model in one process, so that no sweep is measured twice."""
         from xdist.scheduler import LoadScopeScheduling
 
-        backends, models = self.session.backends, self.session.spec.models
-        scopes = [f"{backend}-{name}" for backend in backends for name in models]
+        scopes = [f"{backend}-{name}" for backend, name in self.session.pairs]
         # The longest first, so that no name is mistaken for another that begins with it.
         scopes.sort(key=len, reverse=True)
 

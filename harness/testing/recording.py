@@ -27,12 +27,11 @@ class Recording:
     def pytest_report_header(self) -> list[str]:
         """What is measured, and what is missing."""
         session, spec = self.session, self.session.spec
-        names = ", ".join(
-            _with_version(name) for name in session.backends if name not in session.absent
-        )
+        used = dict.fromkeys(backend for backend, _ in session.pairs)
+        names = ", ".join(_with_version(name) for name in used if name not in session.absent)
         lines = [
             f"robustness: spec {spec.name} ({spec.sha256[:12]}), "
-            f"data {spec.data.name} {spec.data.split}, backends {names or 'none'}"
+            f"data {spec.data.told}, backends {names or 'none'}"
         ]
         return lines + [f"robustness: skipped: {reason}" for reason in session.absent.values()]
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from harness.files import check_folder
 from harness.interruption import terminable
 from harness.registry import import_together, missing
 from harness.results.records import Record
+from harness.spec.expect import ExpectSpec
 from harness.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -73,6 +75,19 @@ class Session:
     lost: list[str] = field(default_factory=list)
     endings: ExitStack = field(default_factory=ExitStack)
     begun: bool = False
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Backend and name of each model, in the order of the tests.
+
+        Raises:
+            HarnessError: An own model of the spec cannot be loaded.
+        """
+        if len(self.spec.trained) == len(self.spec.models):
+            return [(backend, name) for backend in self.backends for name in self.spec.trained]
+        # They are loaded here, so what else will be needed is imported before them, in order.
+        self.selected |= {*self.backends} - {*self.absent} if self.spec.trained else set()
+        return self.open().pairs(self.backends, self.named)
 
     @property
     def folder(self) -> Path:
@@ -141,7 +156,7 @@ class Session:
         from harness.results.judge import judge
 
         run = self.open().run
-        verdict = judge(record, self.spec.models[record.model].expect, run)
+        verdict = judge(record, self.spec.models[record.model].expect or ExpectSpec(), run)
         run.put(verdict)
         if verdict.status in ("failed", "error"):
             pytest.fail(f"{verdict.label}: {verdict.reason}", pytrace=False)
@@ -159,6 +174,10 @@ def begin(config: pytest.Config) -> Session:
     from harness.testing.recording import Recording
 
     session = _session(config)
+    try:
+        _ = session.pairs
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(Axes(session), "robustness-axes")
     config.pluginmanager.register(Recording(session), "robustness-recording")
     return session
@@ -171,6 +190,8 @@ def _session(config: pytest.Config) -> Session:
         of = gate.baseline.spec if gate else "digits"
         asked = config.getoption("robustness_spec", None) or _spec_of_ini(config) or of
         spec = open_spec(asked, config.getoption("robustness_seed", None))
+        if device := config.getoption("robustness_device", None):
+            spec = spec.model_copy(update={"device": device})
         if gate:
             gate.expect(spec.name)
         named = config.getoption("robustness_backend", None) or _ini(config, "backend")

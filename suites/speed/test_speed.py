@@ -68,7 +68,7 @@ def workload() -> Workload:
     data = load_dataset(DataSpec(name="mnist"))
     recipe = TrainingSpec(epochs=2, label_smoothing=0.1)
     trainer = _trainer(name, weights)
-    trained = train(trainer, data.train, data.validation, recipe, seed=0, title="the timed net")
+    trained = train(trainer, *data.fitted(), recipe, seed=0, title="the timed net")
     return Workload(trained.weights, np.array(data.test.x), np.array(data.test.y))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from harness.errors import NotApplicable
 from harness.maths.query import logits_of
-from harness.protocol import BoolArray, FloatArray, IntArray, Model
+from harness.protocol import GRADIENT, BoolArray, FloatArray, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec.measures import SanitySpec
@@ -19,6 +20,34 @@ IMAGES = 100
 """Images whose maps are compared."""
 FEW = 8
 """Images of these that are examined pixel by pixel."""
+
+
+class Cascade(Protocol):
+    """Models with the last layer random, the last two, and so on to all of them."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __iter__(self) -> Iterator[Model]:
+        """They one by one, the same each time."""
+
+
+class Compared(Protocol):
+    """What ``Variants`` holds; each may be made when it is asked for.
+
+    It then raises ``NotApplicable``, with the reason, where there can be none.
+    """
+
+    @property
+    def cascade(self) -> Cascade: ...  # noqa: D102
+    @property
+    def random(self) -> Model: ...  # noqa: D102
+    @property
+    def random_labels(self) -> Model: ...  # noqa: D102
+    @property
+    def exact(self) -> Model: ...  # noqa: D102
+    @property
+    def oracle(self) -> Model: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,7 @@ class Evidence:
     test_y: IntArray
     name: str = "gradient"
     method: Method | None = None
-    variants: Variants | None = None
+    variants: Compared | None = None
     bounds: SanitySpec = field(default_factory=SanitySpec)
     seed: int = 0
     channel_axis: int | None = None
@@ -112,7 +141,13 @@ class Evidence:
     def maps_of(
         self, model: Model, x: FloatArray | None = None, y: IntArray | None = None
     ) -> FloatArray:
-        """The method's maps of a model, by default of the images and their labels."""
+        """The method's maps of a model, by default of the images and their labels.
+
+        Raises:
+            NotApplicable: The model gives no gradients.
+        """
+        if GRADIENT not in model.capabilities:
+            raise NotApplicable("maps are gradients, and the model gives none")
         return unchecked_maps(
             model,
             self.x if x is None else x,
@@ -145,7 +180,7 @@ class Evidence:
         )
         return Likeness(*(float(values.mean()) for values in found))
 
-    def require_variants(self) -> Variants:
+    def require_variants(self) -> Compared:
         """The variants.
 
         Raises:

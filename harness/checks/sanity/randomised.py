@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.data.dataset import one_hot
-from harness.protocol import Batch, FloatArray, Trainer, Weights
+from harness.protocol import Batch, FloatArray, Learner, Weights
 
 STEPS, BATCH, LEARNING_RATE = 150, 64, 2e-3
 """Of the training on random labels: steps, images a step, and the learning rate."""
@@ -32,14 +32,14 @@ def cascade(weights: Weights, random: Weights) -> Iterator[dict[str, FloatArray]
         yield dict(made)
 
 
-def trained_on_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed: int) -> Weights:
-    """The weights of a network after a short training on labels that are independent of the images.
+def learn_random_labels(learner: Learner, x: FloatArray, classes: int, seed: int) -> None:
+    """A short training of a network on labels that are independent of the images.
 
     That is the data randomisation of Adebayo et al. (2018), section 3.2, in small: it takes
     ``STEPS`` steps on the first ``RELABELLED`` images.
 
     Args:
-        trainer: Starts from random weights.
+        learner: Starts from random weights; a ``Trainer`` is one.
         x: Images, (n, *shape).
         classes: Number of classes.
         seed: Of the labels, and of the order of the images.
@@ -49,5 +49,4 @@ def trained_on_random_labels(trainer: Trainer, x: FloatArray, classes: int, seed
     targets = one_hot(random.integers(classes, size=len(images)), classes)
     for _ in range(STEPS):
         rows = random.integers(len(images), size=BATCH)
-        trainer.step(Batch(images[rows], targets[rows]), LEARNING_RATE)
-    return trainer.weights()
+        learner.step(Batch(images[rows], targets[rows]), LEARNING_RATE)

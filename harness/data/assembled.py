@@ -1,0 +1,82 @@
+"""Somebody's own images as a dataset, like those of the harness."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset, Integers, Part, validation_of
+from harness.data.own import OwnData, own_data
+from harness.errors import DataError
+from harness.maths.query import batches
+from harness.protocol import Bounds, IntArray
+from harness.spec.models import DataSpec
+
+HASHED = 2**24
+"""Bytes of the data that are hashed at a time."""
+
+
+def own_dataset(spec: DataSpec, home: Path) -> Dataset:
+    """The images that a spec names by ``load``, ``file`` or ``folder``.
+
+    Args:
+        spec: Says which.
+        home: The folder that paths are relative to, and functions are looked for in.
+
+    Raises:
+        DataError: They are not there, or not what they should be; one line.
+    """
+    found = own_data(
+        load=spec.load, options=spec.options, bounds=spec.bounds, size=spec.size,
+        file=None if spec.file is None else home / spec.file,
+        folder=None if spec.folder is None else home / spec.folder,
+        train=None if spec.train is None else home / spec.train,
+        classes=spec.classes, home=home,
+    )  # fmt: skip
+    return dataset_of(found, spec.bounds, spec.source, spec.seed, spec.channel_axis)
+
+
+def dataset_of(
+    own: OwnData, bounds: Bounds, source: str, seed: int = 0, channel_axis: int | None = None
+) -> Dataset:
+    """Images and labels as a dataset; of training images a seeded sixth is for validation."""
+    if not len(own.y):
+        raise DataError(f"{source}: holds no images")
+    train = validation = None
+    digest = hashlib.sha256(content_hash(own.x, own.y).encode())
+    if own.train_x is not None and own.train_y is not None:
+        stays, taken = validation_of(own.train_y, seed)
+        train, validation = (
+            Part(x=np.asarray(own.train_x[rows]), y=own.train_y[rows], index=rows)
+            for rows in (stays, taken)
+        )
+        digest.update(f"{content_hash(own.train_x, own.train_y)} {seed}".encode())
+    return Dataset(
+        name=source,
+        train=train,
+        validation=validation,
+        test=Part(x=own.x, y=own.y, index=_all(len(own.y))),
+        classes=own.classes or (),
+        bounds=bounds,
+        channel_axis=channel_axis,
+        notes=own.notes,
+        sha256=content_hash(own.x, own.y) if train is None else digest.hexdigest(),
+    )
+
+
+def content_hash(images: Any, labels: IntArray) -> str:
+    """SHA-256 of images and labels, by which the gate knows the same data; read in parts."""
+    digest = hashlib.sha256()
+    for array in (images, labels):
+        digest.update(f"{array.dtype.str} {tuple(array.shape)}".encode())
+        image = max(1, array.nbytes // max(1, len(array)))
+        for part in batches(len(array), max(1, HASHED // image)):
+            digest.update(np.ascontiguousarray(array[part]).data)
+    return digest.hexdigest()
+
+
+def _all(count: int) -> Integers:
+    return np.arange(count, dtype=np.int64)

@@ -1,0 +1,156 @@
+"""A user's own network, function or file as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.errors import BackendError, HarnessError, one_line
+from harness.evaluation.arguments import bounds_from
+from harness.maths.around import Laid, Limited, Preprocessed, innermost
+from harness.maths.outputs import Outputs, declared
+from harness.protocol import Bounds, Calls, Model, Wrapping
+
+
+def wrap(
+    net: Any,
+    bounds: Bounds = (0.0, 1.0),
+    outputs: Outputs = "auto",
+    *,
+    output: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    channel_axis: int | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> Model:
+    """A user's own network as a model to evaluate; the network is not changed.
+
+    Args:
+        net: A network of PyTorch (a module, TorchScript, an exported program), of Keras or
+            TensorFlow (a ``keras.Model``, a ``tf.function``, a SavedModel), a session of ONNX
+            Runtime, a fitted classifier of scikit-learn, or the path of a file that holds one:
+            ``.pt2``, ``.pt``, ``.keras``, ``.onnx``, or the folder of a SavedModel. A Python
+            function is wrapped by ``wrap_function``.
+        bounds: Lowest and highest pixel value of the images; epsilon is in these units.
+        outputs: What the network returns. With ``auto`` outputs that look like probabilities are
+            refused when they are met. ``logits`` says that they are none, whatever they look like.
+            ``probabilities`` takes their logarithms for logits, and admits attacks without
+            gradients only, because behind a softmax or sigmoid gradients vanish.
+        output: Name of the output that holds them, where there are several.
+        preprocessing: ``{"mean": ..., "std": ...}``, a number for each channel or one for all: the
+            network gets (x - mean) / std, and epsilon stays in the units of x.
+        channel_axis: Axis of one image that holds its channels; guessed where the shape of the
+            images leaves no doubt.
+        device: Where the network is computed: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default
+            where it is.
+        batch_size: Images at a time; by default as many as fit into memory.
+
+    Raises:
+        HarnessError: An argument is not what it should be.
+        BackendError: The object is not a network of a known framework, or cannot be wrapped; or
+            there is no such device.
+    """
+    how = Wrapping(bounds_from(bounds), output, device)
+    if isinstance(net, str | Path):
+        model = _loaded(Path(net), how)
+    elif isinstance(net, Model) and not isinstance(net, type):
+        model = net
+    else:
+        model = registry.backend_of(net).wrap(net, how)
+    return _dressed(model, outputs, preprocessing, channel_axis, batch_size)
+
+
+def wrap_function(
+    function: Callable[[Any], Any],
+    bounds: Bounds = (0.0, 1.0),
+    outputs: Outputs = "auto",
+    *,
+    output: str | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    channel_axis: int | None = None,
+    batch_size: int | None = None,
+    retries: int = 0,
+    wait: float = 0.1,
+) -> Model:
+    """Any Python function of images as a black box: attacks ask it, and get no gradient.
+
+    Args:
+        function: Given NumPy images, (n, *shape) float32, it returns (n, k) scores of the classes,
+            or one number an image where there are two. What it does inside is its own affair: it
+            may ask a server, or a network of any framework.
+        bounds: As in ``wrap``.
+        outputs: As in ``wrap``.
+        output: As in ``wrap``.
+        preprocessing: As in ``wrap``.
+        channel_axis: As in ``wrap``.
+        batch_size: Images a call, at most.
+        retries: How often a call that raises is made again; then the images that alone are not
+            answered are left out, and counted.
+        wait: Seconds before the first of these, doubled before each further one.
+
+    Returns:
+        A model whose ``queries`` is how many images the function was asked of.
+
+    Raises:
+        HarnessError: An argument is not what it should be.
+    """
+    if not callable(function):
+        raise HarnessError(f"{type(function).__name__}: not a function; pass what takes images")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise HarnessError(one_line(f"retries: {retries!r} is not a whole number ≥ 0"))
+    if not isinstance(wait, int | float) or not 0 <= wait < 3600:
+        raise HarnessError(one_line(f"wait: {wait!r} is not a number of seconds"))
+    size = _size(batch_size)
+    how = Calls(bounds_from(bounds), output, batch_size=size, retries=retries, wait=wait)
+    model = registry.backend("callable").wrap(function, how)
+    return _dressed(model, outputs, preprocessing, channel_axis, size)
+
+
+def _loaded(path: Path, how: Wrapping) -> Model:
+    backend = registry.backend_for(path)
+    if not path.exists():
+        raise BackendError(f"{path}: there is no such file")
+    return backend.load(path, how)
+
+
+def _dressed(
+    model: Model,
+    outputs: Outputs,
+    preprocessing: Mapping[str, Any] | None,
+    channel_axis: int | None,
+    batch_size: int | None,
+) -> Model:
+    """The model behind what prepares its images, and says what its outputs are."""
+    if channel_axis is not None and (
+        isinstance(channel_axis, bool) or not isinstance(channel_axis, int)
+    ):
+        raise HarnessError(one_line(f"channel_axis: {channel_axis!r} is not a whole number"))
+    if preprocessing is not None:
+        mean, std = _normalisation(preprocessing)
+        model = Preprocessed(model, mean, std, channel_axis)
+    if channel_axis is not None:
+        model = Laid(model, channel_axis)
+    if (size := _size(batch_size)) is not None:
+        model = Limited(model, size)
+    return declared(model, outputs)
+
+
+def _normalisation(said: Any) -> tuple[Sequence[float], Sequence[float]]:
+    if not isinstance(said, Mapping) or set(said) != {"mean", "std"}:
+        raise HarnessError(one_line(f"preprocessing: {said!r} is not {{'mean': ..., 'std': ...}}"))
+    return said["mean"], said["std"]
+
+
+def _size(batch_size: Any) -> int | None:
+    if batch_size is None:
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise HarnessError(one_line(f"batch_size: {batch_size!r} is not a whole number ≥ 1"))
+    return batch_size
+
+
+def backend_name_of(model: Model) -> tuple[str, dict[str, str]]:
+    """Name and versions of the backend that a model is of; its class's name for a user's own."""
+    return registry.made_by(innermost(model))
