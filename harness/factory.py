@@ -25,8 +25,8 @@ INSTALLED = tuple(
 def called(name: str, options: Mapping[str, Any], home: Path | None = None) -> Any:
     """Import a function and call it with options, by their names.
 
-    Modules are looked for in a folder and in the current directory first. What a function returns
-    may import more of them later.
+    Modules are looked for in a folder and in the current directory first. What a function returns may import more
+    of them later.
 
     Args:
         name: ``package.module:function``; the function may be an attribute of another thing.
@@ -119,7 +119,7 @@ def _importable(home: Path) -> Iterator[None]:
         for folder in folders:
             with suppress(ValueError):  # the function itself may have changed it
                 sys.path.remove(folder)
-            if folder not in sys.path:
+            if folder not in sys.path and not ("" in sys.path and folder == str(Path.cwd())):
                 sys.path.append(folder)
 
 

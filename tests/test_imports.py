@@ -119,7 +119,7 @@ def test_the_suites_know_the_engine_alone(path):
 
 FLOORS = (
     {"errors", "interruption"},
-    {"files", "names", "progress", "terminal", "protocol", "factory"},
+    {"factory", "files", "names", "progress", "terminal", "protocol"},
     {"registry", "maths", "spec", "backends"},
     {"attacks", "data", "networks", "results"},
     {"saliency", "training", "gate"},
