@@ -58,6 +58,8 @@ def _found(x: Any, y: Any, bounds: Bounds, channel_axis: int | None) -> tuple[Ow
         if path.is_dir():
             return own_data(folder=path, bounds=bounds, channel_axis=channel_axis), str(x)
         return own_data(file=path, bounds=bounds), str(x)
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        raise HarnessError("y: missing; pass the true labels, (n,) integers, beside the images")
     found = from_object(x, bounds, type(x).__name__)
     return found, found.source
 
