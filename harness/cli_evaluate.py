@@ -73,19 +73,19 @@ def evaluate(
 ) -> Path:
     """Measure one model on one set of images; the run is saved after each measurement."""
     from harness.evaluation.api import evaluate as measured
-    from harness.evaluation.named import dataset_from, model_from
+    from harness.evaluation.named import dataset_from, layout_for, model_from
     from harness.files import check_folder
 
     check_folder(out, "--out")
     radii = [radius_of(one) for one in epsilon or []]
     if (mean is None) != (std is None):
         raise HarnessError("--mean and --std: give both, or none")
-    dataset = dataset_from(data, bounds, size, channel_axis)
     asked = model_from(
         model, bounds=bounds, outputs=outputs, output=output, channel_axis=channel_axis,
         preprocessing=None if mean is None else {"mean": mean, "std": std},
         device=device, batch_size=batch_size,
     )  # fmt: skip
+    dataset = dataset_from(data, bounds, size, layout_for(asked, data, channel_axis))
     chosen: dict[str, Any] = {"epsilons": radii} if radii else {}
     measured(
         asked, dataset, attacks=attack or None, name=name, suites=suite or ("attacks",), out=out,

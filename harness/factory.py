@@ -25,8 +25,8 @@ INSTALLED = tuple(
 def called(name: str, options: Mapping[str, Any], home: Path | None = None) -> Any:
     """Import a function and call it with options, by their names.
 
-    Modules are looked for in a folder and in the current directory first. What a function returns may import more
-    of them later.
+    Modules are looked for in a folder and in the current directory first. What a function returns
+    may import more of them later.
 
     Args:
         name: ``package.module:function``; the function may be an attribute of another thing.

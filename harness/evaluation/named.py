@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, first_problem
-from harness.evaluation.wrapping import wrap
+from harness.evaluation.wrapping import backend_name_of, wrap
 from harness.factory import called
 from harness.protocol import Model
 from harness.spec.models import DataSpec
@@ -33,6 +33,16 @@ def dataset_from(
     except ValidationError as error:
         raise HarnessError(f"--data: {first_problem(error, DataSpec)}") from error
     return load_dataset(spec)
+
+
+def layout_for(model: Model, data: str, channel_axis: int | None) -> int | None:
+    """The channel axis that is said; of a folder's images that which the model's framework has.
+
+    The images of a folder have no layout of their own: PyTorch takes channels first.
+    """
+    if channel_axis is None and source_key(data, "folder") == "folder":
+        return 0 if backend_name_of(model)[0] == "torch" else None
+    return channel_axis
 
 
 def model_from(model: str, **how: Any) -> Model:

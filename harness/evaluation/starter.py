@@ -11,7 +11,7 @@ import numpy as np
 import tomlkit
 
 from harness.errors import HarnessError, encoded
-from harness.evaluation.named import dataset_from, model_from, source_key
+from harness.evaluation.named import dataset_from, layout_for, model_from, source_key
 from harness.evaluation.wrapping import backend_name_of
 from harness.files import replacing
 from harness.maths.channels import channel_axis_of
@@ -23,6 +23,8 @@ JOBS = {"github": ".github/workflows/robustness.yml", "gitlab": ".gitlab-ci.yml"
 """Where a job lies."""
 ATTACKED, EXPLAINED = 500, 100
 """Images that strong attacks, and saliency maps, are measured on: a job should take minutes."""
+METHODS = ["gradient", "integrated-gradients"]
+"""Saliency methods whose maps are measured, and checked."""
 LEVELS = (0, 1, 2, 4, 8)
 """Epsilons of colour images, in levels of 8-bit pixels."""
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3)
@@ -43,6 +45,7 @@ class Starter:
         backend: Of the model.
         gradient: Whether the model gives gradients.
         colour: Whether the images have three channels or more.
+        layout: The channel axis that has to be said.
         images: How many there are.
         name: Of the run.
     """
@@ -56,6 +59,7 @@ class Starter:
     backend: str
     gradient: bool
     colour: bool
+    layout: int | None
     images: int
     name: str
 
@@ -77,8 +81,9 @@ class Starter:
         for name in (SPEC, JOBS[ci]):
             if (folder / name).exists():
                 raise HarnessError(f"{folder / name}: is there already; nothing was written")
-        images = dataset_from(data, bounds, size)
         wrapped = model_from(model, bounds=bounds)
+        layout = layout_for(wrapped, data, None)
+        images = dataset_from(data, bounds, size, layout)
         first = np.asarray(images.test.x[:2])
         try:
             logits_of(wrapped, first)
@@ -91,6 +96,7 @@ class Starter:
             backend=backend_name_of(wrapped)[0],
             gradient=GRADIENT in wrapped.capabilities,
             colour=axis is not None and shape[axis] >= 3,
+            layout=layout,
             images=len(images.test),
             name=_name_of(folder.resolve().name),
         )  # fmt: skip
@@ -127,6 +133,9 @@ def spec_text(found: Starter) -> str:
     data["bounds"] = list(found.bounds)
     if found.size is not None:
         data["size"] = list(found.size)
+    if found.layout is not None:
+        data["channel_axis"] = found.layout
+        data["channel_axis"].comment("of images (channels, height, width)")
     document["data"] = data
     model = tomlkit.table()
     model[source_key(found.model, "file")] = found.model
@@ -139,7 +148,7 @@ def spec_text(found: Starter) -> str:
     width = found.bounds[1] - found.bounds[0]
     if found.gradient:
         largest = LEVELS[-1] if unit else _rounded(0.1 * width)
-        document["saliency"] = {"images": EXPLAINED, "epsilon": largest}
+        document["saliency"] = {"methods": METHODS, "images": EXPLAINED, "epsilon": largest}
     else:
         document["saliency"] = {"methods": []}
     return tomlkit.dumps(document)
