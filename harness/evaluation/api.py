@@ -24,7 +24,7 @@ from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
 from harness.maths.conversion import JOIN
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
-from harness.maths.query import batches, logits_of
+from harness.maths.query import answers_of, batches
 from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model, Wrapping
 from harness.registry import backend_of, made_by
 from harness.results import keys
@@ -150,7 +150,7 @@ def _content_hash(images: FloatArray, labels: IntArray) -> str:
 def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
     """Catch early what would make every later number wrong; returns the number of classes."""
     try:
-        logits = logits_of(model, images[:64])
+        logits = answers_of(model, images[:64]).logits
     except Exception as error:
         shape = images.shape[1:]
         why = str(error) if isinstance(error, HarnessError) else gist(error)
