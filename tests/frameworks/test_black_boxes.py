@@ -444,3 +444,24 @@ def test_a_later_failure_of_all_is_a_record():
     assert record.status == "error"
     assert "no image is answered" in record.reason
     assert "ConnectionError: try again" in record.reason
+
+
+class AtOne:
+    """Leaves images as they are, and aims at class 1."""
+
+    name, norm, requires = "at-one", "linf", frozenset()
+
+    def goals(self, logits, labels):
+        assert logits.shape == (10, 2)
+        assert np.isfinite(logits).all()
+        return np.ones(len(labels), dtype=np.int64)
+
+    def perturb(self, model, x, y, epsilons, *, index):
+        model.logits(x)
+        yield from (x + np.float32(epsilon) for epsilon in epsilons)
+
+
+def test_the_success_of_a_targeted_attack_is_that_on_what_was_answered():
+    run = evaluate(box(Failing(3, 7)), X, Y, [AtOne()], [0.01])
+    (record,) = [record for record in run.records if record.check == "at-one"]
+    assert (record.total, record.value) == (8, 0.5)  # images 5, 6, 8 and 9
