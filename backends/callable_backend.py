@@ -63,6 +63,7 @@ class CallableModel:
     xp: ArrayNamespace = np
     capabilities: frozenset[Capability] = frozenset()
     dtype: npt.DTypeLike = np.float32
+    noun = "the function"
 
     def __init__(self, f: Callable[[FloatArray], Any], how: HowCalled) -> None:
         self.f, self.how = f, how
@@ -124,20 +125,20 @@ class CallableModel:
         raise Unanswered(f"{_said(raised)}{told}") from raised
 
     def _scores(self, images: FloatArray) -> FloatArray:
-        """Scores of one batch, (n, k), a copy."""
+        """Scores of one batch, (n, k)."""
         said = self.ask(images)
         if isinstance(said, str | bytes) or _is_text(said):
-            raise MeasurementError("the function returns text; return scores, (n, k) numbers")
+            raise MeasurementError(f"{self.noun} returns text; return scores, (n, k) numbers")
         found = one_output(said, _is_rows, self.how.output)
-        scores = _numbers(found)
+        scores = _numbers(found, self.noun)
         if scores.ndim not in (1, 2) or len(scores) != len(images):
             raise MeasurementError(
-                f"the function returns the shape {scores.shape} for {len(images)} images; return "
+                f"{self.noun} returns the shape {scores.shape} for {len(images)} images; return "
                 "(n, k), a row an image and a score a class"
             )
         if scores.ndim == 1 and scores.dtype.kind != "f":
             raise MeasurementError(
-                f"the function returns one {scores.dtype} an image, a label perhaps; return "
+                f"{self.noun} returns one {scores.dtype} an image, a label perhaps; return "
                 "scores of each class, (n, k)"
             )
         if scores.dtype not in (np.float32, np.float64):
@@ -145,16 +146,16 @@ class CallableModel:
         if not np.isfinite(scores).all():
             count = int((~np.isfinite(scores.reshape(len(scores), -1))).any(axis=1).sum())
             raise MeasurementError(
-                f"the function returns NaN or infinity for {count} of {len(images)} images; raise "
+                f"{self.noun} returns NaN or infinity for {count} of {len(images)} images; raise "
                 "an exception where there is no answer, and return finite scores"
             )
-        return self._of_all_classes(np.array(two_classes(np, scores)))
+        return self._of_all_classes(two_classes(np, scores))
 
     def _of_all_classes(self, scores: FloatArray) -> FloatArray:
         known = self._classes
         if known is not None and scores.shape[1] != known:
             raise MeasurementError(
-                f"the function returns scores of {scores.shape[1]} classes, and of {known} before"
+                f"{self.noun} returns scores of {scores.shape[1]} classes, and of {known} before"
             )
         self._classes = int(scores.shape[1])
         return scores
@@ -281,7 +282,7 @@ def _depth(row: Any) -> int:
     return len(row.shape) if hasattr(row, "shape") else NO_NUMBER
 
 
-def _numbers(values: Any) -> npt.NDArray[Any]:
+def _numbers(values: Any, noun: str) -> npt.NDArray[Any]:
     """Rows of any kind as an array of real numbers.
 
     Raises:
@@ -292,12 +293,12 @@ def _numbers(values: Any) -> npt.NDArray[Any]:
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise MeasurementError(
             one_line(
-                f"the function returns {type(values).__name__} that is no (n, k) numbers, a row an "
+                f"{noun} returns {type(values).__name__} that is no (n, k) numbers, a row an "
                 f"image and as many in each: {error}"
             )
         ) from error
     if found.dtype.kind not in "fiub":
-        raise MeasurementError(f"the function returns {found.dtype}, not real numbers")
+        raise MeasurementError(f"{noun} returns {found.dtype}, not real numbers")
     return found
 
 

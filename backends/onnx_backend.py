@@ -45,6 +45,8 @@ class OnnxModel(CallableModel):
         file: Where it is from; None if that is not known.
     """
 
+    noun = "the network"
+
     def __init__(
         self, session: onnxruntime.InferenceSession, how: Wrapping, file: Path | None = None
     ) -> None:
@@ -182,6 +184,10 @@ class OnnxBackend:
             raise BackendError(
                 one_line(f"{path}: not a network that ONNX Runtime can load ({gist(error)})")
             ) from error
+        if how.device is not None and _provider(how.device) not in session.get_providers():
+            raise BackendError(
+                f"device: {how.device} cannot be used by ONNX Runtime here; it fell back to another"
+            )
         try:
             return OnnxModel(session, how, path)
         except BackendError as error:

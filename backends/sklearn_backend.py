@@ -39,6 +39,7 @@ class SklearnModel(CallableModel):
     """
 
     dtype = np.float64
+    noun = "the classifier"
 
     def __init__(self, net: Any, scores: str, how: Wrapping) -> None:
         super().__init__(getattr(net, scores), Calls(how.bounds))

@@ -54,7 +54,7 @@ def portions(
     while pending:
         part = pending.pop()
         count = part.stop - part.start
-        most = min(size, _limited(model, x, size))
+        most = min(size, limit_of(model, x) or size)
         if count > most:
             pending += _cut(part, most)
             continue
@@ -98,12 +98,8 @@ def _cut(part: slice, first: int) -> list[slice]:
     return [slice(part.start + first, part.stop), slice(part.start, part.start + first)]
 
 
-def _limited(model: Model, x: FloatArray, size: int) -> int:
-    known = limit_of(model, x)
-    return size if known is None else known
-
-
 def _limit(model: Model, x: FloatArray, size: int) -> None:
+    """Remember how many images a model may take."""
     try:
         LIMITS.setdefault(model, {})[x.shape[1:]] = size
     except TypeError:  # see ``limit_of``

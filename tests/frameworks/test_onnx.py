@@ -116,8 +116,10 @@ def test_bytes_are_rounded_and_need_their_bounds(backend, tmp_path):
     path = saved(tmp_path, kind=TensorProto.UINT8)
     model = backend.load(path, Wrapping((0.0, 255.0)))
     whole = np.rint(X * 255)
-    np.testing.assert_allclose(logits_of(model, whole + 0.25), whole.reshape(10, -1) @ WEIGHTS,
-                               rtol=1e-4)  # fmt: skip
+    for off in (0.25, -0.25):
+        given = np.clip(whole + np.float32(off), 0, 255)
+        np.testing.assert_allclose(logits_of(model, given), whole.reshape(10, -1) @ WEIGHTS,
+                                   rtol=1e-4)  # fmt: skip
     with pytest.raises(BackendError, match=r"takes bytes, but bounds are \[0.0, 1.0\]; say"):
         backend.load(path, Wrapping())
 
