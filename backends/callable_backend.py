@@ -96,7 +96,7 @@ class CallableModel:
         return np.concatenate([self._scores(part) for part in parts])
 
     def about(self) -> About:
-        """See ``protocol.Model``."""
+        """Its name; there is no telling what it computes."""
         return About(f"function {_name(self.f)}")
 
     def ask(self, images: FloatArray) -> Any:

@@ -63,7 +63,7 @@ class OnnxModel(CallableModel):
         self.fixed = self.input.shape[0] if isinstance(self.input.shape[0], int) else None
 
     def about(self) -> About:
-        """See ``protocol.Model``; it is identified by its file."""
+        """What it is; it is identified by its file."""
         kind = (
             "onnxruntime.InferenceSession" if self.file is None else f"ONNX file {self.file.name}"
         )

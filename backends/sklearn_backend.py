@@ -50,7 +50,7 @@ class SklearnModel(CallableModel):
         self._rows: bool | None = None
 
     def about(self) -> About:
-        """See ``protocol.Model``; an identity as far as one can be told."""
+        """What it is, and its identity as far as one can be told."""
         package = type(self.net).__module__.partition(".")[0]
         steps = [type(step).__name__ for _, step in getattr(self.net, "steps", ())]
         within = f" ({', '.join(steps)})" if steps else ""
