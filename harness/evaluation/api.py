@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 from harness.results.run import Run
-from harness.spec.measures import AttackSpec, MeasuresSpec
+from harness.spec.measures import AttackSpec, MeasuresSpec, SaliencySpec
 
 HASHED = 2**24
 """Bytes of the data that are hashed at a time."""
@@ -115,6 +116,8 @@ def evaluate(
     sweeps = {attack.name: AttackSpec(epsilons=tuple(radii)) for attack in made}
     spec = MeasuresSpec(name=name, attacks=sweeps)
     measures = Measures.of(spec, {attack.name: attack for attack in made}.__getitem__)
+    # None are drawn, so that attacks have room for more pictures.
+    measures = replace(measures, saliency=SaliencySpec(methods=()))
     said = spec.model_dump(mode="json", exclude_unset=True) | {"outputs": kind_of(model)}
     run = new_run(said)
     run.spec = measures.told(run.spec)
