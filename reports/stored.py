@@ -227,10 +227,9 @@ def undrawn(run: Run, key: str) -> str:
     stack = run.arrays.get(key)
     if stack is None:
         return "Pictures are not stored: a run keeps no more than have room in it."
-    shape = " × ".join(map(str, stack.shape[1:]))
     return (
-        f"Images of shape {shape} cannot be drawn: a picture has a height, a width, and 1, 3 or 4 "
-        "channels."
+        f"Images of shape {stack.shape[1:]} cannot be drawn: a picture has a height, a width, and "
+        "1, 3 or 4 channels."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.results.records import ModelInfo
 from harness.results.run import Run
 from reports.stored import Pair
 
@@ -231,7 +232,7 @@ def origins(run: Run) -> pd.DataFrame:
     rows = (
         {
             "label": Pair(model.backend, model.model).label,
-            "origin": "loaded from the cache" if model.cached else "trained in this run",
+            "origin": _origin(model),
             "epochs": len(model.history),
             "best_epoch": model.best_epoch,
             "seconds": sum(epoch.seconds for epoch in model.history),
@@ -241,6 +242,12 @@ def origins(run: Run) -> pd.DataFrame:
     )
     frame: pd.DataFrame = pd.DataFrame(rows)
     return frame
+
+
+def _origin(model: ModelInfo) -> str:
+    if not model.history and not model.cached and model.best_epoch == 0:
+        return "not trained by the harness"
+    return "loaded from the cache" if model.cached else "trained in this run"
 
 
 def per_pair(frame: pd.DataFrame, order: Sequence[Pair]) -> list[tuple[Pair, list[Any]]]:

@@ -37,6 +37,7 @@ class Tile:
         predicted: Name of the predicted class, or None.
         confidence: Confidence in it, or None.
         wrong: Whether the prediction is not the true class.
+        unanswered: Whether the model gave no answer.
         outline: An SVG path around some of the pixels, in units of pixels; empty for none.
         shape: Height and width in pixels.
     """
@@ -48,6 +49,7 @@ class Tile:
     wrong: bool = False
     outline: str = ""
     shape: tuple[int, int] = (1, 1)
+    unanswered: bool = False
 
 
 def png(pixels: FloatArray, colours: Colormap, low: float, high: float) -> str:

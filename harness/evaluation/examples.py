@@ -64,7 +64,8 @@ class Examples:
     ) -> None:
         self._x, self._y, self._recorder = x, y, recorder
         self._asked = asked or Asked()
-        self._picture = recorder.picture_bytes(x.shape[1:])
+        recorder.expect_images(x.shape[1:])
+        self._picture = recorder.picture_bytes()
 
     @cached_property
     def index(self) -> npt.NDArray[np.int64]:
@@ -106,7 +107,7 @@ class Examples:
 
         Of these maps the channels are summed.
         """
-        one = self._recorder.picture_bytes(self._x.shape[1:], channels=False)
+        one = self._recorder.picture_bytes(channels=False)
         room = CASCADES // (max(1, self._asked.methods) * max(1, layers) * one)
         return self.index[:room]
 

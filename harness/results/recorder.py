@@ -134,7 +134,7 @@ class Recorder:
 
         Args:
             key: Where.
-            values: Pictures (..., *shape) of images of the shape that ``picture_bytes`` was told.
+            values: Pictures (..., *shape) of images of the expected shape.
             channels: Without them their absolute values are summed over the channels.
         """
         small = values if channels else over_channels(values, self._shape, self._axis)
@@ -151,9 +151,13 @@ class Recorder:
             self._pictures = sizes
             self.keep(key, pictures)
 
-    def picture_bytes(self, shape: tuple[int, ...], *, channels: bool = True) -> int:
-        """Bytes of the picture of an image of that shape, which all images of the model have."""
+    def expect_images(self, shape: tuple[int, ...]) -> None:
+        """Know the shape of one image, which all images of the model have."""
         self._shape = shape
+
+    def picture_bytes(self, *, channels: bool = True) -> int:
+        """Bytes of the picture of one image, of those that are expected."""
+        shape = self._shape
         plane, axis = plane_of(shape, self._axis), channels_of(shape, self._axis)
         sides = list(shape)
         if plane is not None:

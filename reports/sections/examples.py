@@ -99,10 +99,12 @@ def _tiles(run: Run, pair: Pair, name: str, digits: Sequence[Digit], words: str)
         predicted = None if label is None else stored.named(names, label)
         wrong = predicted not in (None, digit.truth)
         said = "" if predicted is None else f"; predicted {predicted}, {_verdict(wrong)}"
-        said = "; not answered" if label == stored.UNANSWERED else said
+        unanswered = label == stored.UNANSWERED
+        said = "; not answered" if unanswered else said
         tiles.append(Tile(
             drawn(pixels[place], *ends), f"{_about(digit)}, {words}{said}", predicted,
             None if confidences is None else float(confidences[place]), wrong,
+            unanswered=unanswered,
         ))  # fmt: skip
     return tiles
 

@@ -94,7 +94,7 @@ def _extremes(run: Run, pair: Pair, method: str) -> Extremes | None:
                 drawn(kept.adversarial[place], *ends),
                 f"{about}, at ε = {epsilon:.3f}; "
                 + ("not answered" if said is None else f"predicted {said}"),
-                said, wrong=said not in (None, truth),
+                said, wrong=said not in (None, truth), unanswered=said is None,
             )  # fmt: skip
         found.append(Extreme(
             index, truth, epsilon, Tile(drawn(kept.clean[place], *ends), about), adversarial

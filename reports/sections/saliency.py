@@ -163,14 +163,14 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
     for place, truth in enumerate(truths[:DIGITS]):
         about = f"Test image {index[place]}, a {truth}"
         then = f"{about}, under FGSM"
-        label = None if first is None else stored.named(names, int(first[index[place]]))
-        label_then = None if said is None else stored.named(names, int(said[place]))
+        label = None if first is None else int(first[index[place]])
+        label_then = None if said is None else int(said[place])
         rows.append(MapRow(
             int(index[place]), truth,
             (
-                _picture(clean[place], low_high, about, truth, label),
+                _picture(clean[place], low_high, about, names, truth, label),
                 None if moved is None
-                else _picture(moved[place], low_high, then, truth, label_then),
+                else _picture(moved[place], low_high, then, names, truth, label_then),
             ),
             [
                 (
@@ -184,12 +184,19 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
 
 
 def _picture(
-    pixels: FloatArray, low_high: tuple[float, float], about: str, truth: str, label: str | None
+    pixels: FloatArray,
+    low_high: tuple[float, float],
+    about: str,
+    names: Sequence[str],
+    truth: str,
+    label: int | None,
 ) -> Tile:
-    said = "" if label is None else f"; predicted {label}"
+    predicted = None if label is None else stored.named(names, label)
+    unanswered = label == stored.UNANSWERED
+    said = "; not answered" if unanswered else f"; predicted {predicted}" if predicted else ""
     return Tile(
-        drawn(pixels, *low_high), about + said, label, wrong=label not in (None, truth),
-        shape=(pixels.shape[0], pixels.shape[1]),
+        drawn(pixels, *low_high), about + said, predicted, wrong=predicted not in (None, truth),
+        shape=(pixels.shape[0], pixels.shape[1]), unanswered=unanswered,
     )  # fmt: skip
 
 

@@ -108,3 +108,10 @@ def test_what_failed_beside_what_was_skipped_needs_attention():
     for status in ("skipped", "failed"):
         run.put(Record(model="model", backend="torch", check=status, status=status, reason="x"))
     assert "What needs attention" in page([Source(run)])
+
+
+def test_an_own_model_is_not_said_to_be_trained_here():
+    shown = Page(page([Source(own(models=[MODEL]))]))
+    (row,) = (row for table in shown.tables for row in table if "not trained" in "".join(row))
+    assert row[1] == "not trained by the harness"
+    assert "trained in this run" in Page(page([Source(synthetic_run(backends=["torch"]))])).text

@@ -97,8 +97,8 @@ def test_a_page_of_a_thousand_classes_is_small_and_says_what_it_shows():
     run.arrays["torch/mlp/clean/predictions"][:2] = -1
     html = page([Source(run)])
     assert room.size(html) < room.ONE / 3
-    assert "Of 1000 classes, the pairs that are confused most often" in html
-    assert "of 1000 classes those with the lowest mean" in html
+    assert "Of 1,000 classes, the pairs that are confused most often" in html
+    assert "of 1,000 classes those with the lowest mean" in html
     assert "2 images not answered and left out" in html
     assert "matrices-by-epsilon" not in html.replace("script.matrices-by-epsilon", "")
 

@@ -77,8 +77,8 @@ def test_every_picture_of_a_run_is_drawn_in_its_colours(shape, axis, told):
     assert explained.methods == list(METHODS)
     assert [len(row.tiles) for row in explained.cascade] == [3, 3]
     assert explained.colours == gallery.colours == colour
-    if not told:
-        return
+    if shape not in ((3, 8, 9), (8, 9, 1)):
+        return  # a page takes its time
     html = page([Source(run)])
     assert "cannot be drawn" not in html
     assert ("summed" in html) == colour
@@ -124,7 +124,7 @@ def test_large_colour_pictures_have_few_colours_and_the_right_ones():
 def test_images_that_cannot_be_drawn_are_left_out_with_a_sentence(shape):
     run = reshaped(shape)
     html = page([Source(run)])
-    sentence = f"Images of shape {' × '.join(map(str, shape))} cannot be drawn"
+    sentence = f"Images of shape {shape} cannot be drawn"
     assert html.count(sentence) == 3  # examples, extremes and maps
     assert "<img" not in html
     assert "This run holds nothing for: example images" not in html
@@ -152,4 +152,5 @@ def test_an_answer_that_was_not_given_is_no_class():
     (extremes,) = minimal.extremes_of(run, [TORCH])
     assert extremes.fragile[0].adversarial.predicted is None
     assert not extremes.fragile[0].adversarial.wrong
-    page([Source(run)])
+    # Four of them: a clean image, the same beside its maps, one under FGSM, and an extreme one.
+    assert page([Source(run)]).count(">not answered<") == 4
