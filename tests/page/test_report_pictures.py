@@ -99,7 +99,10 @@ def test_a_change_of_colours_is_the_mean_over_channels():
     np.testing.assert_array_equal(
         pixels(tiles.changed(moved, clean, 0.2)), pixels(tiles.changed(clean, clean, 0.2))
     )
-    assert tiles.changed(clean + 0.2, clean, 0.2) != tiles.changed(clean, clean, 0.2)
+    one = np.zeros((2, 2, 3))
+    one[..., 0] = 0.75
+    grey = np.zeros((2, 2))
+    assert tiles.changed(one, 0 * one, 0.5) == tiles.changed(grey + 0.25, grey, 0.5)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 255.0), (-1.0, 1.0), (-2.5, 3.0)])
