@@ -13,7 +13,15 @@ from harness.attacks.ball import BestSoFar
 from harness.maths.norms import Linf, per_image
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.query import batch_size_for, batches
-from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, differentiable
+from harness.protocol import (
+    Array,
+    BoolArray,
+    FloatArray,
+    Images,
+    IntArray,
+    Model,
+    differentiable,
+)
 
 GRID = 32
 """Epsilons that are tried along a direction before the first gap is halved again and again."""
@@ -46,7 +54,7 @@ class SmallestEpsilons:
     images: FloatArray
 
 
-def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> SmallestEpsilons:
+def along_gradient(model: Model, x: Images, y: IntArray, limit: float) -> SmallestEpsilons:
     """The smallest epsilon at which FGSM's image of each x is misclassified.
 
     One gradient gives the direction. Along it images may be classified correctly again further
@@ -61,14 +69,14 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Sm
     """
     return _joined(
         [
-            _along_gradient(model, model.asarray(x[part]), y[part], limit)
+            _along_gradient(model, model.asarray(np.asarray(x[part])), y[part], limit)
             for part in batches(len(x), batch_size_for(model, x))
         ]
     )
 
 
 def by_search(
-    model: Model, attack: Searching, x: FloatArray, y: IntArray, limit: float
+    model: Model, attack: Searching, x: Images, y: IntArray, limit: float
 ) -> SmallestEpsilons:
     """The smallest epsilon at which an iterated attack succeeds on each x.
 
@@ -79,7 +87,8 @@ def by_search(
     parts = []
     for part in batches(len(x), batch_size_for(model, x)):
         index = np.arange(part.start, part.stop)
-        parts.append(_by_search(model, attack, model.asarray(x[part]), y[part], limit, index))
+        images = model.asarray(np.asarray(x[part]))
+        parts.append(_by_search(model, attack, images, y[part], limit, index))
     return _joined(parts)
 
 

@@ -19,12 +19,14 @@ from harness.maths.query import (
     batches,
     correct_count,
     finite_logits,
+    joined,
     read,
 )
 from harness.protocol import (
     Array,
     Attack,
     FloatArray,
+    Images,
     IntArray,
     Model,
     NormName,
@@ -54,7 +56,7 @@ class Attacked:
 def sweep(
     model: Model,
     attack: Attack,
-    x: FloatArray,
+    x: Images,
     y: IntArray,
     epsilons: Sequence[float],
     *,
@@ -85,15 +87,16 @@ def sweep(
         why = "" if getattr(model, "outputs", "") != "probabilities" else ": it gives probabilities"
         needs = ", ".join(lacking)
         raise MeasurementError(f"{attack.name} needs {needs}, which the model lacks{why}")
-    logits: list[list[FloatArray]] = [[] for _ in epsilons]
+    found: list[list[Predictions]] = [[] for _ in epsilons]
     kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
     moved = not any(epsilons)
     for part in batches(len(x), batch_size or batch_size_for(model, x)):
-        images = model.asarray(x[part])
+        clean = np.asarray(x[part])
+        images = model.asarray(clean)
         inside = [position for position in keep if part.start <= position < part.stop]
         # Copies, so that an attack that works in place does not move what it is checked against,
         # nor the labels that are counted by.
-        given, labels = model.asarray(x[part].copy()), model.asarray(y[part].copy())
+        given, labels = model.asarray(clean.copy()), model.asarray(y[part].copy())
         places = np.arange(part.start, part.stop)
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(epsilons), index=places)
@@ -105,7 +108,7 @@ def sweep(
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
             known = asked.clean if distance == 0 else None
-            logits[index].append(finite_logits(model, adversarial, known))
+            found[index].append(read(finite_logits(model, adversarial, known)))
             if inside:
                 values = model.numpy(adversarial)
                 # Copies, should the attack go on in the same memory.
@@ -113,7 +116,7 @@ def sweep(
     results = [
         Attacked(
             epsilon,
-            read(np.concatenate(logits[index])),
+            joined(found[index]),
             np.array([kept[index][position] for position in keep]).reshape(-1, *x.shape[1:]),
         )
         for index, epsilon in enumerate(epsilons)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.images import IN_MEMORY, Raw, Stored, batch_of, held
+from harness.data.images import Raw, Stored, batch_of, held
 from harness.errors import HarnessError
 from harness.maths.conversion import JOIN, as_array
+from harness.maths.images import IN_MEMORY
 from harness.maths.norms import rounding
 from harness.progress import progress_bar, quiet
 from harness.protocol import Bounds, Images, IntArray
@@ -42,16 +43,13 @@ def images_from(x: Any, bounds: Bounds, name: str = "x") -> tuple[Images, tuple[
     return held(raw, divisor), notes
 
 
-def divisor_of(
-    dtype: np.dtype[Any], bounds: Bounds, name: str, of: str = ""
-) -> tuple[float, tuple[str, ...]]:
+def divisor_of(dtype: np.dtype[Any], bounds: Bounds, name: str) -> tuple[float, tuple[str, ...]]:
     """What stored pixels are divided by to be within the bounds, and a note that says so.
 
     Args:
         dtype: Of the stored pixels.
         bounds: Lowest and highest pixel value.
         name: What messages call the images.
-        of: What bytes are called in notes, where it is something else.
 
     Raises:
         HarnessError: They are no floats, nor bytes that the bounds leave no doubt about.
@@ -63,14 +61,15 @@ def divisor_of(
             f"{name}: pixels are {dtype}; pass floats within {list(bounds)}, or bytes "
             f"(astype(np.uint8)), which are divided by {BYTE}"
         )
-    if bounds == (0, BYTE):
+    low, high = bounds
+    if low == 0 and high == BYTE:
         return 1.0, ()
-    if bounds != (0, 1):
+    if low != 0 or high != 1:
         raise HarnessError(
             f"{name}: pixels are uint8, and the bounds {list(bounds)}; bytes are taken with the "
             f"bounds [0, {BYTE}], or with [0, 1] for bytes / {BYTE}; else pass floats"
         )
-    return float(BYTE), (f"{of or 'bytes'} were divided by {BYTE}, for the bounds [0, 1]",)
+    return float(BYTE), (f"bytes were divided by {BYTE}, for the bounds [0, 1]",)
 
 
 def require_images(shape: tuple[int, ...], name: str) -> None:

@@ -14,14 +14,12 @@ import numpy.typing as npt
 
 from harness.errors import DataError, one_line
 from harness.files import cache_dir
-from harness.maths.images import LazyImages
+from harness.maths.images import IN_MEMORY, LazyImages
 from harness.protocol import FloatArray, Images, IntArray
 
 Raw: TypeAlias = npt.NDArray[Any]
 """Pixels as they are stored: bytes, or floats of any width."""
 
-IN_MEMORY = 64 << 20
-"""Bytes that images take up in memory as floats, at most; of more a batch at a time is read."""
 CHUNK = 16 << 20
 """Bytes that are read, checked or copied at a time."""
 SPARE = 256 << 20

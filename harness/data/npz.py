@@ -22,8 +22,9 @@ from harness.data.arrays import (
     require_images,
     require_pairs,
 )
-from harness.data.images import CHUNK, IN_MEMORY, Stored, floats_of, require_room, temporary, write
+from harness.data.images import CHUNK, Stored, floats_of, require_room, temporary, write
 from harness.errors import DataError, HarnessError, one_line
+from harness.maths.images import IN_MEMORY
 from harness.progress import progress_bar
 from harness.protocol import Bounds, Images, IntArray
 

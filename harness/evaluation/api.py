@@ -11,21 +11,19 @@ import numpy as np
 
 from harness.checks.conformance import EPSILONS
 from harness.checks.validity import CHEAP
+from harness.data.own import from_arrays
 from harness.errors import HarnessError, NotApplicable, gist, one_line
 from harness.evaluation.arguments import (
     attacks_from,
     bounds_from,
-    images_from,
-    labels_from,
     name_from,
     radii_from,
 )
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
-from harness.maths.conversion import JOIN
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through, undeclared
 from harness.maths.query import batches, logits_of
-from harness.protocol import Attack, Bounds, FloatArray, IntArray, Model, Wrapping
+from harness.protocol import Attack, Bounds, Images, IntArray, Model, Wrapping
 from harness.registry import backend_of, made_by
 from harness.results import keys
 from harness.results.provenance import new_run
@@ -82,7 +80,8 @@ def evaluate(
 
     Args:
         model: A wrapped network, or any other ``protocol.Model``.
-        x: Images, (n, *shape), floats within ``model.bounds``.
+        x: Images, (n, *shape), floats within ``model.bounds``; or bytes, which are divided by 255
+            where the bounds are [0, 1].
         y: True labels, (n,) or (n, 1) integers from 0; without them nothing can be counted.
         attacks: Names of attacks, or attacks with options: ``PGD(steps=100, restarts=5)``.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
@@ -103,11 +102,8 @@ def evaluate(
         kind = model.__name__ if isinstance(model, type) else type(model).__name__
         raise HarnessError(f"{kind}: not a model; pass harness.wrap(net)")
     model = declared(model, outputs)
-    images, labels = images_from(x, model.bounds), labels_from(y)
-    if len(images) != len(labels):
-        batched = images.ndim > 2 and len(labels) == images.shape[0] * images.shape[1]
-        remedy = f"; {JOIN}" if batched and isinstance(x, list | tuple) else ""
-        raise HarnessError(f"x has {len(images)} images, but y has {len(labels)} labels{remedy}")
+    data = from_arrays(x, y, model.bounds)
+    images, labels = data.x, data.y
     name, made, radii = name_from(name), attacks_from(attacks), radii_from(epsilons)
     classes = _check_outputs(model, images, labels)
 
@@ -119,6 +115,7 @@ def evaluate(
     run = new_run(said)
     run.spec = measures.told(run.spec)
     run.versions |= versions
+    run.notes = list(data.notes)
     run.data_sha256 = _content_hash(images, labels)
     run.classes = tuple(str(label) for label in range(classes))
     run.arrays[keys.LABELS] = labels.astype(np.int32)
@@ -137,7 +134,7 @@ def evaluate(
     return run
 
 
-def _content_hash(images: FloatArray, labels: IntArray) -> str:
+def _content_hash(images: Images, labels: IntArray) -> str:
     """SHA-256 of images and labels, by which the gate knows the same data; in parts, uncopied."""
     digest = hashlib.sha256()
     for array in (images, labels):
@@ -147,7 +144,7 @@ def _content_hash(images: FloatArray, labels: IntArray) -> str:
     return digest.hexdigest()
 
 
-def _check_outputs(model: Model, images: FloatArray, labels: IntArray) -> int:
+def _check_outputs(model: Model, images: Images, labels: IntArray) -> int:
     """Catch early what would make every later number wrong; returns the number of classes."""
     try:
         logits = logits_of(model, images[:64])

@@ -13,7 +13,7 @@ from harness.evaluation.examples import Examples, that_fit
 from harness.maths.query import Predictions, correct_count, logits_of, predictions_of
 from harness.protocol import (
     Attack,
-    FloatArray,
+    Images,
     IntArray,
     Model,
     NormName,
@@ -47,7 +47,7 @@ class Attacking:
     """
 
     def __init__(
-        self, model: Model, x: FloatArray, y: IntArray, examples: Examples, recorder: Recorder
+        self, model: Model, x: Images, y: IntArray, examples: Examples, recorder: Recorder
     ) -> None:
         self.model, self.x, self.y = model, x, y
         self.examples, self.recorder = examples, recorder

@@ -16,7 +16,7 @@ from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
 from harness.errors import CheckFailed, HarnessError, NotApplicable, unknown
 from harness.evaluation.examples import Examples, that_fit
 from harness.evaluation.models import LoadedModel
-from harness.protocol import Attack, FloatArray, IntArray
+from harness.protocol import Attack, Images, IntArray
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -49,7 +49,7 @@ class Checking:
     def __init__(
         self,
         loaded: LoadedModel,
-        x: FloatArray,
+        x: Images,
         y: IntArray,
         examples: Examples,
         recorder: Recorder,
@@ -110,7 +110,7 @@ class Checking:
     def _case(self) -> OfProtocol:
         known = self.loaded.references
         return OfProtocol(
-            self.loaded.model, self.x[:LOOKED_AT], self.y[:LOOKED_AT],
+            self.loaded.model, np.asarray(self.x[:LOOKED_AT]), self.y[:LOOKED_AT],
             known.exact if known else None, known.oracle if known else None,
             test_x=self.x, test_y=self.y,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from harness.evaluation.checking import Checking, require_known
 from harness.evaluation.examples import Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
-from harness.protocol import Attack, FloatArray, IntArray
+from harness.protocol import Attack, Images, IntArray
 from harness.registry import PLUGINS
 from harness.results import keys
 from harness.results.judge import CLEAN
@@ -94,7 +94,7 @@ class Evaluation:
     def __init__(
         self,
         loaded: LoadedModel,
-        x: FloatArray,
+        x: Images,
         y: IntArray,
         recorder: Recorder,
         measures: Measures,

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from harness.protocol import FloatArray, IntArray
+from harness.protocol import FloatArray, Images, IntArray
 from harness.results import keys
 from harness.results.recorder import PICTURES, Recorder
 
@@ -27,7 +27,7 @@ class Examples:
         recorder: Keeps them, when they are first asked for.
     """
 
-    def __init__(self, x: FloatArray, y: IntArray, recorder: Recorder) -> None:
+    def __init__(self, x: Images, y: IntArray, recorder: Recorder) -> None:
         self._x, self._y, self._recorder = x, y, recorder
 
     @cached_property
@@ -52,6 +52,6 @@ class Examples:
         return np.asarray(self._y[self.index])
 
 
-def that_fit(x: FloatArray) -> int:
+def that_fit(x: Images) -> int:
     """How many of the images (n, *shape) are kept as float32 under one key, at least one."""
     return max(1, PICTURES // (4 * max(1, math.prod(x.shape[1:]))))

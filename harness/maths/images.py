@@ -12,6 +12,10 @@ import numpy.typing as npt
 
 from harness.protocol import FloatArray, Images, IntArray
 
+IN_MEMORY = 64 << 20
+"""Bytes that images, or something of their shape, take up in memory at most; of more a batch at a
+time is read or computed."""
+
 
 class LazyImages(ABC):
     """What behaves like an array of images (n, *shape), as far as ``protocol.Images`` says.

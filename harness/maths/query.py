@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError
-from harness.protocol import Array, FloatArray, IntArray, Model
+from harness.protocol import Array, FloatArray, Images, IntArray, Model
 
 BATCH = 1000
 """Images per call, unless they are so large that fewer fit the memory bound."""
@@ -36,7 +36,7 @@ class Predictions:
     confidence: npt.NDArray[np.float32]
 
 
-def batch_size_for(model: Model, x: FloatArray) -> int:
+def batch_size_for(model: Model, x: Images) -> int:
     """How many of these images (n, *shape) a model is asked of at a time, within ``MEMORY``.
 
     That is what the model says itself, or follows from the size of an image, of which an attack
@@ -49,7 +49,7 @@ def batch_size_for(model: Model, x: FloatArray) -> int:
     return max(1, min(BATCH, MEMORY // (image + footprint_of(model, x))))
 
 
-def footprint_of(model: Model, x: FloatArray) -> int:
+def footprint_of(model: Model, x: Images) -> int:
     """Bytes that the network takes up for each of these images; 0 where it cannot tell.
 
     Two of them are tried, once for each shape of images.
@@ -74,24 +74,31 @@ def batches(count: int, size: int = BATCH) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def logits_of(model: Model, x: FloatArray, batch_size: int | None = None) -> FloatArray:
+def logits_of(model: Model, x: Images, batch_size: int | None = None) -> FloatArray:
     """Logits (n, k) of images (n, *shape), computed in batches.
 
     Raises:
         MeasurementError: A logit is NaN, infinite or no float, or there are fewer than two a row.
     """
-    size = batch_size or batch_size_for(model, x)
-    parts = [finite_logits(model, model.asarray(x[part])) for part in batches(len(x), size)]
-    return np.concatenate(parts)
+    return np.concatenate(list(_batches_of_logits(model, x, batch_size)))
 
 
-def predictions_of(model: Model, x: FloatArray, batch_size: int | None = None) -> Predictions:
+def predictions_of(model: Model, x: Images, batch_size: int | None = None) -> Predictions:
     """Predicted labels and confidences for images (n, *shape).
 
     Raises:
         MeasurementError: A logit is NaN or infinite.
     """
-    return read(logits_of(model, x, batch_size))
+    # Read batch by batch: the logits of all images for 1,000 classes would take 4 KB an image.
+    return joined([read(logits) for logits in _batches_of_logits(model, x, batch_size)])
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """Those of one batch after the other."""
+    return Predictions(
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
+    )
 
 
 def correct_count(predictions: Predictions, y: IntArray) -> int:
@@ -119,6 +126,11 @@ def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> Fl
     if not np.isfinite(values).all():
         raise MeasurementError("a logit is NaN or infinite")
     return values
+
+
+def _batches_of_logits(model: Model, x: Images, batch_size: int | None) -> Iterator[FloatArray]:
+    for part in batches(len(x), batch_size or batch_size_for(model, x)):
+        yield finite_logits(model, model.asarray(np.asarray(x[part])))
 
 
 def read(logits: FloatArray) -> Predictions:

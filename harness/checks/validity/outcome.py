@@ -19,6 +19,7 @@ from harness.protocol import (
     BoolArray,
     Bounds,
     FloatArray,
+    Images,
     IntArray,
     Model,
     differentiable,
@@ -137,7 +138,7 @@ def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
     return np.asarray(np.isfinite(slopes.reshape(len(slopes), -1)).all(axis=1))
 
 
-def outputs(model: Model, x: FloatArray) -> FloatArray:
+def outputs(model: Model, x: Images) -> FloatArray:
     """The logits (n, k) of images (n, *shape); unlike ``query.logits_of`` also NaN.
 
     Raises:
@@ -145,7 +146,9 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     """
     parts = batches(len(x), batch_size_for(model, x))
     try:
-        found = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
+        found = [
+            np.asarray(model.numpy(model.logits(model.asarray(np.array(x[p]))))) for p in parts
+        ]
         logits = np.concatenate(found)
     except Exception as error:
         raise BrokenError(
@@ -158,6 +161,19 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     if logits.shape[1] < 2:
         raise BrokenError("the model returns one number an image, and classes need two or more")
     return logits
+
+
+def predicted(model: Model, x: Images) -> IntArray:
+    """The labels, (n,), that these outputs are largest for; no more than a batch's are kept.
+
+    Raises:
+        BrokenError: As in ``outputs``.
+    """
+    labels = [
+        outputs(model, np.asarray(x[part])).argmax(axis=1)
+        for part in batches(len(x), batch_size_for(model, x))
+    ]
+    return np.concatenate(labels)
 
 
 def in_box(lowest: float, highest: float, bounds: Bounds) -> bool:
