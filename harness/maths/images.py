@@ -65,6 +65,8 @@ class LazyImages(ABC):
         Raises:
             IndexError: One is out of range, or it is none of these.
         """
+        if isinstance(key, tuple):
+            raise IndexError("images are chosen along their first axis alone")
         given = np.asarray(key) if np.ndim(key) else np.asarray(whole_number(key))
         if given.dtype == bool and given.shape == (len(self),):
             return np.flatnonzero(given)
