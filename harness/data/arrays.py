@@ -13,7 +13,7 @@ import numpy.typing as npt
 from harness.data.images import Raw, Stored, batch_of, held
 from harness.errors import HarnessError
 from harness.maths.conversion import JOIN, as_array
-from harness.maths.images import IN_MEMORY
+from harness.maths.images import IN_MEMORY, LazyImages
 from harness.maths.norms import rounding
 from harness.progress import progress_bar, quiet
 from harness.protocol import Bounds, Images, IntArray
@@ -36,6 +36,9 @@ def images_from(x: Any, bounds: Bounds, name: str = "x") -> tuple[Images, tuple[
     Raises:
         HarnessError: It is none; a pixel is NaN, or outside the bounds.
     """
+    if isinstance(x, LazyImages):  # made by one of our readers
+        check_pixels(x[:], bounds, 1.0, name)  # its floats, not the stored pixels
+        return x, ()
     raw = as_array(x, name)
     divisor, notes = divisor_of(raw.dtype, bounds, name)
     require_images(raw.shape, name)
@@ -82,7 +85,7 @@ def require_images(shape: tuple[int, ...], name: str) -> None:
         raise HarnessError(f"{name}: the shape {shape} is not (n, *image_shape) with n ≥ 1")
 
 
-def check_pixels(raw: Raw | Stored, bounds: Bounds, divisor: float, name: str) -> None:
+def check_pixels(raw: Raw | LazyImages, bounds: Bounds, divisor: float, name: str) -> None:
     """Look at all stored pixels, a batch at a time, with a progress bar where they are many.
 
     Raises:
@@ -179,10 +182,10 @@ def notes_on(y: IntArray) -> tuple[str, ...]:
     )
 
 
-def _batches(raw: Raw | Stored, size: int) -> Iterator[npt.NDArray[Any]]:
+def _batches(raw: Raw | LazyImages, size: int) -> Iterator[npt.NDArray[Any]]:
     for start in range(0, len(raw), size):
-        stop = min(start + size, len(raw))
-        yield raw[start:stop] if isinstance(raw, np.ndarray) else raw.raw(np.arange(start, stop))
+        rows = slice(start, min(start + size, len(raw)))
+        yield raw.raw(rows) if isinstance(raw, Stored) else np.asarray(raw[rows])
 
 
 def _remedy(labels: npt.NDArray[Any]) -> str:

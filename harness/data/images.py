@@ -122,8 +122,10 @@ class Stored(LazyImages):
         """
         return scaled(self.raw(rows), self._divisor)
 
-    def raw(self, rows: IntArray) -> Raw:
+    def raw(self, rows: IntArray | slice) -> Raw:
         """The pixels at these positions as they are stored, in this machine's byte order."""
+        if isinstance(rows, slice):
+            rows = np.arange(len(self))[rows]
         found = np.empty((len(rows), *self.shape[1:]), self._dtype)
         size = math.prod(self.shape[1:]) * self._dtype.itemsize
         target = as_bytes(found)
