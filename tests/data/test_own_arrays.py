@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
@@ -156,7 +158,17 @@ class Columns(Items):
         return BYTES[index % 7], Y[index % 7 : index % 7 + 1]
 
 
-@pytest.mark.parametrize("kind", [Items, Columns])
+class Rows(Items):
+    """One as Hugging Face has them."""
+
+    classes = None
+    features = {"img": "Image", "fine_label": SimpleNamespace(names=["a", "b", "c"])}  # noqa: RUF012
+
+    def __getitem__(self, index):
+        return {"img": BYTES[index % 7], "fine_label": int(Y[index % 7])}
+
+
+@pytest.mark.parametrize("kind", [Items, Columns, Rows])
 def test_a_dataset_of_items_ends_where_it_says(kind):
     data = same(from_object(kind(), UNIT, "data:make"))
     assert (data.classes, data.source) == (("a", "b", "c"), "data:make")
@@ -205,6 +217,19 @@ def test_a_dataset_of_ours():
 )
 def test_what_is_no_data(found, said):
     assert refused(from_object, found, UNIT, "data:make").startswith(f"data:make: {said}")
+
+
+def test_a_worker_that_dies_is_one_line():
+    at_hand("torch")
+    from torch.utils.data import DataLoader
+
+    class Broken(Items):
+        def __getitem__(self, index):
+            raise ValueError("the file 7.png is cut off")
+
+    said = refused(from_batches, DataLoader(Broken(), num_workers=1), UNIT)
+    assert "batches: batch 0 cannot be read (ValueError: " in said
+    assert said.endswith("ValueError: the file 7.png is cut off)")
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
