@@ -14,7 +14,15 @@ from harness.maths.norms import Linf, per_image
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.portions import whole
 from harness.maths.query import batch_size_for
-from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, differentiable
+from harness.protocol import (
+    Array,
+    BoolArray,
+    FloatArray,
+    Images,
+    IntArray,
+    Model,
+    differentiable,
+)
 
 GRID = 32
 """Epsilons that are tried along a direction before the first gap is halved again and again."""
@@ -47,7 +55,7 @@ class SmallestEpsilons:
     images: FloatArray
 
 
-def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> SmallestEpsilons:
+def along_gradient(model: Model, x: Images, y: IntArray, limit: float) -> SmallestEpsilons:
     """The smallest epsilon at which FGSM's image of each x is misclassified.
 
     One gradient gives the direction. Along it images may be classified correctly again further
@@ -61,12 +69,14 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Sm
         limit: The largest epsilon that is tried, in pixel units.
     """
     return _joined(
-        model, x, lambda part: _along_gradient(model, model.asarray(x[part]), y[part], limit)
+        model,
+        x,
+        lambda part: _along_gradient(model, model.asarray(np.asarray(x[part])), y[part], limit),
     )
 
 
 def by_search(
-    model: Model, attack: Searching, x: FloatArray, y: IntArray, limit: float
+    model: Model, attack: Searching, x: Images, y: IntArray, limit: float
 ) -> SmallestEpsilons:
     """The smallest epsilon at which an iterated attack succeeds on each x.
 
@@ -77,14 +87,13 @@ def by_search(
 
     def search(part: slice) -> SmallestEpsilons:
         index = np.arange(part.start, part.stop)
-        return _by_search(model, attack, model.asarray(x[part]), y[part], limit, index)
+        images = model.asarray(np.asarray(x[part]))
+        return _by_search(model, attack, images, y[part], limit, index)
 
     return _joined(model, x, search)
 
 
-def _joined(
-    model: Model, x: FloatArray, ask: Callable[[slice], SmallestEpsilons]
-) -> SmallestEpsilons:
+def _joined(model: Model, x: Images, ask: Callable[[slice], SmallestEpsilons]) -> SmallestEpsilons:
     """The same of any part of the images, for all of them."""
     parts = [found for _, found in whole(model, x, batch_size_for(model, x), ask)]
     return SmallestEpsilons(

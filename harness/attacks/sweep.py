@@ -20,11 +20,13 @@ from harness.maths.query import (
     correct_count,
     finite_logits,
     joined,
+    read,
 )
 from harness.protocol import (
     Array,
     Attack,
     FloatArray,
+    Images,
     IntArray,
     Model,
     NormName,
@@ -54,7 +56,7 @@ class Attacked:
 def sweep(
     model: Model,
     attack: Attack,
-    x: FloatArray,
+    x: Images,
     y: IntArray,
     epsilons: Sequence[float],
     *,
@@ -94,10 +96,10 @@ def sweep(
     places = {at: number for number, (part, _) in enumerate(found) for at in _inside(part, keep)}
     results = []
     for index, epsilon in enumerate(epsilons):
-        answers = joined([_at(portion, index) for _, portion in found])
+        predictions = joined([_at(portion, index) for _, portion in found])
         images = [_kept(found[places[at]][1], index, at, x) for at in keep]
         kept = np.array(images).reshape(-1, *x.shape[1:])
-        results.append(Attacked(epsilon, answers.predictions, kept))
+        results.append(Attacked(epsilon, predictions, kept))
     moved = not any(epsilons) or any(
         portion.moved for _, portion in found if isinstance(portion, _Portion)
     )
@@ -109,9 +111,9 @@ def sweep(
 
 @dataclass(frozen=True)
 class _Portion:
-    """What came of some images: for each epsilon the logits (m, k), and images by their place."""
+    """What came of some images: for each epsilon the predictions, and images by their place."""
 
-    logits: list[FloatArray]
+    predictions: list[Predictions]
     kept: list[dict[int, FloatArray]]
     moved: bool
 
@@ -125,49 +127,50 @@ class _Tried:
 
     model: Model
     attack: Attack
-    x: FloatArray
+    x: Images
     y: IntArray
     epsilons: Sequence[float]
     keep: frozenset[int]
 
     def on(self, part: slice) -> _Portion:
         """The attack on some of the images."""
-        model, attack, x, y = self.model, self.attack, self.x, self.y
-        images = model.asarray(x[part])
+        model, attack = self.model, self.attack
+        clean = np.asarray(self.x[part])
+        images = model.asarray(clean)
         inside = _inside(part, self.keep)
         # Copies, so that an attack that works in place does not move what it is checked against,
         # nor the labels that are counted by.
-        given, labels = model.asarray(x[part].copy()), model.asarray(y[part].copy())
+        given, labels = model.asarray(clean.copy()), model.asarray(self.y[part].copy())
         places = np.arange(part.start, part.stop)
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(self.epsilons), index=places)
         _require_batches(attack, perturbed)
-        logits, kept, moved = [], [], False
+        found, kept, moved = [], [], False
         for epsilon, adversarial in zip_longest(self.epsilons, perturbed, fillvalue=NOTHING):
             if epsilon is NOTHING or adversarial is NOTHING:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
             known = asked.clean if distance == 0 else None
-            logits.append(finite_logits(model, adversarial, known))
-            values = model.numpy(adversarial) if inside else x
+            found.append(read(finite_logits(model, adversarial, known)))
+            values = model.numpy(adversarial) if inside else clean
             # Copies, should the attack go on in the same memory.
             kept.append({at: values[at - part.start].copy() for at in inside})
-        return _Portion(logits, kept, moved)
+        return _Portion(found, kept, moved)
 
 
 def _inside(part: slice, places: Iterable[int]) -> list[int]:
     return [at for at in places if part.start <= at < part.stop]
 
 
-def _at(portion: _Portion | Unanswered, index: int) -> FloatArray | Unanswered:
-    """The logits at the epsilon of that number."""
-    return portion if isinstance(portion, Unanswered) else portion.logits[index]
+def _at(portion: _Portion | Unanswered, index: int) -> Predictions | Unanswered:
+    """The predictions at the epsilon of that number."""
+    return portion if isinstance(portion, Unanswered) else portion.predictions[index]
 
 
-def _kept(portion: _Portion | Unanswered, index: int, at: int, x: FloatArray) -> FloatArray:
+def _kept(portion: _Portion | Unanswered, index: int, at: int, x: Images) -> FloatArray:
     """An image as the attack left it at that epsilon; as it is, if it is not answered."""
-    return x[at] if isinstance(portion, Unanswered) else portion.kept[index][at]
+    return np.asarray(x[at]) if isinstance(portion, Unanswered) else portion.kept[index][at]
 
 
 class Remembering:

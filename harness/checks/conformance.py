@@ -19,7 +19,15 @@ from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.query import correct_count
-from harness.protocol import GRADIENT, FloatArray, IntArray, Model, Objective, differentiable
+from harness.protocol import (
+    GRADIENT,
+    FloatArray,
+    Images,
+    IntArray,
+    Model,
+    Objective,
+    differentiable,
+)
 from harness.registry import Registry
 
 OBJECTIVES: tuple[Objective, ...] = (CrossEntropy(), LogOdds(), ClassLogit())
@@ -48,7 +56,7 @@ class Evidence:
     y: IntArray
     exact: Model | None = None
     oracle: Model | None = None
-    test_x: FloatArray | None = None
+    test_x: Images | None = None
     test_y: IntArray | None = None
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.images import IN_MEMORY, Raw, Stored, batch_of, held
+from harness.data.images import Raw, Stored, batch_of, held
 from harness.errors import HarnessError
 from harness.maths.conversion import JOIN, as_array
+from harness.maths.images import IN_MEMORY, LazyImages
 from harness.maths.norms import rounding
 from harness.progress import progress_bar, quiet
 from harness.protocol import Bounds, Images, IntArray
@@ -35,6 +36,9 @@ def images_from(x: Any, bounds: Bounds, name: str = "x") -> tuple[Images, tuple[
     Raises:
         HarnessError: It is none; a pixel is NaN, or outside the bounds.
     """
+    if isinstance(x, LazyImages):  # made by one of our readers
+        check_pixels(x[:], bounds, 1.0, name)  # its floats, not the stored pixels
+        return x, ()
     raw = as_array(x, name)
     divisor, notes = divisor_of(raw.dtype, bounds, name)
     require_images(raw.shape, name)
@@ -42,16 +46,13 @@ def images_from(x: Any, bounds: Bounds, name: str = "x") -> tuple[Images, tuple[
     return held(raw, divisor), notes
 
 
-def divisor_of(
-    dtype: np.dtype[Any], bounds: Bounds, name: str, of: str = ""
-) -> tuple[float, tuple[str, ...]]:
+def divisor_of(dtype: np.dtype[Any], bounds: Bounds, name: str) -> tuple[float, tuple[str, ...]]:
     """What stored pixels are divided by to be within the bounds, and a note that says so.
 
     Args:
         dtype: Of the stored pixels.
         bounds: Lowest and highest pixel value.
         name: What messages call the images.
-        of: What bytes are called in notes, where it is something else.
 
     Raises:
         HarnessError: They are no floats, nor bytes that the bounds leave no doubt about.
@@ -63,14 +64,15 @@ def divisor_of(
             f"{name}: pixels are {dtype}; pass floats within {list(bounds)}, or bytes "
             f"(astype(np.uint8)), which are divided by {BYTE}"
         )
-    if bounds == (0, BYTE):
+    low, high = bounds
+    if low == 0 and high == BYTE:
         return 1.0, ()
-    if bounds != (0, 1):
+    if low != 0 or high != 1:
         raise HarnessError(
             f"{name}: pixels are uint8, and the bounds {list(bounds)}; bytes are taken with the "
             f"bounds [0, {BYTE}], or with [0, 1] for bytes / {BYTE}; else pass floats"
         )
-    return float(BYTE), (f"{of or 'bytes'} were divided by {BYTE}, for the bounds [0, 1]",)
+    return float(BYTE), (f"bytes were divided by {BYTE}, for the bounds [0, 1]",)
 
 
 def require_images(shape: tuple[int, ...], name: str) -> None:
@@ -83,7 +85,7 @@ def require_images(shape: tuple[int, ...], name: str) -> None:
         raise HarnessError(f"{name}: the shape {shape} is not (n, *image_shape) with n ≥ 1")
 
 
-def check_pixels(raw: Raw | Stored, bounds: Bounds, divisor: float, name: str) -> None:
+def check_pixels(raw: Raw | LazyImages, bounds: Bounds, divisor: float, name: str) -> None:
     """Look at all stored pixels, a batch at a time, with a progress bar where they are many.
 
     Raises:
@@ -180,10 +182,10 @@ def notes_on(y: IntArray) -> tuple[str, ...]:
     )
 
 
-def _batches(raw: Raw | Stored, size: int) -> Iterator[npt.NDArray[Any]]:
+def _batches(raw: Raw | LazyImages, size: int) -> Iterator[npt.NDArray[Any]]:
     for start in range(0, len(raw), size):
-        stop = min(start + size, len(raw))
-        yield raw[start:stop] if isinstance(raw, np.ndarray) else raw.raw(np.arange(start, stop))
+        rows = slice(start, min(start + size, len(raw)))
+        yield raw.raw(rows) if isinstance(raw, Stored) else np.asarray(raw[rows])
 
 
 def _remedy(labels: npt.NDArray[Any]) -> str:

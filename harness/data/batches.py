@@ -18,7 +18,7 @@ from harness.data.arrays import (
     require_pairs,
 )
 from harness.data.images import Spool
-from harness.errors import HarnessError, one_line
+from harness.errors import HarnessError, gist
 from harness.maths.conversion import as_array
 from harness.progress import progress_bar
 from harness.protocol import Bounds, Images, IntArray
@@ -84,8 +84,10 @@ def items_of(dataset: Any) -> Iterator[Any]:
 def names_of(source: Any) -> tuple[str, ...] | None:
     """Names of the classes, where a dataset or a loader has them."""
     for holder in (source, getattr(source, "dataset", None)):
-        for key in ("classes", "class_names"):
-            names = getattr(holder, key, None)
+        features = getattr(holder, "features", None)  # of Hugging Face's datasets
+        columns = [features[key] for key in LABEL_KEYS if key in features] if features else []
+        found = [getattr(holder, key, None) for key in ("classes", "class_names")]
+        for names in (*found, *(getattr(column, "names", None) for column in columns)):
             if isinstance(names, Sequence) and not isinstance(names, str) and len(names):
                 return tuple(str(name) for name in names)
     return None
@@ -115,8 +117,9 @@ def _each(batches: Iterable[Any], name: str) -> Iterator[Any]:
     except HarnessError:
         raise
     except Exception as error:  # somebody's own code
-        reason = f"{type(error).__name__}: {error}"
-        raise HarnessError(one_line(f"{name}: batch {number} cannot be read ({reason})")) from error
+        # Of a worker's error, which holds a whole traceback, its last line.
+        reason = f"{type(error).__name__}: {gist(error)}"
+        raise HarnessError(f"{name}: batch {number} cannot be read ({reason})") from error
 
 
 def _parts(batch: Any, called: str) -> tuple[Any, Any]:

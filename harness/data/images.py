@@ -6,6 +6,8 @@ import math
 import shutil
 import tempfile
 import threading
+import weakref
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -14,14 +16,12 @@ import numpy.typing as npt
 
 from harness.errors import DataError, one_line
 from harness.files import cache_dir
-from harness.maths.images import LazyImages
+from harness.maths.images import IN_MEMORY, LazyImages
 from harness.protocol import FloatArray, Images, IntArray
 
 Raw: TypeAlias = npt.NDArray[Any]
 """Pixels as they are stored: bytes, or floats of any width."""
 
-IN_MEMORY = 64 << 20
-"""Bytes that images take up in memory as floats, at most; of more a batch at a time is read."""
 CHUNK = 16 << 20
 """Bytes that are read, checked or copied at a time."""
 SPARE = 256 << 20
@@ -58,6 +58,18 @@ def held(raw: Raw, divisor: float = 1) -> Images:
     return scaled(raw, divisor) if small else Held(raw, divisor)
 
 
+class OpenFile:
+    """A file that is closed, without a warning, when nobody reads from it any more.
+
+    Args:
+        stream: The file, unbuffered.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        weakref.finalize(self, stream.close)
+
+
 class Held(LazyImages):
     """Images that are in memory as bytes, or in another form that takes less than floats do."""
 
@@ -76,7 +88,7 @@ class Stored(LazyImages):
     They are read at their offsets: a mapped file would count as memory of the process.
 
     Args:
-        stream: The file, unbuffered; it is kept open.
+        file: The file, which is kept open.
         offset: Where the first image begins, in bytes.
         shape: (n, *shape).
         dtype: In which the pixels are stored.
@@ -86,7 +98,7 @@ class Stored(LazyImages):
 
     def __init__(
         self,
-        stream: IO[bytes],
+        file: OpenFile,
         offset: int,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
@@ -94,13 +106,13 @@ class Stored(LazyImages):
         name: str = "images",
     ) -> None:
         super().__init__(shape, floats_of(dtype))
-        self._stream, self._offset, self._dtype = stream, offset, dtype
+        self._file, self._offset, self._dtype = file, offset, dtype
         self._divisor, self._name = divisor, name
         self._lock = threading.Lock()
 
     def divided(self, divisor: float) -> Stored:
         """The same images, whose pixels are divided by a number."""
-        return Stored(self._stream, self._offset, self.shape, self._dtype, divisor, self._name)
+        return Stored(self._file, self._offset, self.shape, self._dtype, divisor, self._name)
 
     def read(self, rows: IntArray) -> FloatArray:
         """See ``LazyImages``.
@@ -110,24 +122,27 @@ class Stored(LazyImages):
         """
         return scaled(self.raw(rows), self._divisor)
 
-    def raw(self, rows: IntArray) -> Raw:
+    def raw(self, rows: IntArray | slice) -> Raw:
         """The pixels at these positions as they are stored, in this machine's byte order."""
+        if isinstance(rows, slice):
+            rows = np.arange(len(self))[rows]
         found = np.empty((len(rows), *self.shape[1:]), self._dtype)
         size = math.prod(self.shape[1:]) * self._dtype.itemsize
         target = as_bytes(found)
         # Images that lie beside each other are read at once.
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+        for start, stop in pairwise([*starts, len(rows)]):
             piece = target[start * size : stop * size]
             self._fill(piece, self._offset + int(rows[start]) * size)
         return found.astype(self._dtype.newbyteorder("="), copy=False)
 
     def _fill(self, target: memoryview, offset: int) -> None:
         try:
+            stream = self._file.stream
             with self._lock:
-                self._stream.seek(offset)
+                stream.seek(offset)
                 while target:
-                    count = self._stream.readinto(target)  # type: ignore[attr-defined]  # unbuffered
+                    count = stream.readinto(target)  # type: ignore[attr-defined]  # unbuffered
                     if not count:
                         raise DataError(f"{self._name}: has become shorter while it was read")
                     target = target[count:]
@@ -148,7 +163,7 @@ class Spool:
         self._name, self._count = name, 0
         self._parts: list[Raw] = []
         self._waiting = 0
-        self._stream: IO[bytes] | None = None
+        self._file: OpenFile | None = None
 
     def add(self, batch: Raw) -> None:
         """Append images (m, *shape), all of one shape and dtype; the batch is not kept.
@@ -167,20 +182,19 @@ class Spool:
         """All that was added, (n, *shape) with n ≥ 1; each pixel is divided by a number."""
         first = self._parts[0]
         shape = (self._count, *first.shape[1:])
-        if self._stream is None and math.prod(shape) * floats_of(first.dtype).itemsize <= IN_MEMORY:
+        if self._file is None and math.prod(shape) * floats_of(first.dtype).itemsize <= IN_MEMORY:
             return scaled(np.concatenate(self._parts), divisor)
-        stream = self._flush()
-        return Stored(stream, 0, shape, first.dtype, divisor, self._name)
+        return Stored(self._flush(), 0, shape, first.dtype, divisor, self._name)
 
-    def _flush(self) -> IO[bytes]:
-        if self._stream is None:
-            self._stream = temporary(self._name)
-        write(self._stream, self._parts, self._name)
+    def _flush(self) -> OpenFile:
+        if self._file is None:
+            self._file = temporary(self._name)
+        write(self._file, self._parts, self._name)
         self._parts, self._waiting = [self._parts[0][:0]], 0
-        return self._stream
+        return self._file
 
 
-def temporary(name: str) -> IO[bytes]:
+def temporary(name: str) -> OpenFile:
     """A file beside the cache that goes when the process does.
 
     Raises:
@@ -189,7 +203,7 @@ def temporary(name: str) -> IO[bytes]:
     try:
         folder = cache_dir() / "data"
         folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=folder, buffering=0)
+        return OpenFile(tempfile.TemporaryFile(dir=folder, buffering=0))
     except OSError as error:
         raise DataError(
             f"{name}: does not fit into memory, and cannot be unpacked ({one_line(error)}); "
@@ -214,8 +228,8 @@ def require_room(wanted: int, name: str) -> None:
         )
 
 
-def write(stream: IO[bytes], parts: list[Raw], name: str) -> None:
-    """Append arrays to an unbuffered file.
+def write(file: OpenFile, parts: list[Raw], name: str) -> None:
+    """Append arrays to a file.
 
     Raises:
         DataError: The disk has no room for them.
@@ -225,7 +239,7 @@ def write(stream: IO[bytes], parts: list[Raw], name: str) -> None:
         for part in parts:
             left = as_bytes(part)
             while left:
-                left = left[stream.write(left) :]
+                left = left[file.stream.write(left) :]
     except OSError as error:
         raise DataError(
             f"{name}: cannot be unpacked ({one_line(error)}); set HARNESS_CACHE_DIR to a folder "

@@ -22,8 +22,9 @@ from harness.data.arrays import (
     require_images,
     require_pairs,
 )
-from harness.data.images import CHUNK, IN_MEMORY, Stored, floats_of, require_room, temporary, write
+from harness.data.images import CHUNK, OpenFile, Stored, floats_of, require_room, temporary, write
 from harness.errors import DataError, HarnessError, one_line
+from harness.maths.images import IN_MEMORY
 from harness.progress import progress_bar
 from harness.protocol import Bounds, Images, IntArray
 
@@ -234,13 +235,12 @@ class _Reader:
     def _stored(self, member: Member, name: str) -> Stored:
         """Where the numbers lie, or have been unpacked to; their checksum is compared."""
         in_place = member.info.compress_type == zipfile.ZIP_STORED
-        stream: IO[bytes]
         if in_place:
-            stream = self._path.open("rb", buffering=0)
-            offset = _offset(stream, member, name)
+            file = OpenFile(self._path.open("rb", buffering=0))
+            offset = _offset(file.stream, member, name)
         else:
             require_room(member.nbytes, name)
-            stream, offset = temporary(name), 0
+            file, offset = temporary(name), 0
         steps = math.ceil(member.nbytes / CHUNK)
         try:
             with (
@@ -250,13 +250,13 @@ class _Reader:
                 packed.read(member.start)
                 while chunk := packed.read(CHUNK):
                     if not in_place:
-                        write(stream, [np.frombuffer(chunk, np.uint8)], name)
+                        write(file, [np.frombuffer(chunk, np.uint8)], name)
                     step("")
         except HarnessError:
             raise
         except Exception as error:
             raise DataError(one_line(f"{name}: is damaged ({error})")) from error
-        return Stored(stream, offset, member.shape, member.dtype, name=name)
+        return Stored(file, offset, member.shape, member.dtype, name=name)
 
 
 def _offset(stream: IO[bytes], member: Member, name: str) -> int:

@@ -142,19 +142,20 @@ def from_object(found: Any, bounds: Bounds, source: str) -> OwnData:
             f"{source}: a tuple of {len(found)}; return (x, y), or ((x_train, y_train), (x_test, "
             "y_test))"
         )
-    if hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, list):
+    items = hasattr(found, "__getitem__") and hasattr(found, "__len__")
+    if isinstance(found, str | bytes | bytearray) or not (items or isinstance(found, Iterable)):
+        raise HarnessError(
+            f"{source}: {type(found).__name__} is no data; return arrays (x, y), a Dataset, or an "
+            "iterable of batches"
+        )
+    if items and not isinstance(found, list):
         if hasattr(found, "shape"):
             raise HarnessError(f"{source}: one array; return images and labels, (x, y)")
         x, y, notes = read_batches(items_of(found), bounds, source, sampled=True)
         return OwnData(
             x=x, y=y, classes=names_of(found), notes=(*notes, *notes_on(y)), source=source
         )
-    if isinstance(found, Iterable) and not isinstance(found, str | bytes):
-        return from_batches(found, bounds, source)
-    raise HarnessError(
-        f"{source}: {type(found).__name__} is no data; return arrays (x, y), a Dataset, or an "
-        "iterable of batches"
-    )
+    return from_batches(found, bounds, source)
 
 
 def own_data(

@@ -1,4 +1,4 @@
-"""What ``evaluate`` is given, as arrays, radii and attacks; or one line on why it cannot be so."""
+"""What ``evaluate`` is given, as bounds, radii and attacks; or one line on why it cannot be so."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from harness.attacks import make_attack
 from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.strongest import require_distinct
 from harness.errors import HarnessError, first_problem, one_line, unknown
-from harness.maths.conversion import JOIN, as_array
-from harness.maths.norms import rounding
 from harness.names import checked_name
-from harness.protocol import Attack, Bounds, FloatArray, IntArray
+from harness.protocol import Attack, Bounds
 from harness.spec.expect import ExpectSpec
 from harness.spec.units import in_pixel_units
 
@@ -66,62 +64,6 @@ def bounds_from(bounds: Any) -> Bounds:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise HarnessError(f"bounds: [{low:g}, {high:g}] is not a finite interval")
     return low, high
-
-
-def images_from(x: Any, bounds: Bounds) -> FloatArray:
-    """Images, (n, *shape) float32 or float64 within the bounds.
-
-    Raises:
-        HarnessError: They are not.
-    """
-    images = as_array(x, "x")
-    if images.dtype.kind != "f":
-        raise HarnessError(
-            f"x: pixels are {images.dtype}; pass floats within {list(bounds)}, for bytes x / 255"
-        )
-    if images.dtype.itemsize not in (4, 8):  # half precision, or more than double
-        images = images.astype(np.float32 if images.dtype.itemsize < 4 else np.float64)
-    if images.ndim < 2 or images.size == 0:
-        raise HarnessError(f"x: the shape {images.shape} is not (n, *image_shape) with n ≥ 1")
-    lowest, highest = float(images.min()), float(images.max())
-    if math.isnan(lowest):
-        raise HarnessError("x: holds NaN; fill in what is missing, such as by np.nan_to_num")
-    slack = rounding(bounds)
-    if not (bounds[0] - slack <= lowest and highest <= bounds[1] + slack):
-        raise HarnessError(
-            f"x: pixels span [{lowest:g}, {highest:g}], outside the model's bounds {list(bounds)}; "
-            "scale the images, or wrap the network with its own bounds"
-        )
-    return images
-
-
-def labels_from(y: Any) -> IntArray:
-    """True labels, (n,) int64, a copy; also of such as are (n, 1).
-
-    Raises:
-        HarnessError: They are no integers of that shape.
-    """
-    if y is None:
-        raise HarnessError("y: missing; pass the true labels, (n,) integers, beside the images")
-    labels = as_array(y, "y")
-    if labels.dtype.kind in "US":
-        digits = labels.size and all(str(label).isdecimal() for label in labels.flat)
-        remedy = " (np.asarray(y).astype(int))" if digits else "; number the classes from 0"
-        raise HarnessError(f"y: labels are text; pass integers{remedy}")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        one_hot = labels.ndim != 2 or (labels.astype(float).sum(axis=1) == 1).all()
-        remedy = "for one-hot labels pass y.argmax(axis=1)" if one_hot else JOIN
-        if labels.ndim == 1:
-            whole = labels.dtype.kind in "fb"
-            remedy = "pass y.astype(int)" if whole else "number the classes from 0"
-        raise HarnessError(
-            f"y: {labels.dtype} of shape {labels.shape} is not (n,) integer labels; {remedy}"
-        )
-    if labels.size and int(labels.max()) > np.iinfo(np.int64).max:
-        raise HarnessError(f"y: the label {labels.max()} is no class")
-    return np.array(labels, dtype=np.int64)
 
 
 def radii_from(epsilons: Any, unit: Any = None) -> list[float]:

@@ -13,10 +13,16 @@ from harness.attacks.sweep import sweep
 from harness.errors import NotApplicable, Unanswered
 from harness.evaluation.examples import Examples
 from harness.maths.outputs import kind_of
-from harness.maths.query import Predictions, answers_of, correct_count, predictions_of
+from harness.maths.query import (
+    Predictions,
+    answered_predictions,
+    answers_of,
+    correct_count,
+    predictions_of,
+)
 from harness.protocol import (
     Attack,
-    FloatArray,
+    Images,
     IntArray,
     Model,
     NormName,
@@ -50,7 +56,7 @@ class Attacking:
     """
 
     def __init__(
-        self, model: Model, x: FloatArray, y: IntArray, examples: Examples, recorder: Recorder
+        self, model: Model, x: Images, y: IntArray, examples: Examples, recorder: Recorder
     ) -> None:
         self.model, self.x, self.y = model, x, y
         self.examples, self.recorder = examples, recorder
@@ -138,7 +144,7 @@ class Attacking:
     def _clean(self) -> Predictions:
         recorder = self.recorder
         with recorder.timed(CLEAN, len(self.x)):
-            predictions = answers_of(self.model, self.x).predictions
+            predictions = answered_predictions(self.model, self.x)
         recorder.keep(keys.predictions(CLEAN), predictions.labels)
         with suppress(Unanswered):  # none of the first images is answered
             logits = answers_of(self.model, self.x[:SIGNED]).logits

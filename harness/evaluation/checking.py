@@ -17,7 +17,7 @@ from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
 from harness.errors import CheckFailed, HarnessError, NotApplicable, unknown
 from harness.evaluation.examples import Examples
 from harness.evaluation.models import LoadedModel
-from harness.protocol import Attack, FloatArray, IntArray
+from harness.protocol import Attack, Images, IntArray
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -51,7 +51,7 @@ class Checking:
     def __init__(
         self,
         loaded: LoadedModel,
-        x: FloatArray,
+        x: Images,
         y: IntArray,
         examples: Examples,
         recorder: Recorder,

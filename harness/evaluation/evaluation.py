@@ -14,7 +14,7 @@ from harness.evaluation.examples import Asked, Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.maths.channels import channel_axis_of
-from harness.protocol import Attack, FloatArray, IntArray
+from harness.protocol import Attack, Images, IntArray
 from harness.registry import PLUGINS
 from harness.results import keys
 from harness.results.judge import CLEAN
@@ -96,7 +96,7 @@ class Evaluation:
     def __init__(
         self,
         loaded: LoadedModel,
-        x: FloatArray,
+        x: Images,
         y: IntArray,
         recorder: Recorder,
         measures: Measures,

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from harness.protocol import FloatArray, IntArray
+from harness.protocol import FloatArray, Images, IntArray
 from harness.results import keys
 from harness.results.recorder import ALL_PICTURES, Recorder
 
@@ -60,7 +60,7 @@ class Examples:
     """
 
     def __init__(
-        self, x: FloatArray, y: IntArray, recorder: Recorder, asked: Asked | None = None
+        self, x: Images, y: IntArray, recorder: Recorder, asked: Asked | None = None
     ) -> None:
         self._x, self._y, self._recorder = x, y, recorder
         self._asked = asked or Asked()

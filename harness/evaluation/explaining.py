@@ -8,14 +8,15 @@ import numpy as np
 
 from harness.errors import NotApplicable
 from harness.evaluation.examples import Examples
+from harness.maths.images import IN_MEMORY
 from harness.maths.query import predictions_of
-from harness.protocol import GRADIENT, FloatArray, IntArray, Model
+from harness.protocol import GRADIENT, FloatArray, Images, IntArray, Model
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.saliency import analysis
 from harness.saliency.maps import top_pixels
-from harness.saliency.methods import explain
+from harness.saliency.methods import Maps, explain
 from harness.saliency.occlusion import occluded_correct
 from harness.spec.measures import SaliencySpec
 
@@ -36,7 +37,7 @@ class Explaining:
     def __init__(
         self,
         model: Model,
-        x: FloatArray,
+        x: Images,
         y: IntArray,
         examples: Examples,
         recorder: Recorder,
@@ -89,11 +90,14 @@ class Explaining:
     @property
     def _first(self) -> tuple[FloatArray, IntArray]:
         """The images that are analysed, and their labels."""
-        return self.x[: self.settings.images], self.y[: self.settings.images]
+        count = self.settings.images
+        return np.asarray(self.x[:count]), self.y[:count]
 
     @cached_property
-    def _maps(self) -> FloatArray:
-        maps = np.abs(explain(self.model, self.x, self.y))
+    def _maps(self) -> Images:
+        """Maps of all images; where these are many, computed anew when they are asked for."""
+        lazy = Maps(self.model, self.x, self.y)
+        maps = lazy if lazy.nbytes > IN_MEMORY else np.asarray(lazy)
         self.recorder.keep_pictures(keys.MAPS, maps[self.examples.index])
         return maps
 

@@ -12,6 +12,10 @@ import numpy.typing as npt
 
 from harness.protocol import FloatArray, Images, IntArray
 
+IN_MEMORY = 64 << 20
+"""Bytes that images, or something of their shape, take up in memory at most; of more a batch at a
+time is read or computed."""
+
 
 class LazyImages(ABC):
     """What behaves like an array of images (n, *shape), as far as ``protocol.Images`` says.
@@ -61,6 +65,8 @@ class LazyImages(ABC):
         Raises:
             IndexError: One is out of range, or it is none of these.
         """
+        if isinstance(key, tuple):
+            raise IndexError("images are chosen along their first axis alone")
         given = np.asarray(key) if np.ndim(key) else np.asarray(whole_number(key))
         if given.dtype == bool and given.shape == (len(self),):
             return np.flatnonzero(given)

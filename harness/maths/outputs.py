@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.around import Around
+from harness.maths.images import Chosen
 from harness.maths.query import answers_of, logits_of
-from harness.protocol import Array, Bounds, FloatArray, Model, Objective
+from harness.protocol import Array, Bounds, FloatArray, Images, Model, Objective
 
 Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]
 KINDS: tuple[str, ...] = get_args(Outputs)
@@ -99,7 +100,7 @@ def _narrow(outputs: FloatArray) -> bool:
     return bool((mantissas == np.rint(mantissas)).all())
 
 
-def looked_through(model: Model, x: FloatArray) -> str:
+def looked_through(model: Model, x: Images) -> str:
     """The same of what a model says of its test images, (n, *shape).
 
     Nothing is said of outputs that are NaN or infinite, of images that are not answered, nor of
@@ -111,7 +112,7 @@ def looked_through(model: Model, x: FloatArray) -> str:
     try:
         for count in ROUNDS:
             rows = np.unique(np.linspace(0, len(x) - 1, min(count, len(x))).astype(int))
-            answers = answers_of(model, x[rows])
+            answers = answers_of(model, Chosen(x, rows))
             outputs = answers.logits[answers.answered]
             found = no_logits(outputs)
             if not found:
@@ -126,7 +127,7 @@ def looked_through(model: Model, x: FloatArray) -> str:
     return no_logits(np.concatenate([outputs, beyond]))
 
 
-def _noise(x: FloatArray, bounds: Bounds) -> FloatArray:
+def _noise(x: Images, bounds: Bounds) -> FloatArray:
     """``NOISE`` images of the shape and dtype of x, evenly from the bounds, or from far beyond."""
     low, high = bounds
     width = (high - low) * (FAR if len(x) < ROUNDS[0] else 1)

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from harness.errors import BatchTooLarge, MeasurementError, Unanswered
-from harness.protocol import FloatArray, Model
+from harness.protocol import Images, Model
 
 T = TypeVar("T")
 LIMITS: WeakKeyDictionary[Model, dict[tuple[int, ...], int]] = WeakKeyDictionary()
@@ -18,7 +18,7 @@ HOPELESS = 16
 """After so many images without any answer others are tried, before all are given up."""
 
 
-def limit_of(model: Model, x: FloatArray) -> int | None:
+def limit_of(model: Model, x: Images) -> int | None:
     """How many of images like x, (n, *shape), a model takes at a time; None if any number so far.
 
     It is known once a batch has been too large.
@@ -30,7 +30,7 @@ def limit_of(model: Model, x: FloatArray) -> int | None:
 
 
 def portions(
-    model: Model, x: FloatArray, size: int, ask: Callable[[slice], T]
+    model: Model, x: Images, size: int, ask: Callable[[slice], T]
 ) -> Iterator[tuple[slice, T | Unanswered]]:
     """Slices of images (n, *shape) that cover them in order, each with what came of it.
 
@@ -80,7 +80,7 @@ def portions(
 
 
 def whole(
-    model: Model, x: FloatArray, size: int, ask: Callable[[slice], T]
+    model: Model, x: Images, size: int, ask: Callable[[slice], T]
 ) -> Iterator[tuple[slice, T]]:
     """The same where each image must be answered.
 
@@ -98,7 +98,7 @@ def _cut(part: slice, first: int) -> list[slice]:
     return [slice(part.start + first, part.stop), slice(part.start, part.start + first)]
 
 
-def _limit(model: Model, x: FloatArray, size: int) -> None:
+def _limit(model: Model, x: Images, size: int) -> None:
     """Remember how many images a model may take."""
     try:
         LIMITS.setdefault(model, {})[x.shape[1:]] = size

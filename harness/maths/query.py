@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.portions import limit_of, portions, whole
-from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model
+from harness.protocol import Array, BoolArray, FloatArray, Images, IntArray, Model
 
+T = TypeVar("T")
 BATCH = 1000
 """Images per call, unless they are so large that fewer fit the memory bound."""
 MEMORY = 256 * 2**20
@@ -72,21 +74,8 @@ class Answers:
         """Which images are answered, (n,)."""
         return np.asarray(~np.isnan(self.logits).any(axis=1))
 
-    @property
-    def predictions(self) -> Predictions:
-        """Predicted labels and confidences."""
-        if not self.why:
-            return read(self.logits)
-        answered = self.answered
-        found = read(np.where(answered[:, None], self.logits, 0.0))
-        return Predictions(
-            np.where(answered, found.labels, NO_LABEL).astype(np.int32),
-            np.where(answered, found.confidence, 0).astype(np.float32),
-            self.why,
-        )
 
-
-def batch_size_for(model: Model, x: FloatArray) -> int:
+def batch_size_for(model: Model, x: Images) -> int:
     """How many of these images (n, *shape) a model is asked of at a time, within ``MEMORY``.
 
     That is what the model says itself, or follows from the size of an image, of which an attack
@@ -101,7 +90,7 @@ def batch_size_for(model: Model, x: FloatArray) -> int:
     return size if known is None else min(size, known)
 
 
-def footprint_of(model: Model, x: FloatArray) -> int:
+def footprint_of(model: Model, x: Images) -> int:
     """Bytes that the network takes up for each of these images; 0 where it cannot tell.
 
     Two of them are tried, once for each shape of images.
@@ -126,7 +115,7 @@ def batches(count: int, size: int = BATCH) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def logits_of(model: Model, x: FloatArray, batch_size: int | None = None) -> FloatArray:
+def logits_of(model: Model, x: Images, batch_size: int | None = None) -> FloatArray:
     """Logits (n, k) of images (n, *shape), computed in batches.
 
     Raises:
@@ -134,46 +123,75 @@ def logits_of(model: Model, x: FloatArray, batch_size: int | None = None) -> Flo
             or an image is not answered.
     """
     size = batch_size or batch_size_for(model, x)
-    parts = whole(model, x, size, lambda part: finite_logits(model, model.asarray(x[part])))
+    parts = whole(model, x, size, lambda part: _finite(model, x, part))
     return np.concatenate([found for _, found in parts])
 
 
-def answers_of(model: Model, x: FloatArray, batch_size: int | None = None) -> Answers:
+def answers_of(model: Model, x: Images) -> Answers:
     """The same of a model that may not answer every image.
 
     Raises:
         MeasurementError: A logit is NaN, infinite or no float, or there are fewer than two a row;
             or no image is answered.
     """
-    size = batch_size or batch_size_for(model, x)
-    parts = portions(model, x, size, lambda part: finite_logits(model, model.asarray(x[part])))
-    return joined([found for _, found in parts])
-
-
-def joined(parts: Sequence[FloatArray | Unanswered]) -> Answers:
-    """Logits of consecutive images, (m, k) each, and single images without, as one.
-
-    Raises:
-        Unanswered: There are none.
-    """
-    missing = [part for part in parts if isinstance(part, Unanswered)]
-    known = [part for part in parts if not isinstance(part, Unanswered)]
-    if missing and not known:
-        raise Unanswered(f"no image is answered: {missing[0]}")
-    if not missing:
+    found = list(portions(model, x, batch_size_for(model, x), lambda p: _finite(model, x, p)))
+    parts = [part for _, part in found]
+    why, known = _missing(parts)
+    if not why:
         return Answers(np.concatenate(known))
     nothing = np.full((1, known[0].shape[1]), np.nan, known[0].dtype)
     rows = [nothing if isinstance(part, Unanswered) else part for part in parts]
-    return Answers(np.concatenate(rows), str(missing[0]) or "no reason is given")
+    return Answers(np.concatenate(rows), why)
 
 
-def predictions_of(model: Model, x: FloatArray, batch_size: int | None = None) -> Predictions:
+def predictions_of(model: Model, x: Images, batch_size: int | None = None) -> Predictions:
     """Predicted labels and confidences for images (n, *shape).
 
     Raises:
         MeasurementError: A logit is NaN or infinite, or an image is not answered.
     """
-    return read(logits_of(model, x, batch_size))
+    # Read batch by batch: the logits of all images for 1,000 classes would take 4 KB an image.
+    size = batch_size or batch_size_for(model, x)
+    return joined([f for _, f in whole(model, x, size, lambda p: read(_finite(model, x, p)))])
+
+
+def answered_predictions(model: Model, x: Images) -> Predictions:
+    """The same of a model that may not answer every image.
+
+    Raises:
+        MeasurementError: A logit is NaN or infinite, or no image is answered.
+    """
+    size = batch_size_for(model, x)
+    return joined([f for _, f in portions(model, x, size, lambda p: read(_finite(model, x, p)))])
+
+
+def joined(parts: Sequence[Predictions | Unanswered]) -> Predictions:
+    """Those of consecutive images, and single images without, as one.
+
+    Raises:
+        Unanswered: There are none.
+    """
+    why, _ = _missing(parts)
+    nothing = Predictions(np.full(1, NO_LABEL, np.int32), np.zeros(1, np.float32))
+    rows = [nothing if isinstance(part, Unanswered) else part for part in parts]
+    return Predictions(
+        np.concatenate([row.labels for row in rows]),
+        np.concatenate([row.confidence for row in rows]),
+        why,
+    )
+
+
+def _missing(parts: Sequence[T | Unanswered]) -> tuple[str, list[T]]:
+    """Why an image is not answered, empty if all are; and what is known of the others.
+
+    Raises:
+        Unanswered: Nothing is.
+    """
+    missing = [part for part in parts if isinstance(part, Unanswered)]
+    known = [part for part in parts if not isinstance(part, Unanswered)]
+    if missing and not known:
+        raise Unanswered(f"no image is answered: {missing[0]}")
+    return (str(missing[0]) or "no reason is given") if missing else "", known
 
 
 def correct_count(predictions: Predictions, y: IntArray) -> int:
@@ -201,6 +219,10 @@ def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> Fl
     if not np.isfinite(values).all():
         raise MeasurementError("a logit is NaN or infinite")
     return values
+
+
+def _finite(model: Model, x: Images, part: slice) -> FloatArray:
+    return finite_logits(model, model.asarray(np.asarray(x[part])))
 
 
 def read(logits: FloatArray) -> Predictions:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.errors import MeasurementError, SpecError, one_line, unknown
 from harness.maths.differences import off_the_ties
 from harness.maths.draws import generators, stacked
+from harness.maths.images import LazyImages
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.portions import whole
 from harness.maths.query import batch_size_for
@@ -18,6 +19,7 @@ from harness.protocol import (
     Array,
     BoolArray,
     FloatArray,
+    Images,
     IntArray,
     Model,
     differentiable,
@@ -143,6 +145,24 @@ def explain(
             f"(image {vanished[0]}, {vanished.size} of {len(x)})"
         )
     return maps
+
+
+class Maps(LazyImages):
+    """Absolute maps of images (n, *shape), which are computed when they are asked for.
+
+    Args:
+        model: A model with the capability ``gradient``.
+        x: The images.
+        y: The class to explain for each, (n,).
+    """
+
+    def __init__(self, model: Model, x: Images, y: IntArray) -> None:
+        super().__init__(x.shape, x.dtype)
+        self._model, self._x, self._y = model, x, y
+
+    def read(self, rows: IntArray) -> FloatArray:
+        """The maps by ``gradient`` at these positions; see ``explain`` for what it raises."""
+        return np.abs(explain(self._model, np.asarray(self._x[rows]), self._y[rows]))
 
 
 def one_colour(x: FloatArray) -> BoolArray:

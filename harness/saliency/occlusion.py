@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
-from harness.maths.query import correct_count, predictions_of
-from harness.protocol import BoolArray, FloatArray, IntArray, Model
+from harness.maths.query import batch_size_for, batches, correct_count, predictions_of
+from harness.protocol import FloatArray, Images, IntArray, Model
 from harness.saliency.maps import top_pixels
 
 CHOICES = ("top", "random", "least")
@@ -16,9 +16,9 @@ CHOICES = ("top", "random", "least")
 
 def occluded_correct(
     model: Model,
-    x: FloatArray,
+    x: Images,
     y: IntArray,
-    maps: FloatArray,
+    maps: Images,
     choice: str,
     *,
     fraction: float,
@@ -31,7 +31,7 @@ def occluded_correct(
         model: The classifier.
         x: Images, (n, *shape); covered pixels get the lower end of ``model.bounds``.
         y: True labels, (n,).
-        maps: Saliency maps in the shape of x.
+        maps: Saliency maps in the shape of x, in memory or computed when they are asked for.
         choice: One of ``CHOICES``.
         fraction: Share of the pixels that is covered, in (0, 1].
         draws: How many random choices are made; their counts are added up.
@@ -40,24 +40,21 @@ def occluded_correct(
     Returns:
         Correct predictions, and predictions made (n, or n × draws for ``random``).
     """
-    correct = made = 0
-    for mask in _masks(maps, choice, fraction, draws, seed):
-        covered = np.where(mask, np.asarray(model.bounds[0], dtype=x.dtype), x)
-        correct += correct_count(predictions_of(model, covered), y)
-        made += len(x)
-    return correct, made
-
-
-def _masks(
-    maps: FloatArray, choice: str, fraction: float, draws: int, seed: int
-) -> Iterator[BoolArray]:
-    if choice == "top":
-        yield top_pixels(maps, fraction)
-    elif choice == "least":
-        yield top_pixels(-maps, fraction)
-    elif choice == "random":
-        for draw in range(draws):
-            noise = np.random.default_rng([seed, draw]).random(maps.shape, dtype=np.float32)
-            yield top_pixels(noise, fraction)
-    else:
+    if choice not in CHOICES:
         raise ValueError(f"{choice}: choose one of {', '.join(CHOICES)}")
+    # Each draw goes on from batch to batch, so that the batches change nothing.
+    randoms = [np.random.default_rng([seed, draw]) for draw in range(draws)]
+    correct = made = 0
+    for part in batches(len(x), batch_size_for(model, x)):
+        images = np.asarray(x[part])
+        scores: Iterable[FloatArray]
+        if choice == "random":
+            scores = (random.random(images.shape, dtype=np.float32) for random in randoms)
+        else:
+            scores = [np.asarray(maps[part]) * (1 if choice == "top" else -1)]
+        for ranked in scores:
+            mask = top_pixels(ranked, fraction)
+            covered = np.where(mask, np.asarray(model.bounds[0], dtype=images.dtype), images)
+            correct += correct_count(predictions_of(model, covered), y[part])
+            made += len(images)
+    return correct, made

@@ -13,14 +13,14 @@ from test_library import CORRECT, Tenfold, X, Y, keras_linear, torch_linear
 import harness
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
+from harness.data.arrays import images_from, labels_from
 from harness.errors import HarnessError
 from harness.evaluation.arguments import (
-    as_array,
     attacks_from,
     bounds_from,
-    labels_from,
     radii_from,
 )
+from harness.maths.conversion import as_array
 
 READ_ONLY = X.copy()
 READ_ONLY.flags.writeable = False
@@ -80,7 +80,7 @@ def test_labels_of_all_kinds_are_taken(labels):
 
 
 def test_half_precision_images_become_float32():
-    taken = np.asarray(harness.evaluation.arguments.images_from(X.astype(np.float16), (0.0, 1.0)))
+    taken = np.asarray(images_from(X.astype(np.float16), (0.0, 1.0))[0])
     assert taken.dtype == np.float32
     np.testing.assert_array_equal(taken, X.astype(np.float16))
 

@@ -225,7 +225,7 @@ def nudged(x, value):
 
 
 WRONG = {
-    "integers": ({"x": (X * 255).astype(np.int32)}, ["x:", "int32"]),
+    "whole numbers": ({"x": (X * 255).astype(np.int32)}, ["x:", "int32", "255"]),
     "too-bright": ({"x": nudged(X, 1.5)}, ["x:", "1.5", "[0.0, 1.0]"]),
     "too-dark": ({"x": nudged(X, -0.25)}, ["x:", "-0.25"]),
     "a-nan": ({"x": nudged(X, np.nan)}, ["x:", "nan"]),
@@ -486,3 +486,13 @@ def test_two_attacks_of_one_name_are_refused_and_the_name_is_told():
         harness.evaluate(Tenfold(), X, Y, ["fgsm", "fgsm"], [0.1])
     run = harness.evaluate(Tenfold(), X, Y, ["pgd", PGD(name="short", steps=2)], [0.05])
     assert {record.check for record in run.records} >= {"pgd", "short"}
+
+
+def test_bytes_are_divided_by_255_and_the_run_says_so():
+    x = np.round(X * 255)
+    taken = harness.evaluate(Tenfold(), x.astype(np.uint8), Y, epsilons=[0.1])
+    floats = harness.evaluate(Tenfold(), (x / 255).astype(np.float32), Y, epsilons=[0.1])
+    assert taken.records == floats.records
+    assert taken.data_sha256 == floats.data_sha256
+    assert taken.notes == ["bytes were divided by 255, for the bounds [0, 1]"]
+    assert floats.notes == []

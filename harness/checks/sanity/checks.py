@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from harness.checks.check import Check, run_checks
-from harness.checks.sanity.evidence import FEW, Evidence, Likeness, Variants, unsound
+from harness.checks.sanity.evidence import FEW, IMAGES, MOST, Evidence, Likeness, Variants, unsound
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
+from harness.maths.images import IN_MEMORY
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import correct_count, logits_of, predictions_of
 from harness.protocol import BoolArray, FloatArray, Objective
@@ -38,8 +39,8 @@ SWITCHED = 0.01
 """Share of the pixels that may disagree, because a ReLU switched within the step."""
 PIXELS = 64
 """Pixels of each image of which finite differences are taken."""
-OCCLUDED, DRAWS = 1000, 5
-"""Images of which pixels are covered, and how often random ones are drawn."""
+DRAWS = 5
+"""How often random pixels are drawn that are covered."""
 TOP = 0.15
 """Share of the pixels that is covered."""
 
@@ -222,8 +223,9 @@ def check_occlusion(evidence: Evidence) -> None:
 
     The suite judges the gradient in the same way, on all images, as ``saliency/top``.
     """
-    some = evidence.telling[:OCCLUDED]
-    x, y = evidence.test_x[some], evidence.test_y[some]
+    image = evidence.test_x.nbytes // len(evidence.test_x)
+    some = evidence.telling[: min(MOST, max(IMAGES, IN_MEMORY // max(1, image)))]
+    x, y = np.asarray(evidence.test_x[some]), evidence.test_y[some]
     maps = np.abs(evidence.maps_of(evidence.model, x, y))
     if unsound(maps).any():
         raise NotApplicable("a map is not finite, or is zero everywhere")

@@ -10,14 +10,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from harness.errors import NotApplicable
-from harness.maths.query import logits_of
-from harness.protocol import GRADIENT, BoolArray, FloatArray, IntArray, Model
+from harness.maths.query import batch_size_for, batches, logits_of
+from harness.protocol import GRADIENT, BoolArray, FloatArray, Images, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec.measures import SanitySpec
 
 IMAGES = 100
 """Images whose maps are compared."""
+MOST = 1000
+"""Images that are looked at, where accuracy is counted."""
 FEW = 8
 """Images of these that are examined pixel by pixel."""
 
@@ -101,7 +103,7 @@ class Evidence:
     """
 
     model: Model
-    test_x: FloatArray
+    test_x: Images
     test_y: IntArray
     name: str = "gradient"
     method: Method | None = None
@@ -112,16 +114,22 @@ class Evidence:
 
     @cached_property
     def telling(self) -> IntArray:
-        """Positions of the test images with more than one colour.
+        """Positions of the test images with more than one colour, the first ``MOST`` of them.
 
         In others no pixel is more salient, and the map of a black one may well be zero everywhere.
         """
-        return np.flatnonzero(~one_colour(self.test_x))
+        x, found = self.test_x, np.zeros(0, dtype=np.int64)
+        for part in batches(len(x), batch_size_for(self.model, x)):
+            plain = one_colour(np.asarray(x[part]))
+            found = np.concatenate([found, part.start + np.flatnonzero(~plain)])
+            if len(found) >= MOST:
+                break
+        return found[:MOST]
 
     @cached_property
     def x(self) -> FloatArray:
         """The images whose maps are compared, (n, *shape)."""
-        return self.test_x[self.telling[:IMAGES]]
+        return np.asarray(self.test_x[self.telling[:IMAGES]])
 
     @property
     def y(self) -> IntArray:

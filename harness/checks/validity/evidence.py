@@ -12,14 +12,15 @@ import numpy as np
 
 from harness.checks.check import BrokenError
 from harness.checks.validity import repeated
-from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs
+from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs, predicted
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import NotApplicable, one_line
+from harness.maths.images import IN_MEMORY, Chosen
 from harness.maths.norms import NORMS
 from harness.maths.query import NO_LABEL
 from harness.maths.statistics import beats_chance, falls_short
-from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
+from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, Images, IntArray, Model
 
 IMAGES = 300
 """Test images that are looked at."""
@@ -57,7 +58,7 @@ class Evidence:
     """
 
     model: Model
-    test_x: FloatArray
+    test_x: Images
     test_y: IntArray
     attacks: Attacks = field(default_factory=Attacks)
     seed: int = 0
@@ -126,7 +127,7 @@ class Evidence:
     @cached_property
     def many_labels(self) -> IntArray:
         """Predicted labels of more test images, those at ``many``, (m,)."""
-        return np.asarray(outputs(self.model, self.test_x[self.many]).argmax(axis=1))
+        return predicted(self.model, Chosen(self.test_x, self.many))
 
     @cached_property
     def chance(self) -> float:
@@ -206,7 +207,7 @@ class Evidence:
             NotApplicable: The attack cannot be run, or returns what it may not.
         """
         self.require_better_than_chance()
-        labels = outputs(self.model, self.test_x).argmax(axis=1)
+        labels = predicted(self.model, self.test_x)
         wrong = self._order[(labels != self.test_y)[self._order]][:WRONG]
         if not len(wrong):
             raise NotApplicable("no image is misclassified")
@@ -349,7 +350,8 @@ class Evidence:
     @cached_property
     def many(self) -> IntArray:
         """Positions of more test images, (m,): an even choice, whatever order they come in."""
-        return np.sort(self._order[:MANY])
+        image = self.test_x.nbytes // len(self.test_x)
+        return np.sort(self._order[: min(MANY, max(IMAGES, IN_MEMORY // max(1, image)))])
 
     @property
     def _chosen(self) -> IntArray:

@@ -12,7 +12,7 @@ from harness.errors import MeasurementError, NotApplicable, one_line
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.objectives import LogOdds
 from harness.maths.portions import whole
-from harness.maths.query import batch_size_for
+from harness.maths.query import batch_size_for, batches
 from harness.protocol import (
     GRADIENT,
     Array,
@@ -20,6 +20,7 @@ from harness.protocol import (
     BoolArray,
     Bounds,
     FloatArray,
+    Images,
     IntArray,
     Model,
     differentiable,
@@ -95,7 +96,7 @@ def attacked(
     def on(part: slice) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Images, their logits, and which of these are finite."""
         # A copy, so that an attack that works in place does not move what it is checked by.
-        given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
+        given, true = model.asarray(np.array(x[part])), model.asarray(y[part].copy())
         yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
         found = _one_batch(model, yielded, given, x[part])
         values = model.numpy(found)
@@ -143,7 +144,7 @@ def _sloped(model: Model, found: Array, true: Array) -> BoolArray:
     return np.asarray(np.isfinite(slopes.reshape(len(slopes), -1)).all(axis=1))
 
 
-def outputs(model: Model, x: FloatArray) -> FloatArray:
+def outputs(model: Model, x: Images) -> FloatArray:
     """The logits (n, k) of images (n, *shape); unlike ``query.logits_of`` also NaN.
 
     Raises:
@@ -151,7 +152,7 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     """
 
     def ask(part: slice) -> FloatArray:
-        return np.asarray(model.numpy(model.logits(model.asarray(x[part].copy()))))
+        return np.asarray(model.numpy(model.logits(model.asarray(np.array(x[part])))))
 
     try:
         found = whole(model, x, batch_size_for(model, x), ask)
@@ -167,6 +168,19 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     if logits.shape[1] < 2:
         raise BrokenError("the model returns one number an image, and classes need two or more")
     return logits
+
+
+def predicted(model: Model, x: Images) -> IntArray:
+    """The labels, (n,), that these outputs are largest for; no more than a batch's are kept.
+
+    Raises:
+        BrokenError: As in ``outputs``.
+    """
+    labels = [
+        outputs(model, np.asarray(x[part])).argmax(axis=1)
+        for part in batches(len(x), batch_size_for(model, x))
+    ]
+    return np.concatenate(labels)
 
 
 def in_box(lowest: float, highest: float, bounds: Bounds) -> bool:
