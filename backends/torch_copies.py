@@ -176,8 +176,8 @@ class TorchLearner:
 def _check_weights(found: list[str]) -> None:
     if not found:
         raise NotApplicable(
-            "the network has no weights that a copy could change: they are constants of a frozen or "
-            "quantised network, or outside of it"
+            "the network has no weights that a copy could change: they are constants of a frozen "
+            "or quantised network, or outside of it"
         )
 
 

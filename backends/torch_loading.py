@@ -72,15 +72,20 @@ OPENS_FILES = re.compile(
 
 def loaded(path: Path, how: Wrapping) -> TorchModel:
     """See ``protocol.Backend.load``."""
-    device = device_named(how.device)
+    device = device_named(how.device) or torch.device("cpu")
     content = _content(path)
+    entries = _entries(path, content)
+    program = any(PROGRAM.fullmatch(name) for name in entries)
+    if not program and "constants.pkl" not in entries:
+        weights = f"holds weights, not a network: {ELSEWHERE}"
+        raise BackendError(f"{path}: {weights if 'data.pkl' in entries else DAMAGED}")
     try:
         with _quiet():
-            if path.suffix == ".pt2":
-                net = torch.export.load(_cleaned(path, content))
+            if program:
+                net = torch.export.load(_Program(path, entries, device).archive())
             else:
-                _check_script(path, content)
-                net = torch.jit.load(io.BytesIO(content), map_location=device or "cpu")
+                _check_script(path, entries)
+                net = torch.jit.load(io.BytesIO(content), map_location=device)
     except BackendError:
         raise
     except Exception as error:  # PyTorch's own readers raise whatever they like
@@ -121,111 +126,98 @@ def _entries(path: Path, content: bytes) -> dict[str, bytes]:
     return entries
 
 
-def _check_script(path: Path, content: bytes) -> None:
-    """Whether a file is TorchScript that works on tensors alone."""
-    entries = _entries(path, content)
-    if "data.pkl" not in entries:
-        raise BackendError(f"{path}: {DAMAGED}")
-    if "constants.pkl" not in entries:
-        raise BackendError(f"{path}: holds weights, not a network: {ELSEWHERE}")
+def _check_script(path: Path, entries: dict[str, bytes]) -> None:
+    """Whether TorchScript works on tensors alone."""
     for name, code in entries.items():
-        if found := OPENS_FILES.search(code) if name.startswith("code/") else None:
+        if found := OPENS_FILES.search(code) if name.endswith(".py") else None:
             raise BackendError(
-                f"{path}: its code calls {found[0].decode(errors='replace')}...), which may touch "
-                "files; it is not loaded"
+                f"{path}: its code calls {found[0].decode()}...), which may touch files; it is not "
+                "loaded"
             )
 
 
-def _cleaned(path: Path, content: bytes) -> io.BytesIO:
-    """An archive of what in a ``.pt2`` file is data."""
-    cleaned = io.BytesIO()
-    entries = _entries(path, content)
-    if not any(PROGRAM.fullmatch(name) for name in entries):
-        weights = "data.pkl" in entries
-        raise BackendError(
-            f"{path}: " + (f"holds weights, not a network: {ELSEWHERE}" if weights else DAMAGED)
-        )
-    # The older format has no folder.
-    root = "" if "serialized_exported_program.json" in entries else "program/"
-    with zipfile.ZipFile(cleaned, "w") as archive:
-        for name in entries:
-            if not LEFT_OUT.fullmatch(name):
-                archive.writestr(root + name, _checked(path, name, entries))
-    cleaned.seek(0)
-    return cleaned
+class _Program:
+    """What in a ``.pt2`` file is data, for a device."""
 
+    def __init__(self, path: Path, entries: dict[str, bytes], device: torch.device) -> None:
+        self._path, self._entries, self._device = path, entries, device
 
-def _checked(path: Path, name: str, entries: dict[str, bytes]) -> bytes:
-    """An entry that is data."""
-    value = entries[name]
-    if PROGRAM.fullmatch(name):
-        return json.dumps(_without_code(path, json.loads(value))).encode()
-    if CONFIG.fullmatch(name):
-        _check_config(path, name, entries)
-    elif PICKLE.fullmatch(name):
-        if value:
-            _check_pickle(path, name, value)
-    elif not RAW.fullmatch(name) and not MARKS.fullmatch(name):
-        raise BackendError(
-            f"{path}: holds {name}, which is not the data of an exported program; it is not loaded"
-        )
-    return value
+    def archive(self) -> io.BytesIO:
+        """A new file of that."""
+        # The older format has no folder.
+        root = "" if "serialized_exported_program.json" in self._entries else "program/"
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            for name, value in self._entries.items():
+                if not LEFT_OUT.fullmatch(name):
+                    archive.writestr(root + name, self._checked(name, value))
+        made.seek(0)
+        return made
 
+    def _checked(self, name: str, value: bytes) -> bytes:
+        """An entry that is data."""
+        if PROGRAM.fullmatch(name):
+            return json.dumps(self._without_code(json.loads(value))).encode()
+        if CONFIG.fullmatch(name):
+            config = self._without_code(json.loads(value))
+            for key, payload in config["config"].items():
+                if not RAW.fullmatch(f"{name.rpartition('/')[0]}/{payload['path_name']}"):
+                    raise self._refused(f"{key}, which is no tensor")
+                if payload["use_pickle"]:
+                    raise self._refused(f"{key} as a pickle, not as a plain tensor")
+            return json.dumps(config).encode()
+        if PICKLE.fullmatch(name):
+            return self._tensors(name, value) if value else value
+        if RAW.fullmatch(name) or MARKS.fullmatch(name):
+            return value
+        raise self._refused(f"{name}, which is not the data of an exported program")
 
-def _check_pickle(path: Path, name: str, value: bytes) -> None:
-    try:
-        torch.load(io.BytesIO(value), weights_only=True)
-    except Exception as error:
-        raise BackendError(
-            f"{path}: {name} holds more than tensors, which could run code; it is not loaded"
-        ) from error
+    def _tensors(self, name: str, value: bytes) -> bytes:
+        """A pickle of tensors, written anew."""
+        made = io.BytesIO()
+        try:
+            held = torch.load(io.BytesIO(value), map_location=self._device, weights_only=True)
+            torch.save(held, made)
+        except Exception as error:
+            raise self._refused(f"more than tensors in {name}, which could run code") from error
+        return made.getvalue()
 
+    def _without_code(self, value: Any, key: str = "") -> Any:
+        """A part of a program, checked, without what is code, and on the device."""
+        if isinstance(value, dict):
+            if value.keys() == {"type", "index"}:
+                return {"type": self._device.type, "index": self._device.index}
+            for name in value:
+                self._check(name)
+            return {
+                name: type(part)() if name in CODE and part else self._without_code(part, name)
+                for name, part in value.items()
+            }
+        if isinstance(value, list):
+            return [self._without_code(part, key) for part in value]
+        if isinstance(value, str):
+            self._check(value, key)
+        return value
 
-def _check_config(path: Path, name: str, entries: dict[str, bytes]) -> None:
-    """Whether each of the weights that are listed is a tensor."""
-    for key, payload in json.loads(entries[name])["config"].items():
-        _check_text(path, key)
-        if not re.fullmatch(r"(weight|tensor)_\d+", payload["path_name"]):
-            raise BackendError(
-                f"{path}: {key} is no tensor, which could run code; it is not loaded"
-            )
-        if payload["use_pickle"]:
-            place = f"{name.rpartition('/')[0]}/{payload['path_name']}"
-            _check_pickle(path, place, entries[place])
+    def _check(self, text: str, key: str = "") -> None:
+        """A text of a program must be what its key says, and no code."""
+        if key in TEXTS:
+            return
+        if key in TREES:
+            fine = "__enum__" not in text
+            self._without_code(json.loads(text or "null"))
+        elif key == "expr_str":
+            fine = _is_size(text)
+        elif key in ("target", "as_operator"):
+            fine = bool(TARGET.fullmatch(text))
+        else:
+            fine = bool(NAME.fullmatch(text))
+        if not fine:
+            shown = text if len(text) <= 80 else f"{text[:79]}…"
+            raise self._refused(f"{shown!r}, which could run code")
 
-
-def _without_code(path: Path, value: Any, key: str = "") -> Any:
-    """A part of a program, checked, without what is code."""
-    if isinstance(value, dict):
-        for name in value:
-            _check_text(path, name)
-        return {
-            name: type(part)() if name in CODE and part else _without_code(path, part, name)
-            for name, part in value.items()
-        }
-    if isinstance(value, list):
-        return [_without_code(path, part, key) for part in value]
-    if isinstance(value, str):
-        _check_text(path, value, key)
-    return value
-
-
-def _check_text(path: Path, text: str, key: str = "") -> None:
-    """A text of a program must be what its key says, and no code."""
-    if key in TEXTS:
-        return
-    if key in TREES:
-        fine = "__enum__" not in text
-        _without_code(path, json.loads(text or "null"))
-    elif key == "expr_str":
-        fine = _is_size(text)
-    elif key in ("target", "as_operator"):
-        fine = bool(TARGET.fullmatch(text))
-    else:
-        fine = bool(NAME.fullmatch(text))
-    if not fine:
-        shown = text if len(text) <= 80 else f"{text[:79]}…"
-        raise BackendError(f"{path}: holds {shown!r}, which could run code; it is not loaded")
+    def _refused(self, what: str) -> BackendError:
+        return BackendError(f"{self._path}: holds {what}; it is not loaded")
 
 
 def _is_size(text: str) -> bool:

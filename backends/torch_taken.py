@@ -50,12 +50,12 @@ def device_named(name: str | None) -> torch.device | None:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     here = ["cpu", *(f"cuda:{index}" for index in range(count))]
     here += ["mps"] if torch.backends.mps.is_available() else []
-    if name not in (here if not count else [*here, "cuda"]):
+    if name not in (*here, *["cuda"][:count]):
         raise BackendError(f"device: {name} is not here; there is {', '.join(here)}")
-    # Without its number, it is the same as the one that tensors say.
-    return (
-        torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else torch.device(name)
-    )
+    # With the number that tensors give theirs.
+    if name == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps", 0) if name == "mps" else torch.device(name)
 
 
 def _required(net: nn.Module) -> list[str]:
@@ -127,9 +127,10 @@ def _rows_of(program: torch.export.ExportedProgram) -> tuple[int, int]:
     if isinstance(rows, int):
         return max(1, rows), max(1, rows)
     found = program.range_constraints.get(rows.node.expr)
-    low, high = getattr(found, "lower", None), getattr(found, "upper", None)
+    ends = getattr(found, "lower", None), getattr(found, "upper", None)
     # Infinity is no integer to either of the two libraries that may have written it.
-    return (
-        int(low) if getattr(low, "is_Integer", False) else ANY[0],
-        int(high) if getattr(high, "is_Integer", False) else ANY[1],
+    low, high = (
+        int(end) if end is not None and end.is_Integer else default
+        for end, default in zip(ends, ANY, strict=True)
     )
+    return low, high

@@ -34,8 +34,8 @@ ANY = (0, 2**62)
 """Least and most images that most networks take at a time."""
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad_alloc", re.I)
 """What the allocators of the CPU and of Metal say, whose errors have no class of their own."""
-TRIED = 8
-"""Numbers in an error's message, at most, that are tried as the size of a batch."""
+TRIED, LARGEST = 8, 1024
+"""How many numbers in an error's message are tried as the size of a batch, and up to which."""
 
 
 class TorchModel:
@@ -131,7 +131,7 @@ class TorchModel:
     def about(self) -> About:
         """See ``protocol.About``; of a frozen network the constants count as its weights."""
         digest = hashlib.sha256()
-        for name, value in chain(tensors_of(self.net), _constants(self.net)):
+        for name, value in chain(tensors_of(original(self.net)), _constants(self.net)):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(_bytes_of(value))
         trained = sum(value.numel() for value in self.net.parameters())
@@ -227,7 +227,7 @@ class TorchModel:
                 most, fails = (middle, fails) if self._takes(x, middle) else (most, middle)
             return f"the network takes at most {most} images at a time; say batch_size = {most}"
         numbers = dict.fromkeys(int(text) for text in re.findall(r"\b\d{1,4}\b", str(error)))
-        for size in [number for number in numbers if 1 < number != count][:TRIED]:
+        for size in [number for number in numbers if 1 < number <= LARGEST][:TRIED]:
             if self._takes(x, size):
                 return (
                     f"the network takes batches of exactly {size} images; let its forward take any "
