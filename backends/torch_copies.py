@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +21,7 @@ from backends.torch_wrapped import (
     inference_mode,
     memory_for,
     original,
+    rewrite,
     tensors_of,
 )
 from harness.errors import NotApplicable, gist
@@ -58,8 +58,8 @@ class TorchCopies:
             [name for name, value in tensors_of(self._net) if value.dtype in COMPUTED_IN]
         )
         net = self._copy().double()
-        if isinstance(net, torch.fx.GraphModule):
-            _widen(net)
+        # A graph may say in which precision to compute.
+        rewrite(net, lambda given: torch.float64 if given in COMPUTED_IN else given)
         return self._model.like(net)
 
     def randomised(self, stages: int, seed: int) -> TorchModel:
@@ -233,8 +233,11 @@ def _drawing(key: str, device: torch.device | None = None) -> Iterator[None]:
 @contextmanager
 def _training(net: nn.Module) -> Iterator[None]:
     """Training mode; that of an exported graph is in the graph, and cannot be changed."""
-    modules = [m for m in net.modules() if not isinstance(m, torch.fx.GraphModule)]
-    modes = [getattr(module, "training", False) for module in modules]
+    modules = [
+        module for module in net.modules()
+        if hasattr(module, "training") and not isinstance(module, torch.fx.GraphModule)
+    ]  # fmt: skip
+    modes = [module.training for module in modules]
     try:
         for module in modules:
             module.training = True
@@ -259,23 +262,3 @@ def _used_in_graph(net: nn.Module) -> list[str]:
             if given in reads:
                 used[reads[given]] = None
     return list(used)
-
-
-def _widen(net: torch.fx.GraphModule) -> None:
-    """Let a graph compute in float64 where it was exported to do so in another precision."""
-    for module in net.modules():
-        if not isinstance(module, torch.fx.GraphModule):
-            continue
-        for node in list(module.graph.nodes):
-            if "_assert_tensor_metadata" in str(node.target):
-                module.graph.erase_node(node)
-            elif node.op == "call_function":
-                node.args, node.kwargs = (_wide(part) for part in (node.args, node.kwargs))
-        module.recompile()
-
-
-def _wide(given: Any) -> Any:
-    """The same arguments with float64 for every other floating dtype."""
-    return torch.fx.node.map_aggregate(
-        given, lambda value: torch.float64 if value in COMPUTED_IN else value
-    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from copy import deepcopy
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 
-from backends.torch_wrapped import ANY, TorchModel, kind_of, original, tensors_of
+from backends.torch_wrapped import ANY, TorchModel, kind_of, original, rewrite, tensors_of
 from harness.errors import BackendError, gist
 from harness.protocol import Wrapping
 
@@ -21,7 +21,7 @@ def wrapped(net: Any, how: Wrapping) -> TorchModel:
     if isinstance(net, torch.export.ExportedProgram):
         _check_inputs("the exported program", list(net.graph_signature.user_inputs))
         kind, rows = "torch.export program", _rows_of(net)
-        net = _program_at(net, device).module()
+        net = net.module()
     if not isinstance(net, nn.Module):
         raise BackendError(
             f"{type(net).__name__}: not a torch.nn.Module, TorchScript or exported program; a "
@@ -88,30 +88,16 @@ def _placed(net: nn.Module, device: torch.device | None) -> nn.Module:
     if device is None or all(value.device == device for _, value in tensors_of(net)):
         return net
     try:
-        return deepcopy(original(net)).to(device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch about what it copies
+            moved = deepcopy(original(net)).to(device)
     except Exception as error:  # whatever an attribute says to being copied
         raise BackendError(
             f"{type(net).__name__}: no copy of it can be made on {device} ({gist(error)}); move it "
             "there before"
         ) from error
-
-
-def _program_at(
-    program: torch.export.ExportedProgram, device: torch.device | None
-) -> torch.export.ExportedProgram:
-    """The program on a device, with the devices that are named in it; a copy if elsewhere."""
-    values = chain(program.state_dict.values(), program.constants.values())
-    there = {value.device for value in values if isinstance(value, torch.Tensor)}
-    if device is None or there <= {device}:
-        return program
-    try:
-        from torch.export.passes import move_to_device_pass
-
-        return move_to_device_pass(deepcopy(program), device)
-    except Exception as error:
-        raise BackendError(
-            f"the exported program cannot be moved to {device} ({gist(error)}); export it there"
-        ) from error
+    rewrite(moved, lambda given: device if isinstance(given, torch.device) else given)
+    return moved
 
 
 def _rows_of(program: torch.export.ExportedProgram) -> tuple[int, int]:

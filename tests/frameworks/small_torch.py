@@ -59,7 +59,7 @@ def vit():
 
         def forward(self, x):
             tokens = self.patches(x).flatten(2).transpose(1, 2)
-            tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1) + self.position
+            tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), tokens], 1) + self.position
             return {"logits": self.head(self.norm(self.encoder(tokens)[:, 0]))}
 
     return seeded(ViT).eval()
