@@ -69,7 +69,7 @@ class TorchCopies:
         device = self._model.device
         net.cpu()  # where each device draws the same numbers
         layers = [name for stage in self._stages[-stages:] for name in stage] if stages > 0 else []
-        for name in layers:
+        for name in layers:  # a module before those within it, which it may reset, too
             with _drawing(f"{seed}/{name}"), torch.no_grad():
                 _reset(modules[name])
         return self._model.like(net.to(device))
@@ -123,7 +123,7 @@ class TorchCopies:
         shape, called = self._model.image_shape, dict[str, None]()
         if shape is None or isinstance(self._net, torch.jit.ScriptModule):
             return []
-        net = self._copy().requires_grad_(True)  # or attention takes a short cut past its layers
+        net = self._copy()
 
         def note(name: str) -> Callable[..., None]:
             return lambda module, given: called.setdefault(name)
@@ -200,13 +200,9 @@ def _reset(module: nn.Module) -> None:
     """
     own = _owned(module)
     before = {name: value.clone() for name, value in own.items()}
-    ours = {id(value) for value in own.values()}
-    others = [(value, value.clone()) for _, value in tensors_of(module) if id(value) not in ours]
     found = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
     if callable(found):
         found()
-        for value, kept in others:  # which are drawn when it is their turn
-            value.copy_(kept)
     for name, value in own.items():
         if name in STATISTICS:
             value.fill_(STATISTICS[name])

@@ -169,7 +169,8 @@ def test_stages_follow_the_forward_pass_and_not_the_registration():
     assert {"token", "position", "patches.weight"} <= changed(nearly, whole)
 
 
-def test_statistics_of_a_random_stage_start_anew():
+@pytest.mark.parametrize("graph", [False, True])
+def test_statistics_of_a_random_stage_start_anew(graph):
     """They do not fit: of many layers with variances of 1e-8, the logits would overflow."""
     at_hand("torch")
     from torch import nn
@@ -185,10 +186,33 @@ def test_statistics_of_a_random_stage_start_anew():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.fill_(1e-8)
             module.weight.data.fill_(1e-4)
-    model = model_of(net.eval())
+    model = model_of(exported(net.eval()) if graph else net.eval())
     copies = copies_of(model)
     for k in range(1, copies.stages() + 1):
         assert np.abs(logits_of(copies.randomised(k, 0))).max() < 1e3
+
+
+def test_a_module_that_resets_all_within_it_becomes_random_alone():
+    at_hand("torch")
+    import torch
+    from torch import nn
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mask = nn.Parameter(torch.ones(3, 6, 6))
+            self.last = nn.Linear(108, CLASSES)
+
+        def reset_parameters(self):
+            nn.init.normal_(self.mask)
+            self.last.reset_parameters()
+
+        def forward(self, x):
+            return self.last((x * self.mask).flatten(1))
+
+    copies = copies_of(model_of(seeded(Whole)))
+    one, two = (weights(copies.randomised(k, 0).net) for k in (1, 2))
+    assert changed(one, two) == {"mask"}
 
 
 def test_tied_weights_stay_tied():
