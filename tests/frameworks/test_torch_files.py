@@ -34,12 +34,28 @@ def program(tmp_path):
     return tmp_path / "net.pt2"
 
 
+def root_of(archive):
+    """The folder that all of an archive is in, with its slash; older ones have none."""
+    folders = {name.partition("/")[0] for name in archive.namelist()}
+    return f"{folders.pop()}/" if len(folders) == 1 else ""
+
+
+def added(path, entry, content):
+    """The same file with one more entry, if it has none of that name."""
+    with zipfile.ZipFile(path, "a") as archive:
+        name = root_of(archive) + entry
+        if name not in archive.namelist():
+            archive.writestr(name, content)
+    return path
+
+
 def edited(path, change):
     """The same archive, of which a function has changed entries: of (name, content)."""
     other = path.with_name("edited.pt2")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        root = root_of(old)
         for name in old.namelist():
-            new.writestr(name, change(name.partition("/")[2], old.read(name)))
+            new.writestr(name, change(name[len(root) :], old.read(name)))
     return other
 
 
@@ -166,11 +182,7 @@ def test_a_pickle_that_would_run_code_is_not_loaded(entry, program, tmp_path):
     mark = tmp_path / "made"
     evil = pickled((Opens(mark),))
     path = edited(program, lambda name, content: evil if name == entry else content)
-    with zipfile.ZipFile(path, "a") as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        if f"{root}/{entry}" not in archive.namelist():
-            archive.writestr(f"{root}/{entry}", evil)
-    assert f"holds more than tensors in {entry}" in refusal(path)
+    assert f"holds more than tensors in {entry}" in refusal(added(path, entry, evil))
     assert not mark.exists()
 
 
@@ -196,7 +208,13 @@ def test_weights_that_are_pickles_are_not_loaded(program, tmp_path):
 def test_code_for_guards_is_left_out(program, tmp_path):
     mark = tmp_path / "made"
     code = [f"open({str(mark)!r}, 'w')"]
-    path = edited(program, in_program(lambda held: held.update(guards_code=code)))
+
+    def change(held):
+        if "guards_code" not in held:
+            pytest.skip("this version of torch stores no guards")
+        held["guards_code"] = code
+
+    path = edited(program, in_program(change))
     model = at_hand("torch").load(path, UNIT)
     assert logits_of(model).shape == (12, CLASSES)
     assert not mark.exists()
@@ -243,10 +261,7 @@ def test_names_that_would_become_code_are_refused(program):
 def test_compiled_code_and_what_else_is_in_an_archive_are_refused(program):
     for entry in ("data/aotinductor/model/code.so", "data/constants/custom_obj_0", "run.py"):
         path = edited(program, lambda name, content: content)
-        with zipfile.ZipFile(path, "a") as archive:
-            root = archive.namelist()[0].partition("/")[0]
-            archive.writestr(f"{root}/{entry}", b"\x7fELF")
-        assert entry in refusal(path)
+        assert entry in refusal(added(path, entry, b"\x7fELF"))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
