@@ -133,7 +133,7 @@ class TorchCopies:
                 module.register_forward_pre_hook(note(name))
         try:
             image = torch.full((1, *shape), sum(self._model.bounds) / 2, dtype=self._model.entry)
-            with inference_mode(net), torch.inference_mode(False), torch.enable_grad():
+            with inference_mode(net), torch.inference_mode(False), _drawing("order"):
                 self._model.answer(net, image.to(self._model.device))
         except Exception:  # what is wrong with the network, a measurement says
             return []

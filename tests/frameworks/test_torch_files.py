@@ -75,8 +75,7 @@ def in_program(change):
 # What is loaded
 
 
-@pytest.mark.parametrize("make", [cnn, vit])
-@pytest.mark.parametrize("rows", [None, 8])
+@pytest.mark.parametrize(("make", "rows"), [(cnn, None), (cnn, 8), (vit, 8)])
 def test_a_program_gives_the_logits_of_its_network(make, rows, tmp_path):
     net = make()
     import torch
