@@ -129,7 +129,7 @@ class TorchModel:
         return max(0, two - one) // unit
 
     def about(self) -> About:
-        """See ``protocol.About``; of a frozen network the constants count as its weights."""
+        """What it is; of a frozen network the constants count as its weights."""
         digest = hashlib.sha256()
         for name, value in chain(tensors_of(original(self.net)), _constants(self.net)):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
