@@ -2,123 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import array_api_compat.torch
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
-from harness.errors import BackendError, MeasurementError
+from backends.torch_copies import TorchCopies
+from backends.torch_loading import loaded
+from backends.torch_taken import device_named, wrapped
+from backends.torch_wrapped import TorchModel
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
     GRADIENT,
     UNIT,
-    Array,
     Batch,
-    Bounds,
     FloatArray,
+    Model,
     Network,
-    Objective,
     Optimizer,
     Step,
     Weights,
     Wrapping,
     check_state,
     fold_batch_norm,
-    require_classes,
 )
-
-COMPUTED_IN = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-"""Dtypes that a network may take its images in."""
-
-
-class TorchModel:
-    """A ``torch.nn.Module`` that returns logits, in inference mode, on the device it is on."""
-
-    xp = array_api_compat.torch
-    capabilities = frozenset({GRADIENT})
-    may_work_in_place = True
-
-    def __init__(self, net: nn.Module, bounds: Bounds) -> None:
-        self.net = net
-        self.bounds = bounds
-        self.device, self.entry = _entrance(net)
-        # Attacks work in this; a network of half precision gets its images cast at its door.
-        self.dtype = torch.float64 if self.entry == torch.float64 else torch.float32
-        self._made_for_inference = any(value.is_inference() for _, value in _tensors(net))
-
-    def asarray(self, values: npt.NDArray[Any]) -> Array:
-        """See ``protocol.Model``."""
-        if values.dtype.kind in "iu":
-            return self._shared(values.astype(np.int64, copy=False), torch.int64)
-        return self._shared(values, self.dtype)
-
-    def numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See ``protocol.Model``; bfloat16, which NumPy lacks, as float32."""
-        held = array.detach().cpu()
-        return np.asarray(held.float() if held.dtype == torch.bfloat16 else held)
-
-    def logits(self, x: Array) -> Array:
-        """See ``protocol.Model``; in float32 at least."""
-        with inference_mode(self.net), torch.inference_mode(False), torch.no_grad():
-            return self._answer(self.net, self._entered(x))
-
-    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.DifferentiableModel``; autograd computes that gradient alone."""
-        with inference_mode(self.net), torch.inference_mode(False), torch.enable_grad():
-            # What was made in the caller's inference mode takes no part in autograd; a copy does.
-            watched = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-            logits = self._answer(self._differentiable(), self._entered(watched))
-            values = logits.detach()
-            if y.ndim == 1:
-                require_classes(self.numpy(y), values.shape[1])
-            true = y if y.ndim == 2 else functional.one_hot(y, values.shape[1]).bool()
-            flow = objective.logit_gradient(self.xp, values, true)
-            if logits.requires_grad:
-                gradient = torch.autograd.grad(logits, watched, flow, allow_unused=True)[0]
-                if gradient is not None:
-                    return values, gradient
-        raise MeasurementError(
-            "the network gives no gradient: its logits do not follow from the image by autograd "
-            "(a detach, no_grad, argmax or NumPy in between?)"
-        )
-
-    def _shared(self, values: npt.NDArray[Any], dtype: torch.dtype) -> Array:
-        """The values as a tensor, in NumPy's own memory where torch can express that."""
-        plain = values.dtype.isnative and min(values.strides, default=0) >= 0
-        if not (plain and values.flags.writeable):
-            values = values.astype(values.dtype.newbyteorder("="), order="C")
-        return torch.as_tensor(values, dtype=dtype, device=self.device)
-
-    def _entered(self, x: Array) -> Array:
-        """The images as the network takes them: cast, or a copy where it may work in place."""
-        if x.dtype != self.entry:
-            return x.to(self.entry)
-        return x.clone() if self.may_work_in_place else x
-
-    def _answer(self, net: Callable[[Array], Any], x: Array) -> Array:
-        """The network's outputs, in float32 at least."""
-        outputs = net(x)
-        if not isinstance(outputs, torch.Tensor) or outputs.is_complex():
-            what = getattr(outputs, "dtype", type(outputs).__name__)
-            raise MeasurementError(f"the network returns {what}, not one tensor of logits")
-        return (
-            outputs if outputs.dtype in (torch.float32, torch.float64) else outputs.to(self.dtype)
-        )
-
-    def _differentiable(self) -> Callable[[Array], Any]:
-        """The network; with copies of what in it was made in inference mode."""
-        if not self._made_for_inference:
-            return self.net
-        copies = {name: value.clone() for name, value in _tensors(self.net)}
-        return lambda x: torch.func.functional_call(self.net, copies, (x,))
 
 
 class TorchMLP(TorchModel):
@@ -253,6 +166,7 @@ class TorchBackend:
     """See ``protocol.Backend``."""
 
     name = "torch"
+    suffixes = (".pt2", ".pt")
 
     def versions(self) -> dict[str, str]:
         """See ``protocol.Backend``."""
@@ -267,7 +181,8 @@ class TorchBackend:
             layers += [_linear(width, hidden), nn.ReLU(inplace=True)]
             width = hidden
         net = nn.Sequential(*layers, _linear(width, architecture.classes))
-        model = TorchMLP(net.to(getattr(torch, dtype)).eval().requires_grad_(False), how.bounds)
+        net.to(device=device_named(how.device), dtype=getattr(torch, dtype))
+        model = TorchMLP(net.eval().requires_grad_(False), how.bounds)
         model.set_weights(network.weights)
         return model
 
@@ -284,19 +199,26 @@ class TorchBackend:
                 layers.append(nn.BatchNorm1d(hidden, eps=BN_EPSILON, momentum=1 - BN_MOMENTUM))
             layers += [nn.ReLU(), SeededDropout(architecture.dropout, seed + index)]
             width = hidden
-        model = TorchMLP(nn.Sequential(*layers, _linear(width, architecture.classes)), how.bounds)
+        net = nn.Sequential(*layers, _linear(width, architecture.classes))
+        model = TorchMLP(net.to(device=device_named(how.device)), how.bounds)
         model.set_weights(network.weights)
         return TorchTrainer(model, self.build(network, how), optimizer)
 
     def knows(self, net: Any) -> bool:
         """See ``protocol.Backend``."""
-        return isinstance(net, nn.Module)
+        return isinstance(net, nn.Module | torch.export.ExportedProgram)
 
     def wrap(self, net: Any, how: Wrapping) -> TorchModel:
         """See ``protocol.Backend``."""
-        if not self.knows(net):
-            raise BackendError(f"{type(net).__name__}: not a torch.nn.Module")
-        return TorchModel(net, how.bounds)
+        return wrapped(net, how)
+
+    def load(self, path: Path, how: Wrapping) -> TorchModel:
+        """See ``protocol.Backend``."""
+        return loaded(path, how)
+
+    def copies(self, model: Model) -> TorchCopies | None:
+        """See ``protocol.Backend``."""
+        return TorchCopies(model) if isinstance(model, TorchModel) else None
 
 
 def _linear(fan_in: int, fan_out: int) -> nn.Linear:
@@ -307,36 +229,3 @@ def _linear(fan_in: int, fan_out: int) -> nn.Linear:
 def linear_layers(net: nn.Sequential) -> list[nn.Linear]:
     """The linear layers from input to logits."""
     return [layer for layer in net if isinstance(layer, nn.Linear)]
-
-
-def _tensors(net: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, then buffers, with their names."""
-    return chain(net.named_parameters(), net.named_buffers())
-
-
-def _entrance(net: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of the first floating parameter or buffer; else the CPU and float32.
-
-    Integers and booleans (masks, counters, quantised weights) say nothing of the dtype of images,
-    nor do formats in which nothing is computed, such as float8.
-    """
-    tensors = [value for _, value in _tensors(net)]
-    for value in tensors:
-        if value.dtype in COMPUTED_IN:
-            return value.device, value.dtype
-    device = tensors[0].device if tensors else torch.device("cpu")
-    return device, torch.float32
-
-
-@contextmanager
-def inference_mode(net: nn.Module) -> Iterator[None]:
-    """Dropout and batch norm as in inference; each module gets its own mode back afterwards."""
-    # Modules that torch.jit.freeze has made have no mode, for inference is the only one.
-    training = [module for module in net.modules() if getattr(module, "training", False)]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

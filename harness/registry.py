@@ -330,7 +330,7 @@ UNSAFE = {
 def made_by(model: Model) -> tuple[str, dict[str, str]]:
     """Name and versions of the backend a model is of; its class's name for a user's own."""
     for name, entry in OWN.items():
-        # A backend may be in several files, whose names begin alike: torch_backend, torch_files.
+        # One backend may be in several files: torch_backend.py, torch_wrapped.py ...
         if type(model).__module__.partition("_")[0] == entry.module.partition("_")[0]:
             return name, backend(name).versions()
     for name, factory in BACKENDS.loaded.items():

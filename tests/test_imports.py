@@ -91,18 +91,25 @@ def test_a_backend_knows_the_protocol_and_no_more(path):
     ours = {name for name in found if name.partition(".")[0] in ("harness", "reports", "suites")}
     modules = {".".join(name.split(".")[:2]) for name in ours}
     assert modules <= {"harness.protocol", "harness.errors"}
-    shared = "backends.callable_backend"  # black boxes of any framework are built on it
-    assert not any(name.startswith("backends") and not name.startswith(shared) for name in found
-                   if name != "backends")  # fmt: skip
+    others = {name for name in found if name.partition(".")[0] == "backends"} - {"backends"}
+    # Black boxes of any framework are built on that of functions.
+    files_of_own = (f"backends.{framework_of(path)}_", "backends.callable_backend")
+    assert all(name.startswith(files_of_own) for name in others)
+
+
+def framework_of(path):
+    """The name that all files of one backend begin with."""
+    return path.stem.partition("_")[0]
 
 
 @pytest.mark.parametrize("path", files(backends), ids=name_of)
 def test_a_backend_imports_its_own_framework_alone(path):
     own = {
-        "torch_backend": {"torch", "array_api_compat"}, "keras_backend": {"keras", "tensorflow"},
-        "onnx_backend": {"onnxruntime"}, "sklearn_backend": {"sklearn"},
-    }.get(path.stem, set())  # fmt: skip
-    assert packages(path) & (FRAMEWORKS | {"sklearn"}) == own
+        "torch": {"torch", "array_api_compat"}, "keras": {"keras", "tensorflow"},
+        "onnx": {"onnxruntime"}, "sklearn": {"sklearn"},
+    }  # fmt: skip
+    found = packages(path) & (FRAMEWORKS | {"sklearn"})
+    assert found <= own.get(framework_of(path), set())
 
 
 @pytest.mark.parametrize("path", files(reports), ids=name_of)

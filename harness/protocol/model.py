@@ -4,9 +4,9 @@ Arrays are the backend's own (``Array`` is ``Any`` on purpose), so nothing leave
 the steps of an attack but booleans, one an image: whether it is still to be attacked, and, where
 proposals are drawn on the host, whether this one is kept. ``xp`` is a namespace over the arrays
 with the names of the Python array API standard (https://data-apis.org/array-api), as far as they
-are used here: ``abs``, ``all``, ``clip``, ``exp``, ``log``, ``max``, ``maximum``, ``min``,
-``minimum``, ``reshape``, ``sign``, ``sort``, ``sqrt``, ``sum``, ``take``, ``where``, with ``axis``
-and ``keepdims``.
+are used here: ``abs``, ``all``, ``clip``, ``concat``, ``exp``, ``log``, ``max``, ``maximum``,
+``min``, ``minimum``, ``reshape``, ``sign``, ``sort``, ``sqrt``, ``sum``, ``take``, ``where``,
+``zeros_like``, with ``axis`` and ``keepdims``.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from harness.attacks.sweep import sweep
 from harness.maths.norms import NORMS
 from harness.maths.objectives import ClassLogit, CrossEntropy, Divergence, Towards
 from harness.protocol import model as protocol
+from harness.protocol import two_classes
 from harness.saliency.methods import METHODS, explain
 
 SHORT = {
@@ -165,5 +166,6 @@ def test_the_docstring_lists_the_names_that_are_asked_for(strict):
         given = shares if objective.name == "divergence" else logits > 0
         objective.value(strict.xp, logits, given)
         objective.logit_gradient(strict.xp, logits, given)
+    two_classes(strict.xp, strict.asarray(np.zeros(5)))
     said = re.search(r"used here:(.*?)with\s+``axis``", protocol.__doc__, re.DOTALL)[1]
     assert set(re.findall(r"``(\w+)``", said)) == strict.xp.names
