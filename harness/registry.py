@@ -269,7 +269,8 @@ def backend_of(net: Any) -> Backend:
 def made_by(model: Model) -> tuple[str, dict[str, str]]:
     """Name and versions of the backend a model is of; its class's name for a user's own."""
     for name, entry in OWN.items():
-        if type(model).__module__ == entry.module:
+        # The files of a framework share the beginning of their names: backends.keras_wrapped.
+        if type(model).__module__.startswith(f"{entry.module.partition('_')[0]}_"):
             return name, backend(name).versions()
     for name, factory in BACKENDS.loaded.items():
         if _package_of(type(model)) == _package_of(factory):
