@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from backends.keras_devices import on
 from backends.keras_taken import taken
-from backends.keras_wrapped import STATISTICS, KerasModel, last_part
+from backends.keras_wrapped import STATISTICS, KerasModel, compiled, last_part
 from harness.errors import MeasurementError, NotApplicable, gist
 from harness.protocol import Array, Batch, Step, Wrapping
 
@@ -170,7 +170,7 @@ class KerasLearner:
 
     def __init__(self, model: KerasModel, weights: _Weights) -> None:
         self.model, self.weights = model, weights
-        self.variables = weights.trained()
+        self.variables, self.momenta = weights.trained(), _momenta(weights.net)
         self.optimizer = keras.optimizers.Adam(epsilon=1e-8)
         self.optimizer.build(self.variables)
         self._steps: dict[tuple[int, ...], Any] = {}
@@ -187,7 +187,7 @@ class KerasLearner:
             shape = tuple(batch.x.shape[1:])
             if shape not in self._steps:
                 specs = [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in (images, wanted)]
-                self._steps[shape] = tf.function(self._step, input_signature=specs, autograph=False)
+                self._steps[shape] = compiled(self._step, specs)
             loss, correct = self._steps[shape](images, wanted)
         return Step(float(loss), int(correct))
 
@@ -205,14 +205,40 @@ class KerasLearner:
         zero = tf.UnconnectedGradients.ZERO
         inner = [variable.value for variable in self.variables]
         gradients = tape.gradient(loss, inner, unconnected_gradients=zero)
-        learning = {id(variable) for variable in self.variables}
-        for own, value in zip(self.weights.net.non_trainable_variables, after, strict=True):
-            held = self.weights.held[id(own)]
-            if id(held) not in learning:
-                held.assign(value)
+        self._keep(after)
         self.optimizer.apply(gradients, self.variables)
         hits = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
         return loss, tf.reduce_sum(tf.cast(hits, tf.int64))
+
+    def _keep(self, after: list[Array]) -> None:
+        """Hold what a step has made of statistics and generators.
+
+        Moving averages with the usual momentum of 0.99 are still near their beginning after a short
+        training; so they are plain averages over the steps, until these are more than the momentum
+        looks back on.
+        """
+        learning = {id(variable) for variable in self.variables}
+        steps = tf.cast(self.optimizer.iterations + 1, tf.float64)
+        for own, value in zip(self.weights.net.non_trainable_variables, after, strict=True):
+            held = self.weights.held[id(own)]
+            if id(held) in learning:
+                continue
+            momentum = self.momenta.get(id(own))
+            if momentum is not None and momentum < 1:
+                share = tf.cast(tf.maximum(1 / steps, 1 - momentum) / (1 - momentum), value.dtype)
+                held.assign(held.value + share * (value - held.value))
+            else:
+                held.assign(value)
+
+
+def _momenta(net: Any) -> dict[int, float]:
+    """The momentum of each moving average of batch statistics, by the identity of the weight."""
+    return {
+        id(weight): float(layer.momentum)
+        for layer, weights in _owners(net)
+        for weight in weights
+        if last_part(weight) in STATISTICS and hasattr(layer, "momentum")
+    }
 
 
 def _owners(net: Any) -> Iterator[tuple[Any, list[Any]]]:
@@ -241,9 +267,9 @@ def _owners(net: Any) -> Iterator[tuple[Any, list[Any]]]:
 def _fresh(weight: Any, generator: np.random.Generator) -> npt.NDArray[Any]:
     """A random value by the rule that Keras has for most layers.
 
-    Kernels, and whatever else has two axes or more, are uniform with the variance of Glorot & Bengio
-    (2010), so that activations and gradients keep their size; biases and means are 0; scales and
-    variances are 1, and so is any vector of another name, so that none shuts off what it scales.
+    Kernels, and whatever else has two axes or more, are uniform with the variance of Glorot and
+    Bengio (2010), so that activations and gradients keep their size; biases and means are 0; scales
+    and variances are 1, and so is a vector of any other name, lest it shuts off what it scales.
     """
     shape, name = tuple(weight.shape), last_part(weight)
     if len(shape) >= 2:
@@ -253,7 +279,7 @@ def _fresh(weight: Any, generator: np.random.Generator) -> npt.NDArray[Any]:
 
 
 def _float64(weight: Any) -> npt.NDArray[Any]:
-    value = np.asarray(keras.ops.convert_to_numpy(weight))
+    value = np.array(weight.numpy())
     return value.astype(np.float64) if tf.as_dtype(weight.dtype).is_floating else value
 
 

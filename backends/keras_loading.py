@@ -24,10 +24,14 @@ TOUCHING = (
     "Debug", "Rpc", "LoadAndRemap", "Vocab", "Abort",
 )  # fmt: skip
 """Parts of the names of operations that read or write files, call Python, or open connections."""
+CODE = {"__lambda__": "Lambda"} | {name: name for name in (
+    "Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer",
+)}  # fmt: skip
+"""Classes of Keras that run code, or load more files, by their names."""
 OFFERED = (
     "keras.activations", "keras.constraints", "keras.initializers", "keras.layers", "keras.losses",
     "keras.metrics", "keras.models", "keras.ops", "keras.optimizers", "keras.quantizers",
-    "keras.random", "keras.regularizers", "keras.saving", "keras.dtype_policies",
+    "keras.random", "keras.regularizers", "keras.dtype_policies",
     "keras.src.layers", "keras.src.models", "keras.src.ops", "keras.src.activations",
     "keras.src.initializers", "keras.src.dtype_policies",
 )  # fmt: skip
@@ -61,6 +65,8 @@ def _keras_file(path: Path) -> Any:
             config = json.loads(archive.read("config.json"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BackendError(f"{path}: not a whole {SUFFIX} file ({gist(error)})") from error
+    if isinstance(config, dict):
+        config.pop("compile_config", None)  # which is not looked at
     # Early releases of Keras 3 run more than lambdas in their safe mode.
     for part in _parts(config):
         _require_harmless(path, part)
@@ -86,8 +92,10 @@ def _parts(config: Any) -> Iterator[Mapping[str, Any]]:
 def _require_harmless(path: Path, part: Mapping[str, Any]) -> None:
     kind, module = part["class_name"], part.get("module")
     name = part.get("config") if kind == "function" else kind
-    if kind in ("Lambda", "__lambda__"):
-        raise BackendError(f"{path}: it has a Lambda, whose code may do anything; {OWN_FUNCTION}")
+    if kind in CODE:
+        raise BackendError(
+            f"{path}: it has a {CODE[kind]}, whose code may do anything; {OWN_FUNCTION}"
+        )
     registered = part.get("registered_name")
     if isinstance(registered, str) and ">" in registered:
         if keras.saving.get_registered_object(registered) is None:

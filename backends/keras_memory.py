@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
+Library: TypeAlias = Mapping[str, Any]
 ALIASES = frozenset({
     "Identity", "IdentityN", "StopGradient", "PreventGradient", "Reshape", "Squeeze", "ExpandDims",
     "Placeholder", "Const", "ReadVariableOp", "EnsureShape",
 })  # fmt: skip
 """Operations that compute nothing: what they return is in memory already."""
-CALLS = ("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While",
-         "StatelessWhile")  # fmt: skip
+BRANCHES = ("then_branch", "else_branch")
+INNER = ("f", "body", *BRANCHES)
+"""The attributes of operations that name the functions that they call."""
 BATCHES = (1, 2)
 
 
@@ -30,48 +32,43 @@ def bytes_of_an_image(
     sizes = []
     for count in BATCHES:
         spec = tf.TensorSpec([count, *shape], dtype)
-        traced = tf.function(function, autograph=False).get_concrete_function(spec)
-        sizes.append(_bytes(traced.graph))
+        graph = tf.function(function, autograph=False).get_concrete_function(spec).graph
+        functions = graph.as_graph_def(add_shapes=True).library.function
+        library = {each.signature.name: each for each in functions}
+        sizes.append(_bytes(graph, count, library))
     return max(0, sizes[1] - sizes[0])
 
 
-def _bytes(graph: Any) -> int:
-    return sum(_inside(each) if each.type in CALLS else _returned(each) for each in _all(graph))
-
-
-def _all(graph: Any) -> list[Any]:
-    return list(graph.get_operations())
-
-
-def _returned(operation: Any) -> int:
-    """What an operation returns; what it does not tell the shape of counts nothing."""
-    if operation.type in ALIASES:
-        return 0
-    return sum(
-        math.prod(out.shape) * out.dtype.size
-        for out in operation.outputs
-        if out.shape.is_fully_defined() and out.dtype.size
-    )
-
-
-def _inside(call: Any) -> int:
-    """What the functions compute that an operation calls, on inputs of its shapes; loops once."""
+def _bytes(graph: Any, count: int, library: Library) -> int:
     found = 0
-    for name in ("f", "then_branch", "else_branch", "body"):
-        called = _function_of(call, name)
-        if called is None:
-            continue
-        # The first input of a branch is the condition, which it is not given.
-        given = list(call.inputs)[1:] if name.endswith("branch") else list(call.inputs)
-        shapes = [tensor.shape for tensor in given]
-        with call.graph.as_default():
-            found += _bytes(function_def_to_graph(called, input_shapes=shapes))
+    for operation in graph.get_operations():
+        called = [name for name in INNER if name in operation.node_def.attr]
+        for name in called:
+            inner = library[operation.node_def.attr[name].func.name]
+            found += _bytes(_inside(operation, inner, name in BRANCHES), count, library)
+        if not called and operation.type not in ALIASES:
+            found += sum(_returned(output, count) for output in operation.outputs)
     return found
 
 
-def _function_of(call: Any, attribute: str) -> Any:
-    try:
-        name = call.get_attr(attribute).name
-    except ValueError:
-        return None
-    return call.graph._get_function(name).function_def
+def _returned(output: Any, count: int) -> int:
+    """Bytes of a tensor.
+
+    An axis that a function has been written for without a length is that of the batch; of several
+    such axes it cannot be told what they are.
+    """
+    shape = None if output.shape.rank is None else output.shape.as_list()
+    if shape is None or shape.count(None) > 1:
+        return 0
+    return math.prod(count if side is None else side for side in shape) * int(output.dtype.size)
+
+
+def _inside(operation: Any, function: Any, is_branch: bool) -> Any:
+    """The graph of a function that an operation calls, for the shapes that it gives it."""
+    # The first input of a choice is the condition, which its branches are not given.
+    given = list(operation.inputs)[1:] if is_branch else list(operation.inputs)
+    free = type(function)()
+    free.CopyFrom(function)
+    free.arg_attr.clear()  # the shapes that it has been written for
+    with operation.graph.as_default():
+        return function_def_to_graph(free, input_shapes=[each.shape for each in given])

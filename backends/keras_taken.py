@@ -168,9 +168,9 @@ def _of_function(net: Any, variables: Iterable[Any] = (), kind: str = "tf.functi
         return Taken(
             net, kind, lambda x: net(x, **mode), dtype, doubles=dtype == tf.float64, variables=held
         )
-    spec = _one_of(_specs(declared), net)
-    # What is in the signature has been said in it.
+    # What there is beside the images has been said in the signature.
     concrete = net.get_concrete_function()
+    spec = _one_of(_specs(concrete.structured_input_signature), net)
     shape, held = spec.shape, held or list(concrete.variables)
     return Taken(net, kind, net, spec.dtype, shape, spec.dtype == tf.float64, held)
 
@@ -182,10 +182,19 @@ def _of_module(net: tf.Module) -> Taken:
     method = type(net).__call__
     if isinstance(method, FUNCTIONS):
         return _of_function(net.__call__, held, kind)
-    dtype, mode = _common(held), _mode(net.__call__)
-    # Its own graph, so that Python's if and for become part of it.
-    call = tf.function(lambda x: net(x, **mode))
-    return Taken(net, kind, call, dtype, doubles=dtype == tf.float64, variables=held)
+    dtype, mode = _common(held), _mode(method)
+    try:  # Python's if and for become part of the graph, as in a tf.function
+        call = tf.autograph.to_graph(method)
+    except Exception:  # such as of code whose source is not at hand
+        call = method
+    return Taken(
+        net,
+        kind,
+        lambda x: call(net, x, **mode),
+        dtype,
+        doubles=dtype == tf.float64,
+        variables=held,
+    )
 
 
 def _of_saved_model(net: Any, signatures: Mapping[str, Any]) -> Taken:
@@ -227,9 +236,9 @@ def _specs(signature: Any) -> list[tf.TensorSpec]:
 def _one_of(specs: list[tf.TensorSpec], net: Any) -> tf.TensorSpec:
     if len(specs) == 1:
         return specs[0]
-    names = ", ".join(str(spec.name) for spec in specs)
+    names = ", ".join(spec.name for spec in specs if spec.name)
     raise BackendError(
-        f"{_name(net)}: has {len(specs)} inputs{f' ({names})' if specs else ''}, not one; wrap a "
+        f"{_name(net)}: has {len(specs)} inputs{f' ({names})' if names else ''}, not one; wrap a "
         "function of the images alone, that gives it the others: tf.function(lambda x: net(...))"
     )
 

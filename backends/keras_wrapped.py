@@ -128,13 +128,10 @@ class KerasModel:
         if wanted not in self._graphs:
             images = tf.TensorSpec([self.fixed, *shape], self.dtype)
             if labels is None:
-                made = tf.function(function, input_signature=[images], autograph=False)
+                made = compiled(function, [images])
             else:
                 labels = tf.TensorSpec([self.fixed, *labels.shape[1:]], labels.dtype)
-                made = tf.function(
-                    lambda x, y: function(x, y, key),
-                    input_signature=[images, labels], autograph=False,
-                )  # fmt: skip
+                made = compiled(lambda x, y: function(x, y, key), [images, labels])
             self._graphs[wanted] = made
             self.image_shape = shape
         return self._graphs[wanted]
@@ -153,20 +150,28 @@ class KerasModel:
         try:
             with on(self.device):
                 return tuple(graph(x, *labels))
-        except tf.errors.ResourceExhaustedError as error:
-            raise BatchTooLarge(
-                f"{x.shape[0]} images at a time do not fit into memory: say a smaller batch_size"
-            ) from error
-        except (HarnessError, MeasurementError):
-            raise
         except Exception as error:  # whatever a network raises
-            most = self._most(graph, x, *labels)
-            if not most:
+            told = self._told(error, graph, x, *labels)
+            if told is None:
                 raise
-            raise MeasurementError(
-                f"the network takes at most {most} images at a time, not {x.shape[0]}; say "
-                f"batch_size={most} ({gist(error)})"
-            ) from error
+            raise told from error
+
+    def _told(self, error: Exception, graph: Graph, *arrays: Array) -> MeasurementError | None:
+        """What a network's error comes to; None if it says that itself."""
+        count = int(arrays[0].shape[0])
+        if isinstance(error, HarnessError | MeasurementError):
+            return None
+        if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+            return BatchTooLarge(
+                f"{count} images at a time do not fit into memory; say a smaller batch_size"
+            )
+        most = self._most(graph, *arrays)
+        if not most:
+            return None
+        return MeasurementError(
+            f"the network takes at most {most} images at a time, not {count}; say "
+            f"batch_size={most} ({gist(error)})"
+        )
 
     def _in_batches(self, graph: Graph, size: int, *arrays: Array) -> tuple[Array, ...]:
         """The same of batches of one size; the last one is filled up with its last image."""
@@ -233,6 +238,30 @@ class KerasModel:
             tape.watch(x)
             logits = self._answer(x)
         return logits, tape.gradient(logits, x)
+
+
+def compiled(function: Graph, signature: list[tf.TensorSpec]) -> Graph:
+    """The graph of a function.
+
+    On a CPU TensorFlow computes convolutions whose channels come first through XLA alone, which
+    compiles anew for each size of a batch; so it is used for such networks only.
+    """
+    plain = tf.function(function, input_signature=signature, autograph=False)
+    through_xla = tf.function(
+        function, input_signature=signature, autograph=False, jit_compile=True
+    )
+    chosen = [plain]
+
+    def ask(*arrays: Array) -> Any:
+        try:
+            return chosen[0](*arrays)
+        except tf.errors.OpError as error:
+            if chosen[0] is through_xla or "NHWC" not in str(error):
+                raise
+        chosen[0] = through_xla
+        return chosen[0](*arrays)
+
+    return ask
 
 
 def _known(shape: tf.TensorShape) -> Shape | None:
