@@ -24,10 +24,11 @@ BATCHES = (1, 2)
 def bytes_of_an_image(
     function: Callable[[Any], Any], shape: Iterable[int | None], dtype: tf.DType
 ) -> int:
-    """Bytes of all that a function of a batch computes, for each image of the batch.
+    """Bytes that a function of a batch takes up at a time, for each image of the batch.
 
-    That is what its operations return for two images, less what they return for one. Much of it is
-    not in memory at the same time, so that this is an upper bound. Nothing is run.
+    That is the most that is in memory for two images, less the most for one, if operations work one
+    after the other in the order of the graph, and what they return is kept until it is last read.
+    Operations that work in place, or as one, need less. Nothing is run.
     """
     sizes = []
     for count in BATCHES:
@@ -35,20 +36,54 @@ def bytes_of_an_image(
         graph = tf.function(function, autograph=False).get_concrete_function(spec).graph
         functions = graph.as_graph_def(add_shapes=True).library.function
         library = {each.signature.name: each for each in functions}
-        sizes.append(_bytes(graph, count, library))
+        sizes.append(_peak(graph, count, library))
     return max(0, sizes[1] - sizes[0])
 
 
-def _bytes(graph: Any, count: int, library: Library) -> int:
-    found = 0
-    for operation in graph.get_operations():
-        called = [name for name in INNER if name in operation.node_def.attr]
-        for name in called:
-            inner = library[operation.node_def.attr[name].func.name]
-            found += _bytes(_inside(operation, inner, name in BRANCHES), count, library)
-        if not called and operation.type not in ALIASES:
-            found += sum(_returned(output, count) for output in operation.outputs)
-    return found
+def _peak(graph: Any, count: int, library: Library) -> int:
+    """The most bytes at a time of what the operations of a graph return."""
+    operations = graph.get_operations()
+    ends = _last_reads(graph)
+    dying: dict[int, int] = {}
+    live = most = 0
+    for place, operation in enumerate(operations):
+        made = inner = 0
+        if operation.type not in ALIASES:
+            for output in operation.outputs:
+                size = _returned(output, count)
+                made += size
+                dying[ends[output.name]] = dying.get(ends[output.name], 0) + size
+            inner = _peak_within(operation, count, library) - made
+        live += made
+        most = max(most, live + max(0, inner))
+        live -= dying.pop(place, 0)
+    return most
+
+
+def _last_reads(graph: Any) -> dict[str, int]:
+    """The place of the operation that last reads each tensor, itself or under another name."""
+    operations = graph.get_operations()
+    same: dict[str, str] = {}
+    ends: dict[str, int] = {}
+    for place, operation in enumerate(operations):
+        read = [same.get(each.name, each.name) for each in operation.inputs]
+        ends |= dict.fromkeys(read, place)
+        names = [each.name for each in operation.outputs]
+        if operation.type in ALIASES and read:  # Reshape has its shape as a second input
+            same |= dict(zip(names, read, strict=False))
+        ends |= dict.fromkeys(names, place)
+    return ends | {same.get(each.name, each.name): len(operations) for each in graph.outputs}
+
+
+def _peak_within(operation: Any, count: int, library: Library) -> int:
+    """The same of the functions that an operation calls; one at a time, and of a loop, one turn."""
+    called = [name for name in INNER if name in operation.node_def.attr]
+    functions = ((name, library[operation.node_def.attr[name].func.name]) for name in called)
+    return max(
+        (_peak(_inside(operation, each, name in BRANCHES), count, library)
+         for name, each in functions),
+        default=0,
+    )  # fmt: skip
 
 
 def _returned(output: Any, count: int) -> int:

@@ -68,7 +68,7 @@ def test_folders_of_saved_models_are_loaded(tmp_path):
     import tensorflow as tf
 
     net, linear = cnn(), module(signature=[None, *SHAPE])
-    net.export(str(tmp_path / "keras"), verbose=False)
+    net.export(str(tmp_path / "keras"))
     tf.saved_model.save(linear, str(tmp_path / "module"))
     for name, plain in (("keras", net), ("module", linear)):
         model = load(tmp_path / name)

@@ -48,7 +48,7 @@ def saved(tmp_path, net, **options):
 
 
 def exported(tmp_path, net):
-    net.export(str(tmp_path / "exported"), verbose=False)
+    net.export(str(tmp_path / "exported"))
     return str(tmp_path / "exported")
 
 
@@ -393,8 +393,8 @@ def test_too_little_memory_is_told_as_such():
     assert "10 images at a time do not fit into memory" in one_line(error)
 
 
-def test_the_footprint_is_what_the_layers_return():
-    """Of a dense network: its activations, forward and backward, in bytes of float32."""
+def test_the_footprint_is_the_most_that_is_kept_at_a_time():
+    """Of a dense network in float32, by hand."""
     at_hand("keras")
     import keras
 
@@ -402,9 +402,21 @@ def test_the_footprint_is_what_the_layers_return():
                             keras.layers.Dense(10)])  # fmt: skip
     model = wrapped(net)
     x = model.asarray(np.zeros((2, 100), np.float32))
-    # Forward: product, bias and relu of 50, product and bias of 10; back: through the head (50),
-    # through the relu (50), and the image's gradient (100).
-    assert model.footprint(x) == 4 * (3 * 50 + 2 * 10 + 2 * 50 + 100)
+    # At the end the logits are kept, what has come back through the relu, and the image's gradient;
+    # just before, the relu, what comes back to it and through it, and the logits.
+    assert 10 + 50 + 100 == 50 + 50 + 50 + 10
+    assert model.footprint(x) == 4 * (10 + 50 + 100)
+
+
+def test_the_footprint_grows_with_the_image_and_the_layers():
+    at_hand("keras")
+    sizes = []
+    for side in (8, 16):
+        model = wrapped(cnn(shape=(side, side, 3)))
+        sizes.append(model.footprint(model.asarray(np.zeros((2, side, side, 3), np.float32))))
+    assert 3.5 * sizes[0] < sizes[1] < 4.5 * sizes[0]
+    # Two activations of four channels are kept for the way back.
+    assert sizes[0] > 4 * 2 * 4 * 64
 
 
 @pytest.mark.parametrize("kind", ["functional", "exported SavedModel", "concrete function",
