@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from backends_at_hand import at_hand
 
+from harness.maths.objectives import ClassLogit
+from harness.protocol import Wrapping
+
 SHAPE, CLASSES = (6, 6, 3), 4
 X = np.random.default_rng(0).random((10, *SHAPE), dtype=np.float32)
+Y = np.arange(10) % CLASSES
 
 
 def seeded(net, scale=1.0):
@@ -104,3 +108,25 @@ def module(outputs=lambda z: z, signature=None, variables=None):
             return super().__call__(x)
 
     return Traced()
+
+
+def wrapped(net, **how):
+    return at_hand("keras").wrap(net, Wrapping(**how))
+
+
+def gradient_of(model, x=X, y=Y):
+    """The gradient of the logit of each image's class, by the model."""
+    logits, gradient = model.logits_and_gradient(model.asarray(x), model.asarray(y), ClassLogit())
+    return model.numpy(logits), model.numpy(gradient)
+
+
+def tape_of(call, x=X, y=Y):
+    """The same by TensorFlow alone."""
+    import tensorflow as tf
+
+    watched = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        logits = call(watched)
+        picked = tf.reduce_sum(tf.gather(logits, y, axis=1, batch_dims=1))
+    return logits.numpy(), tape.gradient(picked, watched).numpy()
