@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,113 +16,37 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 
-from harness.errors import BackendError, MeasurementError
+from backends.keras_copies import KerasCopies
+from backends.keras_devices import on
+from backends.keras_loading import loaded
+from backends.keras_taken import is_taken, taken
+from backends.keras_wrapped import KerasModel
+from harness.errors import BackendError
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
-    GRADIENT,
     UNIT,
     Array,
     Batch,
-    Bounds,
+    Copies,
     FloatArray,
+    Model,
     Network,
-    Objective,
     Optimizer,
     Step,
     Weights,
     Wrapping,
     check_state,
     fold_batch_norm,
-    require_classes,
 )
-
-
-class KerasModel:
-    """A ``keras.Model`` that returns logits, in inference mode, compiled to graphs."""
-
-    xp = keras.ops
-    capabilities = frozenset({GRADIENT})
-
-    def __init__(self, net: keras.Model, bounds: Bounds) -> None:
-        self.net = net
-        self.bounds = bounds
-        entry = net.inputs[0]
-        self.entry = tf.as_dtype(entry.dtype)
-        # Attacks work in this; a network of another precision gets its images cast at its door.
-        doubles = tf.float64 in (self.entry, tf.as_dtype(net.outputs[0].dtype))
-        self.dtype = tf.float64 if doubles else tf.float32
-        self.signature = tf.TensorSpec(entry.shape, self.dtype)
-        self._logits = tf.function(self._answer, input_signature=[self.signature])
-        self._gradients: dict[
-            tuple[Objective, int], Callable[[Array, Array], tuple[Array, Array]]
-        ] = {}
-
-    def asarray(self, values: npt.NDArray[Any]) -> Array:
-        """See ``protocol.Model``."""
-        dtype = tf.int64 if values.dtype.kind in "iu" else self.dtype
-        return tf.convert_to_tensor(values.astype(dtype.as_numpy_dtype, copy=False))
-
-    def numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See ``protocol.Model``."""
-        return np.asarray(array)
-
-    def logits(self, x: Array) -> Array:
-        """See ``protocol.Model``."""
-        self._require_taken(x)
-        return self._logits(x)
-
-    def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.DifferentiableModel``; one graph per objective."""
-        self._require_taken(x)
-        key = (objective, len(y.shape))
-        if key not in self._gradients:
-            soft = tf.TensorSpec([None, None], self.dtype)
-            labels = soft if len(y.shape) == 2 else tf.TensorSpec([None], tf.int64)
-            self._gradients[key] = tf.function(
-                lambda x, y: self._differentiate(x, y, objective),
-                input_signature=[self.signature, labels],
-            )
-        logits, gradient = self._gradients[key](x, y)
-        if gradient is None:
-            raise MeasurementError(
-                "the network gives no gradient: its logits do not follow from the image by "
-                "differentiable steps (a stop_gradient, argmax or NumPy in between?)"
-            )
-        if len(y.shape) == 1:
-            require_classes(self.numpy(y), logits.shape[1])
-        return logits, gradient
-
-    def _require_taken(self, x: Array) -> None:
-        taken = self.signature.shape
-        if taken.is_compatible_with(x.shape):
-            return
-        if not taken[1:].is_compatible_with(x.shape[1:]):
-            raise MeasurementError(
-                f"the network takes images of shape {tuple(taken[1:])}, not {tuple(x.shape[1:])}"
-            )
-        raise MeasurementError(
-            f"the network takes batches of {taken[0]} images only; build it without a batch size"
-        )
-
-    def _answer(self, x: Array) -> Array:
-        return tf.cast(self.net(tf.cast(x, self.entry), training=False), self.dtype)
-
-    def _differentiate(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            logits = self._answer(x)
-        true = y
-        if len(y.shape) == 1:
-            true = tf.one_hot(y, logits.shape[1], on_value=True, off_value=False, dtype=tf.bool)
-        flow = objective.logit_gradient(self.xp, logits, true)
-        return logits, tape.gradient(logits, x, output_gradients=flow)
 
 
 class KerasMLP(KerasModel):
     """A network that was built from an ``Architecture``, so its weights have neutral names."""
 
-    capabilities = frozenset({GRADIENT})
+    def __init__(self, net: keras.Model, how: Wrapping) -> None:
+        super().__init__(taken(net), how)
+        self.signature = tf.TensorSpec(net.inputs[0].shape, self.dtype)
 
     def weights(self) -> dict[str, FloatArray]:
         """Copies of the weights under neutral names, with batch normalisation folded in."""
@@ -162,6 +87,10 @@ class KerasTrainer:
 
     def step(self, batch: Batch, learning_rate: float) -> Step:
         """See ``protocol.Trainer``."""
+        with on(self.model.device):
+            return self._stepped(batch, learning_rate)
+
+    def _stepped(self, batch: Batch, learning_rate: float) -> Step:
         self.optimizer.learning_rate.assign(learning_rate)
         images, wanted = self.model.asarray(batch.x), self.model.asarray(batch.targets)
         if batch.perturbed is None:
@@ -219,6 +148,7 @@ class KerasBackend:
     """See ``protocol.Backend``."""
 
     name = "keras"
+    suffixes = (".keras",)
 
     def __init__(self) -> None:
         engine = keras.backend.backend()
@@ -234,6 +164,10 @@ class KerasBackend:
 
     def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> KerasMLP:
         """See ``protocol.Builder``."""
+        with on(how.device):
+            return self._built(network, how, dtype)
+
+    def _built(self, network: Network, how: Wrapping, dtype: str) -> KerasMLP:
         architecture = network.architecture
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape, dtype=dtype),
@@ -242,7 +176,7 @@ class KerasBackend:
         for width in architecture.hidden:
             layers.append(keras.layers.Dense(width, activation="relu", dtype=dtype))
         layers.append(keras.layers.Dense(architecture.classes, dtype=dtype))
-        model = KerasMLP(keras.Sequential(layers), how.bounds)
+        model = KerasMLP(keras.Sequential(layers), how)
         model.set_weights(network.weights)
         return model
 
@@ -250,6 +184,13 @@ class KerasBackend:
         self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> KerasTrainer:
         """See ``protocol.Builder``."""
+        with on(how.device):
+            model = KerasMLP(self._in_training(network, seed), how)
+            model.set_weights(network.weights)
+            return KerasTrainer(model, self.build(network, how), optimizer)
+
+    def _in_training(self, network: Network, seed: int) -> keras.Sequential:
+        """The network with its dropout and batch normalisation."""
         architecture = network.architecture
         layers: list[keras.layers.Layer] = [
             keras.layers.Input(architecture.input_shape),
@@ -265,41 +206,24 @@ class KerasBackend:
             if architecture.dropout:
                 layers.append(keras.layers.Dropout(architecture.dropout, seed=seed + index))
         layers.append(keras.layers.Dense(architecture.classes))
-        model = KerasMLP(keras.Sequential(layers), how.bounds)
-        model.set_weights(network.weights)
-        return KerasTrainer(model, self.build(network, how), optimizer)
+        return keras.Sequential(layers)
 
     def knows(self, net: Any) -> bool:
         """See ``protocol.Backend``."""
-        return isinstance(net, keras.Model)
+        return is_taken(net)
 
     def wrap(self, net: Any, how: Wrapping) -> KerasModel:
         """See ``protocol.Backend``."""
-        if not self.knows(net):
-            raise BackendError(f"{type(net).__name__}: not a keras.Model")
-        if not _inputs(net):
-            raise BackendError(
-                f"{type(net).__name__}: has no declared input; begin it with keras.Input(shape), "
-                "or put it behind one: keras.Sequential([keras.Input(shape), net])"
-            )
-        name, ends = type(net).__name__, (len(net.inputs), len(net.outputs))
-        if ends != (1, 1):
-            raise BackendError(f"{name}: has {ends[0]} inputs and {ends[1]} outputs, not 1 and 1")
-        if not tf.as_dtype(net.inputs[0].dtype).is_floating:
-            raise BackendError(
-                f"{name}: its input is {net.inputs[0].dtype}, through which no gradient flows; "
-                "rebuild it on floats: keras.models.clone_model(keras.Model(net.inputs, "
-                "net.outputs), [keras.Input(shape)]), and set_weights(net.get_weights()) of it"
-            )
-        return KerasModel(net, how.bounds)
+        return KerasModel(taken(net, how.output), how)
 
+    def load(self, path: Path, how: Wrapping) -> KerasModel:
+        """See ``protocol.Backend``; ``.keras`` files, and folders of SavedModels."""
+        with on(how.device):
+            return self.wrap(loaded(path), how)
 
-def _inputs(net: keras.Model) -> list[Any]:
-    """The declared inputs; of a Sequential without any, early releases of Keras 3 raise."""
-    try:
-        return list(getattr(net, "inputs", None) or ())
-    except ValueError:
-        return []
+    def copies(self, model: Model) -> Copies | None:
+        """See ``protocol.Backend``."""
+        return KerasCopies(model) if isinstance(model, KerasModel) else None
 
 
 def dense_layers(net: keras.Model) -> list[keras.layers.Dense]:

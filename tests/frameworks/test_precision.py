@@ -385,7 +385,7 @@ def test_a_keras_network_of_two_inputs_is_refused():
 
     ends = [keras.Input((3,)), keras.Input((3,))]
     net = keras.Model(ends, keras.layers.Add()(ends))
-    with pytest.raises(BackendError, match="has 2 inputs and 1 outputs, not 1 and 1"):
+    with pytest.raises(BackendError, match="has 2 inputs, not one; wrap a function"):
         harness.wrap(net)
 
 
