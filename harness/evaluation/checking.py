@@ -14,7 +14,7 @@ from harness.checks.conformance import Evidence as OfProtocol
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import Evidence as OfMaps
 from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
-from harness.errors import CheckFailed, HarnessError, NotApplicable, unknown
+from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable, unknown
 from harness.evaluation.examples import Examples, that_fit
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, FloatArray, IntArray
@@ -135,10 +135,11 @@ class Checking:
     def _keep_cascade(self, evidence: OfMaps) -> None:
         """How alike the maps are as layers become random, and those of a few examples."""
         self.recorder.keep(keys.curve(evidence.name, "cascade"), evidence.cascade)
-        models = evidence.require_variants().cascade
-        few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
-        maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
-        self.recorder.keep_pictures(keys.cascade_maps(evidence.name), np.stack(maps))
+        with suppress(NotApplicable, MeasurementError):  # the verdict stands without pictures
+            models = evidence.require_variants().cascade
+            few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
+            maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
+            self.recorder.keep_pictures(keys.cascade_maps(evidence.name), np.stack(maps))
 
 
 def require_known(name: str, kind: str, known: Collection[str]) -> None:

@@ -31,7 +31,8 @@ def occluded_correct(
         model: The classifier.
         x: Images, (n, *shape); covered pixels get the lower end of ``model.bounds``.
         y: True labels, (n,).
-        maps: Saliency maps in the shape of x.
+        maps: How salient each pixel is: in the shape of x, or as ``maps.pixel_scores`` gives it,
+            and then all channels of a pixel are covered.
         choice: One of ``CHOICES``.
         fraction: Share of the pixels that is covered, in (0, 1].
         draws: How many random choices are made; their counts are added up.
