@@ -77,8 +77,8 @@ class Attacking:
     ) -> list[Record]:
         """Accuracy under an attack of the first images (or all), a record per epsilon.
 
-        If the attack aims at a class of each image, the records' values are its success: the share
-        of images that are classified as that class.
+        If the attack aims at a class of each image, the records' values are its success: of the
+        images that are of another class, the share that is classified as that class.
         """
         x, y, recorder = self.x[:images], self.y[:images], self.recorder
         kept = self.examples.index[self.examples.index < len(x)]
@@ -88,6 +88,7 @@ class Attacking:
             goals = None
             if is_targeted(attack):
                 goals = goals_of(attack, logits_of(self.model, x), y.copy())
+                _require_others(attack, goals, y)
             with recorder.timed(attack.name, len(x), len(epsilons)):
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
@@ -100,7 +101,10 @@ class Attacking:
                 name = keys.at(attack.name, epsilon)
                 recorder.keep_pictures(keys.example(name), result.kept)
                 recorder.keep(keys.example(name, "confidence"), predictions.confidence[kept])
-            hits = None if goals is None else float(np.mean(predictions.labels == goals))
+            hits = None
+            if goals is not None:
+                others = goals != y
+                hits = float(np.mean(predictions.labels[others] == goals[others]))
             records.append(self._counted(attack.name, predictions, epsilon, attack.norm, hits))
         return records
 
@@ -162,6 +166,16 @@ class Attacking:
         total = len(predictions.labels)
         correct = correct_count(predictions, self.y[:total])
         return self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)
+
+
+def _require_others(attack: Attack, goals: IntArray | None, y: IntArray) -> None:
+    """Require images that are not yet of the class that an attack aims at.
+
+    Raises:
+        NotApplicable: There are none.
+    """
+    if goals is not None and len(y) and (goals == y).all():
+        raise NotApplicable(f"{attack.name} aims at the class that every image has already")
 
 
 def _require(model: Model, needed: frozenset[str], what: str) -> None:
