@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli_baseline import RunFolder, accepted, as_path
+from harness.cli_baseline import RunFolder, accepted
+from harness.cli_evaluate import evaluate
+from harness.cli_init import init
 from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
+from harness.terminal import as_path
 
 if TYPE_CHECKING:
     from harness.results.run import Run
 
 
-def _exit(code: int) -> None:
-    """What a command returns is the exit code."""
-    raise typer.Exit(code)
+def _exit(outcome: int | Path) -> None:
+    """What a command returns is the exit code, or the folder of a run that is to be drawn."""
+    if isinstance(outcome, Path):
+        outcome = _report_of(outcome, outcome / "report.html")
+    raise typer.Exit(outcome)
 
 
 app = typer.Typer(
@@ -37,6 +42,8 @@ app = typer.Typer(
 )
 
 app.add_typer(accepted, name="baseline")
+app.command()(evaluate)
+app.command()(init)
 
 SpecName = Annotated[
     str, typer.Argument(metavar="[SPEC]", help="Name of a spec of the suites, or path of a .toml.")

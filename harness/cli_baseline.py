@@ -10,20 +10,10 @@ import typer
 
 from harness.errors import HarnessError
 from harness.interruption import INTERRUPTED
+from harness.terminal import as_path
 
 if TYPE_CHECKING:
     from harness.results.run import Run
-
-
-def as_path(given: str | Path) -> Path:
-    """A path of the command line; one that is empty, as of an unset variable, is none.
-
-    Raises:
-        HarnessError: It is empty.
-    """
-    if not str(given):
-        raise HarnessError("a path on the command line is empty; name one, or . for this folder")
-    return Path(given)
 
 
 RunFolder = Annotated[
@@ -38,7 +28,7 @@ BaselinePath = Annotated[
     typer.Option(
         parser=as_path,
         metavar="PATH",
-        help="Folder of baselines (default: suites/baselines/SPEC).",
+        help="Folder of baselines (default: baselines/SPEC, or suites/baselines/SPEC).",
     ),
 ]
 

@@ -119,7 +119,7 @@ def _importable(home: Path) -> Iterator[None]:
         for folder in folders:
             with suppress(ValueError):  # the function itself may have changed it
                 sys.path.remove(folder)
-            if folder not in sys.path:
+            if folder not in sys.path and not ("" in sys.path and folder == str(Path.cwd())):
                 sys.path.append(folder)
 
 

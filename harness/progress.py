@@ -31,8 +31,13 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """A bar of steps, some of them done; the function yielded advances it and sets its note."""
+def progress_bar(
+    description: str, total: int | None, done: int = 0
+) -> Iterator[Callable[[str], None]]:
+    """A bar of steps, some of them done; the function yielded advances it and sets its note.
+
+    How many steps there are need not be known.
+    """
     console = Console(stderr=True)
     if _quiet.get() or not console.is_terminal:
         yield lambda note: None

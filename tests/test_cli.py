@@ -196,7 +196,7 @@ def test_data_that_is_lost_during_a_run_is_exit_code_2(command, spec, monkeypatc
     from harness.errors import DataError
     from harness.evaluation import benchmark
 
-    def refuses(spec):
+    def refuses(spec, home):
         raise DataError("digits: no data today")
 
     monkeypatch.setattr(benchmark, "load_dataset", refuses)

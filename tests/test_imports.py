@@ -119,13 +119,13 @@ def test_the_suites_know_the_engine_alone(path):
 
 FLOORS = (
     {"errors", "interruption"},
-    {"files", "names", "progress", "terminal", "protocol"},
+    {"factory", "files", "names", "progress", "terminal", "protocol"},
     {"registry", "maths", "spec", "backends"},
     {"attacks", "data", "networks", "results"},
     {"saliency", "training", "gate"},
     {"checks", "search"},
     {"evaluation", "reports"},
-    {"__init__", "cli_baseline", "testing"},
+    {"__init__", "cli_baseline", "cli_evaluate", "cli_init", "testing"},
     {"cli"},
     {"__main__"},
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from harness.data.dataset import Dataset, Integers, Part, validation_of
+from harness.data.dataset import Dataset, Floats, Integers, Part, validation_of
 from harness.data.own import OwnData, own_data
 from harness.errors import DataError
 from harness.maths.query import batches
@@ -35,6 +35,7 @@ def own_dataset(spec: DataSpec, home: Path) -> Dataset:
         folder=None if spec.folder is None else home / spec.folder,
         train=None if spec.train is None else home / spec.train,
         classes=spec.classes, home=home,
+        channel_axis=None if spec.folder is None else spec.channel_axis,
     )  # fmt: skip
     return dataset_of(found, spec.bounds, spec.source, spec.seed, spec.channel_axis)
 
@@ -48,9 +49,10 @@ def dataset_of(
     train = validation = None
     digest = hashlib.sha256(content_hash(own.x, own.y).encode())
     if own.train_x is not None and own.train_y is not None:
-        stays, taken = validation_of(own.train_y, seed)
+        labels = own.train_y.astype(np.int64)
+        stays, taken = validation_of(labels, seed)
         train, validation = (
-            Part(x=np.asarray(own.train_x[rows]), y=own.train_y[rows], index=rows)
+            Part(x=np.asarray(own.train_x[rows]), y=labels[rows], index=rows)
             for rows in (stays, taken)
         )
         digest.update(f"{content_hash(own.train_x, own.train_y)} {seed}".encode())
@@ -58,7 +60,8 @@ def dataset_of(
         name=source,
         train=train,
         validation=validation,
-        test=Part(x=own.x, y=own.y, index=_all(len(own.y))),
+        # They may be read batch by batch; whoever measures takes them so.
+        test=Part(x=cast("Floats", own.x), y=own.y.astype(np.int64), index=_all(len(own.y))),
         classes=own.classes or (),
         bounds=bounds,
         channel_axis=channel_axis,

@@ -37,7 +37,7 @@ def data_from(
     Raises:
         HarnessError: They are not what they should be.
     """
-    found, source = _found(x, y, bounds)
+    found, source = _found(x, y, bounds, channel_axis)
     named = found.classes if classes is None else _names(classes)
     learned = None if train is None else _pair(train, bounds)
     own = OwnData(
@@ -48,17 +48,20 @@ def data_from(
     return dataset_of(own, bounds, source, seed, channel_axis)
 
 
-def _found(x: Any, y: Any, bounds: Bounds) -> tuple[OwnData, str]:
+def _found(x: Any, y: Any, bounds: Bounds, channel_axis: int | None) -> tuple[OwnData, str]:
     if y is not None:
         return from_arrays(x, y, bounds), "arrays"
     if isinstance(x, str | Path):
         path = Path(x)
         if isinstance(x, str) and ":" in x and not path.exists():
             return own_data(load=x, bounds=bounds), x
-        key = "folder" if path.is_dir() else "file"
-        return own_data(**{key: path}, bounds=bounds), str(x)
-    source = type(x).__name__
-    return from_object(x, bounds, source), source
+        if path.is_dir():
+            return own_data(folder=path, bounds=bounds, channel_axis=channel_axis), str(x)
+        return own_data(file=path, bounds=bounds), str(x)
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        raise HarnessError("y: missing; pass the true labels, (n,) integers, beside the images")
+    found = from_object(x, bounds, type(x).__name__)
+    return found, found.source
 
 
 def _pair(train: Any, bounds: Bounds) -> OwnData:

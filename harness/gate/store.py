@@ -14,6 +14,7 @@ from harness.gate.verdicts import incomplete
 from harness.results.records import Key
 from harness.results.run import Run
 
+OWN_BASELINES = Path("baselines")
 BASELINES = Path("suites/baselines")
 """Where a folder per spec is looked for if no path is given."""
 NUMBERED = re.compile(r"\d{4,}\.json")
@@ -109,10 +110,14 @@ def command(verb: str, run: str | Path, path: Path) -> str:
 
 
 def default_path(run: Run) -> Path:
-    """The folder in which the baselines of a run's spec lie, if nothing else is said."""
+    """The folder in which the baselines of a run's spec lie, if nothing else is said.
+
+    A repository of somebody's own keeps them in ``baselines``, as ``harness init`` makes it.
+    """
     name = name_of(run) or "unnamed"
+    home = OWN_BASELINES if OWN_BASELINES.is_dir() else BASELINES
     # A path that ends so means a file; a name never does.
-    return BASELINES / (f"{name}.d" if name.endswith(".json") else name)
+    return home / (f"{name}.d" if name.endswith(".json") else name)
 
 
 def summary(baseline: Baseline) -> str:

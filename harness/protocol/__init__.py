@@ -14,6 +14,7 @@ from harness.protocol.backend import (
     Wrapping,
     check_state,
 )
+from harness.protocol.images import Images
 from harness.protocol.methods import Attack, goals_of, is_targeted
 from harness.protocol.model import (
     GRADIENT,
@@ -62,6 +63,7 @@ __all__ = [
     "Copies",
     "DifferentiableModel",
     "FloatArray",
+    "Images",
     "IntArray",
     "Learner",
     "Model",

@@ -14,7 +14,7 @@ ROUNDING = 1e-9
 """Far below one image; in floats 0.3 - 0.1 is less than 0.2."""
 
 
-def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
+def judge(record: Record, expect: ExpectSpec | None, run: Run) -> Record:
     """The record with status ``passed`` or ``failed``, a threshold and a reason.
 
     A record that could not be measured keeps its status, and one without a threshold in the spec
@@ -22,7 +22,7 @@ def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
 
     Args:
         record: The measurement.
-        expect: Thresholds of its model.
+        expect: Thresholds of its model; None where nothing is expected of it.
         run: The run it belongs to; some checks are judged by others of it.
     """
     if record.status != "measured" or record.accuracy is None:
@@ -32,7 +32,7 @@ def judge(record: Record, expect: ExpectSpec, run: Run) -> Record:
             "failed", f"{moved} predictions at epsilon 0 differ from the clean ones: "
             "the attack changes images it may not change"
         )  # fmt: skip
-    threshold = _threshold(record, expect, run)
+    threshold = None if expect is None else _threshold(record, expect, run)
     if threshold is None:
         return record
     low, high = threshold

@@ -18,7 +18,6 @@ from harness.files import check_folder
 from harness.interruption import terminable
 from harness.registry import import_together, missing
 from harness.results.records import Record
-from harness.spec.expect import ExpectSpec
 from harness.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Session:
         from harness.results.judge import judge
 
         run = self.open().run
-        verdict = judge(record, self.spec.models[record.model].expect or ExpectSpec(), run)
+        verdict = judge(record, self.spec.models[record.model].expect, run)
         run.put(verdict)
         if verdict.status in ("failed", "error"):
             pytest.fail(f"{verdict.label}: {verdict.reason}", pytrace=False)

@@ -248,7 +248,7 @@ def test_one_attack_or_several(attacks, names):
     ("attacks", "words"),
     [
         (FGSM, ["FGSM is a class", "FGSM()"]), ([FGSM(), PGD], ["PGD is a class", "PGD()"]),
-        ("pgm", ["pgm: no such attack"]), (None, ["NoneType is no attack"]),
+        ("pgm", ["pgm: no such attack"]),
         ([3], ["int is no attack"]), ([lambda x: x], ["function is no attack"]),
         ({"fgsm": [0.1]}, ["dict is no attack"]), ([["fgsm"]], ["list is no attack"]),
         (b"fgsm", ["bytes"]),
@@ -446,7 +446,7 @@ def test_bounds_may_be_of_any_numbers():
 
 
 def test_a_models_class_is_no_model():
-    with pytest.raises(HarnessError, match="Tenfold: not a model"):
+    with pytest.raises(HarnessError, match=r"it is a class: pass an object, Tenfold\(\.\.\.\)"):
         harness.evaluate(Tenfold, X, Y)
 
 
@@ -488,8 +488,11 @@ def test_a_list_of_batches_is_to_be_joined_first(kind, of):
 def test_without_labels_that_is_said():
     with pytest.raises(HarnessError, match=r"^y: missing; pass the true labels"):
         harness.evaluate(Tenfold(), X)
-    with pytest.raises(HarnessError, match=r"^x: Loader is no array; .* join batches"):
-        harness.evaluate(Tenfold(), Loader())
+
+
+def test_a_loader_brings_its_labels():
+    run = harness.evaluate(Tenfold(), Loader(), epsilons=[0.0])
+    assert run.records[0].total == len(np.concatenate([x for x, _ in Loader()]))
 
 
 def test_pixels_that_are_not_a_number_are_said():
