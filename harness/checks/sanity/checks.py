@@ -41,8 +41,8 @@ SWITCHED = 0.01
 """Share of the pixels that may disagree, because a ReLU switched within the step."""
 PIXELS = 64
 """Pixels of each image of which finite differences are taken."""
-OCCLUDED, DRAWS = 1000, 5
-"""Images of which pixels are covered, and how often random ones are drawn."""
+DRAWS = 5
+"""How often random pixels are drawn, to be covered."""
 TOP = 0.15
 """Share of the pixels that is covered."""
 
@@ -229,8 +229,7 @@ def check_occlusion(evidence: Evidence) -> None:
 
     The suite judges the gradient in the same way, on all images, as ``saliency/top``.
     """
-    some = evidence.telling[:OCCLUDED]
-    x, y = evidence.test_x[some], evidence.test_y[some]
+    x, y = np.asarray(evidence.test_x[evidence.telling]), evidence.test_y[evidence.telling]
     maps = evidence.maps_of(evidence.model, x, y)
     if unsound(maps).any():
         raise NotApplicable("a map is not finite, or is zero everywhere")

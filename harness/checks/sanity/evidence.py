@@ -11,14 +11,16 @@ import numpy as np
 
 from harness.errors import NotApplicable
 from harness.maths.channels import axis_of, channel_axis_of
-from harness.maths.query import logits_of
-from harness.protocol import GRADIENT, BoolArray, FloatArray, IntArray, Model
+from harness.maths.query import batches, logits_of
+from harness.protocol import GRADIENT, BoolArray, FloatArray, Images, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity
 from harness.spec.measures import SanitySpec
 
 IMAGES = 100
 """Images whose maps are compared."""
+MOST = 1000
+"""Images that are looked at, at most."""
 FEW = 8
 """Images of these that are examined pixel by pixel."""
 
@@ -90,7 +92,7 @@ class Evidence:
 
     Attributes:
         model: The model as it is measured.
-        test_x: Test images, (m, *shape) float32.
+        test_x: Test images, (m, *shape) float32; they need not be in memory.
         test_y: Their labels, (m,) int64.
         name: What the method is called; of some names it is known what they should be.
         method: What computes the maps; by default the harness's method of that name.
@@ -102,7 +104,7 @@ class Evidence:
     """
 
     model: Model
-    test_x: FloatArray
+    test_x: Images
     test_y: IntArray
     name: str = "gradient"
     method: Method | None = None
@@ -125,16 +127,22 @@ class Evidence:
 
     @cached_property
     def telling(self) -> IntArray:
-        """Positions of the test images with more than one colour.
+        """Positions of the first ``MOST`` test images with more than one colour.
 
         In others no pixel is more salient, and the map of a black one may well be zero everywhere.
         """
-        return np.flatnonzero(~one_colour(self.test_x))
+        found = np.zeros(0, dtype=np.int64)
+        for part in batches(len(self.test_x), MOST):
+            images = np.asarray(self.test_x[part])
+            found = np.append(found, part.start + np.flatnonzero(~one_colour(images)))
+            if len(found) >= MOST:
+                break
+        return found[:MOST]
 
     @cached_property
     def x(self) -> FloatArray:
         """The images whose maps are compared, (n, *shape)."""
-        return self.test_x[self.telling[:IMAGES]]
+        return np.asarray(self.test_x[self.telling[:IMAGES]])
 
     @property
     def y(self) -> IntArray:
