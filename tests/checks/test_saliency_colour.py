@@ -11,12 +11,13 @@ from zoo.networks import BOUNDS, digits
 
 from harness.checks.sanity.checks import CHECKS, DRAWS, TOP, _not_by_the_pixel, findings
 from harness.checks.sanity.evidence import Evidence, Variants
-from harness.errors import HarnessError
+from harness.errors import CheckFailed, HarnessError
 from harness.maths.around import Laid
 from harness.protocol import Wrapping
 from harness.saliency.maps import pixel_scores
 from harness.saliency.methods import gradient
 from harness.saliency.occlusion import occluded_correct
+from harness.spec.measures import SanitySpec
 
 METHODS = ("gradient", "smoothgrad", "integrated-gradients")
 
@@ -124,6 +125,18 @@ def occluded(found, choice):
 def test_the_same_pixels_are_covered_in_both_layouts():
     for choice in ("top", "random", "least"):
         assert occluded(evidence("first"), choice) == occluded(evidence("last"), choice)
+
+
+@pytest.mark.parametrize("layout", ["first", "last"])
+def test_the_check_of_occlusion_covers_whole_pixels(layout):
+    few = replace(evidence(layout), bounds=SanitySpec(margin=1.0))
+    few = replace(few, test_x=few.test_x[:100], test_y=few.test_y[:100])
+    shares = {choice: right / made for choice in ("top", "random")
+              for right, made in [occluded(few, choice)]}  # fmt: skip
+    with pytest.raises(CheckFailed) as caught:
+        CHECKS["occlusion"](few)
+    assert f" falls to {shares['top']:.3f} without the 15% most salient" in str(caught.value)
+    assert f" and to {shares['random']:.3f} without random ones" in str(caught.value)
 
 
 @pytest.mark.parametrize("layout", ["first", "last"])
