@@ -119,6 +119,39 @@ def test_the_mean_pixel_of_images_in_colour_is_a_colour():
     np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-z)), rtol=1e-6)
 
 
+class Seeing(Around):
+    """Notes how many pixels of the first image are black, and that all channels of them are."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.black = []
+
+    def logits(self, x):
+        dark = np.asarray(x[0] == 0)
+        channels = dark.reshape(3, -1) if dark.shape[0] == 3 else dark.reshape(-1, 3).T
+        assert (channels == channels[0]).all()
+        self.black.append(int(channels[0].sum()))
+        return self.inner.logits(x)
+
+
+@pytest.mark.parametrize("layout", ["first", "last"])
+def test_shares_are_those_of_positions(layout):
+    model, x, y = net((3, 4, 5)), np.ones((2, 3, 4, 5)), np.zeros(2, int)
+    if layout == "last":
+        model, x = ChannelsLast(model), last(x)
+    seeing = Seeing(model)
+    shape = topk.scores_shape(seeing, x)
+    scores = topk.random_scores(shape, 0, 0)
+    topk.covered(seeing, x, y, scores)
+    assert seeing.black[:5] == [1, 2, 3, 4, 6]  # of 20; then with their mean, which is no black
+    seeing.black.clear()
+    topk.deletion(seeing, x, y, scores)
+    assert seeing.black == list(range(21))
+    seeing.black.clear()
+    topk.insertion(seeing, x, y, scores)
+    assert seeing.black == list(range(20, -1, -1))
+
+
 # Properties
 
 
