@@ -1,5 +1,6 @@
 """The pytest plugin as every session of an environment meets it: names with a prefix, and no more.
 
+A session that names a spec by an option, and no tests, runs the suites beside its own tests.
 The package ``harness`` is imported, and hooks are registered, only in a session that measures: one
 that names a spec, a backend or a baseline by an option below, or a spec in its ini file, or that
 runs the suites (whose ``conftest.py`` adds the short names).
@@ -86,6 +87,17 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = any(config.getoption(f"robustness_{name}") for name in ("spec", "backend", "baseline"))
     if asked or config.getini("robustness_spec"):
         start(config)
+        if config.getoption("robustness_spec") and config.args_source != config.ArgsSource.ARGS:
+            _add_suites(config)
+
+
+def _add_suites(config: pytest.Config) -> None:
+    """Collect the suites, too, where a spec is named, but no test."""
+    from harness.spec.reading import suites_folder
+
+    folder = suites_folder()
+    if not any(Path(arg).resolve() in (folder, *folder.parents) for arg in config.args):
+        config.args.append(str(folder))
 
 
 def start(config: pytest.Config, suites: Path | None = None) -> None:

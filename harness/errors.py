@@ -194,19 +194,17 @@ def _misspelt(found: ErrorDetails, model: type[BaseModel] | None) -> ErrorDetail
 
 
 def _fields(model: type[BaseModel], path: Sequence[str]) -> tuple[str, ...]:
-    """The keys of the part of a model that holds the end of a path."""
-    steps = iter(path[:-1])
+    """The keys of the part of a model that holds the end of a path; of all kinds that it may be."""
+    steps, models = iter(path[:-1]), [model]
     for step in steps:
-        if step not in model.model_fields:
-            break
-        annotation = model.model_fields[step].annotation
-        parts = [kind for kind in _within(annotation) if hasattr(kind, "model_fields")]
+        annotations = [m.model_fields[step].annotation for m in models if step in m.model_fields]
+        parts = [kind for a in annotations for kind in _within(a) if hasattr(kind, "model_fields")]
         if not parts:
             break
-        model = parts[0]
-        if get_origin(annotation) is dict:  # whose keys are names
-            next(steps, None)
-    return tuple(model.model_fields)
+        models = parts
+        if any(get_origin(annotation) is dict for annotation in annotations):
+            next(steps, None)  # a name
+    return tuple(dict.fromkeys(field for one in models for field in one.model_fields))
 
 
 def _within(annotation: object) -> Iterator[Any]:

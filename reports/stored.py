@@ -14,6 +14,8 @@ from harness.results.run import Run
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+UNANSWERED = -1
+"""In place of the predicted label of an image that the model did not answer."""
 
 
 class Pair(NamedTuple):
@@ -63,9 +65,13 @@ def labels_of(run: Run) -> IntArray | None:
 
 
 def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
-    """The predictions of a check, if there is one for each true label."""
+    """The predictions of a check, if there is one for each true label.
+
+    Of an image that was not answered it is ``UNANSWERED``.
+    """
     labels = labels_of(run)
-    found = _known_classes(run, _integers(run, keys.of(*pair, keys.predictions(check))))
+    stored = _integers(run, keys.of(*pair, keys.predictions(check)))
+    found = _known_classes(run, stored, UNANSWERED)
     return found if labels is not None and found is not None and found.size == labels.size else None
 
 
@@ -100,6 +106,11 @@ def extremes(run: Run, pair: Pair, method: str) -> Kept | None:
     if clean is None or adversarial is None or index.min() < 0 or index.max() >= true.size:
         return None
     return Kept(index, clean, adversarial, labels)
+
+
+def label_name(run: Run, label: int) -> str | None:
+    """The name of a predicted class; None of an image that was not answered."""
+    return None if label == UNANSWERED else class_names(run)[label]
 
 
 def example_index(run: Run, pair: Pair) -> IntArray | None:
@@ -209,7 +220,7 @@ def _integers(run: Run, key: str) -> IntArray | None:
     return found.astype(np.int64)
 
 
-def _known_classes(run: Run, values: IntArray | None) -> IntArray | None:
-    """The values, if all are indices of classes."""
-    known = values is not None and values.min() >= 0 and values.max() < len(class_names(run))
+def _known_classes(run: Run, values: IntArray | None, least: int = 0) -> IntArray | None:
+    """The values, if all are indices of classes, or not below the least."""
+    known = values is not None and values.min() >= least and values.max() < len(class_names(run))
     return values if known else None

@@ -237,9 +237,13 @@ def occlusion(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusion(run: Run, pair: Pair, check: str, title: str) -> Confusion | None:
-    """The confusion matrix of a check's predictions, if they are stored."""
+    """The confusion matrix of a check's predictions, if they are stored; of images answered."""
     labels, predictions = stored.labels_of(run), stored.predictions_of(run, pair, check)
     if labels is None or predictions is None:
+        return None
+    answered = predictions != stored.UNANSWERED
+    labels, predictions = labels[answered], predictions[answered]
+    if not labels.size:
         return None
     from sklearn.metrics import confusion_matrix
 

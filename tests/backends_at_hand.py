@@ -33,6 +33,6 @@ def required() -> set[str]:
         ValueError: One is not a backend.
     """
     given = {name.strip() for name in os.environ.get(REQUIRED, "").split(",")} - {""}
-    if unknown := given - set(NAMES):
+    if unknown := given - set(registry.BACKENDS):
         raise ValueError(f"{REQUIRED}: {', '.join(sorted(unknown))}: no such backend")
     return given

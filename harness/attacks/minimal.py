@@ -12,7 +12,8 @@ import numpy as np
 from harness.attacks.ball import BestSoFar
 from harness.maths.norms import Linf, per_image
 from harness.maths.objectives import TemperedLogOdds
-from harness.maths.query import batch_size_for, batches
+from harness.maths.portions import whole
+from harness.maths.query import batch_size_for
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, differentiable
 
 GRID = 32
@@ -60,10 +61,7 @@ def along_gradient(model: Model, x: FloatArray, y: IntArray, limit: float) -> Sm
         limit: The largest epsilon that is tried, in pixel units.
     """
     return _joined(
-        [
-            _along_gradient(model, model.asarray(x[part]), y[part], limit)
-            for part in batches(len(x), batch_size_for(model, x))
-        ]
+        model, x, lambda part: _along_gradient(model, model.asarray(x[part]), y[part], limit)
     )
 
 
@@ -76,14 +74,19 @@ def by_search(
     result are those of ``along_gradient``; where the attack gets closer than its epsilon allows,
     that distance counts.
     """
-    parts = []
-    for part in batches(len(x), batch_size_for(model, x)):
+
+    def search(part: slice) -> SmallestEpsilons:
         index = np.arange(part.start, part.stop)
-        parts.append(_by_search(model, attack, model.asarray(x[part]), y[part], limit, index))
-    return _joined(parts)
+        return _by_search(model, attack, model.asarray(x[part]), y[part], limit, index)
+
+    return _joined(model, x, search)
 
 
-def _joined(parts: list[SmallestEpsilons]) -> SmallestEpsilons:
+def _joined(
+    model: Model, x: FloatArray, ask: Callable[[slice], SmallestEpsilons]
+) -> SmallestEpsilons:
+    """The same of any part of the images, for all of them."""
+    parts = [found for _, found in whole(model, x, batch_size_for(model, x), ask)]
     return SmallestEpsilons(
         np.concatenate([part.epsilons for part in parts]),
         np.concatenate([part.images for part in parts]),

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import pieces
+from harness.maths.portions import portions
 from harness.maths.query import (
     Predictions,
     batch_size_for,
-    batches,
     correct_count,
     finite_logits,
-    read,
+    joined,
 )
 from harness.protocol import (
     Array,
@@ -73,55 +73,101 @@ def sweep(
         batch_size: Images per call of the attack; by default as many as memory allows.
 
     Returns:
-        One result per epsilon, in order.
+        One result per epsilon, in order. An image on which a query is not answered has no label at
+        any of them.
 
     Raises:
         MeasurementError: The model lacks what the attack requires, an adversarial image leaves the
             ball or the box or is not finite, no image is changed though some are right, a logit is
-            not finite, or the attack yields another number of batches than there are epsilons.
+            not finite, or the attack yields another number of batches than there are epsilons; or
+            no image is answered.
     """
     lacking = sorted(attack.requires - model.capabilities)
     if lacking:
         why = "" if getattr(model, "outputs", "") != "probabilities" else ": it gives probabilities"
         needs = ", ".join(lacking)
         raise MeasurementError(f"{attack.name} needs {needs}, which the model lacks{why}")
-    logits: list[list[FloatArray]] = [[] for _ in epsilons]
-    kept: list[dict[int, FloatArray]] = [{} for _ in epsilons]
-    moved = not any(epsilons)
-    for part in batches(len(x), batch_size or batch_size_for(model, x)):
+    tried = _Tried(model, attack, x, y, epsilons, frozenset(keep))
+    size = batch_size or batch_size_for(model, x)
+    found = list(portions(model, x, size, tried.on))
+    # Of an image that is not answered the clean one is kept.
+    places = {at: number for number, (part, _) in enumerate(found) for at in _inside(part, keep)}
+    results = []
+    for index, epsilon in enumerate(epsilons):
+        answers = joined([_at(portion, index) for _, portion in found])
+        images = [_kept(found[places[at]][1], index, at, x) for at in keep]
+        kept = np.array(images).reshape(-1, *x.shape[1:])
+        results.append(Attacked(epsilon, answers.predictions, kept))
+    moved = not any(epsilons) or any(
+        portion.moved for _, portion in found if isinstance(portion, _Portion)
+    )
+    # Where no image was right, there may have been nothing to attack.
+    if not moved and any(correct_count(result.predictions, y) for result in results):
+        raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
+    return results
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """What came of some images: for each epsilon the logits (m, k), and images by their place."""
+
+    logits: list[FloatArray]
+    kept: list[dict[int, FloatArray]]
+    moved: bool
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """An attack that can be made on any portion of the images; see ``sweep``.
+
+    Attacks draw each image's random numbers by its place, so the portions do not matter.
+    """
+
+    model: Model
+    attack: Attack
+    x: FloatArray
+    y: IntArray
+    epsilons: Sequence[float]
+    keep: frozenset[int]
+
+    def on(self, part: slice) -> _Portion:
+        """The attack on some of the images."""
+        model, attack, x, y = self.model, self.attack, self.x, self.y
         images = model.asarray(x[part])
-        inside = [position for position in keep if part.start <= position < part.stop]
+        inside = _inside(part, self.keep)
         # Copies, so that an attack that works in place does not move what it is checked against,
         # nor the labels that are counted by.
         given, labels = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         places = np.arange(part.start, part.stop)
         asked = Remembering(model, images, given)
-        perturbed = attack.perturb(asked, given, labels, list(epsilons), index=places)
+        perturbed = attack.perturb(asked, given, labels, list(self.epsilons), index=places)
         _require_batches(attack, perturbed)
-        pairs = zip_longest(epsilons, perturbed, fillvalue=NOTHING)
-        for index, (epsilon, adversarial) in enumerate(pairs):
+        logits, kept, moved = [], [], False
+        for epsilon, adversarial in zip_longest(self.epsilons, perturbed, fillvalue=NOTHING):
             if epsilon is NOTHING or adversarial is NOTHING:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
             known = asked.clean if distance == 0 else None
-            logits[index].append(finite_logits(model, adversarial, known))
-            if inside:
-                values = model.numpy(adversarial)
-                # Copies, should the attack go on in the same memory.
-                kept[index] |= {at: values[at - part.start].copy() for at in inside}
-    results = [
-        Attacked(
-            epsilon,
-            read(np.concatenate(logits[index])),
-            np.array([kept[index][position] for position in keep]).reshape(-1, *x.shape[1:]),
-        )
-        for index, epsilon in enumerate(epsilons)
-    ]
-    # Where no image was right, there may have been nothing to attack.
-    if not moved and any(correct_count(result.predictions, y) for result in results):
-        raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
-    return results
+            logits.append(finite_logits(model, adversarial, known))
+            values = model.numpy(adversarial) if inside else x
+            # Copies, should the attack go on in the same memory.
+            kept.append({at: values[at - part.start].copy() for at in inside})
+        return _Portion(logits, kept, moved)
+
+
+def _inside(part: slice, places: Iterable[int]) -> list[int]:
+    return [at for at in places if part.start <= at < part.stop]
+
+
+def _at(portion: _Portion | Unanswered, index: int) -> FloatArray | Unanswered:
+    """The logits at the epsilon of that number."""
+    return portion if isinstance(portion, Unanswered) else portion.logits[index]
+
+
+def _kept(portion: _Portion | Unanswered, index: int, at: int, x: FloatArray) -> FloatArray:
+    """An image as the attack left it at that epsilon; as it is, if it is not answered."""
+    return x[at] if isinstance(portion, Unanswered) else portion.kept[index][at]
 
 
 class Remembering:

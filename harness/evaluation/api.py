@@ -31,7 +31,7 @@ from harness.evaluation.wrapping import backend_name_of, wrap
 from harness.files import check_folder
 from harness.maths.around import Laid, Limited
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through
-from harness.maths.query import logits_of
+from harness.maths.query import answers_of
 from harness.progress import progress_bar, quiet
 from harness.protocol import GRADIENT, Attack, Bounds, IntArray, Model
 from harness.results import keys
@@ -290,7 +290,7 @@ def _check_outputs(model: Model, data: Dataset) -> int:
     """Catch early what would make every later number wrong; returns the number of classes."""
     images, labels = data.test.x, data.test.y
     try:
-        logits = logits_of(model, images[:64])
+        logits = answers_of(model, images[:64]).logits
     except Exception as error:
         shape = images.shape[1:]
         why = str(error) if isinstance(error, HarnessError) else gist(error)

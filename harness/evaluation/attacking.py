@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
 
 from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient, by_search
 from harness.attacks.sweep import sweep
-from harness.errors import NotApplicable
+from harness.errors import NotApplicable, Unanswered
 from harness.evaluation.examples import Examples, that_fit
 from harness.maths.outputs import kind_of
-from harness.maths.query import Predictions, correct_count, logits_of, predictions_of
+from harness.maths.query import Predictions, answers_of, correct_count, predictions_of
 from harness.protocol import (
     Attack,
     FloatArray,
@@ -62,7 +63,10 @@ class Attacking:
             return self.recorder.broken(CLEAN, error)
 
     def clean_labels(self) -> IntArray | None:
-        """The labels, (n,), that clean accuracy counts; None if it cannot be measured."""
+        """The labels, (n,), that clean accuracy counts; None if it cannot be measured.
+
+        As everywhere, ``query.NO_LABEL`` is of an image that the model did not answer.
+        """
         try:
             return self._clean.labels
         except Exception:  # the record of clean accuracy says what it was
@@ -87,7 +91,9 @@ class Attacking:
             _ = self._clean  # epsilon 0 is judged beside it
             goals = None
             if is_targeted(attack):
-                goals = goals_of(attack, logits_of(self.model, x), y.copy())
+                # What is not answered is classified as no goal.
+                logits = np.nan_to_num(answers_of(self.model, x).logits)
+                goals = goals_of(attack, logits, y.copy())
                 _require_others(attack, goals, y)
             with recorder.timed(attack.name, len(x), len(epsilons)):
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
@@ -102,9 +108,8 @@ class Attacking:
                 recorder.keep_pictures(keys.example(name), result.kept)
                 recorder.keep(keys.example(name, "confidence"), predictions.confidence[kept])
             hits = None
-            if goals is not None:
-                others = goals != y
-                hits = float(np.mean(predictions.labels[others] == goals[others]))
+            if goals is not None and (aimed := predictions.answered & (goals != y)).any():
+                hits = float(np.mean(predictions.labels[aimed] == goals[aimed]))
             records.append(self._counted(attack.name, predictions, epsilon, attack.norm, hits))
         return records
 
@@ -132,10 +137,12 @@ class Attacking:
     def _clean(self) -> Predictions:
         recorder = self.recorder
         with recorder.timed(CLEAN, len(self.x)):
-            predictions = predictions_of(self.model, self.x)
+            predictions = answers_of(self.model, self.x).predictions
         recorder.keep(keys.predictions(CLEAN), predictions.labels)
-        logits = logits_of(self.model, self.x[:SIGNED])
-        recorder.keep(keys.SIGNATURE, (logits.max(axis=1) - logits.mean(axis=1)).astype(np.float32))
+        with suppress(Unanswered):  # none of the first images is answered
+            logits = answers_of(self.model, self.x[:SIGNED]).logits
+            signature = logits.max(axis=1) - logits.mean(axis=1)
+            recorder.keep(keys.SIGNATURE, signature.astype(np.float32))
         confidence = predictions.confidence[self.examples.index]
         recorder.keep(keys.example(CLEAN, "confidence"), confidence)
         return predictions
@@ -163,9 +170,12 @@ class Attacking:
         norm: NormName | None = None,
         value: float | None = None,
     ) -> Record:
-        total = len(predictions.labels)
-        correct = correct_count(predictions, self.y[:total])
-        return self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)
+        count = len(predictions.labels)
+        correct, total = correct_count(predictions, self.y[:count]), int(predictions.answered.sum())
+        record = self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)
+        if predictions.why:
+            record = self.recorder.put(record.judged("measured", predictions.unanswered))
+        return record
 
 
 def _require_others(attack: Attack, goals: IntArray | None, y: IntArray) -> None:

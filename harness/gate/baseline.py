@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import RunError, encoded, first_problem, one_line
 from harness.files import as_json, document_of, read_document, replacing
-from harness.gate.outcomes import Outcomes, outcomes_of, pack, unpack
+from harness.gate.outcomes import Counted, outcomes_of, pack, unpack
 from harness.gate.paired import Floats
 from harness.names import CheckName, Name, checked_path
 from harness.results.records import Key, Record, Status
@@ -35,7 +35,9 @@ class Entry(BaseModel):
 
     Attributes:
         outcomes: Which images were classified correctly, packed (see ``outcomes.py``); None where
-            the check counts no images, or is the sum of several draws.
+            the check counts no images, or is the sum of several draws. They are of all images;
+            ``total`` counts those that were answered.
+        unanswered: Positions of the others, in rising order; None if there are none.
     """
 
     model_config = STRICT
@@ -49,6 +51,7 @@ class Entry(BaseModel):
     total: Annotated[int, Field(ge=1)] | None = None
     accuracy: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     outcomes: str | None = None
+    unanswered: Annotated[list[Count], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Entry:
@@ -65,11 +68,18 @@ class Entry(BaseModel):
             self.accuracy, self.correct / self.total, abs_tol=1e-9
         ):
             raise ValueError(f"accuracy {self.accuracy} is not {self.correct}/{self.total}")
-        if (right := self.right) is not None and int(right.sum()) != self.correct:
+        if (counted := self.counted) is None:
+            return self
+        if int(counted.right.sum()) != self.correct:
             raise ValueError(
-                f"{label(self.key)}: the outcomes hold {int(right.sum())} correct predictions, not "
-                f"{self.correct}"
+                f"{label(self.key)}: the outcomes hold {int(counted.right.sum())} correct "
+                f"predictions, not {self.correct}"
             )
+        missing = counted.unanswered
+        if (np.diff(missing) <= 0).any() or (missing >= len(counted.right)).any():
+            raise ValueError(f"{label(self.key)}: unanswered is no rising list of images")
+        if counted.right[missing].any():
+            raise ValueError(f"{label(self.key)}: an image that was not answered is correct")
         return self
 
     @property
@@ -78,11 +88,12 @@ class Entry(BaseModel):
         return (self.model, self.backend, self.check, self.epsilon)
 
     @property
-    def right(self) -> Outcomes | None:
-        """Which images were classified correctly, (total,), if that is known."""
+    def counted(self) -> Counted | None:
+        """Which images were classified correctly, if that is known."""
         if self.outcomes is None or self.total is None:
             return None
-        return unpack(self.outcomes, self.total)
+        missing = np.array(self.unanswered or [], dtype=np.int64)
+        return Counted(unpack(self.outcomes, self.total + len(missing)), missing)
 
 
 class Accepted(BaseModel):
@@ -254,9 +265,11 @@ def order(key: Key) -> tuple[str, str, str, float]:
 
 
 def _entry(run: Run, record: Record) -> Entry:
-    fields = record.model_dump(include=set(Entry.model_fields))
-    right = outcomes_of(run, record)
-    return Entry.model_validate(fields | {"outcomes": None if right is None else pack(right)})
+    fields: dict[str, Any] = record.model_dump(include=set(Entry.model_fields))
+    if (counted := outcomes_of(run, record)) is not None:
+        fields["outcomes"] = pack(counted.right)
+        fields["unanswered"] = counted.unanswered.tolist() or None
+    return Entry.model_validate(fields)
 
 
 def _encode(signature: Any) -> str:

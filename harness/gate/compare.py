@@ -21,14 +21,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import HarnessError, RunError
 from harness.gate.baseline import Accepted, Baseline, Entry, Model, order
-from harness.gate.outcomes import Outcomes, outcomes_of
+from harness.gate.outcomes import Outcomes, answered_in_all, outcomes_of
 from harness.gate.paired import LEVEL, holm
 from harness.gate.settings import changes, differences, uncompared
 from harness.gate.significance import Finding, Paired, beside, paired
@@ -64,8 +64,29 @@ UNSURE = (
 )
 """How far the verdict on a retrained model can be trusted; `simulation.rate` measures it."""
 
-_Outcomes: TypeAlias = tuple[list[Outcomes], Outcomes]
-"""Those of the baseline's runs, and those of the new run."""
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """Outcomes of the images that were answered in all runs that are compared, (n,) each.
+
+    Attributes:
+        olds: Those of the baseline's runs.
+        new: Those of the new run.
+        places: Positions of these images.
+        left_out: How many were not answered in one of the runs.
+    """
+
+    olds: list[Outcomes]
+    new: Outcomes
+    places: npt.NDArray[np.integer]
+    left_out: int
+
+    @property
+    def told(self) -> str:
+        """How many images are left out, for people; empty if none is."""
+        if not self.left_out:
+            return ""
+        return f"{self.left_out} images that were not answered in each run are left out"
 
 
 @dataclass(frozen=True)
@@ -229,8 +250,12 @@ def _way(run: Run, baseline: Baseline, model: Model, add: str) -> _Way:
 
 
 def _alike(new: npt.NDArray[Any], old: npt.NDArray[Any]) -> bool:
-    """Whether two signatures are of one model."""
+    """Whether two signatures are of one model, as far as images were answered in both runs."""
     if new.shape != old.shape:
+        return False
+    both = np.isfinite(new) & np.isfinite(old)
+    new, old = new[both], old[both]
+    if not len(old):
         return False
     return bool(np.abs(new - old).max() <= SAME * max(float(old.std()), 1e-6))
 
@@ -269,6 +294,7 @@ def _rows(
         told = "" if verdict == "unchanged" else f"{finding.because(len(findings))}{why}"
         if way.same and isinstance(finding, Paired):
             told = "; ".join(filter(None, (told, finding.images)))
+        told = "; ".join(filter(None, (told, counted[key[1], key[0]][key].told)))
         rows[key] = Row(
             key, verdict, finding.old, finding.new, finding.interval, float(p_value),
             held[key[1], key[0]][-1][key].status, after[key].status, implausible, told,
@@ -310,13 +336,18 @@ def _first_look(
         return row("incomparable", str(error))
     if len(olds) < len(way.runs):
         return row("incomparable", f"only in {len(olds)} of the {len(way.runs)} accepted runs")
-    before = [entry.right for entry in olds]
-    if after is None or any(outcomes is None for outcomes in before):
+    before = [counted for entry in olds if (counted := entry.counted) is not None]
+    if after is None or len(before) < len(olds):
         where = "run" if after is None else "baseline"
         return row("incomparable", f"the {where} does not hold the outcome of each image")
-    if any(outcomes is None or len(outcomes) != len(after) for outcomes in before):
-        return row("incomparable", f"{len(after)} images, but {old.total} in the baseline")
-    return [outcomes for outcomes in before if outcomes is not None], after
+    count = len(after.right)
+    if other := next((len(one.right) for one in before if len(one.right) != count), 0):
+        return row("incomparable", f"{count} images, but {other} in the baseline")
+    places = answered_in_all([*before, after])
+    if not len(places):
+        return row("incomparable", "no image was answered in each run")
+    olds_right = [one.right[places] for one in before]
+    return _Outcomes(olds_right, after.right[places], places, count - len(places))
 
 
 def _directionless(old: Entry, new: Record, settings: GateSettings) -> tuple[Verdict, str]:
@@ -332,10 +363,10 @@ def _directionless(old: Entry, new: Record, settings: GateSettings) -> tuple[Ver
 def _findings(checks: Mapping[Key, _Outcomes], *, spread: bool) -> dict[Key, Finding]:
     """What the outcomes of one model's checks say."""
     if not spread:
-        return {key: paired(olds[0], new) for key, (olds, new) in checks.items()}
+        return {key: paired(of.olds[0], of.new, of.places) for key, of in checks.items()}
     # The checks of one model inform each other only if all runs have them.
-    found = beside([np.array(olds) for olds, _ in checks.values()],
-                   [new for _, new in checks.values()])  # fmt: skip
+    found = beside([np.array(of.olds) for of in checks.values()],
+                   [of.new for of in checks.values()])  # fmt: skip
     return dict(zip(checks, found, strict=True))
 
 

@@ -5,15 +5,37 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.maths.query import NO_LABEL
 from harness.results import keys
 from harness.results.records import Record
 from harness.results.run import Run
 
 Outcomes = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What became of the images of a check.
+
+    Attributes:
+        right: Which were classified correctly, (n,); not those that were not answered.
+        unanswered: Positions of the latter, (m,), in rising order.
+    """
+
+    right: Outcomes
+    unanswered: npt.NDArray[np.integer]
+
+
+def answered_in_all(counts: Sequence[Counted]) -> npt.NDArray[np.integer]:
+    """Positions of the images that were answered in each of several runs, on as many images."""
+    missing = np.concatenate([counted.unanswered for counted in counts])
+    return np.delete(np.arange(len(counts[0].right)), np.unique(missing).astype(np.intp))
 
 
 def pack(outcomes: Outcomes) -> str:
@@ -39,8 +61,8 @@ def unpack(text: str, count: int) -> Outcomes:
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
 
 
-def outcomes_of(run: Run, record: Record) -> Outcomes | None:
-    """Which images of a record are correct, (total,); None if the run does not hold them.
+def outcomes_of(run: Run, record: Record) -> Counted | None:
+    """Which images of a record are correct, and which were not answered; None if it is not held.
 
     Raises:
         ValueError: They contradict the record's count.
@@ -50,10 +72,12 @@ def outcomes_of(run: Run, record: Record) -> Outcomes | None:
     labels = run.arrays.get(keys.LABELS)
     if predictions is None or labels is None or record.accuracy is None:
         return None
-    right: Outcomes = predictions == labels[: len(predictions)]
-    if len(right) != record.total or int(right.sum()) != record.correct:
+    answered = predictions != NO_LABEL
+    right: Outcomes = (predictions == labels[: len(predictions)]) & answered
+    count = int(answered.sum())
+    if count != record.total or int(right.sum()) != record.correct:
         raise ValueError(
-            f"{int(right.sum())} of {len(right)} predictions are correct, but {record.correct} of "
+            f"{int(right.sum())} of {count} predictions are correct, but {record.correct} of "
             f"{record.total} are recorded"
         )
-    return right
+    return Counted(right, np.flatnonzero(~answered))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.gate.outcomes import Outcomes
 from harness.gate.paired import LEVEL, difference_interval, mcnemar
@@ -118,9 +119,16 @@ class Spread(Finding):
         return self.told if drop is None else f"{self.told} predict {self.old - drop:.2%} or more"
 
 
-def paired(old: Outcomes, new: Outcomes) -> Paired:
-    """Outcomes (n,) of the same images, compared image by image."""
-    lost, gained = np.flatnonzero(old & ~new), np.flatnonzero(new & ~old)
+def paired(old: Outcomes, new: Outcomes, places: npt.NDArray[np.integer] | None = None) -> Paired:
+    """Outcomes (n,) of the same images, compared image by image.
+
+    Args:
+        old: Those before.
+        new: Those now.
+        places: Positions of the images, (n,); from 0 if None.
+    """
+    places = np.arange(len(new)) if places is None else places
+    lost, gained = places[old & ~new], places[new & ~old]
     both, neither = int((old & new).sum()), int((~old & ~new).sum())
     return Paired(
         float(old.mean()), float(new.mean()),

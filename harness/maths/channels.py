@@ -18,10 +18,13 @@ def guessed_axis(shape: tuple[int, ...], channels: int | None = None) -> int | N
     """
     if len(shape) != 3:
         return None
-    known = COLOURS if channels is None else (channels,)
-    found = [axis for axis in (0, 2) if shape[axis] in known]
-    if len(found) == 2 and channels is None:  # such as (1, 28, 1), or (3, 224, 3)
-        found = [axis for axis in found if shape[axis] < shape[2 - axis]]
+    if channels is not None:
+        found = [axis for axis in (0, 2) if shape[axis] == channels]
+    else:
+        found = [
+            axis for axis in (0, 2)
+            if shape[axis] in COLOURS and shape[axis] < min(shape[1], shape[2 - axis])
+        ]  # fmt: skip
     return found[0] if len(found) == 1 else None
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harness.errors import HarnessError, MeasurementError
 from harness.maths.around import Around
-from harness.maths.query import logits_of
+from harness.maths.query import answers_of, logits_of
 from harness.protocol import Array, Bounds, FloatArray, Model, Objective
 
 Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]
@@ -102,7 +102,8 @@ def _narrow(outputs: FloatArray) -> bool:
 def looked_through(model: Model, x: FloatArray) -> str:
     """The same of what a model says of its test images, (n, *shape).
 
-    Nothing is said of outputs that are NaN or infinite, nor of those that somebody has declared.
+    Nothing is said of outputs that are NaN or infinite, of images that are not answered, nor of
+    outputs that somebody has declared.
     """
     if kind_of(model) != "auto":
         return ""
@@ -110,7 +111,8 @@ def looked_through(model: Model, x: FloatArray) -> str:
     try:
         for count in ROUNDS:
             rows = np.unique(np.linspace(0, len(x) - 1, min(count, len(x))).astype(int))
-            outputs = logits_of(model, x[rows])
+            answers = answers_of(model, x[rows])
+            outputs = answers.logits[answers.answered]
             found = no_logits(outputs)
             if not found:
                 return ""

@@ -61,7 +61,8 @@ def two_classes(xp: ArrayNamespace, logits: Array) -> Array:
         logits = xp.reshape(logits, (-1, 1))
     if len(logits.shape) != 2 or logits.shape[1] != 1:
         return logits
-    return xp.concat([-xp.zeros_like(logits), logits], axis=1)
+    join = xp.concat if hasattr(xp, "concat") else xp.concatenate  # NumPy before 2
+    return join([-xp.zeros_like(logits), logits], axis=1)
 
 
 def _named(outputs: Any) -> dict[str, Any]:

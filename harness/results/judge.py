@@ -37,10 +37,15 @@ def judge(record: Record, expect: ExpectSpec | None, run: Run) -> Record:
         return record
     low, high = threshold
     if low is not None and record.accuracy < low:
-        return record.judged("failed", _below(record, low), threshold)
+        return record.judged("failed", _beside(_below(record, low), record), threshold)
     if high is not None and record.accuracy > high + ROUNDING:
-        return record.judged("failed", _above(record, high), threshold)
-    return record.judged("passed", threshold=threshold)
+        return record.judged("failed", _beside(_above(record, high), record), threshold)
+    return record.judged("passed", record.reason, threshold)
+
+
+def _beside(why: str, record: Record) -> str:
+    """Why a record failed, and what was said of it before: that some images were not answered."""
+    return f"{why}; {record.reason}" if record.reason else why
 
 
 def _threshold(
@@ -61,14 +66,15 @@ def _threshold(
 
 
 def _moved_at_zero(record: Record, run: Run) -> int:
-    """Predictions at epsilon 0 that are not the clean ones."""
+    """Predictions at epsilon 0 that are not the clean ones; of images that were answered twice."""
     clean, attacked = (
         run.arrays.get(keys.of(record.backend, record.model, name))
         for name in (keys.predictions(CLEAN), keys.predictions(record.check, 0.0))
     )
     if clean is None or attacked is None:
         return 0
-    return int(np.sum(clean[: len(attacked)] != attacked))
+    clean = clean[: len(attacked)]
+    return int(np.sum((clean != attacked) & (clean >= 0) & (attacked >= 0)))
 
 
 def _below(record: Record, low: float) -> str:

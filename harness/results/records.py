@@ -28,13 +28,14 @@ class Record(BaseModel):
             ``minimal-epsilon/...``, ``validity/...``, ``conformance/...`` or ``training/...``.
         epsilon: Radius in pixel units, or None where the check has none.
         correct: Images classified correctly, or None for checks that count no images.
-        total: Images measured, or None likewise.
+        total: Images measured, those that a black box did not answer left out; or None likewise.
         accuracy: ``correct / total``.
         ci_low: Lower end of the 95 % Wilson interval of the accuracy.
         ci_high: Upper end of it.
         threshold: Lowest and highest accuracy that passes; None for an open end or no threshold.
         status: ``measured`` (not judged), ``passed``, ``failed``, ``skipped`` or ``error``.
-        reason: Why it failed, was skipped, or broke; one line.
+        reason: Why it failed, was skipped, or broke; or how many images were not answered. One
+            line.
         norm: The norm that epsilon is a radius of: ``linf`` or ``l2``.
         value: What was measured where that is no accuracy, such as a median epsilon; of an attack
             that aims at a class of each image, the share of images that are taken for it, of those

@@ -35,9 +35,10 @@ class Run(BaseModel):
     ``arrays`` holds what does not fit JSON, under keys that begin with ``BACKEND/MODEL/``:
 
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
-      (``CHECK/predictions`` where there is no epsilon);
+      (``CHECK/predictions`` where there is no epsilon); -1 of an image that was not answered, which
+      is not counted;
     - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
-      which a model is identified;
+      which a model is identified; NaN of one that was not answered;
     - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images is
       misclassified, (m,) float64; infinite for those that never are. ``.../extremes/index``: the
       most fragile and the most robust of them, the most fragile first, (e,) int64;

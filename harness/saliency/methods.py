@@ -12,7 +12,8 @@ from harness.maths.channels import channel_axis_of
 from harness.maths.differences import off_the_ties
 from harness.maths.draws import generators, stacked
 from harness.maths.objectives import ClassLogit, CrossEntropy
-from harness.maths.query import batch_size_for, batches
+from harness.maths.portions import whole
+from harness.maths.query import batch_size_for
 from harness.protocol import (
     GRADIENT,
     Array,
@@ -178,8 +179,8 @@ def unchecked_maps(
         raise MeasurementError("saliency needs gradient, which the model lacks")
     if len(x) != len(y):
         raise MeasurementError(f"there are {len(x)} images to explain, but {len(y)} classes")
-    parts = [x[:0]]
-    for part in batches(len(x), batch_size or batch_size_for(model, x)):
+
+    def ask(part: slice) -> FloatArray:
         index = np.arange(part.start, part.stop)
         try:
             found = compute(model, model.asarray(x[part]), model.asarray(y[part]), index)
@@ -188,11 +189,13 @@ def unchecked_maps(
         except Exception as error:
             reason = f"{name} fails on images of shape {x.shape[1:]}: {error}"
             raise MeasurementError(one_line(reason)) from error
-        parts.append(model.numpy(found))
-        if parts[-1].shape != x[part].shape:
-            shapes = f"{parts[-1].shape} for {x[part].shape}"
-            raise MeasurementError(f"{name} gives maps of shape {shapes}")
-    return np.concatenate(parts)
+        maps: FloatArray = model.numpy(found)
+        if maps.shape != x[part].shape:
+            raise MeasurementError(f"{name} gives maps of shape {maps.shape} for {x[part].shape}")
+        return maps
+
+    parts = whole(model, x, batch_size or batch_size_for(model, x), ask)
+    return np.concatenate([x[:0], *(maps for _, maps in parts)])
 
 
 def _found(method: str | Method) -> tuple[str, Method]:

@@ -69,7 +69,7 @@ class DataSpec(Sparse):
         if self.name is not None:
             if own := [key for key in self.OWN if key in self.model_fields_set]:
                 raise ValueError(f"{own[0]}: is of own images, not of the dataset {self.name}")
-        elif "split" in self.model_fields_set:
+        elif self.split == "canonical":
             raise ValueError("split: own images are test images, all of them; remove it")
         if self.options and self.load is None:
             raise ValueError("options: they are the arguments of load")

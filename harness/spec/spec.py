@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,8 @@ class Spec(MeasuresSpec):
         gate: What the gate lets pass.
         home: The folder that paths in it are relative to, and that functions are looked for in.
     """
+
+    SILENT: ClassVar[tuple[str, ...]] = (*MeasuresSpec.SILENT, "backends")
 
     description: str = ""
     backends: Annotated[tuple[str, ...], Field(min_length=1)] = ()

@@ -27,8 +27,8 @@ class Check:
         epsilon: Its radius, or None.
         cells: The measurement in each backend; None where there is none.
         spread: The largest difference of the accuracies.
-        agreement: The share of images that all backends classify correctly or all misclassify; None
-            where that is not stored.
+        agreement: The share of images that all backends classify correctly or all misclassify, of
+            those that all answer; None where that is not stored.
     """
 
     name: str
@@ -86,7 +86,10 @@ def _agreement(run: Run, pairs: Sequence[Pair], check: str) -> float | None:
     known = [found for found in predictions if found is not None]
     if labels is None or len(known) < len(pairs):
         return None
-    right = np.array([found == labels for found in known])
+    both = np.all([found != stored.UNANSWERED for found in known], axis=0)
+    if not both.any():
+        return None
+    right = np.array([found == labels for found in known])[:, both]
     return float((right == right[0]).all(axis=0).mean())
 
 

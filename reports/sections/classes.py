@@ -12,7 +12,7 @@ from harness.results import keys
 from harness.results.run import Run
 from reports import stored
 from reports.section import Section
-from reports.stored import Pair
+from reports.stored import IntArray, Pair
 from reports.view import RunView
 
 
@@ -45,12 +45,15 @@ def per_class_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -
     rows: list[tuple[str, int, list[float | None]]] = []
     for label, name in enumerate(stored.class_names(run)):
         own = labels == label
-        right = [
-            float(np.mean(found[own] == label)) if own.any() else None
-            for found in predictions.values()
-        ]
+        right = [_share(found[own], label) for found in predictions.values()]
         rows.append((name, int(own.sum()), right))
     return PerClass(pair, list(predictions), rows)
+
+
+def _share(said: IntArray, label: int) -> float | None:
+    """The share of a class's images that are taken for it, of those that were answered."""
+    said = said[said != stored.UNANSWERED]
+    return float(np.mean(said == label)) if said.size else None
 
 
 def _content(view: RunView) -> dict[str, Any] | None:

@@ -76,12 +76,15 @@ def _tiles(run: Run, pair: Pair, name: str, digits: Sequence[Digit], words: str)
         return []
     predictions = stored.predictions_of(run, pair, name)
     confidences = stored.example_confidences(run, pair, name)
-    names, ends = stored.class_names(run), limits(pixels)
+    ends = limits(pixels)
     tiles = []
     for place, digit in enumerate(digits):
-        predicted = None if predictions is None else names[predictions[index[place]]]
+        said_of = None if predictions is None else int(predictions[index[place]])
+        predicted = None if said_of is None else stored.label_name(run, said_of)
         wrong = predicted not in (None, digit.truth)
         said = "" if predicted is None else f"; predicted {predicted}, {_verdict(wrong)}"
+        if said_of == stored.UNANSWERED:
+            said = "; not answered"
         tiles.append(Tile(
             png(pixels[place], GREY, *ends), f"{_about(digit)}, {words}{said}", predicted,
             None if confidences is None else float(confidences[place]), wrong,

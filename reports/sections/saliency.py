@@ -144,7 +144,7 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
     for place, truth in enumerate(truths[:DIGITS]):
         about = f"Test image {index[place]}, a {truth}"
         then = f"{about}, under FGSM"
-        label = None if first is None else names[first[index[place]]]
+        label = None if first is None else stored.label_name(run, int(first[index[place]]))
         label_then = None if said is None else names[said[place]]
         rows.append(MapRow(
             int(index[place]), truth,

@@ -15,7 +15,9 @@ from harness.attacks import make_attack
 from harness.attacks.pgd import PGD
 from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, findings, notes
 from harness.checks.validity.panel import FAR, WEAKER, shortfall
+from harness.checks.validity.reported import counted_changes
 from harness.errors import CheckFailed, SpecError
+from harness.maths.query import NO_LABEL, predictions_of
 
 LAZY = PGD(name="lazy", steps=40, rel_stepsize=0.005, start="clean")
 
@@ -284,3 +286,24 @@ def test_checks_that_break_alike_are_one_finding(monkeypatch):
     found = findings(evidence_of())
     assert set(found) == {"breaks"}
     assert "KeyError" in found["breaks"]
+
+
+# Images that were not answered
+
+
+def test_images_that_were_not_answered_are_no_changes_and_have_no_other_label():
+    model, (x, y) = built(), images()
+    y = np.asarray(y)
+    clean = predictions_of(model, x).labels.copy()
+    right, missing = clean == y, np.arange(len(y)) < 50
+    clean[missing] = NO_LABEL
+    after = np.where(np.arange(len(y)) >= len(y) - 50, NO_LABEL, y)
+    evidence = Evidence(
+        model, x, y, reported=(Reported(PGD(), (0.1,)),),
+        measured=lambda: clean, counted=lambda attack, epsilon: after,
+    )  # fmt: skip
+    (change,) = counted_changes(evidence)
+    assert len(change.before) == len(change.after) == len(y) - 100
+    assert change.before.sum() == right[50:-50].sum()
+    assert change.after.all()
+    assert evidence.mislabelled.tolist() == []

@@ -191,7 +191,7 @@ def test_a_retrained_model_is_compared_with_the_spread_of_several_runs():
 
 def test_the_same_model_is_compared_image_by_image_whichever_run_it_is_of():
     baseline = baseline_of_seeds(5)
-    third = baseline.runs[2].records[0].right
+    third = baseline.runs[2].records[0].counted.right
     comparison = compare(run_of({"clean": third}, signature=12), baseline)
     assert comparison.notes == ("torch mlp: the baseline's model of run 3, image by image",)
     assert comparison.rows[0].p_value == 1.0

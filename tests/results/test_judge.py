@@ -185,3 +185,28 @@ def test_without_random_pixels_of_the_same_model_saliency_stays_measured(check):
         assert verdict(other, record("saliency/random", 90)).status == "measured"
     broken = Record(model="mlp", backend="numpy", check="saliency/random", status="error")
     assert verdict(measured, broken).status == "measured"
+
+
+# Images that were not answered
+
+
+def test_images_that_were_not_answered_are_no_predictions_that_moved():
+    clean, attacked = np.array([0, -1, 2, 1]), np.array([0, 1, -1, 2])
+    arrays = {
+        "numpy/mlp/clean/predictions": clean, "numpy/mlp/fgsm@0/predictions": attacked,
+    }  # fmt: skip
+    at_zero = record("fgsm", 95, epsilon=0.0)
+    assert verdict(at_zero, arrays=arrays).reason.startswith("1 predictions at epsilon 0 differ")
+    arrays["numpy/mlp/fgsm@0/predictions"] = np.array([0, 1, -1, 1])
+    assert verdict(at_zero, arrays=arrays).status == "passed"
+
+
+def test_a_judgement_keeps_how_many_images_were_not_answered():
+    said = "2 of 102 images were not answered: busy"
+    for correct, status, reason in (
+        (94, "passed", said),
+        (89, "failed", f"accuracy 0.8900 is below 0.9000; {said}"),
+        (99, "failed", f"accuracy 0.9900 is above 0.9800; {said}"),
+    ):
+        judged = verdict(record("clean", correct).judged("measured", said))
+        assert (judged.status, judged.reason) == (status, reason)

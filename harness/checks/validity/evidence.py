@@ -17,6 +17,7 @@ from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import NotApplicable, one_line
 from harness.maths.norms import NORMS
+from harness.maths.query import NO_LABEL
 from harness.maths.statistics import beats_chance, falls_short
 from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray, Model
 
@@ -153,7 +154,8 @@ class Evidence:
         if (everything := self.measured()) is None:
             return np.zeros(0, dtype=np.int64)
         counted = np.asarray(everything[self._chosen], dtype=np.int64)
-        return repeated.relabelled(counted, self.logits, self.slack)
+        said = np.flatnonzero(counted != NO_LABEL)
+        return said[repeated.relabelled(counted[said], self.logits[said], self.slack)]
 
     @cached_property
     def slack(self) -> float:

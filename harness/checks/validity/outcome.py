@@ -11,7 +11,8 @@ from harness.checks.check import BrokenError
 from harness.errors import MeasurementError, NotApplicable, one_line
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.objectives import LogOdds
-from harness.maths.query import batch_size_for, batches
+from harness.maths.portions import whole
+from harness.maths.query import batch_size_for
 from harness.protocol import (
     GRADIENT,
     Array,
@@ -90,24 +91,29 @@ def attacked(
     """
     numbers = np.arange(len(x)) if index is None else index
     images, labels, valid = [x[:0]], [], []
-    for part in batches(len(x), batch_size_for(model, x)):
+
+    def on(part: slice) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Images, their logits, and which of these are finite."""
         # A copy, so that an attack that works in place does not move what it is checked by.
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
-        try:
-            yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
-            found = _one_batch(model, yielded, given, x[part])
-            values = model.numpy(found)
-            logits = model.numpy(model.logits(found))
-            finite = np.isfinite(logits).all(axis=1)
-            if gradient and GRADIENT in model.capabilities:
-                finite &= _sloped(model, found, true)
-        except Exception as error:
-            raise BrokenError(
-                one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {said(error)}")
-            ) from error
-        images.append(values)
-        labels.append(logits.argmax(axis=1))
-        valid.append(finite)
+        yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
+        found = _one_batch(model, yielded, given, x[part])
+        values = model.numpy(found)
+        logits = model.numpy(model.logits(found))
+        finite = np.isfinite(logits).all(axis=1)
+        if gradient and GRADIENT in model.capabilities:
+            finite &= _sloped(model, found, true)
+        return values, logits, finite
+
+    try:
+        for _, (values, logits, finite) in whole(model, x, batch_size_for(model, x), on):
+            images.append(values)
+            labels.append(logits.argmax(axis=1))
+            valid.append(finite)
+    except Exception as error:
+        raise BrokenError(
+            one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {said(error)}")
+        ) from error
     return _described(attack, epsilon, model.bounds, x, np.concatenate(images), labels, valid)
 
 
@@ -143,10 +149,13 @@ def outputs(model: Model, x: FloatArray) -> FloatArray:
     Raises:
         BrokenError: It raises, or returns other than two or more numbers an image.
     """
-    parts = batches(len(x), batch_size_for(model, x))
+
+    def ask(part: slice) -> FloatArray:
+        return np.asarray(model.numpy(model.logits(model.asarray(x[part].copy()))))
+
     try:
-        found = [np.asarray(model.numpy(model.logits(model.asarray(x[p].copy())))) for p in parts]
-        logits = np.concatenate(found)
+        found = whole(model, x, batch_size_for(model, x), ask)
+        logits = np.concatenate([part for _, part in found])
     except Exception as error:
         raise BrokenError(
             one_line(f"the model breaks on images of the shape {x.shape[1:]}: {said(error)}")

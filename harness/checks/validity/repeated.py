@@ -8,9 +8,10 @@ import numpy as np
 
 from harness.checks.check import BrokenError
 from harness.checks.validity.outcome import outputs, said
-from harness.errors import one_line
+from harness.errors import BatchTooLarge, one_line
 from harness.maths.objectives import LogOdds
-from harness.maths.query import batch_size_for, batches
+from harness.maths.portions import whole
+from harness.maths.query import batch_size_for
 from harness.protocol import FloatArray, IntArray, Model, differentiable
 
 PIECE = 16
@@ -96,12 +97,14 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
     Raises:
         BrokenError: None comes.
     """
-    found: list[tuple[FloatArray, FloatArray]] = []
-    for part in batches(len(x), batch_size_for(model, x)):
+
+    def ask(part: slice) -> tuple[FloatArray, FloatArray]:
         given, true = model.asarray(x[part].copy()), model.asarray(y[part].copy())
         try:
             answer = differentiable(model).logits_and_gradient(given, true, LogOdds())
             logits, gradient = map(model.numpy, answer)
+        except BatchTooLarge:
+            raise
         except Exception as error:
             why = said(error).removeprefix("the network gives no gradient: ")
             raise BrokenError(one_line(f"the model gives no gradient: {why}")) from error
@@ -113,7 +116,9 @@ def with_gradient(model: Model, x: FloatArray, y: IntArray) -> tuple[FloatArray,
                 f"the model gives no gradient: {what} comes back for images of the shape "
                 f"{x[part].shape}"
             )
-        found.append((logits, gradient))
+        return logits, gradient
+
+    found = [answer for _, answer in whole(model, x, batch_size_for(model, x), ask)]
     logits, gradients = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return logits, gradients
 

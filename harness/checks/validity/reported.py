@@ -10,6 +10,7 @@ import numpy as np
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import allowed
 from harness.errors import NotApplicable
+from harness.maths.query import NO_LABEL
 from harness.protocol import Attack, BoolArray
 
 
@@ -31,15 +32,17 @@ class Change:
 
 
 def counted_changes(evidence: Evidence) -> list[Change]:
-    """Those that the run has counted already; nothing is attacked."""
+    """Those that the run has counted already, of images answered twice; nothing is attacked."""
     clean, found = evidence.measured(), []
     for one in evidence.reported:
         for epsilon in one.epsilons:
             labels = evidence.counted(one.attack, epsilon) if epsilon > 0 else None
             if clean is not None and labels is not None:
                 y = evidence.test_y[: len(labels)]
-                before = np.asarray(clean[: len(labels)] == y)
-                found.append(Change(one.attack, epsilon, before, np.asarray(labels == y)))
+                first = clean[: len(labels)]
+                twice = (first != NO_LABEL) & (labels != NO_LABEL)
+                before, after = (np.asarray((said == y)[twice]) for said in (first, labels))
+                found.append(Change(one.attack, epsilon, before, after))
     return found
 
 
