@@ -21,7 +21,7 @@ def _checked(value: Any) -> Rule | int | tuple[int, ...]:
         ValueError: It is none of these; the message names the value.
     """
     if isinstance(value, str) and value in RULES:
-        return value  # type: ignore[return-value]  # it is one of them
+        return value
     # Of arrays and tensors, whichever framework they are from.
     told = value.tolist() if callable(getattr(value, "tolist", None)) else value
     if (one := _class(told)) is not None:
