@@ -20,6 +20,8 @@ from reports.sections import SECTIONS
 from reports.view import RunView
 
 SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
+STAMPS = {"measured": "MEASURED, NOT JUDGED"}
+"""Verdicts that one word does not explain."""
 ANCHOR = r"[a-z][a-z0-9-]*"
 TAKEN = ("content", "runs", "verdict")
 """Anchors of the page that are of no section."""
@@ -60,7 +62,7 @@ def environment() -> jinja2.Environment:
         "number": formats.number, "words": formats.words, "points": formats.points,
         "code": formats.code,
     }  # fmt: skip
-    made.globals |= {"symbols": SYMBOLS, "nothing": formats.NOTHING}
+    made.globals |= {"symbols": SYMBOLS, "stamps": STAMPS, "nothing": formats.NOTHING}
     return made
 
 

@@ -17,7 +17,7 @@ from harness.files import replacing
 from harness.gate import Comparison
 from harness.results.run import Run
 from harness.results.search import SearchResult
-from reports import drawing, figures, room, runs, stored, tables
+from reports import about, drawing, figures, room, runs, stored, tables
 from reports.section import TEMPLATES, Section
 from reports.view import RunView
 
@@ -136,7 +136,15 @@ def _chapter(source: Source, prefix: str, space: int) -> Chapter:
     head = heads.render(content)
     if 2 * room.size(head) > space:
         head = heads.render(
-            content | {"absent": [], "concerns": [], "key_figures": [], "description": ""}
+            content
+            | {
+                "absent": [],
+                "concerns": [],
+                "key_figures": [],
+                "description": "",
+                "about": None,
+                "notes": [],
+            }
         )
     shown = [part for part in present if part.section.id in kept]
     sections = [part.section for part in shown]
@@ -175,6 +183,8 @@ def _head(view: RunView) -> dict[str, Any]:
         "counts": tables.status_counts(frame),
         "reasons": tables.verdict_reasons(run, frame),
         "concerns": tables.concerns(frame),
+        "notes": about.notes_of(run),
+        "about": about.about(run),
         "attack": view.attack,
         "shown_epsilon": view.shown_epsilon,
         "key_figures": tables.key_figures(frame, view.order, view.attack, view.shown_epsilon),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.maths.channels import COLOURS
+from harness.maths.pictures import channels_of
 from harness.results import keys
 from harness.results.run import Run
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 UNANSWERED = -1
-"""In place of the predicted label of an image that the model did not answer."""
+"""The predicted label of an image to which a model gave no answer."""
 
 
 class Pair(NamedTuple):
@@ -65,14 +68,15 @@ def labels_of(run: Run) -> IntArray | None:
 
 
 def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
-    """The predictions of a check, if there is one for each true label.
-
-    Of an image that was not answered it is ``UNANSWERED``.
-    """
+    """The predictions of a check, if there is one for each true label; -1 where none was given."""
     labels = labels_of(run)
-    stored = _integers(run, keys.of(*pair, keys.predictions(check)))
-    found = _known_classes(run, stored, UNANSWERED)
+    found = _known_classes(run, _integers(run, keys.of(*pair, keys.predictions(check))), UNANSWERED)
     return found if labels is not None and found is not None and found.size == labels.size else None
+
+
+def named(names: Sequence[str], label: int) -> str | None:
+    """The name of a predicted class; None where a model gave no answer."""
+    return None if label == UNANSWERED else names[label]
 
 
 def smallest_epsilons(run: Run, pair: Pair, method: str) -> FloatArray | None:
@@ -83,7 +87,7 @@ def smallest_epsilons(run: Run, pair: Pair, method: str) -> FloatArray | None:
 
 @dataclass(frozen=True)
 class Kept:
-    """Which images were kept, (m,), as (m, height, width), and what they are taken for, (m,)."""
+    """Which images were kept, (m,), as pictures, (m, ...), and what they are taken for, (m,)."""
 
     index: IntArray
     clean: FloatArray
@@ -92,25 +96,22 @@ class Kept:
 
 
 def extremes(run: Run, pair: Pair, method: str) -> Kept | None:
-    """The most fragile and the most robust images, if they are stored and grey."""
+    """The most fragile and the most robust images, if they are stored and can be drawn."""
     index_key, labels_key, *images = (
         keys.of(*pair, keys.extremes(method, part))
         for part in ("index", "labels", "clean", "adversarial")
     )
     true = labels_of(run)
     index = _integers(run, index_key)
-    labels = _known_classes(run, _integers(run, labels_key))
+    labels = _known_classes(run, _integers(run, labels_key), UNANSWERED)
     if true is None or index is None or labels is None or labels.shape != index.shape:
         return None
-    clean, adversarial = (_grey(run.arrays.get(key), index.size) for key in images)
-    if clean is None or adversarial is None or index.min() < 0 or index.max() >= true.size:
+    clean, adversarial = (pictures_in(run, key, index.size) for key in images)
+    if clean is None or adversarial is None or clean.shape != adversarial.shape:
+        return None
+    if index.min() < 0 or index.max() >= true.size:
         return None
     return Kept(index, clean, adversarial, labels)
-
-
-def label_name(run: Run, label: int) -> str | None:
-    """The name of a predicted class; None of an image that was not answered."""
-    return None if label == UNANSWERED else class_names(run)[label]
 
 
 def example_index(run: Run, pair: Pair) -> IntArray | None:
@@ -123,15 +124,21 @@ def example_index(run: Run, pair: Pair) -> IntArray | None:
 
 
 def example_images(run: Run, pair: Pair, name: str) -> FloatArray | None:
-    """Example images (m, height, width) under a name, if they are grey and one per index."""
+    """Example images under a name, if they can be drawn and are one per index."""
     return example_pictures(run, pair, keys.example(name))
 
 
 def example_pictures(run: Run, pair: Pair, key: str) -> FloatArray | None:
-    """Pictures of the examples (m, height, width) by their key, likewise."""
+    """Pictures of the examples by their key, likewise; see ``pictures_in``."""
+    index = example_index(run, pair)
+    return None if index is None else pictures_in(run, keys.of(*pair, key), index.size)
+
+
+def example_maps(run: Run, pair: Pair, key: str) -> FloatArray | None:
+    """Maps of the examples, (m, height, width), summed in absolute value over the channels."""
     index = example_index(run, pair)
     stack = run.arrays.get(keys.of(*pair, key))
-    return None if index is None else _grey(stack, index.size)
+    return None if index is None else _flat(run, stack, index.size)
 
 
 def example_confidences(run: Run, pair: Pair, name: str) -> FloatArray | None:
@@ -146,7 +153,7 @@ def example_labels(run: Run, pair: Pair, name: str) -> IntArray | None:
     """The predicted labels of the examples under a name, if there is one per index."""
     index = example_index(run, pair)
     key = keys.of(*pair, keys.example(name, "labels"))
-    found = _known_classes(run, _integers(run, key))
+    found = _known_classes(run, _integers(run, key), UNANSWERED)
     return found if index is not None and found is not None and found.size == index.size else None
 
 
@@ -173,11 +180,9 @@ def saliency_methods(run: Run, pair: Pair) -> list[str]:
 
 def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
     """A method's maps of the examples, (m, height, width), if they are stored."""
-    found = example_pictures(run, pair, keys.maps(method))
+    found = example_maps(run, pair, keys.maps(method))
     # Where no method was asked for, those that the occluded pixels were chosen by.
-    return (
-        example_pictures(run, pair, keys.MAPS) if found is None and method == "gradient" else found
-    )
+    return example_maps(run, pair, keys.MAPS) if found is None and method == "gradient" else found
 
 
 def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:
@@ -185,7 +190,7 @@ def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:
     found = run.arrays.get(keys.of(*pair, keys.cascade_maps(method)))
     if found is None or found.ndim < 4 or not found.size or not truths_of(run, pair):
         return None
-    layers = [grey for maps in found if (grey := _grey(maps, len(maps))) is not None]
+    layers = [flat for maps in found if (flat := _flat(run, maps, len(maps))) is not None]
     return layers or None
 
 
@@ -202,14 +207,58 @@ def array(
     return found.astype(np.float64)
 
 
-def _grey(stack: npt.NDArray[Any] | None, count: int) -> FloatArray | None:
-    """So many images as (count, height, width), if they are that many and have one channel."""
+def pictures_in(run: Run, key: str, count: int) -> FloatArray | None:
+    """So many images by their key, if they are that many and can be drawn.
+
+    Returns:
+        Grey ones, (count, height, width), or colours, (count, height, width, 3); a fourth channel
+        is not drawn.
+    """
+    found = _channels_last(run, run.arrays.get(key), count)
+    if found is None or found.shape[3] not in COLOURS:
+        return None
+    return found[..., 0] if found.shape[3] == 1 else found[..., :3]
+
+
+def undrawn(run: Run, key: str) -> str:
+    """Why pictures under a key, or those that should be there, are not on the page: a sentence."""
+    stack = run.arrays.get(key)
+    if stack is None:
+        return "Pictures are not stored: a run keeps no more than have room in it."
+    return (
+        f"Images of shape {stack.shape[1:]} cannot be drawn: a picture has a height, a width, and "
+        "1, 3 or 4 channels."
+    )
+
+
+def together(found: Iterable[tuple[Pair, str]]) -> list[tuple[str, list[Pair]]]:
+    """Sentences, each with the pairs of which it is true; those of empty ones are left out."""
+    said: dict[str, list[Pair]] = {}
+    for pair, sentence in found:
+        if sentence:
+            said.setdefault(sentence, []).append(pair)
+    return list(said.items())
+
+
+def _flat(run: Run, stack: npt.NDArray[Any] | None, count: int) -> FloatArray | None:
+    """So many maps as (count, height, width): of several channels the sum of absolute values."""
+    found = _channels_last(run, stack, count)
+    if found is None:
+        return None
+    return found[..., 0] if found.shape[3] == 1 else np.abs(found).sum(axis=3)
+
+
+def _channels_last(run: Run, stack: npt.NDArray[Any] | None, count: int) -> FloatArray | None:
+    """So many images as (count, height, width, channels), if they are pictures."""
     if stack is None or stack.shape[:1] != (count,) or stack.dtype.kind not in "fiub":
         return None
-    sides = [side for side in stack.shape[1:] if side != 1]
-    return (
-        np.nan_to_num(stack.reshape(count, *sides).astype(np.float64)) if len(sides) == 2 else None
-    )
+    shape, values = stack.shape[1:], np.nan_to_num(stack.astype(np.float64))
+    said = None if run.data is None else run.data.channel_axis
+    axis = channels_of(shape, said)
+    if axis is not None:
+        return np.moveaxis(values, axis + 1, 3)
+    sides = [side for side in shape if side != 1]
+    return values.reshape(count, *sides, 1) if len(sides) == 2 else None
 
 
 def _integers(run: Run, key: str) -> IntArray | None:
@@ -220,7 +269,7 @@ def _integers(run: Run, key: str) -> IntArray | None:
     return found.astype(np.int64)
 
 
-def _known_classes(run: Run, values: IntArray | None, least: int = 0) -> IntArray | None:
-    """The values, if all are indices of classes, or not below the least."""
-    known = values is not None and values.min() >= least and values.max() < len(class_names(run))
+def _known_classes(run: Run, values: IntArray | None, lowest: int = 0) -> IntArray | None:
+    """The values, if all are indices of classes; -1 can be allowed."""
+    known = values is not None and values.min() >= lowest and values.max() < len(class_names(run))
     return values if known else None

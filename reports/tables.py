@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.results.records import ModelInfo
 from harness.results.run import Run
-from reports import stored
 from reports.stored import Pair
 
 STATUSES = ("failed", "error", "skipped", "passed", "measured")
@@ -58,16 +58,6 @@ class Grid:
     cells: dict[tuple[Any, Pair], Any]
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """A confusion matrix, a row per true class and a column per predicted one."""
-
-    title: str
-    accuracy: float
-    counts: pd.DataFrame
-    shares: pd.DataFrame
-
-
 def measurements(run: Run) -> pd.DataFrame:
     """The records as a table with their labels; of records that share a key, the last."""
     frame: pd.DataFrame = run.frame().astype(dict.fromkeys(NUMBERS, float))
@@ -93,8 +83,9 @@ def verdict_reasons(run: Run, frame: pd.DataFrame) -> list[str]:
     if run.verdict == "measured":
         measured = sum(record.total is not None for record in run.records)
         passed = counts.get("passed", 0)
+        many = "1 accuracy" if measured == 1 else f"{measured} accuracies"
         rest = f" {passed} other check{'s' if passed > 1 else ''} passed." if passed else ""
-        return [f"Measured, but not judged: {measured} accuracies.{rest}"]
+        return [f"Measured, not judged: {many}; no expectations were given.{rest}"]
     reasons = []
     if not run.finished:
         reasons.append("The run did not finish, so checks may be missing.")
@@ -236,35 +227,12 @@ def occlusion(frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def confusion(run: Run, pair: Pair, check: str, title: str) -> Confusion | None:
-    """The confusion matrix of a check's predictions, if they are stored; of images answered."""
-    labels, predictions = stored.labels_of(run), stored.predictions_of(run, pair, check)
-    if labels is None or predictions is None:
-        return None
-    answered = predictions != stored.UNANSWERED
-    labels, predictions = labels[answered], predictions[answered]
-    if not labels.size:
-        return None
-    from sklearn.metrics import confusion_matrix
-
-    names = stored.class_names(run)
-    counts = confusion_matrix(labels, predictions, labels=range(len(names)))
-    # Classes without an image have a row of zeros, not of 0 / 0.
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    return Confusion(
-        title=title,
-        accuracy=float((labels == predictions).mean()),
-        counts=pd.DataFrame(counts, index=names, columns=names),
-        shares=pd.DataFrame(shares, index=names, columns=names),
-    )
-
-
 def origins(run: Run) -> pd.DataFrame:
     """Where each model came from, a row each."""
     rows = (
         {
             "label": Pair(model.backend, model.model).label,
-            "origin": "loaded from the cache" if model.cached else "trained in this run",
+            "origin": _origin(model),
             "epochs": len(model.history),
             "best_epoch": model.best_epoch,
             "seconds": sum(epoch.seconds for epoch in model.history),
@@ -274,6 +242,12 @@ def origins(run: Run) -> pd.DataFrame:
     )
     frame: pd.DataFrame = pd.DataFrame(rows)
     return frame
+
+
+def _origin(model: ModelInfo) -> str:
+    if not model.history and not model.cached and model.best_epoch == 0:
+        return "not trained by the harness"
+    return "loaded from the cache" if model.cached else "trained in this run"
 
 
 def per_pair(frame: pd.DataFrame, order: Sequence[Pair]) -> list[tuple[Pair, list[Any]]]:

@@ -12,15 +12,19 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from PIL import Image  # comes with Matplotlib
 
+from harness.maths.pictures import SIDE, shrunk
+from harness.results.run import Run
 from reports.stored import FloatArray
+
+__all__ = ["SIDE", "Tile", "changed", "drawn", "limits", "outline", "png", "shrunk"]
 
 GREY, HEAT = colormaps["gray"], colormaps["magma"]
 CHANGE = LinearSegmentedColormap.from_list("change", ["#2166ac", "#f7f7f7", "#b2182b"])
 """Darker, unchanged, lighter; the page explains it by a ramp of these colours."""
 LEVELS = 64
 """Shades of a picture: with a small palette hundreds of them fit a page."""
-SIDE = 64
-"""Pixels of a picture's longer side, at most: so large it is shown."""
+COLOURS, EXACT = 128, 40 * 40
+"""So many colours has a picture of more pixels; smaller ones have all of theirs."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Tile:
         predicted: Name of the predicted class, or None.
         confidence: Confidence in it, or None.
         wrong: Whether the prediction is not the true class.
+        unanswered: Whether the model gave no answer.
         outline: An SVG path around some of the pixels, in units of pixels; empty for none.
         shape: Height and width in pixels.
     """
@@ -44,21 +49,7 @@ class Tile:
     wrong: bool = False
     outline: str = ""
     shape: tuple[int, int] = (1, 1)
-
-
-def shrunk(pixels: FloatArray) -> FloatArray:
-    """Numbers (height, width), or means of blocks of them where a side is longer than ``SIDE``."""
-    factor = -(-max(pixels.shape) // SIDE)
-    if factor == 1:
-        return pixels
-    rows, columns = (np.arange(0, side, factor) for side in pixels.shape)
-    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0), columns, axis=1)
-    heights, widths = (
-        np.minimum(factor, side - at)
-        for side, at in zip(pixels.shape, (rows, columns), strict=True)
-    )
-    found: FloatArray = sums / np.outer(heights, widths)
-    return found
+    unanswered: bool = False
 
 
 def png(pixels: FloatArray, colours: Colormap, low: float, high: float) -> str:
@@ -67,13 +58,36 @@ def png(pixels: FloatArray, colours: Colormap, low: float, high: float) -> str:
     picture = Image.fromarray((scaled * (LEVELS - 1)).round().astype(np.uint8), "P")
     shades = colours(np.linspace(0.0, 1.0, LEVELS), bytes=True)[:, :3]
     picture.putpalette(np.ascontiguousarray(shades).tobytes())
+    return _uri(picture)
+
+
+def drawn(pixels: FloatArray, low: float, high: float) -> str:
+    """An image as a PNG data URI, from black to white: (height, width), or (height, width, 3)."""
+    if pixels.ndim == 2:
+        return png(pixels, GREY, low, high)
+    scaled = np.clip((shrunk(pixels) - low) / (high - low), 0.0, 1.0)
+    picture = Image.fromarray((255 * scaled).round().astype(np.uint8), "RGB")
+    if scaled.shape[0] * scaled.shape[1] > EXACT:
+        picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    return _uri(picture)
+
+
+def changed(pixels: FloatArray, clean: FloatArray, epsilon: float) -> str:
+    """A change of an image between -epsilon and epsilon; of colours the mean over the channels."""
+    change = pixels - clean
+    return png(change.mean(axis=2) if change.ndim == 3 else change, CHANGE, -epsilon, epsilon)
+
+
+def _uri(picture: Image.Image) -> str:
     stream = io.BytesIO()
     picture.save(stream, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def limits(pixels: FloatArray) -> tuple[float, float]:
-    """Black and white: 0 and 1, or what the images need."""
+def limits(run: Run, pixels: FloatArray) -> tuple[float, float]:
+    """Black and white: the images' bounds; of an older run 0 and 1, or what they need."""
+    if run.data is not None and run.data.bounds[0] < run.data.bounds[1]:
+        return run.data.bounds
     return min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -154,6 +155,8 @@ def evaluate(
     spec = _spec(name, seed, sweeps, wanted, model.bounds)
     given = {attack.name: attack for attack in made}
     measures = Measures.of(spec, lambda of: given.get(of) or attacks_from(of)[0])
+    if "saliency" not in wanted:  # so that there is room for more pictures of attacks
+        measures = replace(measures, saliency=SaliencySpec(methods=()))
     said = spec.model_dump(mode="json", exclude_unset=True) | {"outputs": kind_of(model)}
     run = new_run(said)
     run.spec = measures.told(run.spec)

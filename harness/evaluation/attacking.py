@@ -11,7 +11,7 @@ import numpy as np
 from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient, by_search
 from harness.attacks.sweep import sweep
 from harness.errors import NotApplicable, Unanswered
-from harness.evaluation.examples import Examples, that_fit
+from harness.evaluation.examples import Examples
 from harness.maths.outputs import kind_of
 from harness.maths.query import Predictions, answers_of, correct_count, predictions_of
 from harness.protocol import (
@@ -99,13 +99,14 @@ class Attacking:
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
             return [recorder.broken(attack.name, error, e, attack.norm) for e in epsilons]
-        records = []
+        records, pictured = [], self.examples.pictured(epsilons)
         for result in results:
             predictions, epsilon = result.predictions, result.epsilon
             recorder.keep(keys.predictions(attack.name, epsilon), predictions.labels)
             if len(kept) == len(self.examples.index):
                 name = keys.at(attack.name, epsilon)
-                recorder.keep_pictures(keys.example(name), result.kept)
+                if epsilon in pictured:
+                    recorder.keep_pictures(keys.example(name), result.kept)
                 recorder.keep(keys.example(name, "confidence"), predictions.confidence[kept])
             hits = None
             if goals is not None and (aimed := predictions.answered & (goals != y)).any():
@@ -151,16 +152,18 @@ class Attacking:
         """The most fragile and most robust images of those not misclassified as they are."""
         order = np.argsort(smallest.epsilons, kind="stable")
         order = order[smallest.epsilons[order] > 0]
-        count = min(EXTREMES, len(order) // 2, max(1, that_fit(self.x) // 2))
+        room = self.examples.extremes
+        count = min(EXTREMES, len(order) // 2, max(1, room))
         index = np.concatenate([order[:count], order[len(order) - count :]])
         if not len(index):
             return
         images = smallest.images[index]
         labels = predictions_of(self.model, images).labels
         self.recorder.keep(keys.extremes(method, "index"), index.astype(np.int64))
-        self.recorder.keep_pictures(keys.extremes(method, "clean"), self.x[index])
-        self.recorder.keep_pictures(keys.extremes(method, "adversarial"), images)
         self.recorder.keep(keys.extremes(method, "labels"), labels)
+        if room:
+            self.recorder.keep_pictures(keys.extremes(method, "clean"), self.x[index])
+            self.recorder.keep_pictures(keys.extremes(method, "adversarial"), images)
 
     def _counted(
         self,

@@ -15,7 +15,7 @@ from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import Evidence as OfMaps
 from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
 from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable, unknown
-from harness.evaluation.examples import Examples, that_fit
+from harness.evaluation.examples import Examples
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, FloatArray, IntArray
 from harness.results import keys
@@ -137,9 +137,12 @@ class Checking:
         self.recorder.keep(keys.curve(evidence.name, "cascade"), evidence.cascade)
         with suppress(NotApplicable, MeasurementError):  # the verdict stands without pictures
             models = evidence.require_variants().cascade
-            few = self.examples.index[: max(1, min(FEW, that_fit(self.x) // len(models)))]
+            few = self.examples.few(len(models))[:FEW]
+            if not len(few):
+                return
             maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
-            self.recorder.keep_pictures(keys.cascade_maps(evidence.name), np.stack(maps))
+            key = keys.cascade_maps(evidence.name)
+            self.recorder.keep_pictures(key, np.stack(maps), channels=False)
 
 
 def require_known(name: str, kind: str, known: Collection[str]) -> None:

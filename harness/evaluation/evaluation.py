@@ -10,7 +10,7 @@ from harness.attacks.options import options_of
 from harness.checks.validity import CHECKS, Reported, ValidityCheck
 from harness.evaluation.attacking import Attacking
 from harness.evaluation.checking import Checking, require_known
-from harness.evaluation.examples import Examples
+from harness.evaluation.examples import Asked, Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.maths.channels import channel_axis_of
@@ -21,6 +21,7 @@ from harness.results.judge import CLEAN
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.saliency.analysis import MEASURES
+from harness.saliency.methods import METHODS
 from harness.saliency.occlusion import CHOICES
 from harness.spec.measures import MeasuresSpec, MinimalSpec, SaliencySpec
 
@@ -105,7 +106,7 @@ class Evaluation:
         self.loaded, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
         self._selected = selected or {}
-        examples = Examples(x, y, recorder)
+        examples = Examples(x, y, recorder, self._pictures())
         self._attacking = Attacking(loaded.model, x, y, examples, recorder)
         self._explaining = Explaining(
             loaded.model, x, y, examples, recorder, measures.saliency, measures.seed
@@ -171,6 +172,17 @@ class Evaluation:
     def checked(self, suite: str, check: str) -> Record:
         """One check of ``checking.SUITES``; of saliency maps it is named ``METHOD/RULE``."""
         return self._once(f"{suite}/{check}", lambda: [self.checking.checked(suite, check)])
+
+    def _pictures(self) -> Asked:
+        """What will be kept as pictures."""
+        sweeps = self.measures.sweeps
+        radii = (self._selected.get(name, sweep.epsilons) for name, sweep in sweeps.items())
+        methods = self.measures.saliency.methods
+        return Asked(
+            tuple(map(len, radii)),
+            len(list(METHODS)) if methods is None else len(methods),
+            len(self.measures.climbers),
+        )
 
     def _once(
         self, check: str, measure: Callable[[], list[Record]], epsilon: float | None = None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
+import os
 import re
+import shutil
 import struct
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,21 +41,102 @@ class ArraysError(Exception):
     """A file of arrays that is not what ``write_arrays`` writes."""
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+@dataclass(frozen=True)
+class Written:
+    """A file of arrays as it was written, by which is known what of it holds still.
+
+    Attributes:
+        path: The file.
+        digest: SHA-256 of it.
+        state: By which is seen whether somebody has changed or replaced it.
+        members: CRC-32 and bytes of each array as it lies there, by its key.
+    """
+
+    path: Path
+    digest: str
+    state: tuple[int, ...]
+    members: Mapping[str, tuple[int, int]]
+
+    @property
+    def intact(self) -> bool:
+        """Whether the file is there, and nobody has touched it."""
+        try:
+            return _state(self.path.stat()) == self.state
+        except OSError:
+            return False
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], before: Written | None = None
+) -> Written:
     """Write arrays, complete or not at all.
+
+    What was written before is not packed again: a run is saved after each measurement, and most of
+    its arrays have been in the file for long.
 
     Where they are too many to be read back, the images among them are left out, with a warning.
 
-    Returns:
-        SHA-256 of the file.
+    Args:
+        path: The file.
+        arrays: What is to be in it, by key.
+        before: What an earlier call has written there.
     """
     kept = dict(arrays)
     if sum(array.nbytes + HEADER for array in kept.values()) > LARGEST:
         kept = {key: array for key, array in kept.items() if not PICTURES.search(key)}
         warnings.warn(f"{path}: more than {LARGEST:,} bytes; saved without images", stacklevel=2)
+    members = {key: _checksum(array) for key, array in kept.items()}
+    if before is not None and before.path == path and before.intact:
+        if members == before.members:
+            return before
+        new = {key: kept[key] for key in members if key not in before.members}
+        if {key: members[key] for key in members if key not in new} == before.members:
+            return _write(path, new, members, before.path)
+    return _write(path, kept, members)
+
+
+def _write(
+    path: Path,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    members: Mapping[str, tuple[int, int]],
+    beside: Path | None = None,
+) -> Written:
+    """Write a file of arrays, beside those that are in a file already."""
     with replacing(path) as stream:
-        np.savez_compressed(stream, **cast(dict[str, Any], kept))
-        return _sha256(stream)
+        if beside is not None:
+            with beside.open("rb") as old:
+                shutil.copyfileobj(old, stream, CHUNK)
+        mode: Literal["a", "w"] = "w" if beside is None else "a"
+        with zipfile.ZipFile(stream, mode, zipfile.ZIP_DEFLATED) as archive:
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        digest = _sha256(stream)
+        # Of this very file, whoever replaces it afterwards.
+        state = _state(os.fstat(stream.fileno()))
+    return Written(path, digest, state, members)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class _Checksum(io.RawIOBase):
+    """Takes what would be written, and keeps its CRC-32 and length alone."""
+
+    crc, size = 0, 0
+
+    def write(self, data: Any) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        self.size += len(data)
+        return len(data)
+
+
+def _checksum(array: npt.NDArray[Any]) -> tuple[int, int]:
+    """CRC-32 and length of an array as it lies in the file."""
+    taken = _Checksum()
+    np.lib.format.write_array(taken, np.asanyarray(array), allow_pickle=False)
+    return taken.crc, taken.size
 
 
 def read_arrays(path: Path) -> tuple[Arrays, str]:

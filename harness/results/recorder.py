@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import CheckFailed, MeasurementError, NotApplicable, one_line
+from harness.maths.pictures import SIDE, channels_of, over_channels, plane_of, shrunk
 from harness.protocol import NormName
 from harness.results import keys
 from harness.results.records import Record, Timing, counted
 from harness.results.run import Run
 
-PICTURES = 512 * 2**10
-"""Bytes of float32 pictures under one key, from which follows how many are kept, but at least one.
-Ten of 64×64×3 pixels fit, and one of 224×224×3."""
-ALL_PICTURES = 32 * 2**20
+ALL_PICTURES = 8_000_000
 """Bytes of pictures that are kept of one model; what would go beyond is left out."""
 
 
@@ -41,6 +40,7 @@ class Recorder:
         self.model = model
         self.save = save
         self._pictures: dict[str, int] = {}
+        self._shape: tuple[int, ...] = ()
 
     def found(self, check: str, epsilon: float | None = None) -> Record | None:
         """The record of a measurement that was made already."""
@@ -138,10 +138,47 @@ class Recorder:
         """Keep an array."""
         self.run.arrays[keys.of(self.backend, self.model, key)] = values
 
-    def keep_pictures(self, key: str, values: npt.NDArray[Any]) -> None:
-        """Keep pictures (m, *shape) as float32, or masks as they are, if there is room for them."""
-        pictures = values if values.dtype == np.bool_ else values.astype(np.float32)
+    def keep_pictures(self, key: str, values: npt.NDArray[Any], *, channels: bool = True) -> None:
+        """Keep pictures as float32, or masks as such, if there is room for them.
+
+        They are for looking only: of images with more pixels than a page shows, means of blocks are
+        kept, and of masks those blocks of which at least half is covered.
+
+        Args:
+            key: Where.
+            values: Pictures (..., *shape) of images of the expected shape.
+            channels: Without them their absolute values are summed over the channels.
+        """
+        small = values if channels else over_channels(values, self._shape, self._axis)
+        if (plane := plane_of(self._shape, self._axis)) is not None:
+            before = small.ndim - len(self._shape)
+            axes = (before + plane[0], before + plane[1])
+            if max(small.shape[axis] for axis in axes) > SIDE:
+                small = shrunk(small.astype(np.float32), axes)
+        mask = values.dtype == np.bool_
+        small = small >= 0.5 if mask and small.dtype != np.bool_ else small
+        pictures = small if mask else small.astype(np.float32)
         sizes = self._pictures | {key: pictures.nbytes}
         if sum(sizes.values()) <= ALL_PICTURES:
             self._pictures = sizes
             self.keep(key, pictures)
+
+    def expect_images(self, shape: tuple[int, ...]) -> None:
+        """Know the shape of one image, which all images of the model have."""
+        self._shape = shape
+
+    def picture_bytes(self, *, channels: bool = True) -> int:
+        """Bytes of the picture of one image, of those that are expected."""
+        shape = self._shape
+        plane, axis = plane_of(shape, self._axis), channels_of(shape, self._axis)
+        sides = list(shape)
+        if plane is not None:
+            factor = max(1, -(-max(shape[at] for at in plane) // SIDE))
+            sides = [-(-side // factor) if at in plane else side for at, side in enumerate(shape)]
+        if axis is not None and not channels:
+            sides[axis] = 1
+        return 4 * max(1, math.prod(sides))
+
+    @property
+    def _axis(self) -> int | None:
+        return None if self.run.data is None else self.run.data.channel_axis

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from harness.errors import RunError, first_problem, one_line
 from harness.files import as_json, document_of, read_document, replacing
 from harness.names import checked_name, checked_path
-from harness.results.arrays import Arrays, ArraysError, read_arrays, write_arrays
+from harness.results.arrays import Arrays, ArraysError, Written, read_arrays, write_arrays
 from harness.results.keys import check_arrays
 from harness.results.records import UPPER_BOUND, DataInfo, Key, ModelInfo, Record, Timing
 from harness.spec.gate import GateSettings
@@ -45,9 +45,11 @@ class Run(BaseModel):
       ``.../extremes/clean`` and ``.../extremes/adversarial``: these as they are, and moved by that
       epsilon, (e, *shape) float32; ``.../extremes/labels``: what the latter are taken for,
       (e,) int32;
-    - ``examples/index``: which test images are kept as examples, (m,) int64, ten at most. Of large
-      images fewer are kept (``evaluation.PICTURES``), and what would exceed 32 MB of pictures of
-      one model is left out (``evaluation.ALL_PICTURES``), so any key with pictures may be absent;
+    - ``examples/index``: which test images are kept as examples, (m,) int64, ten at most, and no
+      more than pictures of one model have room for (``recorder.ALL_PICTURES``). What would exceed
+      it all the same is left out, so any key with pictures may be absent. Pictures are for looking
+      only: of images with sides above 64 pixels they hold means of blocks, so their *shape* is
+      smaller than the images';
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
     - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;
@@ -58,7 +60,8 @@ class Run(BaseModel):
       ``examples/moved/labels``: what they are taken for, (m,) int32, and
       ``examples/moved/maps/METHOD``: the maps of the true class then;
     - ``examples/cascade/METHOD``: maps of the first few examples by the models of
-      ``saliency/METHOD/cascade``, (layers, few, *shape) float32;
+      ``saliency/METHOD/cascade``, (layers, few, *shape) float32; where images have several
+      channels, the sum of the absolute values over them, with one channel;
     - ``saliency/METHOD/top/accuracy`` and ``.../confidence``: accuracy, and mean softmax of the
       true class, with the most salient pixels covered, by filler and share as ``saliency.topk``
       lists them, (2, 5) float64; ``saliency/METHOD/least/...`` with the least salient ones;
@@ -100,6 +103,7 @@ class Run(BaseModel):
     timings: list[Timing] = []
 
     _arrays: dict[str, npt.NDArray[Any]] = PrivateAttr(default_factory=dict)
+    _written: Written | None = PrivateAttr(None)
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -134,6 +138,8 @@ class Run(BaseModel):
         self.arrays.update(other.arrays)
         self.data_sha256 = self.data_sha256 or other.data_sha256
         self.classes = self.classes or other.classes
+        self.data = self.data or other.data
+        self.notes = list(dict.fromkeys([*self.notes, *other.notes]))
 
     @property
     def verdict(self) -> Literal["passed", "measured", "failed"]:
@@ -168,8 +174,8 @@ class Run(BaseModel):
         The arrays come first, and their hash is in ``run.json``: of a run that was cut off between
         the two, or of two that were saved at once, it is found that they do not belong together.
         """
-        digest = write_arrays(folder / "arrays.npz", self.arrays)
-        document = document_of(self) | {HASH: digest}
+        self._written = write_arrays(folder / "arrays.npz", self.arrays, self._written)
+        document = document_of(self) | {HASH: self._written.digest}
         with replacing(folder / "run.json") as stream:
             stream.write(as_json(document, indent=1).encode() + b"\n")
 

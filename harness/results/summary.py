@@ -6,12 +6,18 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from harness.errors import one_line
 from harness.protocol import NormName
 from harness.results.records import UPPER_BOUND, Record
 from harness.results.run import Run
 from harness.terminal import plain
 
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
+
+
+def note_lines(run: Run) -> list[str]:
+    """What a reader should know of the numbers, a printable line each."""
+    return [f"note: {one_line(note)}" for note in run.notes]
 
 
 def accuracy_tables(run: Run) -> Iterator[Table]:

@@ -85,7 +85,7 @@ class Recording:
         """Accuracies at a glance, and where the run is."""
         from rich.console import Console
 
-        from harness.results.summary import accuracy_tables
+        from harness.results.summary import accuracy_tables, note_lines
 
         state = self.session
         if state.benchmark is None or state.worker:
@@ -97,6 +97,8 @@ class Recording:
                 console.print(table)
             for line in captured.get().splitlines():  # so that none is spoilt by another's signs
                 terminalreporter.line(line)
+        for line in note_lines(state.benchmark.run):
+            terminalreporter.line(line)
         for reason in state.lost:
             terminalreporter.line(f"lost: {reason}")
         terminalreporter.line(f"run: {state.results / 'run.json'}")

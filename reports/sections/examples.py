@@ -1,4 +1,4 @@
-"""The digits under an attack: each image and its prediction, at every epsilon."""
+"""The examples under an attack: each image and its prediction, at every epsilon."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.results.run import Run
 from reports import stored
 from reports.section import Section
 from reports.stored import Pair
-from reports.tiles import CHANGE, GREY, Tile, limits, png
+from reports.tiles import Tile, changed, drawn, limits
 from reports.view import RunView
 
 MOST = 10
-"""A report is read, not stored: more digits than this are not shown."""
+"""A report is read, not stored: more images than this are not shown."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Gallery:
         digits: What the columns show.
         rows: Per epsilon, from 0 for the clean images, a tile per digit.
         change: The change at the largest epsilon, a tile per digit; empty without an attack.
+        colours: Whether the images have several channels.
+        missing: The epsilons above 0 at which no pictures are stored.
     """
 
     pair: Pair
@@ -43,6 +45,8 @@ class Gallery:
     digits: list[Digit]
     rows: list[tuple[float, list[Tile]]]
     change: list[Tile]
+    colours: bool = False
+    missing: tuple[float, ...] = ()
 
 
 def gallery_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> Gallery | None:
@@ -54,7 +58,8 @@ def gallery_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> 
     digits = [Digit(int(index[place]), truth) for place, truth in enumerate(truths)]
     rows = [(0.0, _tiles(run, pair, "clean", digits, "unchanged"))]
     change: list[Tile] = []
-    for epsilon in sorted(epsilon for epsilon in epsilons if epsilon > 0):
+    wanted = sorted(epsilon for epsilon in epsilons if epsilon > 0)
+    for epsilon in wanted:
         name = keys.at(attack, epsilon)
         pixels = stored.example_images(run, pair, name)
         if pixels is None or pixels.shape != clean.shape:
@@ -62,11 +67,22 @@ def gallery_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> 
         words = f"under {attack} at ε = {epsilon:g}"
         rows.append((epsilon, _tiles(run, pair, name, digits, words)))
         change = [
-            Tile(png(pixels[place] - clean[place], CHANGE, -epsilon, epsilon),
+            Tile(changed(pixels[place], clean[place], epsilon),
                  f"{_about(digit)}: its change by {attack} at ε = {epsilon:g}")
             for place, digit in enumerate(digits)
         ]  # fmt: skip
-    return Gallery(pair, attack if len(rows) > 1 else "", digits, rows, change)
+    stored_at = {epsilon for epsilon, _ in rows}
+    missing = tuple(epsilon for epsilon in wanted if epsilon not in stored_at)
+    under = attack if len(rows) > 1 else ""
+    return Gallery(pair, under, digits, rows, change, clean.ndim == 4, missing)
+
+
+def why_not(run: Run, pair: Pair) -> str:
+    """Why examples of a pair are not drawn; empty if they are, or if there are none."""
+    key = keys.of(*pair, keys.example("clean"))
+    if stored.example_index(run, pair) is None or key not in run.arrays:
+        return ""  # the head of the page says that there are none
+    return "" if stored.example_images(run, pair, "clean") is not None else stored.undrawn(run, key)
 
 
 def _tiles(run: Run, pair: Pair, name: str, digits: Sequence[Digit], words: str) -> list[Tile]:
@@ -76,18 +92,19 @@ def _tiles(run: Run, pair: Pair, name: str, digits: Sequence[Digit], words: str)
         return []
     predictions = stored.predictions_of(run, pair, name)
     confidences = stored.example_confidences(run, pair, name)
-    ends = limits(pixels)
+    names, ends = stored.class_names(run), limits(run, pixels)
     tiles = []
     for place, digit in enumerate(digits):
-        said_of = None if predictions is None else int(predictions[index[place]])
-        predicted = None if said_of is None else stored.label_name(run, said_of)
+        label = None if predictions is None else int(predictions[index[place]])
+        predicted = None if label is None else stored.named(names, label)
         wrong = predicted not in (None, digit.truth)
         said = "" if predicted is None else f"; predicted {predicted}, {_verdict(wrong)}"
-        if said_of == stored.UNANSWERED:
-            said = "; not answered"
+        unanswered = label == stored.UNANSWERED
+        said = "; not answered" if unanswered else said
         tiles.append(Tile(
-            png(pixels[place], GREY, *ends), f"{_about(digit)}, {words}{said}", predicted,
+            drawn(pixels[place], *ends), f"{_about(digit)}, {words}{said}", predicted,
             None if confidences is None else float(confidences[place]), wrong,
+            unanswered=unanswered,
         ))  # fmt: skip
     return tiles
 
@@ -106,7 +123,10 @@ def _content(view: RunView) -> dict[str, Any] | None:
     ]
     shown = {"attack": view.attack, "shown_epsilon": view.shown_epsilon}
     found = [one for one in galleries if one]
-    return {"examples": found, **shown} if found else None
+    undrawn = stored.together((pair, why_not(view.run, pair)) for pair in view.order)
+    if not found and not undrawn:
+        return None
+    return {"examples": found, "undrawn": undrawn, **shown}
 
 
 SECTION = Section("examples", "Example images", place=30, content=_content, rank=70, expected=True)

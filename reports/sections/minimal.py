@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from harness.results import keys
 from harness.results.run import Run
 from reports import figures, stored
 from reports.figures import Series
 from reports.section import Section
 from reports.stored import FloatArray, Pair, smallest_epsilons
-from reports.tiles import GREY, Tile, limits, png
+from reports.tiles import Tile, drawn, limits
 from reports.view import RunView
 
 NAMES = {"pgd": "PGD", "fgsm": "FGSM"}
@@ -81,20 +82,22 @@ def _extremes(run: Run, pair: Pair, method: str) -> Extremes | None:
     kept = stored.extremes(run, pair, method)
     if labels is None or epsilons is None or kept is None or kept.index.max() >= epsilons.size:
         return None
-    names, ends = stored.class_names(run), limits(kept.clean)
+    names, ends = stored.class_names(run), limits(run, kept.clean)
     found = []
     for place, index in enumerate(kept.index.tolist()):
         truth, epsilon = names[labels[index]], float(epsilons[index])
         about = f"Test image {index}, a {truth}"
         adversarial = None
         if np.isfinite(epsilon):
-            said = names[kept.labels[place]]
+            said = stored.named(names, int(kept.labels[place]))
             adversarial = Tile(
-                png(kept.adversarial[place], GREY, *ends),
-                f"{about}, at ε = {epsilon:.3f}; predicted {said}", said, wrong=said != truth,
+                drawn(kept.adversarial[place], *ends),
+                f"{about}, at ε = {epsilon:.3f}; "
+                + ("not answered" if said is None else f"predicted {said}"),
+                said, wrong=said not in (None, truth), unanswered=said is None,
             )  # fmt: skip
         found.append(Extreme(
-            index, truth, epsilon, Tile(png(kept.clean[place], GREY, *ends), about), adversarial
+            index, truth, epsilon, Tile(drawn(kept.clean[place], *ends), about), adversarial
         ))  # fmt: skip
     half = len(found) // 2
     if not half:
@@ -137,7 +140,21 @@ def _limit(parts: list[FloatArray]) -> float:
 def _content(view: RunView) -> dict[str, Any] | None:
     methods = section_of(view.run, view.series)
     extremes = extremes_of(view.run, view.order)
-    return {"minimal": methods, "extremes": extremes} if methods or extremes else None
+    if not methods and not extremes:
+        return None
+    drawn = {found.pair for found in extremes}
+    undrawn = stored.together(
+        (pair, _why_not(view.run, pair)) for pair in view.order if pair not in drawn
+    )
+    return {"minimal": methods, "extremes": extremes, "undrawn": undrawn}
+
+
+def _why_not(run: Run, pair: Pair) -> str:
+    """Why the extremes of a pair are not drawn; empty if it has none."""
+    for name in NAMES:
+        if keys.of(*pair, keys.extremes(name, "index")) in run.arrays:
+            return stored.undrawn(run, keys.of(*pair, keys.extremes(name, "clean")))
+    return ""
 
 
 SECTION = Section("minimal", "Smallest epsilon", place=40, content=_content, rank=120)

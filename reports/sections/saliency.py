@@ -19,7 +19,7 @@ from reports import figures, stored, tables
 from reports.figures import Series
 from reports.section import Section
 from reports.stored import FloatArray, Pair
-from reports.tiles import GREY, HEAT, Tile, limits, outline, png, shrunk
+from reports.tiles import HEAT, Tile, drawn, limits, outline, png, shrunk
 from reports.view import RunView
 
 TOP = 0.15
@@ -76,6 +76,8 @@ class Explained:
             pixels covered.
         at_random: The same with random pixels, and its interval.
         verdicts: The sanity checks.
+        colours: Whether the images have several channels, over which maps are summed.
+        undrawn: Why no maps are drawn though there are some; empty if they are.
     """
 
     pair: Pair
@@ -88,6 +90,8 @@ class Explained:
     covered: list[tuple[str, FloatArray, FloatArray]]
     at_random: tuple[FloatArray, FloatArray] | None
     verdicts: Verdicts | None
+    colours: bool = False
+    undrawn: str = ""
 
 
 def section_of(
@@ -95,12 +99,16 @@ def section_of(
 ) -> list[Explained]:
     """What is known of each pair's maps, for the pairs of which anything is."""
     found = [_explained(run, frame, pair, top or TOP, place) for place, pair in enumerate(order)]
-    return [one for one in found if one.rows or one.cascade or one.curves or one.verdicts]
+    return [
+        one for one in found
+        if one.rows or one.cascade or one.curves or one.verdicts or one.undrawn
+    ]  # fmt: skip
 
 
 def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int) -> Explained:
     methods = stored.saliency_methods(run, pair)
     looks = figures.ladder_of([*methods, "random"])
+    clean = stored.example_images(run, pair, "clean")
     measures = {
         (row.check.split("/")[1], row.check.split("/")[2]): row.value
         for row in tables.rows_of(tables.of_pair(frame, pair))
@@ -109,7 +117,7 @@ def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int
     return Explained(
         pair=pair,
         methods=(shown := [m for m in methods if stored.saliency_maps(run, pair, m) is not None]),
-        rows=_rows(run, pair, shown, top),
+        rows=(rows := _rows(run, pair, shown, top)),
         cascade=_cascade(run, pair, methods),
         curves=_curves(run, pair, looks, f"saliency{place}"),
         looks=list(looks.values()),
@@ -126,7 +134,18 @@ def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int
         ],
         at_random=_at_random(run, pair),
         verdicts=_verdicts(frame, pair),
+        colours=clean is not None and clean.ndim == 4,
+        undrawn="" if rows or not methods else _why_not(run, pair),
     )
+
+
+def _why_not(run: Run, pair: Pair) -> str:
+    """Why no maps are drawn; empty where no examples are known, and so none could be."""
+    if not stored.truths_of(run, pair):
+        return ""
+    images = keys.of(*pair, keys.example("clean"))
+    drawable = stored.example_images(run, pair, "clean") is not None
+    return stored.undrawn(run, keys.of(*pair, keys.MAPS) if drawable else images)
 
 
 def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
@@ -137,21 +156,21 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
         return []
     moved = stored.example_images(run, pair, "moved")
     said = stored.example_labels(run, pair, "moved")
-    then_maps = {m: stored.example_pictures(run, pair, keys.maps(m, moved=True)) for m in methods}
+    then_maps = {m: stored.example_maps(run, pair, keys.maps(m, moved=True)) for m in methods}
     first = stored.predictions_of(run, pair, "clean")
-    names, low_high = stored.class_names(run), limits(clean)
+    names, low_high = stored.class_names(run), limits(run, clean)
     rows = []
     for place, truth in enumerate(truths[:DIGITS]):
         about = f"Test image {index[place]}, a {truth}"
         then = f"{about}, under FGSM"
-        label = None if first is None else stored.label_name(run, int(first[index[place]]))
-        label_then = None if said is None else names[said[place]]
+        label = None if first is None else int(first[index[place]])
+        label_then = None if said is None else int(said[place])
         rows.append(MapRow(
             int(index[place]), truth,
             (
-                _picture(clean[place], low_high, about, truth, label),
+                _picture(clean[place], low_high, about, names, truth, label),
                 None if moved is None
-                else _picture(moved[place], low_high, then, truth, label_then),
+                else _picture(moved[place], low_high, then, names, truth, label_then),
             ),
             [
                 (
@@ -165,12 +184,19 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
 
 
 def _picture(
-    pixels: FloatArray, low_high: tuple[float, float], about: str, truth: str, label: str | None
+    pixels: FloatArray,
+    low_high: tuple[float, float],
+    about: str,
+    names: Sequence[str],
+    truth: str,
+    label: int | None,
 ) -> Tile:
-    said = "" if label is None else f"; predicted {label}"
+    predicted = None if label is None else stored.named(names, label)
+    unanswered = label == stored.UNANSWERED
+    said = "; not answered" if unanswered else f"; predicted {predicted}" if predicted else ""
     return Tile(
-        png(pixels, GREY, *low_high), about + said, label, wrong=label not in (None, truth),
-        shape=(pixels.shape[0], pixels.shape[1]),
+        drawn(pixels, *low_high), about + said, predicted, wrong=predicted not in (None, truth),
+        shape=(pixels.shape[0], pixels.shape[1]), unanswered=unanswered,
     )  # fmt: skip
 
 

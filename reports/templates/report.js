@@ -17,7 +17,7 @@ function showStep(block, epsilon) {
 function showCounts(block, epsilon, place) {
   const stored = block.querySelector("script.matrices-by-epsilon");
   if (!stored) return;
-  const { attack, counts } = JSON.parse(stored.textContent);
+  const { attack, counts, unanswered } = JSON.parse(stored.textContent);
   const table = block.querySelector("table.attacked");
   let right = 0, total = 0;
   counts[place].forEach((row, truth) => {
@@ -33,6 +33,8 @@ function showCounts(block, epsilon, place) {
   });
   table.querySelector(".what").textContent = `${attack} at ε = ${epsilon}`;
   table.querySelector(".accuracy").textContent = `${(100 * right / Math.max(total, 1)).toFixed(1)}\u202f%`;
+  const missing = unanswered[place], images = missing === 1 ? "image" : "images";
+  table.querySelector(".unanswered").textContent = missing ? `, ${missing} ${images} not answered and left out` : "";
 }
 
 function show(slider) {

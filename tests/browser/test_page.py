@@ -1,6 +1,7 @@
 """What a reader sees: the slider moves, nothing is fetched, and everyone can read it."""
 
 import os
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from synthetic import METHODS, synthetic_run
 
 from harness.gate import Comparison, Row
-from harness.results.records import Record, counted
+from harness.results.records import DataInfo, ModelInfo, Record, counted
 from reports import render, render_all
 from reports.page import Source
 
@@ -67,10 +68,43 @@ def hostile():
     return everything(backends=[HOSTILE], models=[HOSTILE], classes=[HOSTILE, "b"], name=HOSTILE)
 
 
+def unanswered():
+    run = everything(backends=["torch"])
+    run.arrays["torch/mlp/clean/predictions"][3] = -1
+    run.arrays["torch/mlp/fgsm@0.2/predictions"][:2] = -1
+    return run
+
+
+def own():
+    """As of somebody's own model: colours, many classes, notes, images that were not answered."""
+    run = everything(backends=["torch"], classes=[f"kind {at}" for at in range(30)])
+    random = np.random.default_rng(0)
+    for key, values in run.arrays.items():
+        if re.search("/(examples|extremes)/", key) and values.shape[-2:] == (6, 6):
+            grown = random.random((*values.shape[:-2], 3, 6, 6), dtype=np.float32)
+            run.arrays[key] = grown > 0.5 if values.dtype == bool else grown
+    run.arrays["torch/mlp/clean/predictions"][3] = -1
+    run.arrays["torch/mlp/fgsm@0.2/predictions"][:2] = -1
+    run.data = DataInfo(source="test.npz", images=60, shape=(3, 6, 6), dtype="float32",
+                        bounds=(0.0, 1.0), channel_axis=0)  # fmt: skip
+    run.models = [
+        ModelInfo(model=name, backend="torch", fingerprint="f", kind="torch.nn.Module ResNet",
+                  source="package.module:function_with_a_long_name", parameters=11_173_962)
+        for name in ("mlp", "b", "c", "d")
+    ]  # fmt: skip
+    run.notes = ["epsilon 8 is 8 times the range of the pixels", "bytes were divided by 255"]
+    run.records = [record.model_copy(update={"status": "measured"}) for record in run.records]
+    run.put(Record(model="mlp", backend="torch", check="saliency/strokes", status="skipped",
+                   reason="the data has no strokes"))  # fmt: skip
+    return run
+
+
 MADE_UP = {
     "everything": lambda: [Source(everything())],
     "failing": lambda: [failing()],
     "bare": lambda: [Source(bare())],
+    "own": lambda: [Source(own())],
+    "unanswered": lambda: [Source(unanswered())],
     "hostile": lambda: [Source(hostile())],
     "several": lambda: [Source(everything(), "before"), Source(everything(seed=1), "after")],
 }
@@ -170,6 +204,15 @@ def test_confusion_matrices_follow_the_slider_of_the_gallery(opened):
         caption = page.locator("#confusion table.attacked caption").first.inner_text()
         assert f"fgsm at ε = {epsilon:g}" in caption
         assert f"{100 * (said == labels).mean():.1f}\u202f% correct" in caption
+
+
+def test_images_that_were_not_answered_are_counted_at_the_chosen_epsilon(opened):
+    page = opened("unanswered")
+    said = "#confusion table.attacked caption"
+    for place, words in ((0, "correct"), (3, "correct, 2 images not answered and left out")):
+        move(page, "#confusion .slider input", place)
+        assert page.locator(said).first.inner_text().endswith(words)
+    assert page.locator("#examples .none").first.inner_text() == "not answered"
 
 
 def test_a_point_of_a_chart_tells_its_values(opened):

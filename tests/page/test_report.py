@@ -356,18 +356,6 @@ def test_a_training_that_diverged_is_still_drawn() -> None:
     assert "1 epoch in 1 s;" in shown.text
 
 
-def test_confusion_matrix_counts_true_classes_by_row() -> None:
-    run = Run(spec={}, spec_sha256="", data_sha256="", created="now", classes=("a", "b", "c"))
-    run.arrays["labels"] = np.array([0, 0, 0, 1], dtype=np.int16)
-    run.arrays["t/m/fgsm@0.1/predictions"] = np.array([0, 1, 1, 2], dtype=np.int16)
-    matrix = tables.confusion(run, Pair("t", "m"), "fgsm@0.1", "FGSM")
-    assert matrix is not None
-    assert matrix.counts.to_numpy().tolist() == [[1, 2, 0], [0, 0, 1], [0, 0, 0]]
-    assert matrix.shares.loc["a"].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
-    assert matrix.shares.loc["c"].tolist() == [0, 0, 0]
-    assert matrix.accuracy == 0.25
-
-
 def test_the_page_shows_clean_and_attacked_matrices_side_by_side() -> None:
     run = synthetic_run(backends=["torch"])
     labels = run.arrays["labels"]
@@ -430,16 +418,6 @@ def test_l2_attacks_alone_have_key_figures_and_matrices_too() -> None:
     # What the run does not hold at the headline is shown at the smallest epsilon that it holds.
     assert "fgsm at ε = 0.05" in html
     assert 'min="0" max="3" value="1" step="1" data-epsilons="0 0.05 0.2 0.3"' in html
-
-
-def test_more_classes_than_can_be_read_make_no_matrix() -> None:
-    few = synthetic_run(backends=["torch"], classes=[f"c{i}" for i in range(100)])
-    html = html_of(few)
-    assert 'id="confusion"' in html
-    assert len(html) < 2_000_000
-    many = synthetic_run(backends=["torch"], classes=[f"c{i}" for i in range(101)])
-    assert "confusion" not in seen(many).sections
-    assert "classes" in seen(many).sections
 
 
 def test_key_figures_name_the_strongest_attack() -> None:

@@ -105,7 +105,8 @@ def test_a_baseline_judges_what_was_only_measured_and_its_verdict_comes_first() 
     run.records = [record.model_copy(update={"status": "measured"})
                    for record in run.records if record.total]  # fmt: skip
     for comparison, word in (
-        (None, "MEASURED"), (Comparison((SAME,), True, "passed: 1 unchanged"), "PASSED"),
+        (None, "MEASURED, NOT JUDGED"),
+        (Comparison((SAME,), True, "passed: 1 unchanged"), "PASSED"),
         (Comparison((LOST,), False, "failed: 1 regressed"), "FAILED"),
     ):  # fmt: skip
         html = page([Source(run, comparison=comparison)])
@@ -113,7 +114,7 @@ def test_a_baseline_judges_what_was_only_measured_and_its_verdict_comes_first() 
         seen = " ".join(Page(html).text.split())
         assert "No check passed" not in seen
         if comparison:
-            assert seen.index(comparison.message) < seen.index("Measured, but not judged")
+            assert seen.index(comparison.message) < seen.index("Measured, not judged")
 
 
 def test_a_run_that_cannot_be_compared_says_why() -> None:

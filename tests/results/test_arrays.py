@@ -60,7 +60,7 @@ def test_arrays_come_back_with_the_hash_of_their_file(path):
         "a/b/turned": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "a/b/c": np.array([True]),
         "a/b/big": np.arange(3, dtype=">f8"),
     }  # fmt: skip
-    digest = write_arrays(path, given)
+    digest = write_arrays(path, given).digest
     found, again = read_arrays(path)
     assert digest == again == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.keys() == given.keys()
