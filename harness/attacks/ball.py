@@ -123,12 +123,14 @@ class BestSoFar:
         true: A boolean one-hot mask of the labels, (n, k).
         judge: What is wanted of the images.
         open: On which images no attack has succeeded yet, (n,).
+        goals: The class that each image is to be classified as, (n,), once ``aim`` was called.
     """
 
     def __init__(self, model: Model, x: Array, y: Array, logits: Array | None = None) -> None:
         self.model, self.place = model, Place.of(model, x)
         self.labels, self.logits = y, model.logits(x) if logits is None else logits
         self.found = self.place.view(x)
+        self.goals: IntArray | None = None
         self.true = self.place.mask(named := self._one_hot(y))
         self._margin: Array
         self._wrong: Array
@@ -149,17 +151,24 @@ class BestSoFar:
         return self.model.numpy(self.logits), self.model.numpy(self.labels)
 
     def aim(self, goals: IntArray) -> None:
-        """From now on an attack succeeds when the image is classified as its goal, (n,)."""
+        """From now on an attack succeeds when the image is classified as its goal, (n,).
+
+        Where that is the image's own class none can: it stays open, and is not to be attacked.
+        """
         goal = self._added(self._one_hot(self.model.asarray(goals)))
         self._start(Judge(self.place, self.judge.label, goal))
+        self.goals = goals
+        self.open |= goals == self.known[1]
 
     def renew(self) -> None:
         """Let the next attack replace any open image, but no misclassified by a correct one."""
         self._margin = self.place.asarray(np.full(len(self.open), -np.inf))
 
     def rows(self) -> IntArray:
-        """Positions of the images that are still open, (m,)."""
-        return np.flatnonzero(self.open)
+        """Positions of the images that are still to be attacked, (m,)."""
+        if self.goals is None:
+            return np.flatnonzero(self.open)
+        return np.flatnonzero(self.open & (self.goals != self.known[1]))
 
     def part(self, rows: IntArray) -> Part:
         """Some of the images that are still open, to be attacked."""

@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from harness.attacks.ball import Ball, BestSoFar, Part
 from harness.attacks.own import Own
+from harness.attacks.targets import Target, aims
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
@@ -38,7 +39,6 @@ Positive: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Loss: TypeAlias = Literal["cross-entropy", "tempered-cross-entropy", "margin", "dlr"]
 # A spec's lists become tuples.
 Losses: TypeAlias = Annotated[tuple[Loss, ...], Field(min_length=1, strict=False)]
-Target: TypeAlias = Literal["none", "next", "runner-up", "least-likely", "each"]
 OBJECTIVES: dict[Loss, Objective] = {
     "cross-entropy": ODDS["cross-entropy"],
     "tempered-cross-entropy": ODDS["tempered-cross-entropy"],
@@ -71,7 +71,9 @@ class Iterated(Own):
             when it is classified as that class; until then the best attempt is kept: a
             misclassified one, or else that of the
             largest margin. With ``each`` the most likely false classes are tried in turn, and any
-            serves.
+            serves. A whole number is one class for all images, and a list or an array of them one
+            for each image of the dataset, in its order; an image that is of that class already
+            cannot be led to it: it stays as it is, and does not count in the success.
         targets: How many classes ``each`` tries.
         seed: Seed of the random starts.
     """
@@ -102,8 +104,14 @@ class Iterated(Own):
         return self.target not in ("none", "each")
 
     def goals(self, logits: FloatArray, labels: IntArray) -> IntArray | None:
-        """See ``protocol.Attack``; None if any false class serves."""
-        return aims(logits, labels, self.target) if self.aims_at_one else None
+        """See ``protocol.Attack``; of the first images of the dataset. None if any class serves.
+
+        Raises:
+            MeasurementError: The model lacks a class that is aimed at, or an image has none.
+        """
+        if not self.aims_at_one:
+            return None
+        return aims(logits, labels, self.target, np.arange(len(labels)))
 
     def begin(self, ball: Ball, state: State) -> State:
         """The state before the first step, with what the attack needs beside ``moving``."""
@@ -131,7 +139,7 @@ class Iterated(Own):
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        best = self._best_so_far(model, x, y)
+        best = self._best_so_far(model, x, y, index)
         for epsilon in epsilons:
             if epsilon > 0:
                 self._attack(best, x, float(epsilon), index)
@@ -141,14 +149,14 @@ class Iterated(Own):
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
     ) -> BestSoFar:
         """Attack each image in a ball of its own; radii have a shape that broadcasts over x."""
-        best = self._best_so_far(model, x, y)
+        best = self._best_so_far(model, x, y, index)
         self._attack(best, x, radii, index)
         return best
 
-    def _best_so_far(self, model: Model, x: Array, y: Array) -> BestSoFar:
+    def _best_so_far(self, model: Model, x: Array, y: Array, index: IntArray) -> BestSoFar:
         best = BestSoFar(model, x, y)
-        if self.aims_at_one and (goals := self.goals(*best.known)) is not None:
-            best.aim(goals)
+        if self.aims_at_one:
+            best.aim(aims(*best.known, self.target, index))
         return best
 
     def _attack(self, best: BestSoFar, x: Array, epsilon: Array | float, index: IntArray) -> None:
@@ -183,8 +191,12 @@ class Iterated(Own):
             labels, mask = (model.xp.take(array, at, axis=0) for array in (best.labels, best.true))
         else:
             logits, true = best.known[0][part.rows], best.known[1][part.rows]
-            objective = Towards(loss)
-            labels = model.asarray(_signed(logits, true, aims(logits, true, self.target, rank)))
+            objective, goals = Towards(loss), best.goals
+            if goals is None:
+                towards = aims(logits, true, self.target, part.rows, rank)
+            else:
+                towards = goals[part.rows]
+            labels = model.asarray(_signed(logits, true, towards))
             mask = labels
         return Climb(part, objective, ball, labels, mask, self.begin(ball, {"moving": start}))
 
@@ -271,23 +283,6 @@ class Climb:
         self.labels, self.mask = take(self.labels), take(self.mask)
         self.state = {key: take(value) for key, value in self.state.items()}
         return tuple(take(array) for array in arrays)
-
-
-def aims(logits: FloatArray, labels: IntArray, target: Target, rank: int = 0) -> IntArray:
-    """The class that each image is to be classified as, (n,), by its clean logits (n, k).
-
-    Args:
-        logits: What the model says of the clean images, (n, k).
-        labels: Their true labels, (n,).
-        target: Which false class it is.
-        rank: For ``each``, how many are more likely.
-    """
-    if target == "next":
-        return np.asarray((labels + 1) % logits.shape[1])
-    others = np.array(logits)
-    others[np.arange(len(labels)), labels] = -np.inf
-    order = np.argsort(-others, axis=1, kind="stable")
-    return np.asarray(order[:, -2 if target == "least-likely" else rank])
 
 
 def _signed(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray:

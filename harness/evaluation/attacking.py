@@ -87,8 +87,8 @@ class Attacking:
     ) -> list[Record]:
         """Accuracy under an attack of the first images (or all), a record per epsilon.
 
-        If the attack aims at a class of each image, the records' values are its success: the share
-        of images that are classified as that class.
+        If the attack aims at a class of each image, the records' values are its success: of the
+        images that are of another class, the share that is classified as that class.
         """
         x, y, recorder = self.x[:images], self.y[:images], self.recorder
         kept = self.examples.index[self.examples.index < len(x)]
@@ -100,6 +100,7 @@ class Attacking:
                 # What is not answered is classified as no goal.
                 logits = np.nan_to_num(answers_of(self.model, x).logits)
                 goals = goals_of(attack, logits, y.copy())
+                _require_others(attack, goals, y)
             with recorder.timed(attack.name, len(x), len(epsilons)):
                 results = sweep(self.model, attack, x, y, epsilons, keep=kept.tolist())
         except Exception as error:
@@ -113,10 +114,9 @@ class Attacking:
                 if epsilon in pictured:
                     recorder.keep_pictures(keys.example(name), result.kept)
                 recorder.keep(keys.example(name, "confidence"), predictions.confidence[kept])
-            answered = predictions.answered
             hits = None
-            if goals is not None:
-                hits = float(np.mean(predictions.labels[answered] == goals[answered]))
+            if goals is not None and (aimed := predictions.answered & (goals != y)).any():
+                hits = float(np.mean(predictions.labels[aimed] == goals[aimed]))
             records.append(self._counted(attack.name, predictions, epsilon, attack.norm, hits))
         return records
 
@@ -185,6 +185,16 @@ class Attacking:
         if predictions.why:
             record = self.recorder.put(record.judged("measured", predictions.unanswered))
         return record
+
+
+def _require_others(attack: Attack, goals: IntArray | None, y: IntArray) -> None:
+    """Require images that are not yet of the class that an attack aims at.
+
+    Raises:
+        NotApplicable: There are none.
+    """
+    if goals is not None and len(y) and (goals == y).all():
+        raise NotApplicable(f"{attack.name} aims at the class that every image has already")
 
 
 def _require(model: Model, needed: frozenset[str], what: str) -> None:

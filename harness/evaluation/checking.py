@@ -14,7 +14,7 @@ from harness.checks.conformance import Evidence as OfProtocol
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import Evidence as OfMaps
 from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
-from harness.errors import CheckFailed, HarnessError, NotApplicable, unknown
+from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable, unknown
 from harness.evaluation.examples import Examples
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Attack, Images, IntArray
@@ -135,13 +135,14 @@ class Checking:
     def _keep_cascade(self, evidence: OfMaps) -> None:
         """How alike the maps are as layers become random, and those of a few examples."""
         self.recorder.keep(keys.curve(evidence.name, "cascade"), evidence.cascade)
-        models = evidence.require_variants().cascade
-        few = self.examples.few(len(models))[:FEW]
-        if not len(few):
-            return
-        maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
-        key = keys.cascade_maps(evidence.name)
-        self.recorder.keep_pictures(key, np.stack(maps), channels=False)
+        with suppress(NotApplicable, MeasurementError):  # the verdict stands without pictures
+            models = evidence.require_variants().cascade
+            few = self.examples.few(len(models))[:FEW]
+            if not len(few):
+                return
+            maps = [evidence.maps_of(variant, self.x[few], self.y[few]) for variant in models]
+            key = keys.cascade_maps(evidence.name)
+            self.recorder.keep_pictures(key, np.stack(maps), channels=False)
 
 
 def require_known(name: str, kind: str, known: Collection[str]) -> None:

@@ -8,14 +8,15 @@ import numpy as np
 
 from harness.errors import NotApplicable
 from harness.evaluation.examples import Examples
+from harness.maths.channels import channel_axis_of
 from harness.maths.images import IN_MEMORY
 from harness.maths.query import predictions_of
 from harness.protocol import GRADIENT, FloatArray, Images, IntArray, Model
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
-from harness.saliency import analysis
-from harness.saliency.maps import top_pixels
+from harness.saliency import analysis, topk
+from harness.saliency.maps import pixel_scores, top_pixels
 from harness.saliency.methods import Maps, explain
 from harness.saliency.occlusion import occluded_correct
 from harness.spec.measures import SaliencySpec
@@ -47,6 +48,7 @@ class Explaining:
         self.model, self.x, self.y = model, x, y
         self.examples, self.recorder = examples, recorder
         self.settings, self.seed = settings, seed
+        self._channel_axis = channel_axis_of(model, tuple(x.shape[1:]))
 
     def occluded(self, choice: str) -> Record:
         """Accuracy with the most salient, random, or least salient pixels covered."""
@@ -56,15 +58,21 @@ class Explaining:
             correct, total = occluded_correct(
                 self.model, self.x, self.y, self._maps, choice,
                 fraction=settings.top, draws=settings.random_draws, seed=self.seed,
+                channel_axis=self._channel_axis,
             )  # fmt: skip
         except Exception as error:
             return self.recorder.broken(check, error)
-        top = top_pixels(self._maps[self.examples.index], settings.top)
-        self.recorder.keep_pictures(keys.TOP, top)
+        shown = np.asarray(self._maps[self.examples.index])
+        top = top_pixels(pixel_scores(shown, self._channel_axis), settings.top)
+        # A copy: the mask of a pixel is that of all its channels.
+        self.recorder.keep_pictures(keys.TOP, np.broadcast_to(top, shown.shape).copy())
         return self.recorder.counted(check, correct, total, draws=total // len(self.y))
 
     def explained(self, method: str) -> list[Record]:
-        """What the maps of a method say of the first images: a record per measure, with a value."""
+        """What the maps of a method say of the first images: a record per measure, with a value.
+
+        Whether they lie on strokes cannot be measured of images that have none.
+        """
         checks = {measure: f"saliency/{method}/{measure}" for measure in analysis.MEASURES}
         try:
             self._require_gradient()
@@ -80,6 +88,10 @@ class Explaining:
             self.recorder.keep(keys.curve(method, name), values)
         return [
             self.recorder.valued(check, analysis.summary(measure, found))
+            if measure in found
+            else self.recorder.skipped(
+                check, topk.why_no_strokes(x, self.model.bounds, self._channel_axis)
+            )
             for measure, check in checks.items()
         ]
 

@@ -38,7 +38,8 @@ class Record(BaseModel):
             line.
         norm: The norm that epsilon is a radius of: ``linf`` or ``l2``.
         value: What was measured where that is no accuracy, such as a median epsilon; of an attack
-            that aims at a class of each image, the share of images that are taken for it.
+            that aims at a class of each image, the share of images that are taken for it, of those
+            that are of another.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -54,7 +54,7 @@ class Run(BaseModel):
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
     - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;
     - ``examples/saliency``: the maps, |d true-class logit / dx|, (m, *shape) float32;
-    - ``examples/saliency/top``: the most salient pixels, (m, *shape) bool;
+    - ``examples/saliency/top``: the most salient pixels, with all their channels, (m, *shape) bool;
     - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
       ``examples/moved``: the examples under FGSM at the epsilon of the spec's saliency,
       ``examples/moved/labels``: what they are taken for, (m,) int32, and
@@ -71,7 +71,8 @@ class Run(BaseModel):
       more pixels are blackened or shown, at the shares ``topk.GRID``, (21,) float64; and
       ``saliency/random/...`` in random order;
     - ``saliency/METHOD/stability``: of the first images, the Jaccard index of the top pixels before
-      and after FGSM, (n,) float32; ``saliency/METHOD/strokes``: the share on strokes, likewise;
+      and after FGSM, (n,) float32; ``saliency/METHOD/strokes``: the share on strokes, likewise, if
+      the images have any;
     - ``saliency/METHOD/cascade``: mean rank correlation and SSIM of the absolute maps with those of
       the model with its last layer random, its last two, and so on, (layers, 2) float64;
 

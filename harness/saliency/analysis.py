@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.sweep import sweep
+from harness.maths.channels import channel_axis_of
 from harness.protocol import FloatArray, IntArray, Model
 from harness.saliency import topk
-from harness.saliency.maps import top_pixels
+from harness.saliency.maps import pixel_scores, top_pixels
 from harness.saliency.methods import explain
 from harness.spec.measures import SaliencySpec
 
@@ -19,7 +20,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 MEASURES = ("deletion", "insertion", "stability", "strokes")
 """Area under the curve of deletion and of insertion; mean Jaccard index of the top pixels of an
-image and of its FGSM version; mean share of the top pixels that lie on the digit's strokes."""
+image and of its FGSM version; mean share of the top pixels that lie on the digit's strokes, where
+the images have any."""
 
 
 def under_fgsm(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> FloatArray:
@@ -33,6 +35,8 @@ def analysed(
 ) -> Arrays:
     """The measures of a method's maps, as arrays by the names that ``run.Run`` documents.
 
+    Of images without strokes (see ``topk.why_no_strokes``) there are no ``strokes``.
+
     Args:
         model: The classifier.
         x: Images, (n, *shape) within ``model.bounds``.
@@ -41,14 +45,18 @@ def analysed(
         method: Name of the method.
         settings: Share of the pixels that are the top ones.
     """
-    maps = np.abs(explain(model, x, y, method))
-    top = top_pixels(maps, settings.top)
-    top_moved = top_pixels(np.abs(explain(model, moved, y, method)), settings.top)
-    found = _ranked(model, x, y, maps)
-    found["stability"] = topk.jaccard(top, top_moved).astype(np.float32)
-    found["strokes"] = topk.on_strokes(top, x, model.bounds).astype(np.float32)
-    for name, scores in (("top", maps), ("least", -maps)):
-        covered = topk.covered(model, x, y, scores)
+    axis = channel_axis_of(model, tuple(x.shape[1:]))
+    scores = pixel_scores(explain(model, x, y, method), axis)
+    top = top_pixels(scores, settings.top)
+    moved_scores = pixel_scores(explain(model, moved, y, method), axis)
+    found = _ranked(model, x, y, scores)
+    found["stability"] = topk.jaccard(top, top_pixels(moved_scores, settings.top)).astype(
+        np.float32
+    )
+    if not topk.why_no_strokes(x, model.bounds, axis):
+        found["strokes"] = topk.on_strokes(top, x, model.bounds).astype(np.float32)
+    for name, order in (("top", scores), ("least", -scores)):
+        covered = topk.covered(model, x, y, order)
         found |= {f"{name}/accuracy": covered.accuracy, f"{name}/confidence": covered.confidence}
     return found
 
@@ -58,7 +66,8 @@ def analysed_at_random(
 ) -> Arrays:
     """The same of pixels that are drawn by chance, with Student's 95 % intervals over draws."""
     drawn = topk.covered_at_random(model, x, y, draws=settings.random_draws, seed=seed)
-    found = _ranked(model, x, y, topk.random_scores(x.shape, seed, 0))
+    scores = topk.random_scores(topk.scores_shape(model, x), seed, 0)
+    found = _ranked(model, x, y, scores)
     for name, values in (("accuracy", drawn.accuracy), ("confidence", drawn.confidence)):
         found |= {name: values, f"{name}/interval": topk.interval(values)}
     return found

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from harness.errors import MeasurementError, SpecError, one_line, unknown
+from harness.maths.channels import channel_axis_of
 from harness.maths.differences import off_the_ties
 from harness.maths.draws import generators, stacked
 from harness.maths.images import LazyImages
@@ -59,17 +60,31 @@ def gradient_times_input(model: Model, x: Array, y: Array, index: IntArray) -> A
 def smoothgrad(model: Model, x: Array, y: Array, index: IntArray) -> Array:
     """The mean gradient over noisy copies of the image (Smilkov et al. 2017, section 2).
 
-    The noise is Gaussian, ``NOISE`` times the pixel range, each image's own, and not clipped.
+    The noise is Gaussian, ``NOISE`` times the pixel range, each image's own, and not clipped. It is
+    the same whichever axis holds the channels.
     """
     low, high = model.bounds
-    shape = tuple(x.shape[1:])
+    shape = tuple(int(side) for side in x.shape[1:])
+    axis = channel_axis_of(model, shape)
     total = 0.0 * x
     randoms = list(generators(0, index))
     for _ in range(SAMPLES):
-        drawn = [random.standard_normal(shape, dtype=np.float32) for random in randoms]
+        drawn = [_normal(random, shape, axis) for random in randoms]
         noise = NOISE * (high - low) * model.asarray(stacked(drawn, shape))
         total = total + gradient(model, x + noise, y, index)
     return total / SAMPLES
+
+
+def _normal(
+    random: np.random.Generator, shape: tuple[int, ...], channel_axis: int | None
+) -> FloatArray:
+    """Gaussian numbers of that shape, drawn in the order of images with their channels last."""
+    if channel_axis is None:
+        return random.standard_normal(shape, dtype=np.float32)
+    sides = list(shape)
+    sides.append(sides.pop(channel_axis))
+    drawn = random.standard_normal(sides, dtype=np.float32)
+    return np.moveaxis(drawn, -1, channel_axis)
 
 
 def integrated_gradients(model: Model, x: Array, y: Array, index: IntArray) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.maths.query import batch_size_for, batches, correct_count, predictions_of
 from harness.protocol import FloatArray, Images, IntArray, Model
-from harness.saliency.maps import top_pixels
+from harness.saliency.maps import pixel_scores, pixel_shape, top_pixels
 
 CHOICES = ("top", "random", "least")
 """Which pixels are covered: the most salient, as many random ones, or the least salient."""
@@ -24,6 +24,7 @@ def occluded_correct(
     fraction: float,
     draws: int,
     seed: int,
+    channel_axis: int | None = None,
 ) -> tuple[int, int]:
     """Images still classified correctly with a share of their pixels covered.
 
@@ -31,11 +32,14 @@ def occluded_correct(
         model: The classifier.
         x: Images, (n, *shape); covered pixels get the lower end of ``model.bounds``.
         y: True labels, (n,).
-        maps: Saliency maps in the shape of x, in memory or computed when they are asked for.
+        maps: Saliency maps in the shape of x, in memory or computed when they are asked for; or
+            scores of its pixels, as ``maps.pixel_scores`` gives them.
         choice: One of ``CHOICES``.
         fraction: Share of the pixels that is covered, in (0, 1].
         draws: How many random choices are made; their counts are added up.
         seed: Seed of the random choices.
+        channel_axis: Axis of one map that holds its channels, over which it is summed: then all
+            channels of a pixel are covered. If None, every number of a map is of a pixel.
 
     Returns:
         Correct predictions, and predictions made (n, or n × draws for ``random``).
@@ -49,9 +53,11 @@ def occluded_correct(
         images = np.asarray(x[part])
         scores: Iterable[FloatArray]
         if choice == "random":
-            scores = (random.random(images.shape, dtype=np.float32) for random in randoms)
+            shape = (len(images), *pixel_shape(tuple(maps.shape[1:]), channel_axis))
+            scores = (random.random(shape, dtype=np.float32) for random in randoms)
         else:
-            scores = [np.asarray(maps[part]) * (1 if choice == "top" else -1)]
+            sizes = pixel_scores(np.asarray(maps[part]), channel_axis)
+            scores = [sizes if choice == "top" else -sizes]
         for ranked in scores:
             mask = top_pixels(ranked, fraction)
             covered = np.where(mask, np.asarray(model.bounds[0], dtype=images.dtype), images)

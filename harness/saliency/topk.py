@@ -1,7 +1,8 @@
 """Do the most salient pixels matter? Predictions as more and more of them are covered or shown.
 
-Where many images are evaluated, ``scores`` ranks their pixels, (n, *shape): maps for
-the most salient first, their negative for the least, random numbers for pixels drawn by chance.
+Where many images are evaluated, ``scores`` ranks their pixels, as ``maps.pixel_scores`` gives them:
+these for the most salient first, their negative for the least, random numbers for pixels drawn by
+chance. All channels of a pixel are covered or shown together.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.maths.channels import channel_axis_of
 from harness.maths.query import logits_of
 from harness.protocol import BoolArray, FloatArray, IntArray, Model
-from harness.saliency.maps import pixel_count
+from harness.saliency.maps import pixel_count, pixel_shape
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)
 """Shares of the pixels that are covered."""
 FILLERS = ("black", "mean")
-"""What covered pixels become: the lower end of the bounds, or the mean pixel of all images."""
+"""What covered pixels become: the lower end of the bounds, or the mean pixel of all images, which
+of images in colour is a colour."""
 GRID = tuple(step / 20 for step in range(21))
 """Shares of the pixels at which the curves of deletion and insertion are taken."""
 STROKE = 0.5
 """A pixel above this share of the range is on a stroke of the digit."""
+BLACK, GROUND = 0.01, 0.4
+"""Strokes lie on black ground: of all pixels of the images at least the second share is within the
+first share of the range of its lower end. On MNIST 82 % are, on scikit-learn's digits 49 %, and of
+CIFAR-10's images in grey 0.4 %."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,10 @@ def covered(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Cov
     """
     order = ranks(scores)
     found = np.empty((2, len(FILLERS), len(SHARES)))
-    for row, filler in enumerate((model.bounds[0], float(x.mean()))):
+    black = np.asarray(model.bounds[0], dtype=x.dtype)
+    for row, filler in enumerate((black, _mean_pixel(x, scores))):
         for column, share in enumerate(SHARES):
-            mask = order < pixel_count(x.shape[1:], share)
+            mask = order < pixel_count(order.shape[1:], share)
             found[:, row, column] = _measured(model, _filled(x, mask, filler), y)
     return Covered(found[0], found[1])
 
@@ -59,11 +67,18 @@ def covered_at_random(
     model: Model, x: FloatArray, y: IntArray, *, draws: int, seed: int
 ) -> Covered:
     """The same with random pixels, drawn so many times; the first axis is the draws'."""
-    scores = (random_scores(x.shape, seed, draw) for draw in range(draws))
+    shape = scores_shape(model, x)
+    scores = (random_scores(shape, seed, draw) for draw in range(draws))
     found = [covered(model, x, y, drawn) for drawn in scores]
     return Covered(
         np.stack([one.accuracy for one in found]), np.stack([one.confidence for one in found])
     )
+
+
+def scores_shape(model: Model, x: FloatArray) -> tuple[int, ...]:
+    """The shape of the scores of a model's images (n, *shape)."""
+    image = tuple(x.shape[1:])
+    return len(x), *pixel_shape(image, channel_axis_of(model, image))
 
 
 def random_scores(shape: tuple[int, ...], seed: int, draw: int) -> FloatArray:
@@ -121,6 +136,23 @@ def jaccard(first: BoolArray, second: BoolArray) -> FloatArray:
     return np.asarray((a & b).sum(axis=1) / np.maximum((a | b).sum(axis=1), 1))
 
 
+def why_no_strokes(x: FloatArray, bounds: tuple[float, float], channel_axis: int | None) -> str:
+    """Why images have no strokes, for people; empty if they have.
+
+    Args:
+        x: Images, (n, *shape).
+        bounds: Lowest and highest pixel value.
+        channel_axis: Axis of one image that holds its channels; None if none does.
+    """
+    pixels = pixel_shape(tuple(x.shape[1:]), channel_axis)
+    if pixels != x.shape[1:] or sum(side > 1 for side in pixels) > 2:
+        return "the images are in colour: strokes are the bright pixels of grey ones on black"
+    dark = float((x <= bounds[0] + BLACK * (bounds[1] - bounds[0])).mean())
+    if dark < GROUND:
+        return f"the images have no dark background: {dark:.0%} of their pixels are black"
+    return ""
+
+
 def on_strokes(mask: BoolArray, x: FloatArray, bounds: tuple[float, float]) -> FloatArray:
     """The share of each image's chosen pixels that are brighter than half of the range, (n,)."""
     bright = x > bounds[0] + STROKE * (bounds[1] - bounds[0])
@@ -129,7 +161,7 @@ def on_strokes(mask: BoolArray, x: FloatArray, bounds: tuple[float, float]) -> F
 
 
 def ranks(scores: FloatArray) -> IntArray:
-    """The place of each pixel in its image's order, (n, *shape) int32: 0 has the highest score.
+    """The place of each pixel in its image's order, int32 as the scores: 0 has the highest one.
 
     Of equal scores the first pixel in row-major order comes first, as in ``maps.top_pixels``.
     """
@@ -141,18 +173,24 @@ def ranks(scores: FloatArray) -> IntArray:
 
 
 def _curve(model: Model, x: FloatArray, y: IntArray, order: IntArray, *, shown: bool) -> FloatArray:
-    pixels = int(np.prod(x.shape[1:]))
+    pixels, black = int(np.prod(order.shape[1:])), np.asarray(model.bounds[0], dtype=x.dtype)
     found = []
     for share in GRID:
         first = order < round(share * pixels)
-        found.append(
-            _measured(model, _filled(x, ~first if shown else first, model.bounds[0]), y)[1]
-        )
+        found.append(_measured(model, _filled(x, ~first if shown else first, black), y)[1])
     return np.array(found)
 
 
-def _filled(x: FloatArray, mask: BoolArray, filler: float) -> FloatArray:
-    return np.where(mask, np.asarray(filler, dtype=x.dtype), x)
+def _mean_pixel(x: FloatArray, scores: FloatArray) -> FloatArray:
+    """The mean number of all images (n, *shape), or of each channel, as it broadcasts over them."""
+    if scores.shape == x.shape:
+        return np.asarray(x.mean(), dtype=x.dtype)
+    others = tuple(axis for axis, side in enumerate(scores.shape) if side == x.shape[axis])
+    return np.asarray(x.mean(axis=others, keepdims=True, dtype=np.float64), dtype=x.dtype)
+
+
+def _filled(x: FloatArray, mask: BoolArray, filler: FloatArray) -> FloatArray:
+    return np.where(mask, filler, x)
 
 
 def _measured(model: Model, x: FloatArray, y: IntArray) -> tuple[float, float]:

@@ -13,7 +13,9 @@ import harness
 from harness.attacks import make_attack
 from harness.checks.validity import CHECKS, Evidence, Reported
 from harness.checks.validity.evidence import MANY
+from harness.checks.validity.views import layouts, views
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.around import Laid
 from harness.protocol import Architecture, Network, Wrapping
 
 LAYOUTS = {
@@ -72,6 +74,37 @@ def test_every_order_of_the_channels_is_tried_before_the_labels_are_blamed(order
         CHECKS["input-range"](evidence)
     with pytest.raises(NotApplicable, match="the model is accurate with the channels in "):
         CHECKS["labels-shifted"](evidence)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("bands", [3, 6])
+def test_rows_and_columns_are_those_beside_the_axis_of_the_channels(axis, bands):
+    """Where three pixels in a row leave doubt, the model may say which axis it is."""
+    place = 0 if axis is None else axis
+    shape = [3, 3, 3]
+    shape[place] = bands
+    x = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+    found = layouts(x, axis)
+    if axis is None and bands == 6:  # it could be anything
+        assert found == {}
+        return
+    rows, columns = (each + 1 for each in range(3) if each != place)
+    np.testing.assert_array_equal(found["the images upside down"], np.flip(x, rows))
+    np.testing.assert_array_equal(found["the images mirrored"], np.flip(x, columns))
+    np.testing.assert_array_equal(
+        found["rows and columns exchanged"], np.swapaxes(x, rows, columns)
+    )
+    assert ("the channels in reverse order (BGR for RGB)" in found) == (bands == 3)
+    assert any("read as channels" in name for name in found) == (bands == 3 and place != 1)
+
+
+def test_the_views_are_those_of_the_axis_that_the_model_says():
+    x = coloured()[0][:4]
+    model = knows_colours()
+    for one, axis in ((model, 0), (Laid(model, 0), 0), (Laid(model, -1), 2)):
+        found = {name: images for name, _, images in views(x, one)}
+        reverse = found["the channels in reverse order (BGR for RGB)"]
+        np.testing.assert_array_equal(reverse, np.flip(x, axis + 1))
 
 
 def test_labels_that_are_exchanged_are_still_called_so():

@@ -7,6 +7,8 @@ what is needed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from harness.checks.check import Check, run_checks
@@ -18,6 +20,7 @@ from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import correct_count, logits_of, predictions_of
 from harness.protocol import BoolArray, FloatArray, Objective
 from harness.registry import Registry
+from harness.saliency.maps import pixel_scores
 from harness.saliency.methods import unchecked_maps
 from harness.saliency.occlusion import occluded_correct
 from harness.saliency.similarity import rank_correlation
@@ -127,10 +130,11 @@ def check_finite_differences(evidence: Evidence) -> None:
 def check_backends(evidence: Evidence) -> None:
     """Maps are those of the NumPy oracle on the same weights, in float64."""
     variants, _ = evidence.require_variants(), evidence.require_sound()
+    exact, oracle = variants.exact, variants.oracle  # before any maps, should one be missing
     x = evidence.x.astype(np.float64)
     _require_close(
-        "backends", evidence, evidence.maps_of(variants.exact, x),
-        evidence.maps_of(variants.oracle, x), EXACT, "beside the NumPy oracle",
+        "backends", evidence, evidence.maps_of(exact, x),
+        evidence.maps_of(oracle, x), EXACT, "beside the NumPy oracle",
         "Use the model's xp and operators only.",
     )  # fmt: skip
 
@@ -143,6 +147,8 @@ def check_random_layers(evidence: Evidence) -> None:
     2018, Sixt et al. 2020). Absolute ones may be alike as long as a layer is left, but not after.
     """
     bounds, found = evidence.bounds, evidence.likenesses
+    if not found:
+        raise NotApplicable("the network has no layers that could be made random")
     for depth, likeness in enumerate(found, start=1):
         left = (len(found) - depth) / max(len(found) - 1, 1)
         signed = bounds.signed_all + left * (bounds.signed_some - bounds.signed_all)
@@ -175,7 +181,8 @@ def check_image_factor(evidence: Evidence) -> None:
     Such a factor, an edge detector's output for one, makes any map look like the image, and leaves
     it enough of the gradient to change with the weights. It shows when the map is divided by the
     gradient: a model with random weights leaves the same. A factor that each pixel's own distance
-    from a baseline decides is attribution, as in gradient × input.
+    from a baseline decides is attribution, as in gradient × input; in colour, its distance in each
+    channel.
     """
     variant, ratios, kept = (
         evidence.require_variants().random,
@@ -192,7 +199,7 @@ def check_image_factor(evidence: Evidence) -> None:
         ratios.append(np.abs(maps) / np.where(kept, slope, 1.0))
     own, other = (np.where(kept, ratio, 0.0) for ratio in ratios)
     alike = float(rank_correlation(own, other).mean())
-    unexplained = float(_not_by_the_pixel(own, evidence.x, kept).mean())
+    unexplained = float(_not_by_the_pixel(own, evidence.x, kept, evidence.axis).mean())
     if alike > FACTOR and unexplained > BY_THE_PIXEL:
         raise CheckFailed(
             f"maps are the gradient times a factor of the image alone, which a model with random "
@@ -226,13 +233,14 @@ def check_occlusion(evidence: Evidence) -> None:
     image = evidence.test_x.nbytes // len(evidence.test_x)
     some = evidence.telling[: min(MOST, max(IMAGES, IN_MEMORY // max(1, image)))]
     x, y = np.asarray(evidence.test_x[some]), evidence.test_y[some]
-    maps = np.abs(evidence.maps_of(evidence.model, x, y))
+    maps = evidence.maps_of(evidence.model, x, y)
     if unsound(maps).any():
         raise NotApplicable("a map is not finite, or is zero everywhere")
+    scores = pixel_scores(maps, evidence.axis)
     accuracy = {}
     for choice in ("top", "random"):
         right, made = occluded_correct(
-            evidence.model, x, y, maps, choice, fraction=TOP, draws=DRAWS, seed=evidence.seed
+            evidence.model, x, y, scores, choice, fraction=TOP, draws=DRAWS, seed=evidence.seed
         )
         accuracy[choice] = right / made
     if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
@@ -316,18 +324,32 @@ def _has_signs(evidence: Evidence) -> bool:
     return evidence.name != "predicted-gradient" and bool(maps.min() < 0 < maps.max())
 
 
-def _not_by_the_pixel(factor: FloatArray, x: FloatArray, kept: BoolArray) -> FloatArray:
+def _not_by_the_pixel(
+    factor: FloatArray, x: FloatArray, kept: BoolArray, channel_axis: int | None
+) -> FloatArray:
     """The share of each image's factor, (n,), that is not |a pixel - a baseline| times a number.
 
-    The square of that is a polynomial of the pixel of degree two, which is fitted.
+    The square of that is a polynomial of the pixel of degree two, which is fitted in each channel.
     """
+    factor, x, kept = (_by_channel(array, channel_axis) for array in (factor, x, kept))
     left = np.zeros(len(x))
-    for place, (values, pixels, mask) in enumerate(zip(factor, x, kept, strict=True)):
-        squares = values[mask] ** 2
-        powers = np.vander(pixels[mask].astype(np.float64), 3)
-        rest = squares - powers @ np.linalg.lstsq(powers, squares, rcond=None)[0]
-        left[place] = (rest @ rest) / max(float(squares @ squares), 1e-300)
+    for place in range(len(x)):
+        missed = whole = 0.0
+        for values, pixels, mask in zip(factor[place], x[place], kept[place], strict=True):
+            squares = values[mask] ** 2
+            powers = np.vander(pixels[mask].astype(np.float64), 3)
+            rest = squares - powers @ np.linalg.lstsq(powers, squares, rcond=None)[0]
+            missed, whole = missed + float(rest @ rest), whole + float(squares @ squares)
+        left[place] = missed / max(whole, 1e-300)
     return left
+
+
+def _by_channel(images: Any, channel_axis: int | None) -> Any:
+    """Arrays (n, *shape) as (n, channels, pixels); there is one channel if no axis holds them."""
+    if channel_axis is None:
+        return images.reshape(len(images), 1, -1)
+    moved = np.moveaxis(images, channel_axis + 1, 1)
+    return moved.reshape(*moved.shape[:2], -1)
 
 
 def _require_close(

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from harness.errors import NotApplicable
+from harness.maths.channels import axis_of, channel_axis_of
 from harness.maths.query import batch_size_for, batches, logits_of
 from harness.protocol import GRADIENT, BoolArray, FloatArray, Images, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
@@ -91,15 +92,15 @@ class Evidence:
 
     Attributes:
         model: The model as it is measured.
-        test_x: Test images, (m, *shape) float32.
+        test_x: Test images, (m, *shape) float32; they need not be in memory.
         test_y: Their labels, (m,) int64.
         name: What the method is called; of some names it is known what they should be.
         method: What computes the maps; by default the harness's method of that name.
         variants: What the model is compared with; without it some checks do not apply.
         bounds: What passes.
         seed: Which pixels are drawn.
-        channel_axis: Which axis of one image holds its channels; see ``similarity.spatial_axes``
-            for what is taken where that is not said.
+        channel_axis: Which axis of one image holds its channels; what the model says, or what the
+            images' shape leaves no doubt of, where that is not said.
     """
 
     model: Model
@@ -111,6 +112,18 @@ class Evidence:
     bounds: SanitySpec = field(default_factory=SanitySpec)
     seed: int = 0
     channel_axis: int | None = None
+
+    @property
+    def axis(self) -> int | None:
+        """The axis of one image that holds its channels, from 0; None if every number is a pixel.
+
+        Raises:
+            HarnessError: The images have no such axis.
+        """
+        shape = tuple(self.test_x.shape[1:])
+        if self.channel_axis is None:
+            return channel_axis_of(self.model, shape)
+        return axis_of(shape, self.channel_axis)
 
     @cached_property
     def telling(self) -> IntArray:
@@ -183,7 +196,7 @@ class Evidence:
         sizes = np.abs(own), np.abs(other)
         found = (
             rank_correlation(*sizes),
-            structural_similarity(*sizes, self.channel_axis),
+            structural_similarity(*sizes, self.axis),
             rank_correlation(own, other),
         )
         return Likeness(*(float(values.mean()) for values in found))

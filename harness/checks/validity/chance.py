@@ -151,7 +151,7 @@ def best_view(evidence: Evidence) -> tuple[FloatArray, View] | None:
         return None
     best: tuple[FloatArray, View] | None = None
     most = 0
-    for view in views(evidence.x, evidence.model.bounds):
+    for view in views(evidence.x, evidence.model):
         logits = seen_as(evidence, view)
         right = 0 if logits is None else int((logits.argmax(axis=1) == evidence.y).sum())
         if logits is not None and right > most:

@@ -127,7 +127,7 @@ def _how(renamed: IntArray) -> str:
 def _better_view(evidence: Evidence) -> tuple[BoolArray, View] | None:
     """The view on which the model is far better, and by most; and which images are correct then."""
     found: list[tuple[BoolArray, View]] = []
-    candidates = list(views(evidence.x, evidence.model.bounds))
+    candidates = list(views(evidence.x, evidence.model))
     for view in candidates:
         logits = seen_as(evidence, view)
         if logits is not None:

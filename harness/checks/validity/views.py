@@ -8,38 +8,45 @@ from itertools import permutations
 
 import numpy as np
 
+from harness.maths.channels import COLOURS, channel_axis_of
 from harness.maths.norms import TOLERANCE
-from harness.protocol import Bounds, FloatArray
+from harness.protocol import Bounds, FloatArray, Model
 
 SCALE = "Give the network the pixels it was trained on: put the scaling inside the model."
 LAYOUT = "Give the network the images as it was trained on them, and check how they are loaded."
 CHANNELS = (3, 4)
-"""Sizes of an axis that may hold colours."""
+"""How many channels can be in another order."""
 
 View = tuple[str, str, FloatArray]
 """What was done to the images, what to do about it, and the images, (n, *shape)."""
 
 
-def views(x: FloatArray, bounds: Bounds) -> Iterator[View]:
-    """Every other view of images (n, *shape); those that change nothing are left out.
+def views(x: FloatArray, model: Model) -> Iterator[View]:
+    """Every other view of a model's images (n, *shape); those that change nothing are left out.
 
     Layouts come first: where one corrects as much as a scale does, it is the likelier cause.
     """
-    for name, images in layouts(x).items():
+    for name, images in layouts(x, channel_axis_of(model, tuple(x.shape[1:]))).items():
         if not np.array_equal(images, x):
             yield name, LAYOUT, np.ascontiguousarray(images)
-    for name, images in _rescaled(x, bounds).items():
+    for name, images in _rescaled(x, model.bounds).items():
         if not np.allclose(images, x, atol=TOLERANCE):
             yield name, SCALE, images.astype(x.dtype)
 
 
-def layouts(x: FloatArray) -> dict[str, FloatArray]:
-    """The images with their axes the other way round."""
+def layouts(x: FloatArray, channel_axis: int | None = None) -> dict[str, FloatArray]:
+    """The images with their axes the other way round.
+
+    Args:
+        x: Images, (n, *shape).
+        channel_axis: Axis of one image that holds its channels, from 0. Where it is not known, as
+            of 3×3 pixels in three colours, it is taken to be the first.
+    """
     side = math.isqrt(x.shape[1])
     if x.ndim == 2 and side > 1 and side * side == x.shape[1]:  # a square image, laid out flat
         square = layouts(x.reshape(-1, side, side))
         return {name: images.reshape(x.shape) for name, images in square.items()}
-    rows, columns, channels = _axes(x)
+    rows, columns, channels = _axes(x, channel_axis)
     others: dict[str, FloatArray] = {}
     if channels is not None:
         others |= _recoloured(x, channels)
@@ -55,7 +62,7 @@ def layouts(x: FloatArray) -> dict[str, FloatArray]:
     others["the images upside down"] = np.flip(x, rows)
     others["the images mirrored"] = np.flip(x, columns)
     others["the images turned by 180°"] = np.flip(x, (rows, columns))
-    if channels is not None:
+    if channels in (1, 3):
         others |= _other_memory(x, channels)
     return others
 
@@ -82,17 +89,20 @@ def _other_memory(x: FloatArray, channels: int) -> dict[str, FloatArray]:
     return {"their values read as channels last": np.moveaxis(pixels, -1, 1)}
 
 
-def _axes(x: FloatArray) -> tuple[int | None, int | None, int | None]:
-    """Which axes of (n, *shape) are rows, columns and channels; None for what is not there."""
+def _axes(x: FloatArray, channel_axis: int | None) -> tuple[int | None, int | None, int | None]:
+    """Which axes of (n, *shape) are rows, columns and channels; None for what is not there.
+
+    Channels count only if they can be in another order.
+    """
     if x.ndim == 3:
         return 1, 2, None
-    if x.ndim != 4:
+    if channel_axis is None and x.ndim == 4 and x.shape[1] in COLOURS:
+        channel_axis = 0
+    if x.ndim != 4 or channel_axis is None:
         return None, None, None
-    if x.shape[3] in (1, *CHANNELS) and x.shape[3] < x.shape[1]:
-        return 1, 2, 3 if x.shape[3] in CHANNELS else None
-    if x.shape[1] in (1, *CHANNELS):
-        return 2, 3, 1 if x.shape[1] in CHANNELS else None
-    return None, None, None
+    channels = channel_axis + 1
+    rows, columns = (axis for axis in (1, 2, 3) if axis != channels)
+    return rows, columns, channels if x.shape[channels] in CHANNELS else None
 
 
 def _rescaled(x: FloatArray, bounds: Bounds) -> dict[str, FloatArray]:
