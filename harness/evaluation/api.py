@@ -25,6 +25,7 @@ from harness.evaluation.arguments import (
     suites_from,
 )
 from harness.evaluation.evaluation import Evaluation, Measures
+from harness.evaluation.named import layout_for
 from harness.evaluation.own import info_of, loaded_own, source_of
 from harness.evaluation.proportion import data_info, out_of_proportion
 from harness.evaluation.sources import data_from
@@ -121,6 +122,7 @@ def evaluate(
         classes: Name of each class, in the order of the labels.
         train: Training images and labels, (x, y), for the check that learns random labels.
         channel_axis: Axis of one image that holds its channels; guessed where that leaves no doubt.
+            The images of a folder get them where the model's framework has them.
         epsilon_unit: Epsilons are in this part of a pixel unit: with 255, 8 is 8/255.
         device: Where a network that is not wrapped is computed.
         batch_size: Images at a time; by default as many as fit into memory.
@@ -141,6 +143,8 @@ def evaluate(
     """
     model = _model_of(model, bounds, outputs, device, batch_size)
     name, wanted = name_from(name), suites_from(suites)
+    if y is None and isinstance(x, str | Path):
+        channel_axis = layout_for(model, str(x), channel_axis)
     data = data_from(
         x, y, model.bounds, classes=classes, train=train, seed=seed, channel_axis=channel_axis
     )
