@@ -92,10 +92,23 @@ class Weights:
             random.normal(0, 0.3, (inner, classes)), np.zeros(classes),
         )  # fmt: skip
         found = cls(*(array.astype(np.float32) for array in drawn))
-        # So that no class is preferred.
-        shades = images_drawn(300, (SIDE, SIDE, channels))
-        last = -found.scores(shades, normalised).mean(axis=0)
-        return replace(found, last=last.astype(np.float32))
+        return found.balanced(normalised=normalised)
+
+    def balanced(self, normalised=False):
+        """The same, so that no class is preferred."""
+        shades = images_drawn(300, (SIDE, SIDE, self.kernel.shape[2]))
+        last = self.last - self.scores(shades, normalised).mean(axis=0)
+        return replace(self, last=last.astype(np.float32))
+
+    def centred(self, normalised=False):
+        """One to which pixels at the rim mean nothing."""
+        inner = SIDE - 2
+        dense = self.dense.reshape(inner, inner, FILTERS, -1).copy()
+        rim = np.ones((inner, inner), dtype=bool)
+        rim[2:-2, 2:-2] = False
+        dense[rim] = 0
+        found = replace(self, dense=dense.reshape(self.dense.shape))
+        return found.balanced(normalised=normalised)
 
     def hidden(self, x):
         """What the linear layer is given, (n, 6 * 6 * filters), of images (n, h, w, c)."""
