@@ -109,7 +109,10 @@ def made(called, **methods):
 
 def test_those_of_the_harness_come_first_and_in_their_order(theirs):
     theirs(jax=made("jax"))
-    assert list(registry.BACKENDS) == ["torch", "keras", "numpy", "jax"]
+    assert list(registry.BACKENDS) == [
+        "torch", "keras", "numpy", "onnx", "sklearn", "callable", "jax"
+    ]  # fmt: skip
+    assert registry.builders() == ["torch", "keras", "numpy", "jax"]
     assert registry.missing("jax") == ""
     assert registry.backend("jax").name == "jax"
 
