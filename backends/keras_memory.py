@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import tensorflow as tf
-from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 Library: TypeAlias = Mapping[str, Any]
 ALIASES = frozenset({
@@ -103,6 +102,9 @@ def _inside(operation: Any, function: Any, is_branch: bool) -> Any:
     # The first input of a choice is the condition, which its branches are not given.
     given = list(operation.inputs)[1:] if is_branch else list(operation.inputs)
     free = type(function)()
+    # Of TensorFlow's own modules; should it move, the network tells no footprint.
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
     free.CopyFrom(function)
     free.arg_attr.clear()  # the shapes that it has been written for
     with operation.graph.as_default():

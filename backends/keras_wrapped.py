@@ -93,7 +93,7 @@ class KerasModel:
         return logits, gradient
 
     def footprint(self, x: Array) -> int:
-        """See ``protocol.Model``; by the shapes in the graph, which is not run.
+        """Bytes that an image takes up, by the shapes in the graph, which is not run.
 
         Of a network of a fixed batch size it is nothing: it is never asked of more at a time.
         """
@@ -101,7 +101,7 @@ class KerasModel:
         return 0 if self.fixed else bytes_of_an_image(self._there_and_back, x.shape[1:], self.dtype)
 
     def about(self) -> About:
-        """See ``protocol.About``; parameters are without the statistics of batch normalisation."""
+        """What it is; parameters are counted without the statistics of batch normalisation."""
         weights = self.taken.variables
         trained = [v for v in weights if last_part(v) not in STATISTICS]
         sizes = [int(np.prod(v.shape)) for v in trained if tf.as_dtype(v.dtype).is_floating]

@@ -62,12 +62,19 @@ def dataset_of(
         validation=validation,
         # They may be read batch by batch; whoever measures takes them so.
         test=Part(x=cast("Floats", own.x), y=own.y.astype(np.int64), index=_all(len(own.y))),
-        classes=own.classes or (),
+        classes=own.classes or _numbered(own),
         bounds=bounds,
         channel_axis=channel_axis,
         notes=own.notes,
         sha256=content_hash(own.x, own.y) if train is None else digest.hexdigest(),
     )
+
+
+def _numbered(own: OwnData) -> tuple[str, ...]:
+    """Numbers for names, as many as there are labels to train on; none where models tell."""
+    if own.train_y is None:
+        return ()
+    return tuple(str(label) for label in range(int(max(own.y.max(), own.train_y.max())) + 1))
 
 
 def content_hash(images: Any, labels: IntArray) -> str:

@@ -33,7 +33,7 @@ class Benchmark:
     Args:
         spec: The benchmark.
         retrain: Train models even if they are stored.
-        while_training: Entered around each training; a host that captures output lets the
+        shown: Entered around each training and measurement; a host that captures output lets the
             progress bar through here.
         save: Writes the run; called after each measurement.
         selected: The epsilons that will be asked for, by backend, model and attack; of a sweep that
@@ -45,7 +45,7 @@ class Benchmark:
         spec: Spec,
         *,
         retrain: bool = False,
-        while_training: Callable[[], AbstractContextManager[None]] = nullcontext,
+        shown: Callable[[], AbstractContextManager[None]] = nullcontext,
         save: Callable[[], None] = lambda: None,
         selected: Mapping[tuple[str, str, str], Sequence[float]] | None = None,
     ) -> None:
@@ -57,7 +57,7 @@ class Benchmark:
             options = options_for(model.architecture, model.options)
             self.run.spec["models"][name] |= options.model_dump(mode="json")
         self.run.gate = spec.gate
-        self._retrain, self._while_training = retrain, while_training
+        self._retrain, self._shown = retrain, shown
         self._save = save
         self._selected = {} if selected is None else selected
         self._models: dict[str, Model] = {}
@@ -109,7 +109,13 @@ class Benchmark:
             recorder = Recorder(self.run, backend, name, self._save)
             chosen = {attack: e for (*of, attack), e in self._selected.items() if (*of,) == key}
             self._evaluations[key] = Evaluation(
-                loaded, test.x, test.y, recorder, self.measures, chosen
+                loaded,
+                test.x,
+                test.y,
+                recorder,
+                self.measures,
+                chosen,
+                while_measuring=self._shown,
             )
         return self._evaluations[key]
 
@@ -139,6 +145,6 @@ class Benchmark:
     def _trainable(self) -> Trainable:
         spec = self.spec
         return Trainable(
-            self.dataset, spec.seed, self._retrain, self._while_training, spec.device,
+            self.dataset, spec.seed, self._retrain, self._shown, spec.device,
             spec.batch_size,
         )  # fmt: skip

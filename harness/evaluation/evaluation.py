@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from harness.evaluation.examples import Asked, Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.maths.channels import channel_axis_of
+from harness.progress import measuring
 from harness.protocol import Attack, Images, IntArray
 from harness.registry import PLUGINS
 from harness.results import keys
@@ -91,6 +93,8 @@ class Evaluation:
         measures: What may be asked for.
         selected: Of each sweep the epsilons that will be asked for; all if it is not there.
         validity: The checks of validity.
+        while_measuring: Entered around each measurement; a host that captures output lets the
+            progress bar through here.
     """
 
     def __init__(
@@ -102,10 +106,11 @@ class Evaluation:
         measures: Measures,
         selected: Mapping[str, Sequence[float]] | None = None,
         validity: Mapping[str, ValidityCheck] = CHECKS,
+        while_measuring: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.loaded, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
-        self._selected = selected or {}
+        self._selected, self._while_measuring = selected or {}, while_measuring
         examples = Examples(x, y, recorder, self._pictures())
         self._attacking = Attacking(loaded.model, x, y, examples, recorder)
         self._explaining = Explaining(
@@ -190,7 +195,8 @@ class Evaluation:
         """The run's record, or one of those that are made now, all safe on disk before judged."""
         found = self.recorder.found(check, epsilon)
         if found is None:
-            records = measure()
+            with self._while_measuring(), measuring(f"{check} of {self.name} in {self.backend}"):
+                records = measure()
             self.recorder.run.versions |= PLUGINS
             self.recorder.save()
             (found,) = (r for r in records if (r.check, r.epsilon) == (check, epsilon))

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from harness.errors import BatchTooLarge, MeasurementError, Unanswered
+from harness.progress import images_bar
 from harness.protocol import Images, Model
 
 T = TypeVar("T")
@@ -50,6 +51,15 @@ def portions(
         MeasurementError: One image alone is too large; or what else ``ask`` raises.
         Unanswered: Image after image is not answered, wherever they are taken from.
     """
+    with images_bar(len(x), size) as advance:
+        for part, found in _portions(model, x, size, ask):
+            advance(part.stop - part.start)
+            yield part, found
+
+
+def _portions(
+    model: Model, x: Images, size: int, ask: Callable[[slice], T]
+) -> Iterator[tuple[slice, T | Unanswered]]:
     pending, lost, any_answer = [slice(0, len(x))] if len(x) else [], 0, False
     while pending:
         part = pending.pop()

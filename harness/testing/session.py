@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ class Session:
         if self.benchmark is None:
             import_together(self.selected)
             self.benchmark = Benchmark(
-                self.spec, retrain=self.retrain, while_training=self.uncaptured,
+                self.spec, retrain=self.retrain, shown=self.uncaptured,
                 save=self.save, selected=self.epsilons,
             )  # fmt: skip
         return self.benchmark
@@ -259,6 +260,11 @@ def _gate(config: pytest.Config) -> SessionGate | None:
 
 
 def _uncaptured(config: pytest.Config) -> Callable[[], AbstractContextManager[None]]:
-    """Lets output through pytest's capture for a while, as a progress bar needs."""
+    """Lets output through pytest's capture for a while, as a progress bar on a terminal needs."""
     capture = config.pluginmanager.getplugin("capturemanager")
-    return capture.global_and_fixture_disabled if capture else nullcontext
+    if capture is None:
+        return nullcontext
+    shown: Callable[[], AbstractContextManager[None]] = capture.global_and_fixture_disabled
+    with shown():
+        on_terminal = sys.stderr.isatty()
+    return shown if on_terminal else nullcontext
