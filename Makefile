@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test ci full mnist peers browser lowest clean
+.PHONY: demo test ci full mnist peers models browser lowest clean
 
 ## demo: install, run the digits benchmark in every backend, and say where the report is
 demo: $(VENV)/.all
@@ -18,7 +18,7 @@ test: $(VENV)/.tox
 ci: $(VENV)/.tox
 	$(BIN)/tox run -e lint,types
 	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
-	    -e mnist,peers,torch,keras,lowest,base,browser
+	    -e mnist,peers,torch,keras,models,lowest,base,browser
 
 ## full: full trainings on real MNIST, and the times beside other libraries
 full: $(VENV)/.tox
@@ -35,6 +35,10 @@ lowest: $(VENV)/.tox
 ## peers: agreement with Foolbox, torchattacks, CleverHans and ART on the same networks
 peers: $(VENV)/.tox
 	$(BIN)/tox run -e peers
+
+## models: each kind of model and data in docs/models.md, with transformers, JAX and ONNX
+models: $(VENV)/.tox
+	$(BIN)/tox run -e models
 
 ## browser: the report in a headless Chromium, which must be installed
 browser: $(VENV)/.tox

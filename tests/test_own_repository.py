@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.data import load_dataset
 from harness.results.run import Run
+from harness.spec.models import DataSpec
+from harness.spec.reading import load_spec
 
 MODULE = """
 import numpy as np
@@ -179,3 +182,20 @@ def test_an_interrupted_evaluation_has_what_was_measured(repository):
     assert stored.records == run.records
     assert {r.check for r in run.records} <= {"clean", "square"}
     assert np.isfinite([r.accuracy for r in run.records]).all()
+
+
+def test_files_of_another_folder_are_named_as_seen_from_there(repository):
+    np.savez(repository / "test.npz", x=np.zeros((6, 4, 4, 2), np.float32), y=np.arange(6) % 3)
+    done = harness("init", "theirs:load", "test.npz", "--folder", "sub/new")
+    assert done.returncode == 0, done.stderr
+    spec = load_spec("sub/new/robustness.toml")
+    assert spec.data.file == "../../test.npz"
+    assert len(load_dataset(spec.data, spec.home).test) == 6
+
+
+def test_a_path_in_a_spec_may_begin_at_home(repository, monkeypatch):
+    monkeypatch.setenv("HOME", str(repository))
+    monkeypatch.setenv("USERPROFILE", str(repository))
+    np.savez(repository / "test.npz", x=np.zeros((6, 4, 4, 2), np.float32), y=np.arange(6) % 3)
+    data = DataSpec(file="~/test.npz")
+    assert len(load_dataset(data, Path("elsewhere")).test) == 6

@@ -16,7 +16,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "tox.ini").is_file(), reason="not in a checkout")
-TESTED = ("torch", "keras", "test")
+TESTED = ("torch", "keras", "onnx", "test")
 """The extras whose lowest versions are pinned."""
 
 
@@ -72,6 +72,8 @@ def test_ci_trains_small_networks_and_full_ones_are_asked_for():
     assert full == ["testenv:full"]
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     ci = make.partition("\nci:")[2].partition("\n\n")[0]
-    wanted = ["lint", "types", "base", "torch", "keras", "lowest", "browser", "peers", "mnist"]
-    assert set(re.findall(r"\w+", " ".join(re.findall(r"-e (\S+)", ci)))) == set(wanted)
+    wanted = {
+        "lint", "types", "base", "torch", "keras", "lowest", "browser", "peers", "mnist", "models",
+    }  # fmt: skip
+    assert set(re.findall(r"\w+", " ".join(re.findall(r"-e (\S+)", ci)))) == wanted
     assert "full" not in ci

@@ -31,13 +31,18 @@ def own_dataset(spec: DataSpec, home: Path) -> Dataset:
     """
     found = own_data(
         load=spec.load, options=spec.options, bounds=spec.bounds, size=spec.size,
-        file=None if spec.file is None else home / spec.file,
-        folder=None if spec.folder is None else home / spec.folder,
-        train=None if spec.train is None else home / spec.train,
+        file=_path(spec.file, home),
+        folder=_path(spec.folder, home),
+        train=_path(spec.train, home),
         classes=spec.classes, home=home,
         channel_axis=None if spec.folder is None else spec.channel_axis,
     )  # fmt: skip
     return dataset_of(found, spec.bounds, spec.source, spec.seed, spec.channel_axis)
+
+
+def _path(said: str | None, home: Path) -> Path | None:
+    """A path of a spec, relative to a folder; or somebody's home is at its beginning."""
+    return None if said is None else home / Path(said).expanduser()
 
 
 def dataset_of(

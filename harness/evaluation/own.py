@@ -32,7 +32,7 @@ def own_model(spec: Spec, name: str) -> Model:
         raise SpecError(f"models.{name}: is trained here")
     try:
         if wanted.file is not None:
-            found: Any = spec.home / wanted.file
+            found: Any = spec.home / Path(wanted.file).expanduser()
         else:
             found = called(str(wanted.load), wanted.options, spec.home)
         return wrapped(found, spec, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def spec_text(found: Starter) -> str:
         document["epsilon_unit"] = 255
         document["epsilon_unit"].comment("epsilons below are in 1/255 of a pixel unit")
     data = tomlkit.table()
-    data[source_key(found.data, "folder")] = found.data
+    data[source_key(found.data, "folder")] = _written(found.data, found.folder)
     data["bounds"] = list(found.bounds)
     if found.size is not None:
         data["size"] = list(found.size)
@@ -138,7 +139,7 @@ def spec_text(found: Starter) -> str:
         data["channel_axis"].comment("of images (channels, height, width)")
     document["data"] = data
     model = tomlkit.table()
-    model[source_key(found.model, "file")] = found.model
+    model[source_key(found.model, "file")] = _written(found.model, found.folder)
     model.add(tomlkit.comment("Normalisation before the network, per channel, in pixel units:"))
     model.add(tomlkit.comment("preprocessing = { mean = [0.5, 0.5, 0.5], std = [0.2, 0.2, 0.2] }"))
     model.add(tomlkit.comment("What accuracies are judged by; the gate needs none of it:"))
@@ -222,6 +223,16 @@ def _ignoring(path: Path) -> str:
     if IGNORED in held.splitlines():
         return held
     return f"{held}{'' if held.endswith(chr(10)) or not held else chr(10)}{IGNORED}\n"
+
+
+def _written(source: str, folder: Path) -> str:
+    """A file, a folder or a function, as the spec in a repository names it."""
+    if source_key(source, "file") == "load" or Path(source).is_absolute():
+        return source
+    try:
+        return Path(os.path.relpath(source, folder)).as_posix()
+    except ValueError:  # on another drive
+        return str(Path(source).resolve())
 
 
 def _extra(backend: str) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
-import pytest
 from kinds import CLASSES, SIDE, Weights, first, given, kind, labelled, package_at_hand
 
 PIXELS = SIDE * SIDE
@@ -114,17 +110,6 @@ def of_jax():
         return net
 
     return of_function(make, jax=jax)
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    """The server of the example, and what asks it."""
-    path = Path(__file__).parents[2] / "examples" / "http_endpoint.py"
-    spec = importlib.util.spec_from_file_location("http_endpoint", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.serving() as url:
-        yield {"url": url, "ask": module.ask}
 
 
 ENDPOINT = "an HTTP endpoint (`ask` is in [an example](../examples/http_endpoint.py))"

@@ -124,7 +124,7 @@ def keras_file():
 @kind("the folder of a SavedModel", "keras")
 def saved_model():
     found = plain()
-    found.names.pop("net").export("saved", verbose=False)
+    found.names.pop("net").export("saved")
     return found
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
-import sys
 from pathlib import Path
 
-import kinds_boxes
-import kinds_data  # registers its setups
-import kinds_keras
-import kinds_torch
 import numpy as np
 import pytest
 from kinds import SETUPS
-from kinds_boxes import endpoint  # a fixture
+from kinds_boxes import ENDPOINT
 
 import harness
+
+for _name in ("torch", "keras", "data"):  # each registers its setups, as kinds_boxes does
+    importlib.import_module(f"kinds_{_name}")
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 ROW = re.compile(r"^\| (?P<kind>.+?) \| (?P<code>`.+`) \|$", re.MULTILINE)
@@ -45,12 +44,23 @@ def test_every_row_has_a_setup_and_every_setup_a_row():
     assert max(map(len, ROWS.values())) <= LINES
 
 
+@pytest.fixture(scope="module")
+def endpoint():
+    """The server of the example, and what asks it."""
+    path = Path(__file__).parents[2] / "examples" / "http_endpoint.py"
+    spec = importlib.util.spec_from_file_location("http_endpoint", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.serving() as url:
+        yield {"url": url, "ask": module.ask}
+
+
 @pytest.mark.parametrize("kind", ROWS)
 def test_the_lines_of_a_row(kind, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     given = SETUPS[kind]()
     names = {"harness": harness, "np": np} | given.names
-    if kind == kinds_boxes.ENDPOINT:
+    if kind == ENDPOINT:
         names |= request.getfixturevalue("endpoint")
     exec(compile("\n".join(ROWS[kind]), f"<{kind}>", "exec"), names)  # noqa: S102  # our document
     run = names["run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
-from kinds import Weights, first, labelled
+from kinds import HEAVY, Weights, first, labelled
 from kinds_torch import example, network, sizes
 
 from harness.results.run import Run
+from harness.spec.reading import parse_spec
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 MODULE = """
@@ -38,6 +40,8 @@ def block(language):
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A folder with all that the spec names, and how many images the network classifies rightly."""
+    if os.environ.get(HEAVY) != "1":
+        pytest.skip("takes half a minute; tox -e models runs it")
     at_hand("torch")
     import torch
 
@@ -52,6 +56,12 @@ def repository(tmp_path, monkeypatch):
     Path("my_project.py").write_text(MODULE, encoding="utf-8")
     Path("robustness.toml").write_text(block("toml"), encoding="utf-8")
     return int((weights.scores(x, normalised=True).argmax(axis=1) == y).sum())
+
+
+def test_the_spec_is_one():
+    spec = parse_spec(block("toml"), "docs/models.md")
+    assert set(spec.models) == {"plain", "exported"}
+    assert spec.attacks["fgsm"].epsilons == (0.0, 4 / 255, 8 / 255)
 
 
 def test_the_spec_and_the_commands(repository):
