@@ -158,7 +158,7 @@ def _classes_of(net: Any) -> int:
     if found.ndim != 1 or len(found) < 2:
         raise BackendError(f"{kind}: it has {len(found)} class; fit it with two or more")
     if found.dtype.kind not in "iufb" or (found != np.arange(len(found))).any():
-        shown = ", ".join(map(str, found[:3].tolist())) + (", ..." if len(found) > 3 else "")
+        shown = ", ".join(map(repr, found[:3].tolist())) + (", ..." if len(found) > 3 else "")
         raise BackendError(
             one_line(
                 f"{kind}: its classes_ are {shown}, not 0 to {len(found) - 1}; number the labels "

@@ -15,7 +15,7 @@ from harness.checks.conformance import EPSILONS
 from harness.checks.sanity.checks import rules_for
 from harness.checks.validity import CHEAP, CHECKS
 from harness.data.dataset import Dataset
-from harness.errors import HarnessError, NotApplicable, gist, one_line
+from harness.errors import HarnessError, NotApplicable, Unanswered, gist, one_line
 from harness.evaluation.arguments import (
     attacks_from,
     bounds_from,
@@ -33,9 +33,9 @@ from harness.evaluation.wrapping import backend_name_of, wrap
 from harness.files import check_folder
 from harness.maths.around import Laid, Limited
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through
-from harness.maths.query import answers_of
+from harness.maths.query import answers_of, logits_of
 from harness.progress import progress_bar, quiet
-from harness.protocol import GRADIENT, Attack, Bounds, IntArray, Model
+from harness.protocol import GRADIENT, Attack, Bounds, Images, IntArray, Model
 from harness.results import keys
 from harness.results.judge import judge
 from harness.results.provenance import new_run
@@ -302,7 +302,10 @@ def _check_outputs(model: Model, data: Dataset) -> int:
         shape = images.shape[1:]
         why = str(error) if isinstance(error, HarnessError) else gist(error)
         raise HarnessError(
-            one_line(f"the model cannot be evaluated on images of shape {shape}: {why}")
+            one_line(
+                f"the model cannot be evaluated on images of shape {shape}: {why}"
+                f"{'' if isinstance(error, Unanswered) else _other_layout(model, images)}"
+            )
         ) from error
     if found := looked_through(model, images):
         raise HarnessError(
@@ -314,11 +317,27 @@ def _check_outputs(model: Model, data: Dataset) -> int:
     return int(logits.shape[1])
 
 
+def _other_layout(model: Model, images: Images) -> str:
+    """What to do if a model takes images with their channels at the other end; else nothing."""
+    if len(images.shape) != 4:
+        return ""
+    few = np.asarray(images[:2])
+    for source, target in ((-1, 1), (1, -1)):
+        with suppress(Exception):  # whatever a network makes of images that are none of its own
+            logits_of(model, np.ascontiguousarray(np.moveaxis(few, source, target)))
+            return (
+                "; it takes their channels at the other end: pass "
+                f"np.moveaxis(x, {source}, {target})"
+            )
+    return ""
+
+
 def _require_fitting(labels: IntArray, count: int, classes: Sequence[str]) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= count:
+        remedy = "; pass y - 1" if (low, high) == (1, count) else ""
         raise HarnessError(
-            f"y: labels span [{low}, {high}], but the model has {count} classes from 0"
+            f"y: labels span [{low}, {high}], but the model has {count} classes from 0{remedy}"
         )
     if classes and len(classes) != count:
         raise HarnessError(

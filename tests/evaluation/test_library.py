@@ -496,3 +496,38 @@ def test_bytes_are_divided_by_255_and_the_run_says_so():
     assert taken.data_sha256 == floats.data_sha256
     assert taken.notes == ["bytes were divided by 255, for the bounds [0, 1]"]
     assert floats.notes == []
+
+
+class OneLayout(BlackBox):
+    """Takes images whose axis of a number is as long as three channels."""
+
+    def __init__(self, axis):
+        self.axis = axis
+
+    def logits(self, x):
+        if x.shape[self.axis] != 3:
+            raise ValueError("wrong channels")
+        return x.mean(axis=tuple({1, 2, 3} - {self.axis % 4}))
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "remedy"), [(1, (4, 5, 3), "x, -1, 1"), (-1, (3, 4, 5), "x, 1, -1")]
+)
+def test_channels_at_the_other_end_are_told(axis, shape, remedy):
+    x, y = np.zeros((4, *shape), np.float32), [0, 1, 2, 0]
+    with pytest.raises(HarnessError) as error:
+        harness.evaluate(OneLayout(axis), x, y)
+    assert str(error.value) == (
+        f"the model cannot be evaluated on images of shape {shape}: wrong channels; it takes their "
+        f"channels at the other end: pass np.moveaxis({remedy})"
+    )
+    with pytest.raises(HarnessError, match=r"wrong channels$"):
+        harness.evaluate(OneLayout(axis), np.zeros((4, 2, 2, 2), np.float32), y)
+
+
+def test_labels_from_one_are_told():
+    x = np.eye(3, dtype=np.float32)
+    with pytest.raises(HarnessError, match=r"span \[1, 3\], but .* from 0; pass y - 1$"):
+        harness.evaluate(Tenfold(), x, [1, 2, 3])
+    with pytest.raises(HarnessError, match=r"span \[0, 3\], but .* from 0$"):
+        harness.evaluate(Tenfold(), x, [0, 2, 3])

@@ -136,7 +136,10 @@ REFUSED = {
     "regressor": (lambda: LinearRegression().fit(FLAT, Y), "LinearRegression: a regressor"),
     "clusterer": (lambda: KMeans(2, n_init=1).fit(FLAT), "KMeans: no classifier"),
     "scaler": (lambda: StandardScaler().fit(FLAT), "StandardScaler: no classifier"),
-    "names": (lambda: forest().fit(FLAT, np.array(["a", "b", "c"])[Y]), "classes_ are a, b, c"),
+    "names": (
+        lambda: forest().fit(FLAT, np.array(["a", "b", "c"])[Y]),
+        "classes_ are 'a', 'b', 'c', not",
+    ),
     "from one": (lambda: forest().fit(FLAT, Y + 1), "classes_ are 1, 2, 3, not 0 to 2; number"),
     "one class": (lambda: forest().fit(FLAT, Y * 0), "it has 1 class; fit it with two"),
     "several labels": (
