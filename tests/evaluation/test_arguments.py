@@ -549,7 +549,6 @@ def test_a_frameworks_message_is_cut_to_its_first_sentence(said):
 @pytest.mark.parametrize(
     ("shape", "batch_size", "words"),
     [
-        ((2,), 3, "the network takes batches of 3 images only; build it without a batch size"),
         ((3,), None, "the network takes images of shape (3,), not (2,)"),
         ((3,), 3, "the network takes images of shape (3,), not (2,)"),
         ((None, 2), None, "the network takes images of shape (None, 2), not (2,)"),
@@ -564,6 +563,17 @@ def test_a_keras_network_says_what_it_takes(shape, batch_size, words):
     with pytest.raises(HarnessError) as error:
         harness.evaluate(harness.wrap(net), X, Y)
     assert str(error.value).endswith(f"(2,): {words}")
+
+
+def test_a_keras_network_of_batches_of_one_size_is_given_such():
+    at_hand("keras")
+    import keras
+
+    net = keras.Sequential([keras.Input((2,), batch_size=3), keras.layers.Dense(2)])
+    net.set_weights([np.eye(2), np.zeros(2)])
+    run = harness.evaluate(harness.wrap(net), X, Y, epsilons=[0.1])
+    right = int((X.argmax(axis=1) == Y).sum())
+    assert [(r.correct, r.total) for r in run.records if r.check == "clean"] == [(right, len(X))]
 
 
 @pytest.mark.parametrize(
