@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,7 +41,8 @@ def evaluate(
         tuple[float, float], typer.Option(metavar="LOW HIGH", help="Range of the pixels.")
     ] = (0.0, 1.0),
     outputs: Annotated[
-        str, typer.Option(help="What the network returns: auto, logits or probabilities.")
+        Literal["auto", "logits", "probabilities"],
+        typer.Option(help="What the network returns."),
     ] = "auto",
     output: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which of several outputs are the logits.")
@@ -73,15 +74,16 @@ def evaluate(
 ) -> Path:
     """Measure one model on one set of images; the run is saved after each measurement."""
     from harness.evaluation.api import evaluate as measured
-    from harness.evaluation.named import dataset_from, layout_for, model_from
+    from harness.evaluation.named import dataset_from, layout_for
+    from harness.evaluation.wrapping import wrap
     from harness.files import check_folder
 
     check_folder(out, "--out")
     radii = [radius_of(one) for one in epsilon or []]
     if (mean is None) != (std is None):
         raise HarnessError("--mean and --std: give both, or none")
-    asked = model_from(
-        model, bounds=bounds, outputs=outputs, output=output, channel_axis=channel_axis,
+    asked = wrap(
+        model, bounds, outputs, output=output, channel_axis=channel_axis,
         preprocessing=None if mean is None else {"mean": mean, "std": std},
         device=device, batch_size=batch_size,
     )  # fmt: skip

@@ -22,6 +22,12 @@ INSTALLED = tuple(
 """Where packages are installed, and Python's own modules lie."""
 
 
+def is_function(given: str) -> bool:
+    """Whether a text names a function, and no file."""
+    # A Windows path may hold a colon, too, but is there.
+    return ":" in given and not Path(given).exists()
+
+
 def called(name: str, options: Mapping[str, Any], home: Path | None = None) -> Any:
     """Import a function and call it with options, by their names.
 

@@ -1,17 +1,16 @@
-"""A model and images by what somebody types: a file, a folder, or ``package.module:function``."""
+"""Images by what somebody types: a file, a folder, or ``package.module:function``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, first_problem
-from harness.evaluation.wrapping import backend_name_of, wrap
-from harness.factory import called
+from harness.evaluation.wrapping import backend_name_of
+from harness.factory import is_function
 from harness.protocol import Model
 from harness.spec.models import DataSpec
 
@@ -45,15 +44,6 @@ def layout_for(model: Model, data: str, channel_axis: int | None) -> int | None:
     return channel_axis
 
 
-def model_from(model: str, **how: Any) -> Model:
-    """The model of a file or a function, wrapped.
-
-    Raises:
-        HarnessError: It cannot be had; the message begins with what was given.
-    """
-    return wrap(called(model, {}) if source_key(model, "file") == "load" else Path(model), **how)
-
-
 def source_key(given: str, folder: str) -> str:
     """Whether a text names a file, a folder or a function, as the key of a spec.
 
@@ -61,8 +51,6 @@ def source_key(given: str, folder: str) -> str:
         given: The text.
         folder: What the key of a folder is.
     """
-    path = Path(given)
-    if path.is_dir():
+    if Path(given).is_dir():
         return folder
-    # A Windows path may hold a colon, too, but is there.
-    return "load" if ":" in given and not path.exists() else "file"
+    return "load" if is_function(given) else "file"

@@ -10,6 +10,7 @@ from harness.data.assembled import dataset_of
 from harness.data.dataset import Dataset
 from harness.data.own import OwnData, from_arrays, from_object, own_data
 from harness.errors import HarnessError, one_line
+from harness.factory import is_function
 from harness.protocol import Bounds
 
 
@@ -53,7 +54,7 @@ def _found(x: Any, y: Any, bounds: Bounds, channel_axis: int | None) -> tuple[Ow
         return from_arrays(x, y, bounds), "arrays"
     if isinstance(x, str | Path):
         path = Path(x)
-        if isinstance(x, str) and ":" in x and not path.exists():
+        if isinstance(x, str) and is_function(x):
             return own_data(load=x, bounds=bounds), x
         if path.is_dir():
             return own_data(folder=path, bounds=bounds, channel_axis=channel_axis), str(x)

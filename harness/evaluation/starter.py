@@ -12,8 +12,8 @@ import numpy as np
 import tomlkit
 
 from harness.errors import HarnessError, encoded
-from harness.evaluation.named import dataset_from, layout_for, model_from, source_key
-from harness.evaluation.wrapping import backend_name_of
+from harness.evaluation.named import dataset_from, layout_for, source_key
+from harness.evaluation.wrapping import backend_name_of, wrap
 from harness.files import replacing
 from harness.maths.channels import channel_axis_of
 from harness.maths.query import logits_of
@@ -82,7 +82,7 @@ class Starter:
         for name in (SPEC, JOBS[ci]):
             if (folder / name).exists():
                 raise HarnessError(f"{folder / name}: is there already; nothing was written")
-        wrapped = model_from(model, bounds=bounds)
+        wrapped = wrap(model, bounds=bounds)
         layout = layout_for(wrapped, data, None)
         images = dataset_from(data, bounds, size, layout)
         first = np.asarray(images.test.x[:2])

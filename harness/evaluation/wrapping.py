@@ -9,9 +9,10 @@ from typing import Any
 from harness import registry
 from harness.errors import BackendError, HarnessError, one_line
 from harness.evaluation.arguments import bounds_from
+from harness.factory import called, is_function
 from harness.maths.around import Laid, Limited, Preprocessed, innermost
 from harness.maths.outputs import Outputs, declared
-from harness.protocol import Bounds, Calls, Model, Wrapping
+from harness.protocol import UNIT, Bounds, Calls, Model, Wrapping
 
 
 def wrap(
@@ -31,8 +32,9 @@ def wrap(
         net: A network of PyTorch (a module, TorchScript, an exported program), of Keras or
             TensorFlow (a ``keras.Model``, a ``tf.function``, a SavedModel), a session of ONNX
             Runtime, a fitted classifier of scikit-learn, or the path of a file that holds one:
-            ``.pt2``, ``.pt``, ``.keras``, ``.onnx``, or the folder of a SavedModel. A Python
-            function is wrapped by ``wrap_function``.
+            ``.pt2``, ``.pt``, ``.keras``, ``.onnx``, or the folder of a SavedModel; or the name of
+            a function that returns one, ``package.module:function``. A function of images is
+            wrapped by ``wrap_function``.
         bounds: Lowest and highest pixel value of the images; epsilon is in these units.
         outputs: What the network returns. With ``auto`` outputs that look like probabilities are
             refused when they are met. ``logits`` says that they are none, whatever they look like.
@@ -53,10 +55,13 @@ def wrap(
             there is no such device.
     """
     how = Wrapping(bounds_from(bounds), output, device)
+    if isinstance(net, str) and is_function(net):
+        net = called(net, {})
     if isinstance(net, str | Path):
         model = _loaded(Path(net), how)
     elif isinstance(net, Model) and not isinstance(net, type):
         model = net
+        _require_unsaid(model, how)
     else:
         model = registry.backend_of(net).wrap(net, how)
     return _dressed(model, outputs, preprocessing, channel_axis, batch_size)
@@ -106,6 +111,18 @@ def wrap_function(
     how = Calls(bounds_from(bounds), output, batch_size=size, retries=retries, wait=wait)
     model = registry.backend("callable").wrap(function, how)
     return _dressed(model, outputs, preprocessing, channel_axis, size)
+
+
+def _require_unsaid(model: Model, how: Wrapping) -> None:
+    """Refuse what is said of a model for whose network it has been said before."""
+    given = {"output": how.output, "device": how.device}
+    if tuple(how.bounds) not in (UNIT.bounds, tuple(model.bounds)):
+        given["bounds"] = str(list(how.bounds))
+    for key, value in given.items():
+        if value is not None:
+            raise HarnessError(
+                one_line(f"{key}: {value} is said of a model that is wrapped already; say it there")
+            )
 
 
 def _loaded(path: Path, how: Wrapping) -> Model:

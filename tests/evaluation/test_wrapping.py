@@ -182,3 +182,19 @@ def test_how_a_function_is_called_is_checked(said, finding):
 
 def test_the_public_door_shows_what_there_is():
     assert {"wrap", "wrap_function", "evaluate"} <= set(dir(harness))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"device": "cpu"}, "device: cpu is said of a model that is wrapped already"),
+        ({"output": "logits"}, "output: logits is said of"),
+        ({"bounds": (0, 255)}, r"bounds: \[0\.0, 255\.0\] is said of"),
+    ],
+)
+def test_what_a_wrapped_model_cannot_be_told_is_not_passed_over(said, words):
+    model = harness.wrap_function(lambda x: x.reshape(len(x), -1))
+    with pytest.raises(HarnessError, match=words):
+        harness.wrap(model, **said)
+    wide = harness.wrap_function(lambda x: x.reshape(len(x), -1), bounds=(0, 255))
+    assert harness.wrap(wide).bounds == harness.wrap(wide, (0, 255)).bounds == (0, 255)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,3 +183,9 @@ def first(x):
 def given(score, x, y, attack="fgsm", **names):
     """A row's setup, of images (n, h, w, c) or as the score takes them."""
     return Given(right(score, x, y), len(x), attack, {"x": x, "y": y} | names)
+
+
+def module(text):
+    """A module ``my_project`` in the current directory."""
+    Path("my_project.py").write_text(text, encoding="utf-8")
+    sys.modules.pop("my_project", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from kinds import CLASSES, SIDE, Weights, first, given, kind, labelled, package_at_hand
+from kinds import CLASSES, SIDE, Weights, first, given, kind, labelled, module, package_at_hand
 
 PIXELS = SIDE * SIDE
 
@@ -193,6 +193,15 @@ def of_bytes():
     onnx_file("of-bytes.onnx", weights, of_bytes=True)
     found = given(weights.scores, x, y, "square")
     found.names["x"] = np.rint(first(x) * 255).astype(np.uint8)
+    return found
+
+
+@kind("what a function of yours makes")
+def from_function():
+    found = of_function(lambda score: score)
+    module("import harness\nfrom kinds import Weights\n"
+           "def network(): return harness.wrap_function(Weights.drawn().scores)\n")  # fmt: skip
+    del found.names["net"]
     return found
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import kinds_keras
 import kinds_torch
 import numpy as np
-from kinds import SIDE, Weights, first, given, kind, labelled
+from kinds import SIDE, Weights, first, given, kind, labelled, module
 
 import harness
 
@@ -149,14 +148,12 @@ def folder():
 def from_function():
     found = of_function()
     np.savez("held.npz", x=found.names.pop("x"), y=found.names.pop("y"))
-    Path("my_project.py").write_text(
+    module(
         "import numpy as np\n"
         "def test_images():\n"
         "    held = np.load('held.npz')\n"
-        "    return held['x'], held['y']\n",
-        encoding="utf-8",
+        "    return held['x'], held['y']\n"
     )
-    sys.modules.pop("my_project", None)
     return found
 
 
