@@ -1,6 +1,7 @@
 """The pytest plugin as every session of an environment meets it: names with a prefix, and no more.
 
-A session that names a spec by an option, and no tests, runs the suites beside its own tests.
+A session that names a spec by an option, and no tests, runs the suites beside its own tests,
+unless some of these measure themselves.
 The package ``harness`` is imported, and hooks are registered, only in a session that measures: one
 that names a spec, a backend or a baseline by an option below, or a spec in its ini file, or that
 runs the suites (whose ``conftest.py`` adds the short names).
@@ -86,21 +87,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "robustness_defended: only for adversarially trained models")
     asked = any(config.getoption(f"robustness_{name}") for name in ("spec", "backend", "baseline"))
     if asked or config.getini("robustness_spec"):
-        start(config)
+        session = start(config)
         if config.getoption("robustness_spec") and config.args_source != config.ArgsSource.ARGS:
-            _add_suites(config)
+            _add_suites(config, session)
 
 
-def _add_suites(config: pytest.Config) -> None:
+def _add_suites(config: pytest.Config, session: Session) -> None:
     """Collect the suites, too, where a spec is named, but no test."""
     from harness.spec.reading import suites_folder
 
     folder = suites_folder()
     if not any(Path(arg).resolve() in (folder, *folder.parents) for arg in config.args):
         config.args.append(str(folder))
+        session.suites_added = True
 
 
-def start(config: pytest.Config, suites: Path | None = None) -> None:
+def start(config: pytest.Config, suites: Path | None = None) -> Session:
     """Make this session one that measures; once it is, only learn where the suites are.
 
     Args:
@@ -122,6 +124,7 @@ def start(config: pytest.Config, suites: Path | None = None) -> None:
         session = begin(config)
         config.pluginmanager.register(session, SESSION)
     session.suites = suites or session.suites
+    return session
 
 
 @pytest.fixture(scope="session")

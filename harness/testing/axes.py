@@ -61,8 +61,15 @@ class Axes:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave out what the spec has no use for."""
+        """Leave out what the spec has no use for, and suites that nobody has asked for by name.
+
+        Those are only run beside tests that do not measure: a project's own take their place.
+        """
         session = self.session
+        if session.suites_added:
+            own = [item for item in items if measured_by(session, item)]
+            if any(session.suites not in item.path.parents for item in own):
+                items[:] = [item for item in items if session.suites not in item.path.parents]
         out = [
             item for item in items if _check_name(session, item) and not measured_by(session, item)
         ]

@@ -51,6 +51,7 @@ class Session:
         named: The backends that the command line names.
         gate: The baseline that the session is compared with.
         suites: The folder in which the markers have short names.
+        suites_added: Whether they are collected although nobody has named them.
         benchmark: Everything the spec speaks of, once a test needed it.
         epsilons: Those of the selected tests, by backend, model and attack.
         selected: The backends of the selected tests.
@@ -69,6 +70,7 @@ class Session:
     named: tuple[str, ...] = ()
     gate: SessionGate | None = None
     suites: Path | None = None
+    suites_added: bool = False
     benchmark: Benchmark | None = None
     epsilons: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     selected: set[str] = field(default_factory=set)

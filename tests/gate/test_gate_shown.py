@@ -7,20 +7,18 @@ import os
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
+import numpy as np
 import pytest
-from backends_at_hand import NAMES, at_hand
+from backends_at_hand import NAMES
 from gate_runs import changed, measured, right, run_of
-from small_models import NET, small_images
+from zoo.networks import built, images
 
 import harness
 from harness.data.dataset import Part
 from harness.evaluation.benchmark import Benchmark
 from harness.gate import Baseline, compare, gate, store
-from harness.networks.initial import initial_weights
-from harness.protocol import Network
 from harness.results.run import Run
 from harness.spec.gate import GateSettings
 from harness.spec.reading import parse_spec, seeded, suites_folder
@@ -131,8 +129,8 @@ def test_a_model_that_was_trained_again_alike_is_the_same_model(five_seeds):
 def test_a_model_trained_on_a_tenth_of_the_data_does_not_pass(five_seeds, monkeypatch):
     load = harness.evaluation.benchmark.load_dataset
 
-    def tenth(spec):
-        data = load(spec)
+    def tenth(*asked):
+        data = load(*asked)
         few = len(data.train.y) // 10
         train = Part(data.train.x[:few], data.train.y[:few], data.train.index[:few])
         return dataclasses.replace(data, train=train)
@@ -197,25 +195,22 @@ def test_the_baselines_of_the_suites_are_whole_and_their_tables_agree(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_of_the_readme_gates_a_model_of_ones_own(name, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(# robustness\.py\n.*?)```", text, re.DOTALL)
-    model = at_hand(name).build(Network(NET, initial_weights(NET, seed=0)))
-    project = types.ModuleType("my_project")
-    project.load_model = lambda: getattr(model, "net", model)
-    project.load_test_images = lambda: small_images(200)
-    monkeypatch.setitem(sys.modules, "my_project", project)
-    if name == "numpy":  # which has no networks of its own to wrap
-        monkeypatch.setattr("harness.evaluation.api.wrap", lambda net, bounds: net)
+    (code,) = re.findall(r"```python\n(import harness\n\nrun = .*?)```", text, re.DOTALL)
+    model = built(name)
+    net = getattr(model, "net", model)  # NumPy has no networks of its own to wrap
     monkeypatch.chdir(tmp_path)
-    exec(code, {})  # noqa: S102
-    store.accept(Run.load(Path("results")), Path("baselines/my-model"))
-    exec(code, {})  # noqa: S102
-    comparison = gate(Path("results"), Path("baselines/my-model"))
+    x, y = images()
+    exec(code, {"net": net, "x": x, "y": y})  # noqa: S102
+    accepted = store.accept(Run.load(Path("results")), Path("baselines/model"))
+    assert len(Baseline.load(accepted).runs[0].records) > 60
+    exec(code, {"net": net, "x": x, "y": y})  # noqa: S102
+    comparison = gate(Path("results"), Path("baselines/model"))
     assert comparison.passed
     assert all("the baseline's model" in note for note in comparison.notes)
-    project.load_test_images = lambda: small_images(200, wrong=60)
-    exec(code, {})  # noqa: S102
+    y = np.where(np.arange(len(y)) < 9, (y + 1) % 10, y)
+    exec(code, {"net": net, "x": x, "y": y})  # noqa: S102
     with pytest.raises(harness.errors.RunError, match="the data differ"):
-        gate(Path("results"), Path("baselines/my-model"))
+        gate(Path("results"), Path("baselines/model"))
 
 
 def test_the_commands_of_the_documentation_exist():

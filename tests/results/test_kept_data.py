@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from backends.numpy_backend import NumpyBackend
-from harness.evaluation import api as library
+from harness.data import assembled
+from harness.evaluation import api
 from harness.evaluation.examples import EXAMPLES, Asked, Examples
 from harness.maths.pictures import SIDE
 from harness.protocol import Architecture, Network
@@ -60,7 +61,7 @@ def pictures(run):
 def test_of_few_classes_the_first_image_of_each_is_an_example(classes):
     x, y = data(classes, 40, (4, 5))
     y = y[::-1].copy()
-    run = library.evaluate(FewWeights(classes), x, y, ["fgsm"], [0.0, 0.1])
+    run = api.evaluate(FewWeights(classes), x, y, ["fgsm"], [0.0, 0.1])
     firsts = sorted(int(np.flatnonzero(y == label)[0]) for label in range(classes))
     assert kept(run, "examples/index").tolist() == firsts
     np.testing.assert_array_equal(kept(run, "examples/clean"), x[firsts])
@@ -68,7 +69,7 @@ def test_of_few_classes_the_first_image_of_each_is_an_example(classes):
 
 def test_of_many_classes_ten_spread_evenly_have_an_example():
     x, y = data(200, 400, (10, 20))
-    run = library.evaluate(FewWeights(200), x, y, ["fgsm"], [0.1])
+    run = api.evaluate(FewWeights(200), x, y, ["fgsm"], [0.1])
     index = kept(run, "examples/index")
     assert len(index) == EXAMPLES == 10
     assert y[index].tolist() == [0, 22, 44, 66, 88, 111, 133, 155, 177, 199]
@@ -79,7 +80,7 @@ def test_of_many_classes_ten_spread_evenly_have_an_example():
 @pytest.mark.parametrize("side", [64, 100, 224])
 def test_large_images_are_kept_as_means_of_blocks(side):
     x, y = data(10, 12, (side, side, 3))
-    run = library.evaluate(FewWeights(10), x, y, ["fgsm"], [0.0, 0.1])
+    run = api.evaluate(FewWeights(10), x, y, ["fgsm"], [0.0, 0.1])
     clean = kept(run, "examples/clean")
     factor = -(-side // SIDE)
     assert clean.shape == (10, -(-side // factor), -(-side // factor), 3)
@@ -98,7 +99,7 @@ def test_large_images_are_kept_as_means_of_blocks(side):
 def test_pictures_for_which_there_is_no_room_are_left_out_and_nothing_else():
     x, y = data(3, 3, (1_000_000,))
     epsilons = [0.0, 0.1, 0.2, 0.3, 0.4]
-    run = library.evaluate(FewWeights(3), x, y, ["fgsm"], epsilons)
+    run = api.evaluate(FewWeights(3), x, y, ["fgsm"], epsilons)
     assert len(kept(run, "examples/index")) == 1
     stored = [key for key, a in run.arrays.items() if a.nbytes > 1_000_000]
     assert [key.rpartition("/")[2] for key in stored] == ["clean", "fgsm@0.4"]
@@ -264,7 +265,7 @@ def test_a_run_of_many_classes_is_no_larger_than_one_of_ten(tmp_path):
     sizes = {}
     for classes in (10, 300):
         x, y = data(classes, 300, (20, 30))
-        run = library.evaluate(FewWeights(classes), x, y, ["fgsm"], [0.1, 0.2])
+        run = api.evaluate(FewWeights(classes), x, y, ["fgsm"], [0.1, 0.2])
         run.save(tmp_path / str(classes))
         assert Run.load(tmp_path / str(classes)).arrays.keys() == run.arrays.keys()
         sizes[classes] = pictures(run)[0]
@@ -285,27 +286,27 @@ def at_once(*arrays):
 
 @pytest.mark.parametrize("hashed", [1, 100, 2**24])
 def test_the_hash_of_the_data_is_what_it_was(hashed, monkeypatch):
-    monkeypatch.setattr(library, "HASHED", hashed)
+    monkeypatch.setattr(assembled, "HASHED", hashed)
     x, y = data(3, 17, (6, 5, 3))
     turned = np.moveaxis(x, -1, 1)
     for images in (x, x.astype(np.float64), turned, x[::-2], np.asfortranarray(x), x[:1]):
         labels = y[: len(images)]
-        assert library._content_hash(images, labels) == at_once(images, labels)
+        assert assembled.content_hash(images, labels) == at_once(images, labels)
 
 
 def test_the_hash_of_the_data_makes_no_copy_of_it():
     x = np.zeros((64, 2**18), np.float32)
     for images in (x, x[:, ::-1]):
         tracemalloc.start()
-        library._content_hash(images, np.zeros(64, np.int64))
+        assembled.content_hash(images, np.zeros(64, np.int64))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak <= 1.5 * library.HASHED < x.nbytes / 2
+        assert peak <= 1.5 * assembled.HASHED < x.nbytes / 2
 
 
 def test_a_model_of_one_pixel_has_one_example_a_class():
     weights = {"layers.0.weight": np.array([[-9.0], [9.0]]), "layers.0.bias": np.array([4.0, -4.0])}
     model = NumpyBackend().build(Network(Architecture((1,), (), 2), weights))
     x = np.array([[0.1], [0.9], [0.2]], np.float32)
-    run = library.evaluate(model, x, np.array([0, 1, 0]), ["fgsm"], [0.1])
+    run = api.evaluate(model, x, np.array([0, 1, 0]), ["fgsm"], [0.1])
     assert kept(run, "examples/index").tolist() == [0, 1]

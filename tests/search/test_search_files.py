@@ -58,7 +58,7 @@ def test_best_toml_is_the_spec_with_the_winner_in_it(done):
     )
     assert model.training.batch_size == won.batch_size
     assert model.training.epochs == spec.models["mlp"].training.epochs == 2  # not the grid's
-    assert best.model_copy(update={"models": spec.models}) == spec
+    assert best.model_copy(update={"models": spec.models, "home": spec.home}) == spec
     assert best.sha256 != spec.sha256
     text = (folder / "best.toml").read_text(encoding="utf-8")
     assert "patience" not in text  # what the spec leaves to defaults

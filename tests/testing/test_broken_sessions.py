@@ -205,7 +205,7 @@ def test_a_disk_that_stays_full_leaves_no_passed_verdict(suites, monkeypatch):
 
 
 def test_data_that_cannot_be_had_ends_the_session_with_a_code_of_its_own(suites, monkeypatch):
-    def refuses(spec):
+    def refuses(*asked):
         raise DataError("digits: no data today")
 
     monkeypatch.setattr(harness.evaluation.benchmark, "load_dataset", refuses)

@@ -123,8 +123,8 @@ def test_wrong_requests_are_one_line_before_anything_is_measured(suites, pyteste
 def test_other_data_is_a_usage_error_when_the_data_is_known(suites, monkeypatch):
     load = harness.evaluation.benchmark.load_dataset
 
-    def other(spec):
-        dataset = load(spec)
+    def other(*asked):
+        dataset = load(*asked)
         object.__setattr__(dataset, "sha256", "0" * 64)
         return dataset
 
