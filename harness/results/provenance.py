@@ -60,6 +60,10 @@ def _git_state() -> tuple[str | None, bool | None]:
 def _git(*arguments: str) -> str:
     # Without the lock that `git status` takes to refresh the index: somebody may be committing.
     done = subprocess.run(
-        ["git", "--no-optional-locks", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ["git", "--no-optional-locks", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
     )
     return done.stdout.strip()
