@@ -40,8 +40,10 @@ def main() -> None:
     if reason := shadowed():
         print(f"harness: {reason}", file=sys.stderr)
         sys.exit(2)
-    from harness.cli import main as command
-
+    try:
+        from harness.cli import main as command
+    except KeyboardInterrupt:  # while it is loaded; later the command itself answers
+        sys.exit(130)
     command()
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from harness.errors import HarnessError, one_line
+from harness.errors import HarnessError, one_line, printable
+from harness.interruption import INTERRUPTED
 from harness.terminal import DATA_HELP, MODEL_HELP, as_path
 
 Attacks = Annotated[
@@ -73,6 +74,7 @@ def evaluate(
     ] = Path("results"),
 ) -> Path:
     """Measure one model on one set of images; the run is saved after each measurement."""
+    from harness.evaluation.api import InterruptedRun
     from harness.evaluation.api import evaluate as measured
     from harness.evaluation.named import dataset_from, layout_for
     from harness.evaluation.wrapping import wrap
@@ -89,10 +91,18 @@ def evaluate(
     )  # fmt: skip
     dataset = dataset_from(data, bounds, size, layout_for(asked, data, channel_axis))
     chosen: dict[str, Any] = {"epsilons": radii} if radii else {}
-    measured(
-        asked, dataset, attacks=attack or None, name=name, suites=suite or ("attacks",), out=out,
-        **chosen,
-    )  # fmt: skip
+    try:
+        measured(
+            asked, dataset, attacks=attack or None, name=name, suites=suite or ("attacks",),
+            out=out, **chosen,
+        )  # fmt: skip
+    except InterruptedRun as stop:
+        typer.echo(
+            f"harness: interrupted; what was measured is kept ({len(stop.run.records)} records in "
+            f"{printable(str(out))}), in a run that did not finish: `harness report` draws it",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from stop
     return out
 
 

@@ -75,6 +75,30 @@ def test_a_model_and_images_are_evaluated_in_one_command(repository):
     assert (info.backend, info.queries > 90, data.images) == ("callable", True, 90)
 
 
+def test_an_evaluation_that_is_interrupted_says_what_is_kept_and_where(repository):
+    (repository / "stopped.py").write_text(
+        "import harness, theirs\n"
+        "calls = []\n"
+        "def load():\n"
+        "    def function(images):\n"
+        "        calls.append(len(images))\n"
+        "        if len(calls) > 20:\n"
+        "            raise KeyboardInterrupt\n"
+        "        return theirs.scores(images)\n"
+        "    return harness.wrap_function(function)\n",
+        encoding="utf-8",
+    )
+    done = harness("evaluate", "stopped:load", "--data", "theirs:images", "--epsilon", "0.1",
+                   "--out", "out")  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    run = Run.load(repository / "out")
+    assert run.records
+    assert not run.finished
+    (line,) = done.stderr.strip().splitlines()
+    assert "interrupted" in line
+    assert f"{len(run.records)} records in out" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "finding"),
     [

@@ -43,6 +43,12 @@ def hides(done, where, name):
     return True
 
 
+def test_ctrl_c_while_the_command_is_loaded_is_exit_code_130_and_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = python("-c", COMMAND, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_nothing_is_hidden_here():
     assert shadowed() == ""
     assert {Path(HOME, name).is_dir() for name in PACKAGES} == {True}
