@@ -62,7 +62,7 @@ def no_logits(outputs: FloatArray) -> str:
     if abs(mean - 1) + off > TOLERANCE and low == high:
         return ""
     if high <= 1 + TOLERANCE:
-        return f"all outputs lie in [{low:.3g}, {high:.3g}]"
+        return f"all outputs lie in [{low + 0.0:.3g}, {high:.3g}]"  # no -0
     varied = bool((outputs != outputs[0]).any()) or len(outputs) == 1
     if varied and (_constant(outputs, mean, off) or _whole_and_constant(outputs, off)):
         return f"no output is negative, and those of each image sum to {mean:.4g}"
