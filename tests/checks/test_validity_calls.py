@@ -13,7 +13,7 @@ from zoo.networks import BOUNDS, NET, built, images, trained
 import harness
 from harness.attacks import make_attack
 from harness.checks.validity import CHEAP, CHECKS, Evidence, Reported, findings, repeated
-from harness.errors import CheckFailed
+from harness.errors import CheckFailed, MeasurementError
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Network, Wrapping
@@ -491,3 +491,15 @@ def test_colours_in_another_order_are_no_exchanged_labels(kind):
     assert (
         any("channels in reverse order" in reason for reason in found.values()) or kind is MostlyRed
     )
+
+
+@pytest.mark.parametrize(("attack", "status"), [("square", "skipped"), ("fgsm", "failed")])
+def test_a_network_without_gradient_is_judged_by_it_where_an_attack_asks_for_one(attack, status):
+    class Detached(Broken):
+        def logits_and_gradient(self, x, y, objective):
+            raise MeasurementError("no gradient reaches the input; attack it with square")
+
+    run = harness.evaluate(Detached(built()), *images(), attack, [0.1])
+    (found,) = [r for r in run.records if r.check == "validity/gradient-mode"]
+    assert found.status == status
+    assert "no gradient reaches the input" in found.reason

@@ -195,7 +195,7 @@ def test_the_baselines_of_the_suites_are_whole_and_their_tables_agree(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_of_the_readme_gates_a_model_of_ones_own(name, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(import harness\n\nrun = .*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"```python\n(import harness\n\nsuites = .*?)```", text, re.DOTALL)
     model = built(name)
     net = getattr(model, "net", model)  # NumPy has no networks of its own to wrap
     monkeypatch.chdir(tmp_path)

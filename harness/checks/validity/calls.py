@@ -11,7 +11,7 @@ from harness.checks.validity import repeated
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import outputs
 from harness.errors import CheckFailed, NotApplicable
-from harness.protocol import FloatArray
+from harness.protocol import GRADIENT, FloatArray
 
 RANDOM = "Put the network in inference mode; attack a random defence on its average (EOT)."
 MEMORY = (
@@ -112,6 +112,9 @@ def check_gradient_mode(evidence: Evidence) -> None:
     try:
         beside, _ = evidence.with_gradient
     except BrokenError as error:
+        asked = any(GRADIENT in one.attack.requires for one in evidence.reported)
+        if evidence.reported and not asked:
+            raise NotApplicable(f"no reported attack asks for a gradient; {error}") from error
         raise CheckFailed(str(error), FLOW, of="gradient-mode") from error
     if not evidence.one_mode:
         raise CheckFailed(
