@@ -499,7 +499,7 @@ def test_a_network_without_gradient_is_judged_by_it_where_an_attack_asks_for_one
         def logits_and_gradient(self, x, y, objective):
             raise MeasurementError("no gradient reaches the input; attack it with square")
 
-    run = harness.evaluate(Detached(built()), *images(), attack, [0.1])
+    run = harness.evaluate(Detached(), *images(), attack, [0.1])
     (found,) = [r for r in run.records if r.check == "validity/gradient-mode"]
     assert found.status == status
     assert "no gradient reaches the input" in found.reason
