@@ -297,12 +297,14 @@ def backend_for(path: Path) -> Backend:
     suffix = path.suffix.lower()
     if path.is_dir():
         suffix = FOLDER
-    for name, entry in OWN.items():
-        if suffix in entry.suffixes:
+    loads = [name for name, entry in OWN.items() if suffix in entry.suffixes]
+    others = [name for name in BACKENDS if name not in OWN]
+    loads += [name for name in others if suffix in getattr(BACKENDS[name], "suffixes", ())]
+    for name in loads:
+        try:
             return backend(name)
-    for name in BACKENDS:
-        if name not in OWN and suffix in getattr(BACKENDS[name], "suffixes", ()):
-            return backend(name)
+        except BackendError as error:
+            raise BackendError(f"{path}: {error}") from error
     if suffix in UNSAFE:
         raise BackendError(f"{path}: {UNSAFE[suffix]}")
     known = [one for entry in OWN.values() for one in entry.suffixes if one != FOLDER]
