@@ -208,6 +208,18 @@ def test_an_interrupted_evaluation_has_what_was_measured(repository):
     assert np.isfinite([r.accuracy for r in run.records]).all()
 
 
+def test_a_run_tells_where_the_model_is_from_and_where_the_data(repository):
+    sys.path.insert(0, str(repository))
+    try:
+        import harness as library
+
+        run = library.evaluate("theirs:load", "theirs:images", attacks="noise", epsilons=[0.1])
+    finally:
+        sys.path.remove(str(repository))
+        sys.modules.pop("theirs", None)
+    assert (run.models[0].source, run.data.source) == ("theirs:load", "theirs:images")
+
+
 def test_files_of_another_folder_are_named_as_seen_from_there(repository):
     np.savez(repository / "test.npz", x=np.zeros((6, 4, 4, 2), np.float32), y=np.arange(6) % 3)
     done = harness("init", "theirs:load", "test.npz", "--folder", "sub/new")

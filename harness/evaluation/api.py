@@ -141,6 +141,7 @@ def evaluate(
         SpecError: There is no attack of that name, or two attacks have one name.
         InterruptedRun: Ctrl-C; it has the run.
     """
+    source = source_of(model)
     model = _model_of(model, bounds, outputs, device, batch_size)
     name, wanted = name_from(name), suites_from(suites)
     if y is None and isinstance(x, str | Path):
@@ -173,13 +174,12 @@ def evaluate(
     run.notes += [*data.notes, *out_of_proportion(measures, model.bounds)]
     save = _saving(run, out)
     loaded, recorder = loaded_own(model, data.train, seed), Recorder(run, kind, name, save)
-    run.put_model(info_of(model, name, source_of(x)))
+    run.put_model(info_of(model, name, source))
     evaluation = Evaluation(
         loaded, data.test.x, data.test.y, recorder, measures,
         validity=CHECKS if "validity" in wanted else CHEAP,
     )  # fmt: skip
     _measured(evaluation, wanted, expected, progress)
-    run.put_model(info_of(model, name))
     run.finished = True
     save()
     return run

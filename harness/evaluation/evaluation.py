@@ -197,7 +197,17 @@ class Evaluation:
         if found is None:
             with self._while_measuring(), measuring(f"{check} of {self.name} in {self.backend}"):
                 records = measure()
+            self._tell_queries()
             self.recorder.run.versions |= PLUGINS
             self.recorder.save()
             (found,) = (r for r in records if (r.check, r.epsilon) == (check, epsilon))
         return found
+
+    def _tell_queries(self) -> None:
+        """Note how many images a black box has been asked of until now."""
+        queries: int | None = getattr(self.loaded.model, "queries", None)
+        if queries is None:
+            return
+        run, pair = self.recorder.run, (self.name, self.backend)
+        for info in [one for one in run.models if (one.model, one.backend) == pair]:
+            run.put_model(info.model_copy(update={"queries": queries}))

@@ -94,6 +94,7 @@ def test_models_that_are_trained_and_models_that_are_brought_are_measured_alike(
     assert any("epsilon_unit = 255" in note for note in run.notes)
     infos = {info.model: info for info in run.models}
     assert infos["theirs"].source == "spec_models:load"
+    assert infos["theirs"].queries == sum(sys.modules["spec_models"].load.sizes)
     assert infos["mlp"].parameters == 16 * 8 + 8 + 8 * 2 + 2
     assert max(sys.modules["spec_models"].load.sizes) == 7
 
