@@ -123,9 +123,11 @@ class Run(BaseModel):
         return next((record for record in self.records if record.key == key), None)
 
     def put_model(self, info: ModelInfo) -> None:
-        """Add a model's origin, once per model and backend."""
-        kept = [m for m in self.models if (m.model, m.backend) != (info.model, info.backend)]
-        self.models = [*kept, info]
+        """Add a model's origin, or put it in the place of an earlier one of that model."""
+        known = [(one.model, one.backend) for one in self.models]
+        place = (info.model, info.backend)
+        at = known.index(place) if place in known else len(known)
+        self.models[at : at + 1] = [info]
 
     def absorb(self, other: Run) -> None:
         """Take over what another process measured for the same run."""

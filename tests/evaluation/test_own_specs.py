@@ -92,6 +92,7 @@ def test_models_that_are_trained_and_models_that_are_brought_are_measured_alike(
     assert (run.data.source, run.data.images, run.data.shape) == ("test.npz", 40, (4, 4))
     assert any("divided by 255" in note for note in run.notes)
     assert any("epsilon_unit = 255" in note for note in run.notes)
+    assert [info.model for info in run.models] == ["mlp", "theirs"]
     infos = {info.model: info for info in run.models}
     assert infos["theirs"].source == "spec_models:load"
     assert infos["theirs"].queries == sum(sys.modules["spec_models"].load.sizes)
