@@ -201,7 +201,7 @@ def test_numpy_leaves_trades_to_the_frameworks():
         Network(net, initial_weights(net, 0)), Wrapping((0.0, 1.0)), Optimizer(), seed=0
     )
     x = np.zeros((1, 2), np.float32)
-    with pytest.raises(BackendError, match=r"^the numpy backend has no TRADES [^\n]*$"):
+    with pytest.raises(BackendError, match=r"^the numpy backend trains with cross-entropy [^\n]*$"):
         trainer.step(Batch(x, one_hot(np.array([0]), 2), x, 3.0), 0.1)
 
 
