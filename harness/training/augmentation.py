@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.protocol import FloatArray
+from harness.protocol import FloatArray, IntArray
 
-AT_ONCE = 32
-"""Images that are interpolated at once: few enough that all numbers about them stay in the cache."""
+AT_ONCE = 8
+"""Images that are interpolated at once: what is computed on the way should stay in the cache."""
 Distortion: TypeAlias = Callable[[FloatArray, np.random.Generator], FloatArray]
 """Distorts images (n, h, w) or (n, h, w, c), each in its own way; returns new ones, float32."""
 
@@ -38,7 +38,8 @@ class Affine:
     def __call__(self, x: FloatArray, random: np.random.Generator) -> FloatArray:
         """Distorted copies of images (n, h, w) or (n, h, w, c), float32; all channels move alike.
 
-        Values are interpolated bilinearly, so they stay within the range of the image and zero.
+        Values are interpolated bilinearly, so they stay within the range of the image and of what
+        comes from outside.
         """
         height, width = x.shape[1:3]
         rows, columns = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32)
@@ -84,12 +85,13 @@ class FlipCrop:
         """Moved copies of images (n, h, w) or (n, h, w, c), float32."""
         count, height, width = x.shape[:3]
         padded = _mirrored(x, self.padding)
-        places = random.integers(0, 2 * self.padding + 1, (count, 2)).tolist()
-        turned = random.integers(0, 2, count).tolist()
+        places: IntArray = random.integers(0, 2 * self.padding + 1, (count, 2))
+        turned: IntArray = random.integers(0, 2, (count,))
         moved = np.empty_like(x, dtype=np.float32)
-        for index, ((row, column), turn) in enumerate(zip(places, turned, strict=True)):
+        for index in range(count):
+            row, column = places[index].tolist()
             part = padded[index, row : row + height, column : column + width]
-            moved[index] = part[:, ::-1] if turn else part
+            moved[index] = part[:, ::-1] if turned[index] else part
         return moved
 
 
