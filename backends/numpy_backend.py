@@ -1,13 +1,15 @@
-"""The NumPy backend, the oracle: an MLP with hand-written gradients, in need of no framework."""
+"""The NumPy backend, the oracle: hand-written gradients, in need of no framework."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from backends.numpy_layers import Pass
 from harness.errors import BackendError
 from harness.protocol import (
     GRADIENT,
@@ -15,18 +17,22 @@ from harness.protocol import (
     Architecture,
     Array,
     Batch,
+    BatchNorm,
     Bounds,
+    Conv,
     FloatArray,
     IntArray,
     Model,
     Network,
     Objective,
     Optimizer,
+    Placed,
     Step,
     Weights,
     Wrapping,
     check_state,
     require_classes,
+    walk,
 )
 
 
@@ -39,13 +45,12 @@ class NumpyModel:
     def __init__(
         self, architecture: Architecture, weights: Weights, bounds: Bounds, dtype: str
     ) -> None:
+        self.architecture = architecture.inference
+        self.channel_axis = architecture.channel_axis
         self.bounds = bounds
         self.dtype = np.dtype(dtype)
-        self.matrices: list[FloatArray] = []
-        self.biases: list[FloatArray] = []
-        for name, shape in architecture.weight_shapes().items():
-            group = self.matrices if name.endswith("weight") else self.biases
-            group.append(np.empty(shape, dtype=self.dtype))
+        shapes = architecture.weight_shapes()
+        self.named = {name: np.empty(shape, self.dtype) for name, shape in shapes.items()}
         self.set_weights(weights)
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
@@ -58,47 +63,31 @@ class NumpyModel:
 
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
-        return self.layers(x)[-1]
+        return Pass(self.named).network(self.architecture, np.asarray(x))[0]
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.DifferentiableModel``; the chain rule, layer by layer."""
-        layers = self.layers(x)
+        logits, back = Pass(self.named).network(self.architecture, np.asarray(x))
         if y.ndim == 1:
-            require_classes(y, layers[-1].shape[1])
-        true = y if y.ndim == 2 else one_hot(y, layers[-1].shape[1])
-        flow = objective.logit_gradient(np, layers[-1], true)
-        for index in reversed(range(len(self.matrices))):
-            flow = flow @ self.matrices[index]
-            if index > 0:
-                flow = flow * (layers[index] > 0)
-        return layers[-1], flow.reshape(x.shape)
+            require_classes(y, logits.shape[1])
+        true = y if y.ndim == 2 else one_hot(y, logits.shape[1])
+        return logits, back(objective.logit_gradient(np, logits, true))
+
+    def footprint(self, x: Array) -> int:
+        """Bytes that a pass takes up for each of a few images, in whichever values are given."""
+        places = list(walk(self.architecture.placed))
+        numbers = sum(math.prod(place.after) for place in places)
+        windows = [_window_of(place) * math.prod(place.after[1:]) for place in places]
+        return int((numbers + 2 * max(windows)) * self.dtype.itemsize)
 
     def weights(self) -> dict[str, FloatArray]:
         """Copies of the weights under neutral names."""
-        named: dict[str, FloatArray] = {}
-        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            named[f"layers.{index}.weight"] = matrix.copy()
-            named[f"layers.{index}.bias"] = bias.copy()
-        return named
+        return {name: value.copy() for name, value in self.named.items()}
 
     def set_weights(self, weights: Weights) -> None:
         """Put other weights in their place."""
-        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            matrix[...] = weights[f"layers.{index}.weight"]
-            bias[...] = weights[f"layers.{index}.bias"]
-
-    def layers(self, x: Array, masks: list[FloatArray] | None = None) -> list[FloatArray]:
-        """The flat input, each hidden activation (times its dropout mask), and the logits."""
-        values = [np.asarray(x).reshape(len(x), -1)]
-        last = len(self.matrices) - 1
-        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            value = values[-1] @ matrix.T + bias
-            if index < last:
-                value = np.maximum(value, 0)
-                if masks is not None:
-                    value = value * masks[index]
-            values.append(value)
-        return values
+        for name, value in self.named.items():
+            value[...] = weights[name]
 
 
 class NumpyTrainer:
@@ -115,29 +104,30 @@ class NumpyTrainer:
         self.optimizer = optimizer
         self.seed = seed
         self.steps = 0
-        self.parameters = [*model.matrices, *model.biases]
-        self.means = [np.zeros_like(p) for p in self.parameters]
-        self.squares = [np.zeros_like(p) for p in self.parameters]
+        self.means = {name: np.zeros_like(value) for name, value in model.named.items()}
+        self.squares = {name: np.zeros_like(value) for name, value in model.named.items()}
 
     def step(self, batch: Batch, learning_rate: float) -> Step:
-        """See ``protocol.Trainer``; TRADES is left to the frameworks.
+        """See ``protocol.Trainer``; what looks at other images, too, is left to the frameworks.
 
         Raises:
-            BackendError: Perturbed images were given.
+            BackendError: The loss is more than the cross-entropy of the images.
         """
-        if batch.perturbed is not None:
-            raise BackendError("the numpy backend has no TRADES training; use torch or keras")
+        if batch.beyond_cross_entropy:
+            raise BackendError(
+                "the numpy backend trains with cross-entropy alone; use a framework for the rest"
+            )
         # A generator per step, so that the step alone is what a restored trainer must know.
         random = np.random.default_rng([self.seed, self.steps])
-        masks = [self._mask(random, len(batch.x), width) for width in self.architecture.hidden]
-        layers = self.model.layers(self.model.asarray(batch.x), masks)
-        logits = layers[-1]
+        forward = Pass(self.model.named, random, learns=True)
+        logits, back = forward.network(self.architecture, self.model.asarray(batch.x))
         shifted = logits - logits.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         loss = -(batch.targets * logs).sum(axis=1).mean()
-        loss += self.optimizer.l2 * sum(float(np.sum(m * m)) for m in self.model.matrices)
-        flow = (np.exp(logs) - batch.targets) / len(batch.x)
-        self._adam(self._gradients(layers, masks, flow), learning_rate)
+        matrices = [value for value in self.model.named.values() if value.ndim >= 2]
+        loss += self.optimizer.l2 * sum(float(np.sum(m * m)) for m in matrices)
+        back((np.exp(logs) - batch.targets) / len(batch.x))
+        self._adam(forward.gradients, learning_rate)
         correct = (logits.argmax(axis=1) == batch.targets.argmax(axis=1)).sum()
         return Step(float(loss), int(correct))
 
@@ -163,40 +153,22 @@ class NumpyTrainer:
         self.steps = int(state["steps"])
 
     def _slots(self) -> dict[str, FloatArray]:
-        groups = {"parameter": self.parameters, "mean": self.means, "square": self.squares}
-        return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
+        groups = {"parameter": self.model.named, "mean": self.means, "square": self.squares}
+        return {f"{name}/{key}": v for name, group in groups.items() for key, v in group.items()}
 
-    def _mask(self, random: np.random.Generator, rows: int, width: int) -> FloatArray:
-        """Zero for dropped units, 1 / (1 - dropout) for kept ones."""
-        keep = 1 - self.architecture.dropout
-        kept = random.random((rows, width)) < keep
-        return kept.astype(self.model.dtype) / self.model.dtype.type(keep)
-
-    def _gradients(
-        self, layers: list[FloatArray], masks: list[FloatArray], flow: FloatArray
-    ) -> list[FloatArray]:
-        """Gradients of the loss for the matrices, then for the biases."""
-        matrices: list[FloatArray] = []
-        biases: list[FloatArray] = []
-        for index in reversed(range(len(self.model.matrices))):
-            matrix = self.model.matrices[index]
-            matrices.insert(0, flow.T @ layers[index] + 2 * self.optimizer.l2 * matrix)
-            biases.insert(0, flow.sum(axis=0))
-            if index > 0:
-                flow = (flow @ matrix) * masks[index - 1] * (layers[index] > 0)
-        return [*matrices, *biases]
-
-    def _adam(self, gradients: list[FloatArray], learning_rate: float) -> None:
+    def _adam(self, gradients: Mapping[str, FloatArray], learning_rate: float) -> None:
         self.steps += 1
         first, second = self.decay
         first_unbias, second_unbias = 1 - first**self.steps, 1 - second**self.steps
-        for index, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-            mean = first * self.means[index] + (1 - first) * gradient
-            self.means[index] = mean
-            square = second * self.squares[index] + (1 - second) * gradient * gradient
-            self.squares[index] = square
+        for name, parameter in self.model.named.items():
+            gradient = gradients[name]
+            if parameter.ndim >= 2:
+                gradient = gradient + 2 * self.optimizer.l2 * parameter
+            mean, square = self.means[name], self.squares[name]
+            mean[...] = first * mean + (1 - first) * gradient
+            square[...] = second * square + (1 - second) * gradient * gradient
             step = mean / first_unbias / (np.sqrt(square / second_unbias) + self.stabiliser)
-            decay = self.optimizer.decay if parameter.ndim == 2 else 0.0
+            decay = self.optimizer.decay if parameter.ndim >= 2 else 0.0
             parameter[...] = parameter * (1 - learning_rate * decay) - learning_rate * step
 
 
@@ -221,8 +193,8 @@ class NumpyBackend:
         Raises:
             BackendError: The architecture has batch normalisation.
         """
-        if network.architecture.batch_norm:
-            raise BackendError("the numpy backend trains no batch_norm; use torch or keras")
+        if any(isinstance(p.layer, BatchNorm) for p in walk(network.architecture.placed)):
+            raise BackendError("the numpy backend trains no batch normalisation; use a framework")
         return NumpyTrainer(self.build(network, how), network.architecture, optimizer, seed)
 
     def knows(self, net: Any) -> bool:
@@ -237,3 +209,9 @@ class NumpyBackend:
 def one_hot(y: IntArray, classes: int) -> npt.NDArray[np.bool_]:
     """Boolean mask (n, classes), true at each label."""
     return np.arange(classes) == np.asarray(y)[:, None]
+
+
+def _window_of(place: Placed) -> int:
+    """How many numbers a convolution looks at for one of its own; 0 of any other layer."""
+    layer = place.layer
+    return place.before[0] * math.prod(layer.kernel) if isinstance(layer, Conv) else 0

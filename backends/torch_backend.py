@@ -13,15 +13,15 @@ from torch import nn
 from torch.nn import functional
 
 from backends.torch_copies import TorchCopies
+from backends.torch_layers import Built
 from backends.torch_loading import loaded
 from backends.torch_taken import device_named, wrapped
 from backends.torch_wrapped import TorchModel
 from harness.protocol import (
-    BN_EPSILON,
-    BN_MOMENTUM,
     GRADIENT,
     UNIT,
     Batch,
+    Bounds,
     FloatArray,
     Model,
     Network,
@@ -30,63 +30,43 @@ from harness.protocol import (
     Weights,
     Wrapping,
     check_state,
-    fold_batch_norm,
 )
 
 
-class TorchMLP(TorchModel):
+class BuiltTorchModel(TorchModel):
     """A network that was built from an ``Architecture``, so its weights have neutral names."""
 
     capabilities = frozenset({GRADIENT})
     may_work_in_place = False
-    net: nn.Sequential
+    net: Built
+
+    def __init__(self, net: Built, bounds: Bounds, channel_axis: int | None) -> None:
+        super().__init__(net, bounds)
+        self.channel_axis = channel_axis
 
     def weights(self) -> dict[str, FloatArray]:
         """Copies of the weights under neutral names, with batch normalisation folded in."""
-        named: dict[str, FloatArray] = {}
-        norms = [layer for layer in self.net if isinstance(layer, nn.BatchNorm1d)]
-        for index, layer in enumerate(linear_layers(self.net)):
-            weight, bias = self.numpy(layer.weight).copy(), self.numpy(layer.bias).copy()
-            if index < len(norms):
-                norm = norms[index]
-                parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-                weight, bias = fold_batch_norm(weight, bias, *map(self.numpy, parts))
-            named[f"layers.{index}.weight"], named[f"layers.{index}.bias"] = weight, bias
-        return named
+        return self.net.weights()
 
     def set_weights(self, weights: Weights) -> None:
         """Put other weights in their place."""
-        with torch.no_grad():
-            for index, layer in enumerate(linear_layers(self.net)):
-                layer.weight.copy_(torch.tensor(weights[f"layers.{index}.weight"]))
-                layer.bias.copy_(torch.tensor(weights[f"layers.{index}.bias"]))
-
-
-class SeededDropout(nn.Module):
-    """Inverted dropout with a generator of its own, so that the global one is left alone."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        super().__init__()
-        self.share = share
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Zero a share of the units while training, and scale the others up."""
-        if not self.training or self.share == 0:
-            return x
-        kept = torch.rand(x.shape, generator=self.generator) >= self.share
-        return x * kept.to(x.device) / (1 - self.share)
+        self.net.set_weights(weights)
 
 
 class TorchTrainer:
     """See ``protocol.Trainer``."""
 
-    def __init__(self, model: TorchMLP, plain: TorchMLP, optimizer: Optimizer) -> None:
+    def __init__(
+        self, model: BuiltTorchModel, plain: BuiltTorchModel, optimizer: Optimizer
+    ) -> None:
         self.model = model
         self.plain = plain
         self.l2 = optimizer.l2
-        matrices = [layer.weight for layer in linear_layers(model.net)]
-        others = [p for p in model.net.parameters() if all(p is not m for m in matrices)]
+        matrices = list(model.net.matrices())
+        others = [
+            p for p in model.net.parameters()
+            if p.requires_grad and all(p is not m for m in matrices)
+        ]  # fmt: skip
         groups = [
             {"params": matrices, "weight_decay": optimizer.decay},
             {"params": others, "weight_decay": 0.0},
@@ -108,7 +88,8 @@ class TorchTrainer:
                 theirs, ours, log_target=True, reduction="batchmean"
             )
         if self.l2:
-            loss = loss + self.l2 * sum(layer.weight.square().sum() for layer in linear_layers(net))
+            squares = (matrix.square().sum() for matrix in self.model.net.matrices())
+            loss = loss + self.l2 * sum(squares)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -119,7 +100,7 @@ class TorchTrainer:
         """See ``protocol.Trainer``."""
         return self.model.weights()
 
-    def inference(self, weights: Weights) -> TorchMLP:
+    def inference(self, weights: Weights) -> BuiltTorchModel:
         """See ``protocol.Trainer``."""
         self.plain.set_weights(weights)
         return self.plain
@@ -129,7 +110,7 @@ class TorchTrainer:
         named = {f"net/{key}": value for key, value in self.model.net.state_dict().items()}
         for place, slots in self.optimizer.state_dict()["state"].items():
             named |= {f"adam/{place}/{key}": value for key, value in slots.items()}
-        for index, dropout in enumerate(self._dropouts()):
+        for index, dropout in enumerate(self.model.net.dropouts()):
             named[f"dropout/{index}"] = dropout.generator.get_state()
         return {key: value.cpu().numpy().copy() for key, value in named.items()}
 
@@ -145,7 +126,7 @@ class TorchTrainer:
                 _, place, name = key.split("/")
                 moments.setdefault(int(place), {})[name] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        for index, dropout in enumerate(self._dropouts()):
+        for index, dropout in enumerate(self.model.net.dropouts()):
             dropout.generator.set_state(tensors[f"dropout/{index}"])
 
     def _complete(self) -> dict[str, npt.NDArray[Any]]:
@@ -158,9 +139,6 @@ class TorchTrainer:
             slots |= {f"adam/{place}/exp_avg": like, f"adam/{place}/exp_avg_sq": like}
         return slots | self.state()
 
-    def _dropouts(self) -> list[SeededDropout]:
-        return [layer for layer in self.model.net if isinstance(layer, SeededDropout)]
-
 
 class TorchBackend:
     """See ``protocol.Backend``."""
@@ -172,17 +150,15 @@ class TorchBackend:
         """See ``protocol.Backend``."""
         return {"torch": torch.__version__}
 
-    def build(self, network: Network, how: Wrapping = UNIT, dtype: str = "float32") -> TorchMLP:
+    def build(
+        self, network: Network, how: Wrapping = UNIT, dtype: str = "float32"
+    ) -> BuiltTorchModel:
         """See ``protocol.Builder``."""
-        architecture = network.architecture
-        layers: list[nn.Module] = [nn.Flatten()]
-        width = architecture.sizes[0]
-        for hidden in architecture.hidden:
-            layers += [_linear(width, hidden), nn.ReLU(inplace=True)]
-            width = hidden
-        net = nn.Sequential(*layers, _linear(width, architecture.classes))
+        net = Built(network.architecture.inference)
         net.to(device=device_named(how.device), dtype=getattr(torch, dtype))
-        model = TorchMLP(net.eval().requires_grad_(False), how.bounds)
+        model = BuiltTorchModel(
+            net.eval().requires_grad_(False), how.bounds, network.architecture.channel_axis
+        )
         model.set_weights(network.weights)
         return model
 
@@ -191,16 +167,8 @@ class TorchBackend:
     ) -> TorchTrainer:
         """See ``protocol.Builder``."""
         architecture = network.architecture
-        layers: list[nn.Module] = [nn.Flatten()]
-        width = architecture.sizes[0]
-        for index, hidden in enumerate(architecture.hidden):
-            layers.append(_linear(width, hidden))
-            if architecture.batch_norm:
-                layers.append(nn.BatchNorm1d(hidden, eps=BN_EPSILON, momentum=1 - BN_MOMENTUM))
-            layers += [nn.ReLU(), SeededDropout(architecture.dropout, seed + index)]
-            width = hidden
-        net = nn.Sequential(*layers, _linear(width, architecture.classes))
-        model = TorchMLP(net.to(device=device_named(how.device)), how.bounds)
+        net = Built(architecture, seed).to(device=device_named(how.device))
+        model = BuiltTorchModel(net, how.bounds, architecture.channel_axis)
         model.set_weights(network.weights)
         return TorchTrainer(model, self.build(network, how), optimizer)
 
@@ -219,13 +187,3 @@ class TorchBackend:
     def copies(self, model: Model) -> TorchCopies | None:
         """See ``protocol.Backend``."""
         return TorchCopies(model) if isinstance(model, TorchModel) else None
-
-
-def _linear(fan_in: int, fan_out: int) -> nn.Linear:
-    """A linear layer whose weights are still to be set; drawing them would use global state."""
-    return nn.utils.skip_init(nn.Linear, fan_in, fan_out)
-
-
-def linear_layers(net: nn.Sequential) -> list[nn.Linear]:
-    """The linear layers from input to logits."""
-    return [layer for layer in net if isinstance(layer, nn.Linear)]

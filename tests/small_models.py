@@ -6,10 +6,10 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network, Wrapping
+from harness.protocol import Network, Wrapping, fully_connected
 
 SHAPE, CLASSES = (4, 4), 5
-NET = Architecture(SHAPE, (12,), CLASSES)
+NET = fully_connected(SHAPE, (12,), CLASSES)
 
 
 def linear(matrix, bias=None, *, bounds=(0.0, 1.0), dtype="float64", backend="numpy"):
@@ -18,7 +18,7 @@ def linear(matrix, bias=None, *, bounds=(0.0, 1.0), dtype="float64", backend="nu
     classes, pixels = matrix.shape
     bias = np.zeros(classes) if bias is None else np.array(bias, float)
     weights = {"layers.0.weight": matrix, "layers.0.bias": bias}
-    net = Architecture((pixels,), (), classes)
+    net = fully_connected((pixels,), (), classes)
     return at_hand(backend).build(Network(net, weights), Wrapping(bounds), dtype=dtype)
 
 

@@ -166,10 +166,11 @@ def test_its_architecture_is_built_by_name(command):
     install(command.site)
     done = command(
         "-c",
-        "from harness.networks.families import architecture_of\n"
-        "print(architecture_of('pyramid', {'widest': 8}, (6, 6), 10).sizes)\n",
+        "from harness.networks.families import ImageKind, architecture_of\n"
+        "made = architecture_of('pyramid', {'widest': 8}, ImageKind((6, 6), 10))\n"
+        "print([layer.width for layer in made.layers if hasattr(layer, 'width')])\n",
     )
-    assert done.stdout.strip() == "(36, 8, 4, 10)", done.stderr
+    assert done.stdout.strip() == "[8, 4, 10]", done.stderr
 
 
 def test_a_name_that_two_packages_have_is_an_error_that_names_both(harness):

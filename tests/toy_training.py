@@ -7,7 +7,7 @@ from backends_at_hand import at_hand
 
 from harness.data import Part
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network, Optimizer, Wrapping
+from harness.protocol import Network, Optimizer, Wrapping, fully_connected
 from harness.spec.training import TrainingSpec
 from harness.training.loop import train
 
@@ -34,7 +34,7 @@ def toy_recipe(name="accurate", **said):
 
 def toy_net(name):
     """A network with dropout, and with batch normalisation where the backend trains it."""
-    return Architecture(SHAPE, (10, 8), CLASSES, dropout=0.3, batch_norm=name != "numpy")
+    return fully_connected(SHAPE, (10, 8), CLASSES, dropout=0.3, batch_norm=name != "numpy")
 
 
 def toy_trainer(name, recipe, seed=3):

@@ -11,7 +11,7 @@ from harness import registry
 from harness.data.dataset import Dataset
 from harness.evaluation.references import BuiltReferences, References
 from harness.maths.around import Limited
-from harness.networks.families import architecture_of
+from harness.networks.families import ImageKind, architecture_of
 from harness.networks.initial import initial_weights
 from harness.protocol import (
     Architecture,
@@ -77,9 +77,8 @@ class Trainable:
     def loaded(self, backend: str, name: str, wanted: ModelSpec) -> tuple[LoadedModel, ModelInfo]:
         """The model of that name in a backend, and where it came from."""
         made, data = registry.builder(backend), self._data
-        architecture = architecture_of(
-            wanted.architecture, wanted.options, data.input_shape, len(data.classes)
-        )
+        images = ImageKind.of(data.input_shape, len(data.classes), data.channel_axis)
+        architecture = architecture_of(wanted.architecture, wanted.options, images)
         key = ModelKey(data.sha256, architecture, wanted.training, self._seed, made)
         trained, cached = load_or_train(
             key,

@@ -50,20 +50,48 @@ UNIT = Wrapping()
 
 @dataclass(frozen=True)
 class Batch:
-    """What one optimizer step learns from.
+    """What one optimizer step learns from, and by which loss.
+
+    By default that is the cross-entropy of f(x), the mean over the batch. Of what follows,
+    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``.
 
     Attributes:
         x: Images, (n, *shape).
         targets: A distribution over the classes per image, (n, k) float32.
-        perturbed: Perturbed versions of the images, for TRADES (Zhang et al. 2019).
-        trades_beta: Weight β of KL(softmax f(x) || softmax f(perturbed)) in the loss; the paper
-            calls it 1/λ.
+        perturbed: Perturbed versions of the images.
+        trades_beta: Weight β of KL(softmax f(x) || softmax f(perturbed)), which TRADES adds (Zhang
+            et al. 2019, eq. 5); the paper calls it 1/λ.
+        mart_lambda: Weight λ of MART (Wang et al. 2020, eq. 11 and algorithm 1). With p = softmax
+            f(x) and q = softmax f(perturbed), the loss is then the mean of
+            -log q_y - log(1 - max over k ≠ y of q_k) + λ KL(p || q) (1 - p_y), y the most likely
+            class of the target; the first term is the cross-entropy with the target.
+        weight_gamma: Size γ of an adversarial perturbation of the weights (Wu et al. 2020, AWP):
+            the gradient of the step is taken where each weight array of two axes or more (a matrix,
+            a kernel) has been moved along the gradient of the same loss, by γ times its own L2
+            norm; then they are moved back. 0 for none.
+        aligned: Images, (n, *shape), at which GradAlign compares gradients: those that ``x`` was
+            made from; and ``noisy`` beside them.
+        noisy: The same with uniform noise from the ball.
+        align_lambda: Weight λ of 1 - cos(∇ℓ(aligned), ∇ℓ(noisy)), the mean over the batch, ℓ the
+            cross-entropy and ∇ with respect to the images (Andriushchenko & Flammarion 2020, eq.
+            5); gradients of that with respect to the weights pass through ∇ℓ(noisy) and ∇ℓ(aligned)
+            alike.
     """
 
     x: FloatArray
     targets: FloatArray
     perturbed: FloatArray | None = None
     trades_beta: float = 0.0
+    mart_lambda: float = 0.0
+    weight_gamma: float = 0.0
+    aligned: FloatArray | None = None
+    noisy: FloatArray | None = None
+    align_lambda: float = 0.0
+
+    @property
+    def beyond_cross_entropy(self) -> bool:
+        """Whether the loss is more than the cross-entropy of the images."""
+        return self.perturbed is not None or self.aligned is not None or self.weight_gamma > 0
 
 
 class Step(NamedTuple):

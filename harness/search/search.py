@@ -22,7 +22,7 @@ from harness.data import Part, load_dataset
 from harness.errors import BackendError, MeasurementError, SpecError
 from harness.files import check_folder, fingerprint
 from harness.maths.query import correct_count
-from harness.networks.families import architecture_of, options_for
+from harness.networks.families import ImageKind, architecture_of, options_for
 from harness.networks.initial import initial_weights
 from harness.progress import progress_bar, quiet
 from harness.protocol import Bounds, Builder, Model, Network, Optimizer, Wrapping
@@ -54,7 +54,7 @@ class Search:
         backend: What trains.
         training: The images to train on, as many as the grid wants.
         validation: The images that trials are compared by.
-        classes: Number of classes.
+        images: What a network is to classify.
         bounds: Lowest and highest pixel value.
         data_sha256: Hash of all the data.
     """
@@ -65,7 +65,7 @@ class Search:
     backend: Builder
     training: Part
     validation: Part
-    classes: int
+    images: ImageKind
     bounds: Bounds
     data_sha256: str
 
@@ -98,7 +98,7 @@ class Search:
             backend=registry.builder(backend),
             training=Part(x=train.x[:images], y=train.y[:images], index=train.index[:images]),
             validation=validation,
-            classes=len(data.classes),
+            images=ImageKind.of(data.input_shape, len(data.classes), data.channel_axis),
             bounds=data.bounds,
             data_sha256=data.sha256,
         )
@@ -184,9 +184,7 @@ class Search:
         started = time.perf_counter()
         parameters = self._parameters(trial) if on_grid else self.default
         wanted, seed = parameters.put_into(self.recipe), self.spec.seed
-        architecture = architecture_of(
-            wanted.architecture, wanted.options, self.training.x.shape[1:], self.classes
-        )
+        architecture = architecture_of(wanted.architecture, wanted.options, self.images)
         trainer = self.backend.trainer(
             Network(architecture, initial_weights(architecture, seed)),
             Wrapping(self.bounds),

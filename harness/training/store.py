@@ -6,12 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from harness.errors import HarnessError, one_line
 from harness.files import cache_dir, check_folder, fingerprint
-from harness.protocol import Architecture, Backend
+from harness.protocol import (
+    Architecture,
+    Backend,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    Residual,
+    fully_connected,
+)
 from harness.results.provenance import installed_version
 from harness.spec.training import TrainingSpec
 from harness.training.checkpoint import Notes, fits, read_tensors, write_tensors
@@ -38,7 +48,7 @@ class ModelKey:
         return fingerprint(
             {
                 "data": self.data_sha256,
-                "architecture": asdict(self.architecture),
+                "architecture": _described(self.architecture),
                 "recipe": self.recipe.model_dump(mode="json"),
                 "seed": self.seed,
                 "backend": self.backend.name,
@@ -51,6 +61,33 @@ class ModelKey:
     def path(self) -> Path:
         """Where the model is kept."""
         return cache_dir() / "models" / f"{self.fingerprint}.safetensors"
+
+
+def _described(architecture: Architecture) -> dict[str, Any]:
+    """All that an architecture is made of, for a fingerprint.
+
+    A fully connected network is described by the widths of its layers, as it was before there were
+    other layers, so that what was stored of it is still found.
+    """
+    shape, classes = architecture.input_shape, architecture.classes
+    hidden = [layer.width for layer in architecture.layers if isinstance(layer, Dense)][:-1]
+    drops = {layer.share for layer in architecture.layers if isinstance(layer, Dropout)}
+    dropout, batch_norm = max(drops, default=0.0), BatchNorm() in architecture.layers
+    given: dict[str, Any] = {"input_shape": shape, "classes": classes}
+    if architecture.layers == fully_connected(shape, hidden, classes, dropout, batch_norm).layers:
+        return given | {"hidden": hidden, "dropout": dropout, "batch_norm": batch_norm}
+    layers = [_layer(layer) for layer in architecture.layers]
+    return given | {"channel_axis": architecture.channel_axis, "layers": layers}
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    """A layer, with the name of its kind, which its values alone do not tell."""
+    if isinstance(layer, Residual):
+        parts = {"branch": layer.branch, "shortcut": layer.shortcut}
+        found: dict[str, Any] = {key: [_layer(one) for one in part] for key, part in parts.items()}
+    else:
+        found = asdict(layer)
+    return {"kind": type(layer).__name__} | found
 
 
 def load_or_train(

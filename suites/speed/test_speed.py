@@ -21,7 +21,7 @@ from harness.data import Part, load_dataset
 from harness.data.dataset import Floats, Integers
 from harness.maths.query import BATCH, correct_count, predictions_of
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Model, Network, Optimizer, Weights, Wrapping
+from harness.protocol import Model, Network, Optimizer, Weights, Wrapping, fully_connected
 from harness.registry import builder, missing
 from harness.saliency.methods import STEPS, explain
 from harness.spec.models import DataSpec
@@ -30,7 +30,7 @@ from harness.training.loop import Trained, train
 from suites.speed.peers import Captum, installed
 from suites.speed.plain_loops import FLOORS, LOOPS, PASSES, THREADS
 
-NET = Architecture((28, 28), (512, 256, 128), 10, dropout=0.2)
+NET = fully_connected((28, 28), (512, 256, 128), 10, dropout=0.2)
 IMAGES, BATCH_SIZE, ROUNDS = 12_800, 128, 7
 ALLOWED = 1.15
 FGSM_EPSILONS, FGSM_IMAGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), 7_000

@@ -20,7 +20,7 @@ from harness.errors import SpecError
 from harness.maths.norms import NORMS
 from harness.maths.objectives import CrossEntropy
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture, Network, Wrapping
+from harness.protocol import GRADIENT, Network, Wrapping, fully_connected
 from harness.spec.training import TrainingSpec
 
 # The second logit is minus the first, so a loss for class 0 grows along (-1, +1).
@@ -193,7 +193,7 @@ def problems(draw):
     hidden = draw(st.sampled_from([(), (4,), (6, 3)]))
     classes = draw(st.integers(4, 6))
     low, high = draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-0.5, 2.5)]))
-    architecture = Architecture(shape, hidden, classes)
+    architecture = fully_connected(shape, hidden, classes)
     weights = initial_weights(architecture, seed=int(rng.integers(1000)))
     scale = draw(st.sampled_from([1, 30]))
     weights = {name: scale * value for name, value in weights.items()}

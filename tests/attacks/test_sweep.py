@@ -23,13 +23,13 @@ from harness.maths.query import (
     logits_of,
     predictions_of,
 )
-from harness.protocol import GRADIENT, Architecture, Network, Wrapping
+from harness.protocol import GRADIENT, Network, Wrapping, fully_connected
 
 
 def threshold_model(bounds=(0.0, 1.0)):
     """Of one pixel p; its logits are (1/2 - p, p - 1/2), so it says class 1 above one half."""
     weights = {"layers.0.weight": np.array([[-1], [1]]), "layers.0.bias": np.array([0.5, -0.5])}
-    return NumpyBackend().build(Network(Architecture((1,), (), 2), weights), Wrapping(bounds))
+    return NumpyBackend().build(Network(fully_connected((1,), (), 2), weights), Wrapping(bounds))
 
 
 X = np.array([[0.1], [0.3], [0.6], [0.9]], np.float32)

@@ -14,9 +14,9 @@ from harness.checks import conformance
 from harness.checks.conformance import CHECKS
 from harness.errors import CheckFailed, NotApplicable
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture, Network
+from harness.protocol import GRADIENT, Network, fully_connected
 
-NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
+NET = fully_connected((4, 4), (8, 6), 3, dropout=0.5)
 
 
 @cache

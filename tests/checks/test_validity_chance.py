@@ -13,7 +13,7 @@ import harness
 from harness.checks.validity import CHECKS, Evidence
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import ALPHA, falls_short
-from harness.protocol import Architecture, Network, Wrapping
+from harness.protocol import Network, Wrapping, fully_connected
 
 RULE = "no-better-than-chance"
 
@@ -31,7 +31,7 @@ def reads(labels, y, classes):
     x = 0.8 * np.eye(classes)[labels] + 0.1 * random.random((len(y), classes))
     weights = {"layers.0.weight": 5 * np.eye(classes), "layers.0.bias": np.zeros(classes)}
     weights = {name: values.astype(np.float32) for name, values in weights.items()}
-    net = Architecture((classes,), (), classes)
+    net = fully_connected((classes,), (), classes)
     model = at_hand("numpy").build(Network(net, weights), Wrapping((0.0, 1.0)))
     run = harness.evaluate(model, x.astype(np.float32), y, "fgsm", 0.01)
     return next(r for r in run.records if r.check == f"validity/{RULE}")

@@ -16,7 +16,7 @@ from harness.checks.validity.evidence import MANY
 from harness.checks.validity.views import layouts, views
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.around import Laid
-from harness.protocol import Architecture, Network, Wrapping
+from harness.protocol import Network, Wrapping, fully_connected
 
 LAYOUTS = {
     "rows and columns exchanged": lambda x: x.swapaxes(1, 2),
@@ -62,7 +62,7 @@ def knows_colours():
     weights = np.zeros((27, 9), dtype=np.float32)
     for label in range(9):
         weights[np.ravel_multi_index((label // 3, label % 3, 1), (3, 3, 3)), label] = 10
-    net = Architecture((3, 3, 3), (), 9)
+    net = fully_connected((3, 3, 3), (), 9)
     given = {"layers.0.weight": weights.T, "layers.0.bias": np.zeros(9, np.float32)}
     return at_hand("numpy").build(Network(net, given), Wrapping((0.0, 1.0)))
 

@@ -19,7 +19,7 @@ from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.maths.statistics import wilson
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture, Network
+from harness.protocol import GRADIENT, Network, fully_connected
 from harness.results.recorder import Recorder
 from harness.results.run import Run
 from harness.results.summary import accuracy_tables
@@ -33,7 +33,7 @@ SALIENCY = SaliencySpec(top=0.25, random_draws=3)
 
 
 def make_model(dtype="float32"):
-    architecture = Architecture(SHAPE, (8,), CLASSES)
+    architecture = fully_connected(SHAPE, (8,), CLASSES)
     return NumpyBackend().build(
         Network(architecture, initial_weights(architecture, seed=0)), dtype=dtype
     )

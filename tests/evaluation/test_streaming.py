@@ -123,10 +123,10 @@ import harness
 from backends.numpy_backend import NumpyBackend
 from harness.data.own import from_npz
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network
+from harness.protocol import Network, fully_connected
 
 data = from_npz(Path(sys.argv[1]), (0.0, 1.0))
-net = Architecture(data.x.shape[1:], (8,), 10)
+net = fully_connected(data.x.shape[1:], (8,), 10)
 model = NumpyBackend().build(Network(net, initial_weights(net, seed=0)), dtype="float32")
 run = harness.evaluate(model, data.x, data.y, ["fgsm"], [0.1])
 counts = [record.correct for record in run.records if record.total]

@@ -6,11 +6,11 @@ import numpy as np
 
 from harness.data.dataset import one_hot
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
-from harness.protocol import Architecture, Batch, Network, Optimizer, Wrapping
+from harness.protocol import Batch, Network, Optimizer, Wrapping, fully_connected
 
-NET = Architecture((4, 4), (8, 6), 3, dropout=0.5)
-STEADY = Architecture((4, 4), (8, 6), 3, dropout=0.0)
-NORMED = Architecture((4, 4), (8, 6), 3, dropout=0.5, batch_norm=True)
+NET = fully_connected((4, 4), (8, 6), 3, dropout=0.5)
+STEADY = fully_connected((4, 4), (8, 6), 3, dropout=0.0)
+NORMED = fully_connected((4, 4), (8, 6), 3, dropout=0.5, batch_norm=True)
 NONE = Optimizer()
 OBJECTIVES = [CrossEntropy(), LogOdds(), ClassLogit()]
 

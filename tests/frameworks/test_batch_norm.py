@@ -12,7 +12,7 @@ from backends.numpy_backend import NumpyBackend
 from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import LogOdds
-from harness.protocol import Architecture, Batch, Network, Optimizer, fold_batch_norm
+from harness.protocol import Batch, Network, Optimizer, fold_batch_norm, fully_connected
 
 
 def test_folding_by_hand():
@@ -49,7 +49,7 @@ def test_folded_weights_before_the_first_step(framework, weights):
 
 
 def test_the_loss_of_a_step_is_that_of_the_normalised_batch(framework, weights, images, labels):
-    net = Architecture((4, 4), (8, 6), 3, batch_norm=True)
+    net = fully_connected((4, 4), (8, 6), 3, batch_norm=True)
     values = images.reshape(12, -1).astype(np.float64)
     for layer in range(3):
         values = values @ weights[f"layers.{layer}.weight"].T + weights[f"layers.{layer}.bias"]

@@ -13,7 +13,7 @@ from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.attacks.fgsm import FGSM
 from harness.maths.objectives import CrossEntropy, Divergence, LogOdds
-from harness.protocol import GRADIENT, Architecture, Model, Network, Wrapping
+from harness.protocol import GRADIENT, Model, Network, Wrapping, fully_connected
 from harness.results.records import Epoch
 from harness.training.loop import Trained
 from harness.training.store import read_model, write_model
@@ -129,7 +129,7 @@ def test_a_confident_answer_still_has_a_gradient(backend):
     """Logits (40, 0) of class 0: p₁ = 1 / (e⁴⁰ + 1), where p₀ - 1 is zero in float32."""
     weights = {"layers.0.weight": np.array([[40.0], [0.0]], np.float32),
                "layers.0.bias": np.zeros(2, np.float32)}  # fmt: skip
-    model = backend.build(Network(Architecture((1,), (), 2), weights))
+    model = backend.build(Network(fully_connected((1,), (), 2), weights))
     x, y = model.asarray(np.ones((1, 1), np.float32)), model.asarray(np.array([0]))
     logits, gradient = model.logits_and_gradient(x, y, CrossEntropy())
     np.testing.assert_array_equal(model.numpy(logits), [[40, 0]])
@@ -142,7 +142,7 @@ def test_attacks_stay_within_the_models_bounds(backend):
     """With gradient -40 · p₁ < 0 every pixel falls by ε, but not below the lower bound."""
     weights = {"layers.0.weight": np.array([[4.0], [0.0]], np.float32),
                "layers.0.bias": np.zeros(2, np.float32)}  # fmt: skip
-    model = backend.build(Network(Architecture((1,), (), 2), weights), Wrapping((-1.0, 1.0)))
+    model = backend.build(Network(fully_connected((1,), (), 2), weights), Wrapping((-1.0, 1.0)))
     x = model.asarray(np.array([[1.0], [0.0], [-0.75]], np.float32))
     y = model.asarray(np.zeros(3, np.int64))
     moved = FGSM().perturb(model, x, y, [0.0, 0.5], index=np.arange(3))

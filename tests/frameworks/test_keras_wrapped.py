@@ -25,7 +25,7 @@ from harness import registry
 from harness.errors import BackendError, BatchTooLarge, MeasurementError
 from harness.maths.objectives import CrossEntropy
 from harness.maths.query import batch_size_for
-from harness.protocol import UNIT, Network
+from harness.protocol import UNIT, Network, fully_connected
 
 
 def saved(tmp_path, net, **options):
@@ -343,9 +343,8 @@ def test_the_footprint_looks_into_functions(made, kind):
 def test_the_batch_of_the_shipped_networks_stays_1000():
     backend = at_hand("keras")
     from harness.networks.initial import initial_weights
-    from harness.protocol import Architecture
 
-    shipped = Architecture((28, 28), (512, 256, 128), 10, dropout=0.2)
+    shipped = fully_connected((28, 28), (512, 256, 128), 10, dropout=0.2)
     model = backend.build(Network(shipped, initial_weights(shipped, seed=0)))
     x = np.zeros((3, 28, 28), np.float32)
     assert model.footprint(model.asarray(x)) > 0

@@ -12,10 +12,10 @@ from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.networks.initial import initial_weights
-from harness.protocol import UNIT, Architecture, Batch, Model, Network, Optimizer, Wrapping
+from harness.protocol import UNIT, Batch, Model, Network, Optimizer, Wrapping, fully_connected
 
 # Two pixels, two hidden units, two classes.
-TINY = Architecture((2,), (2,), 2)
+TINY = fully_connected((2,), (2,), 2)
 WEIGHTS = {
     "layers.0.weight": np.array([[1.0, 2.0], [-3.0, 1.0]]),
     "layers.0.bias": np.array([0.5, 0.25]),
@@ -67,7 +67,7 @@ def test_a_hidden_unit_at_exactly_zero_is_off():
     objective=st.sampled_from([CrossEntropy(), ClassLogit()]),
 )
 def test_input_gradients_are_those_of_finite_differences(seed, shape, hidden, objective):
-    architecture = Architecture(shape, hidden, 3)
+    architecture = fully_connected(shape, hidden, 3)
     model = NumpyBackend().build(
         Network(architecture, initial_weights(architecture, seed)), dtype="float64"
     )
@@ -109,7 +109,7 @@ def test_weights_are_copies_both_ways():
 
 
 def test_weights_rebuild_the_model():
-    architecture = Architecture((2, 2), (3, 5), 4)
+    architecture = fully_connected((2, 2), (3, 5), 4)
     weights = initial_weights(architecture, seed=1)
     model = NumpyBackend().build(Network(architecture, weights))
     assert {n: w.shape for n, w in model.weights().items()} == architecture.weight_shapes()
@@ -167,7 +167,7 @@ def captured_gradients(trainer, x, y):
 
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 def test_training_gradients_are_those_of_finite_differences_of_the_loss(l2):
-    architecture = Architecture((3,), (4, 3), 3)
+    architecture = fully_connected((3,), (4, 3), 3)
     weights = {n: w.astype(float) for n, w in initial_weights(architecture, seed=2).items()}
     rng = np.random.default_rng(0)
     for name in weights:
@@ -212,7 +212,7 @@ def test_the_first_step_of_adam_is_the_learning_rate_against_the_sign_of_the_gra
 
 
 def test_later_steps_of_adam_are_those_of_the_algorithm():
-    trainer = exact_trainer(Architecture((1,), (), 2), {
+    trainer = exact_trainer(fully_connected((1,), (), 2), {
         "layers.0.weight": np.array([[1.0], [2.0]]), "layers.0.bias": np.zeros(2),
     })  # fmt: skip
     parameter, mean, square = trainer.parameters[1], np.zeros(2), np.zeros(2)
@@ -227,7 +227,7 @@ def test_later_steps_of_adam_are_those_of_the_algorithm():
 
 
 def test_training_lowers_the_loss_and_the_model_sees_it():
-    architecture = Architecture((4,), (16,), 2, dropout=0.2)
+    architecture = fully_connected((4,), (16,), 2, dropout=0.2)
     rng = np.random.default_rng(0)
     x = rng.random((64, 4), dtype=np.float32)
     y = (x[:, 0] > x[:, 1]).astype(np.int64)
@@ -247,7 +247,7 @@ def test_training_lowers_the_loss_and_the_model_sees_it():
 def test_the_loss_of_a_hopeless_example_is_finite():
     weights = {"layers.0.weight": np.array([[1e4], [-1e4]]), "layers.0.bias": np.zeros(2)}
     trainer = NumpyBackend().trainer(
-        Network(Architecture((1,), (), 2), weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
+        Network(fully_connected((1,), (), 2), weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
     )
     loss, hits = trainer.step(Batch(np.ones((1, 1), np.float32), np.array([[0.0, 1.0]])), 0.1)
     assert math.isfinite(loss)
@@ -257,7 +257,7 @@ def test_the_loss_of_a_hopeless_example_is_finite():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2, 0.5])
 def test_dropout_keeps_the_mean_and_drops_its_share(dropout):
-    architecture = Architecture((2,), (500,), 2, dropout=dropout)
+    architecture = fully_connected((2,), (500,), 2, dropout=dropout)
     weights = initial_weights(architecture, 0)
     trainer = NumpyBackend().trainer(
         Network(architecture, weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
@@ -284,7 +284,7 @@ def test_a_dropped_unit_neither_speaks_nor_learns():
 
 
 def test_dropout_follows_the_seed_and_is_off_in_inference():
-    architecture = Architecture((2,), (8,), 2, dropout=0.5)
+    architecture = fully_connected((2,), (8,), 2, dropout=0.5)
     x, y = np.array([[0.5, 0.25], [0.0, 1.0]], np.float32), np.array([0, 1])
 
     def losses(seed):

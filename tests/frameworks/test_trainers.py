@@ -12,7 +12,7 @@ from small_trainers import NET, NORMED, STEADY, same, trained, trainer_of
 from backends.numpy_backend import NumpyBackend
 from harness.data.dataset import one_hot
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Batch, Network, Optimizer
+from harness.protocol import Batch, Network, Optimizer, fully_connected
 
 # Training
 
@@ -35,7 +35,7 @@ def test_the_first_step_of_adam_moves_each_weight_by_the_learning_rate(backend):
     weights = {"layers.0.weight": np.zeros((2, 2), np.float32),
                "layers.0.bias": np.zeros(2, np.float32)}  # fmt: skip
     x, targets = np.array([[1.0, 0.5]], np.float32), one_hot(np.array([0]), 2)
-    trainer = trainer_of(backend, weights, Architecture((2,), (), 2))
+    trainer = trainer_of(backend, weights, fully_connected((2,), (), 2))
     loss, _ = trainer.step(Batch(x, targets), 0.125)
     assert loss == pytest.approx(math.log(2))
     found = trainer.model.weights()
@@ -86,7 +86,7 @@ def test_without_dropout_the_seed_changes_nothing(backend, weights, toy):
 def test_dropout_is_inverted(backend):
     """Of 4,000 equal units half are dropped and the others doubled, so the mean logit stays."""
     width = 4000
-    net = Architecture((1,), (width,), 2, dropout=0.5)
+    net = fully_connected((1,), (width,), 2, dropout=0.5)
     weights = {name: np.zeros(shape, np.float32) for name, shape in net.weight_shapes().items()}
     weights["layers.0.bias"][:] = 1
     weights["layers.1.weight"][0] = 1 / width
@@ -139,7 +139,7 @@ def test_weight_decay_shrinks_the_weights_and_nothing_else(backend, weights):
 
 def test_biases_do_not_decay(backend):
     """Dead units: neither their weights nor their biases have a gradient."""
-    net = Architecture((2,), (3,), 2)
+    net = fully_connected((2,), (3,), 2)
     weights = {name: np.full(shape, -1, np.float32) for name, shape in net.weight_shapes().items()}
     trainer = trainer_of(backend, weights, net, Optimizer(decay=0.5))
     trainer.step(Batch(np.ones((2, 2), np.float32), one_hot(np.array([0, 1]), 2)), 0.1)
@@ -161,7 +161,7 @@ def test_soft_targets_by_hand(backend):
     """Logits 0, targets (0.75, 0.25): the loss is log 2, and the first class is the right one."""
     weights = {"layers.0.weight": np.zeros((2, 1), np.float32),
                "layers.0.bias": np.array([1.0, 0.0], np.float32)}  # fmt: skip
-    trainer = trainer_of(backend, weights, Architecture((1,), (), 2))
+    trainer = trainer_of(backend, weights, fully_connected((1,), (), 2))
     x, targets = np.zeros((2, 1), np.float32), np.array([[0.75, 0.25], [0.25, 0.75]], np.float32)
     loss, hits = trainer.step(Batch(x, targets), 0.1)
     assert loss == pytest.approx(math.log(1 + math.e) - 0.5, rel=1e-6)
@@ -193,7 +193,7 @@ def test_training_in_torch_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    net = Architecture((4,), (8,), 3, dropout=0.5)
+    net = fully_connected((4,), (8,), 3, dropout=0.5)
     weights = initial_weights(net, 0)
     trainer = trainer_of(backend, weights, net)
     trainer.step(Batch(np.zeros((2, 4), dtype=np.float32), one_hot(np.array([0, 1]), 3)), 0.1)
@@ -267,7 +267,7 @@ def test_a_step_of_trades_by_hand(framework, beta):
     exact = {name: value.astype(np.float64) for name, value in LINEAR.items()}
     expected = trades_loss(exact, x, targets, perturbed, beta)
     assert expected != pytest.approx(trades_loss(exact, perturbed, targets, x, beta), rel=0.01)
-    trainer = trainer_of(framework, LINEAR, Architecture((2,), (), 3))
+    trainer = trainer_of(framework, LINEAR, fully_connected((2,), (), 3))
     loss, hits = trainer.step(Batch(x, targets, perturbed, beta), 1e-3)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert hits == 1  # of the clean images

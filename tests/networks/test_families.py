@@ -5,14 +5,21 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import HarnessError, SpecError
-from harness.networks.families import FAMILIES, Family, MLPOptions, architecture_of, options_for
-from harness.protocol import Architecture
+from harness.networks.families import (
+    FAMILIES,
+    Family,
+    ImageKind,
+    MLPOptions,
+    architecture_of,
+    options_for,
+)
+from harness.protocol import fully_connected
 
 
 def test_an_mlp_is_sized_for_the_data():
-    made = architecture_of("mlp", {"hidden": [16, 8], "dropout": 0.25}, (6, 6), 10)
-    assert made == Architecture((6, 6), (16, 8), 10, dropout=0.25, batch_norm=False)
-    assert made.sizes == (36, 16, 8, 10)
+    made = architecture_of("mlp", {"hidden": [16, 8], "dropout": 0.25}, ImageKind((6, 6), 10))
+    assert made == fully_connected((6, 6), (16, 8), 10, dropout=0.25, batch_norm=False)
+    assert [place.after for place in made.placed if place.name] == [(16,), (8,), (10,)]
 
 
 def test_options_have_defaults_and_are_all_told():
@@ -39,7 +46,7 @@ def test_options_have_defaults_and_are_all_told():
 )
 def test_what_is_wrong_is_one_line_that_names_the_key(name, given, words):
     with pytest.raises(SpecError) as error:
-        architecture_of(name, given, (6, 6), 10)
+        architecture_of(name, given, ImageKind((6, 6), 10))
     message = str(error.value)
     assert "\n" not in message
     for word in words:
@@ -56,4 +63,4 @@ def test_what_is_wrong_is_one_line_that_names_the_key(name, given, words):
 def test_what_is_no_architecture_is_refused(monkeypatch, family, words):
     monkeypatch.setitem(FAMILIES, "odd", family)
     with pytest.raises(HarnessError, match=words):
-        architecture_of("odd", {"hidden": [4]}, (6, 6), 10)
+        architecture_of("odd", {"hidden": [4]}, ImageKind((6, 6), 10))

@@ -14,7 +14,7 @@ import pytest
 from harness.data import Part, load_dataset
 from harness.data.mnist import FILES
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network, Optimizer, Wrapping
+from harness.protocol import Architecture, Network, Optimizer, Wrapping, fully_connected
 from harness.registry import backend, import_together
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
@@ -54,7 +54,7 @@ def trained(name, hidden, images, epochs):
     """A network with smoothed labels, so that the softmax of no image rounds to one."""
     import_together({"torch", "keras"})
     data = load_dataset(DataSpec(name=name))
-    net = Architecture(data.input_shape, hidden, len(data.classes))
+    net = fully_connected(data.input_shape, hidden, len(data.classes))
     start = initial_weights(net, seed=0)
     trainer = backend("torch").trainer(
         Network(net, start), Wrapping(data.bounds), Optimizer(), seed=0

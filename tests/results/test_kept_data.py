@@ -11,7 +11,7 @@ from harness.data import assembled
 from harness.evaluation import api
 from harness.evaluation.examples import EXAMPLES, Asked, Examples
 from harness.maths.pictures import SIDE
-from harness.protocol import Architecture, Network
+from harness.protocol import Network, fully_connected
 from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import ALL_PICTURES, Recorder
@@ -306,7 +306,7 @@ def test_the_hash_of_the_data_makes_no_copy_of_it():
 
 def test_a_model_of_one_pixel_has_one_example_a_class():
     weights = {"layers.0.weight": np.array([[-9.0], [9.0]]), "layers.0.bias": np.array([4.0, -4.0])}
-    model = NumpyBackend().build(Network(Architecture((1,), (), 2), weights))
+    model = NumpyBackend().build(Network(fully_connected((1,), (), 2), weights))
     x = np.array([[0.1], [0.9], [0.2]], np.float32)
     run = api.evaluate(model, x, np.array([0, 1, 0]), ["fgsm"], [0.1])
     assert kept(run, "examples/index").tolist() == [0, 1]

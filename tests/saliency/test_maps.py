@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from backends.numpy_backend import NumpyBackend
 from harness.errors import MeasurementError
-from harness.protocol import GRADIENT, Architecture, Network, Wrapping
+from harness.protocol import GRADIENT, Network, Wrapping, fully_connected
 from harness.saliency.maps import pixel_count, top_pixels
 from harness.saliency.methods import explain
 from harness.saliency.occlusion import CHOICES, occluded_correct
@@ -18,7 +18,7 @@ def linear(matrix, bias, shape, bounds=(0.0, 1.0)):
     matrix = np.array(matrix)
     weights = {"layers.0.weight": matrix, "layers.0.bias": np.array(bias)}
     return NumpyBackend().build(
-        Network(Architecture(shape, (), len(matrix)), weights), Wrapping(bounds)
+        Network(fully_connected(shape, (), len(matrix)), weights), Wrapping(bounds)
     )
 
 

@@ -10,7 +10,7 @@ from harness.evaluation.explaining import Explaining
 from harness.maths.around import Around, Laid
 from harness.maths.channels import channel_axis_of
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network, Wrapping
+from harness.protocol import Network, Wrapping, fully_connected
 from harness.results.recorder import Recorder
 from harness.results.run import Run
 from harness.saliency import analysis, topk
@@ -39,7 +39,7 @@ def last(images):
 
 
 def net(shape, classes=4, dtype="float64"):
-    architecture = Architecture(shape, (12,), classes)
+    architecture = fully_connected(shape, (12,), classes)
     weights = initial_weights(architecture, seed=0)
     return at_hand("numpy").build(Network(architecture, weights), dtype=dtype)
 
@@ -80,7 +80,7 @@ def test_the_share_of_the_top_pixels_is_one_of_positions():
 def linear(matrix, shape):
     weights = {"layers.0.weight": np.array(matrix), "layers.0.bias": np.zeros(len(matrix))}
     return at_hand("numpy").build(
-        Network(Architecture(shape, (), len(matrix)), weights), Wrapping(), dtype="float64"
+        Network(fully_connected(shape, (), len(matrix)), weights), Wrapping(), dtype="float64"
     )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from backends.numpy_backend import NumpyBackend
 from harness.checks import conformance
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network
+from harness.protocol import Network, fully_connected
 from harness.testing import parametrize_with_checks
 
-NET = Architecture((4, 4), (8,), 3)
+NET = fully_connected((4, 4), (8,), 3)
 MODEL = NumpyBackend().build(Network(NET, initial_weights(NET, seed=0)))
 X = np.random.default_rng(0).random((16, 4, 4), dtype=np.float32)
 Y = np.arange(16) % 3

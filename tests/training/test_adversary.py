@@ -12,13 +12,13 @@ from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import Divergence, LogOdds
 from harness.networks.initial import initial_weights
-from harness.protocol import GRADIENT, Architecture, Batch, Network, Optimizer, Wrapping
+from harness.protocol import GRADIENT, Batch, Network, Optimizer, Wrapping, fully_connected
 from harness.results.records import Epoch
 from harness.spec.training import AdversarySpec, TrainingSpec
 from harness.training.adversary import Adversary, probe
 from harness.training.loop import TrainingError, train
 
-NET = Architecture(SHAPE, (8,), CLASSES)
+NET = fully_connected(SHAPE, (8,), CLASSES)
 
 
 def spec(**said):
@@ -196,7 +196,7 @@ def test_without_an_adversary_nothing_is_attacked():
 
 
 def test_numpy_leaves_trades_to_the_frameworks():
-    net = Architecture((2,), (), 2)
+    net = fully_connected((2,), (), 2)
     trainer = NumpyBackend().trainer(
         Network(net, initial_weights(net, 0)), Wrapping((0.0, 1.0)), Optimizer(), seed=0
     )

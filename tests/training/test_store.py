@@ -14,13 +14,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from harness.errors import HarnessError
-from harness.protocol import Architecture
+from harness.protocol import fully_connected
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 from harness.training.loop import Trained, TrainingError
 from harness.training.store import ModelKey, load_or_train, read_model, write_model
 
-NET = Architecture((2, 2), (3,), 2, dropout=0.1)
+NET = fully_connected((2, 2), (3,), 2, dropout=0.1)
 
 
 class Framework:
@@ -90,11 +90,11 @@ def test_retraining_replaces_what_is_stored():
 
 CHANGES = {
     "data": {"data_sha256": "e" * 64},
-    "shape": {"architecture": replace(NET, input_shape=(4, 1))},
-    "hidden": {"architecture": replace(NET, hidden=(4,))},
-    "classes": {"architecture": replace(NET, classes=3)},
-    "dropout": {"architecture": replace(NET, dropout=0.2)},
-    "batch_norm": {"architecture": replace(NET, batch_norm=True)},
+    "shape": {"architecture": fully_connected((4, 1), (3,), 2, dropout=0.1)},
+    "hidden": {"architecture": fully_connected((2, 2), (4,), 2, dropout=0.1)},
+    "classes": {"architecture": fully_connected((2, 2), (3,), 3, dropout=0.1)},
+    "dropout": {"architecture": fully_connected((2, 2), (3,), 2, dropout=0.2)},
+    "batch_norm": {"architecture": fully_connected((2, 2), (3,), 2, 0.1, batch_norm=True)},
     **{
         field: {"recipe": TrainingSpec(**{"epochs": 3, field: value})}
         for field, value in {

@@ -14,7 +14,7 @@ from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.data import Part
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network, Optimizer, Wrapping
+from harness.protocol import Network, Optimizer, Wrapping, fully_connected
 from harness.spec.training import TrainingSpec
 from harness.training.loop import TrainingError, learning_rates, train
 from harness.training.store import ModelKey, load_or_train
@@ -142,7 +142,7 @@ def test_a_loss_that_is_no_number_is_one_line_and_nothing_is_stored(
 ):
     monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path))
     spec = recipe(3, learning_rate=0.25)
-    key = ModelKey("data", Architecture((1,), (2,), 2), spec, 0, NumpyBackend())
+    key = ModelKey("data", fully_connected((1,), (2,), 2), spec, 0, NumpyBackend())
     trainer = Scripted([5, 5], losses=[1.0, loss])
     with pytest.raises(TrainingError) as error:
         load_or_train(key, lambda _: run(trainer, part, spec), retrain=False)
@@ -156,7 +156,7 @@ def test_a_loss_that_is_no_number_is_one_line_and_nothing_is_stored(
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_weights_that_explode_in_an_epochs_last_step_are_one_line_too(part):
     """The loss of the only step is taken before it, so it is finite: the weights no more are."""
-    net = Architecture((1,), (4,), 2)
+    net = fully_connected((1,), (4,), 2)
     weights = initial_weights(net, 0)
     trainer = NumpyBackend().trainer(
         Network(net, weights), Wrapping((0.0, 10.0)), Optimizer(), seed=0
@@ -362,7 +362,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_last_bit(name):
 
 
 def test_initial_weights_have_the_shapes_of_the_network_and_biases_of_zero():
-    net = Architecture((2, 3), (5, 4), 3)
+    net = fully_connected((2, 3), (5, 4), 3)
     weights = initial_weights(net, seed=0)
     assert {name: value.shape for name, value in weights.items()} == {
         "layers.0.weight": (5, 6), "layers.0.bias": (5,),
@@ -376,7 +376,7 @@ def test_initial_weights_have_the_shapes_of_the_network_and_biases_of_zero():
 
 def test_initial_weights_are_he_normal():
     """Variance 2 / fan-in; with 80,000 values its estimate is within 2 % (four sigma)."""
-    weights = initial_weights(Architecture((20, 20), (200, 400), 10), seed=0)
+    weights = initial_weights(fully_connected((20, 20), (200, 400), 10), seed=0)
     for name, fan_in in (("layers.0.weight", 400), ("layers.1.weight", 200)):
         values = weights[name].astype(np.float64)
         assert values.var() == pytest.approx(2 / fan_in, rel=0.02)
@@ -385,7 +385,7 @@ def test_initial_weights_are_he_normal():
 
 
 def test_initial_weights_are_those_of_the_seed():
-    net = Architecture((4,), (3,), 2)
+    net = fully_connected((4,), (3,), 2)
     first, again, other = (initial_weights(net, seed) for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["layers.0.weight"], other["layers.0.weight"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from backends_at_hand import at_hand
 
-from harness.protocol import Architecture, Network, Wrapping
+from harness.protocol import Network, Wrapping, fully_connected
 from zoo.networks import BOUNDS, NET, built, digits, trained
 
-LINEAR = Architecture((8, 8), (), 10)
-DEEP = Architecture((8, 8), (32, 24, 16), 10)
-NORMALISED = Architecture((8, 8), (32, 16), 10, dropout=0.1, batch_norm=True)
+LINEAR = fully_connected((8, 8), (), 10)
+DEEP = fully_connected((8, 8), (32, 24, 16), 10)
+NORMALISED = fully_connected((8, 8), (32, 16), 10, dropout=0.1, batch_norm=True)
 
 
 class BlackBox:

@@ -10,13 +10,13 @@ from backends_at_hand import at_hand
 
 from harness.data import Part, load_dataset
 from harness.networks.initial import initial_weights
-from harness.protocol import Architecture, Network, Optimizer, Wrapping
+from harness.protocol import Network, Optimizer, Wrapping, fully_connected
 from harness.spec.models import DataSpec
 from harness.spec.training import TrainingSpec
 from harness.training.loop import train
 
 BOUNDS = (0.0, 1.0)
-NET = Architecture((8, 8), (32,), 10)
+NET = fully_connected((8, 8), (32,), 10)
 ADVERSARY = {"epsilon": 0.1, "steps": 3, "rel_stepsize": 0.5}
 
 

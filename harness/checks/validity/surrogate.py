@@ -17,7 +17,6 @@ from harness.maths.objectives import LogOdds
 from harness.networks.initial import initial_weights
 from harness.protocol import (
     UNIT,
-    Architecture,
     Array,
     Batch,
     Bounds,
@@ -26,6 +25,7 @@ from harness.protocol import (
     Model,
     Network,
     Optimizer,
+    fully_connected,
 )
 
 HIDDEN = (64,)
@@ -45,7 +45,7 @@ def substitute_for(predicted: IntArray, x: FloatArray, bounds: Bounds, classes: 
         bounds: Their pixel range; the network takes pixels in [0, 1].
         classes: Number of classes.
     """
-    architecture = Architecture(tuple(x.shape[1:]), HIDDEN, classes)
+    architecture = fully_connected(tuple(x.shape[1:]), HIDDEN, classes)
     network = Network(architecture, initial_weights(architecture, 0))
     trainer = registry.builder("numpy").trainer(network, UNIT, Optimizer(), seed=0)
     images, targets = _to_unit(x, bounds), one_hot(predicted, classes)

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from harness.networks.families import Family
-from harness.protocol import Architecture
+from harness.protocol import fully_connected
 
 
 class PyramidOptions(BaseModel):
@@ -14,9 +14,9 @@ class PyramidOptions(BaseModel):
     depth: int = 2
 
 
-def pyramid(input_shape, classes, options):
+def pyramid(images, options):
     hidden = tuple(options.widest >> level for level in range(options.depth))
-    return Architecture(input_shape, hidden, classes)
+    return fully_connected(images.shape, hidden, images.classes)
 
 
 PYRAMID = Family(PyramidOptions, pyramid)

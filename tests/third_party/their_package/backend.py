@@ -3,7 +3,7 @@
 import numpy as np
 
 from backends.numpy_backend import NumpyBackend, NumpyModel
-from harness.protocol import UNIT, Architecture, Network
+from harness.protocol import UNIT, Network, fully_connected
 
 
 class Matrix:
@@ -39,5 +39,5 @@ class TheirBackend(NumpyBackend):
             "layers.1.weight": net.values.T,
             "layers.1.bias": np.zeros(classes, dtype=np.float32),
         }
-        architecture = Architecture((pixels,), (pixels,), classes)
+        architecture = fully_connected((pixels,), (pixels,), classes)
         return self.build(Network(architecture, weights), how)
