@@ -204,7 +204,10 @@ DAMAGED = {
         packed(changed(batches__meta__txt=PEOPLE)),
         "batches.meta.txt names other classes than airplane, automobile",
     ),
-    "other pixels": (packed(changed(readme__html=b"<htm1/>")), "is not the publisher's: SHA-256 is "),
+    "other pixels": (
+        packed(changed(readme__html=b"<htm1/>")),
+        "is not the publisher's: SHA-256 is ",
+    ),
     "nothing": (b"", f"truncated: 0 of {len(PUBLISHED):,} bytes"),
     "half of it": (
         PUBLISHED[: len(PUBLISHED) // 2],
