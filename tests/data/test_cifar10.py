@@ -262,10 +262,10 @@ def test_a_header_that_promises_too_much_is_one_line(tmp_path, kind, size):
 def test_headers_upon_headers_are_one_line(tmp_path):
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 0
-    content = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) * 5_000)
+    content = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) * 2_000)
     path = tmp_path / "archive"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"^[^\n]*archive: [^\n]*$"):
+    with pytest.raises(DataError, match=r"^[^\n]*: is not an intact tar archive: [^\n]*$"):
         read_archive(path, described(content), cifar10.CLASSES, "cifar10")
 
 
