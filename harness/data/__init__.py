@@ -5,17 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from harness.data import digits, mnist
+from harness.data import cifar10, digits, fashion_mnist, mnist
 from harness.data.dataset import Dataset, Part, Source, one_hot, split
 from harness.errors import DataError, unknown
 from harness.registry import Registry
 from harness.spec.models import DataSpec
 
-__all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare", "require_data"]
+__all__ = [
+    "DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare", "require_data", "shape_of",
+]  # fmt: skip
 
 
 class Loader(Protocol):
-    """What the file of a dataset offers."""
+    """What the file of a dataset offers.
+
+    It may also say what its images are, so that an architecture can be held against them when a
+    spec is read, before anything is loaded: ``INPUT_SHAPE``, the shape of an image; ``CLASSES``,
+    the name of each class in the order of the labels; and ``CHANNEL_AXIS``, the axis of an image
+    that holds its channels, if one does.
+    """
 
     def prepare(self) -> list[Path]:
         """Make sure that the files are there and intact, and say where each is."""
@@ -27,6 +35,8 @@ class Loader(Protocol):
 OWN: dict[str, Loader] = {
     "digits": digits,
     "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
 }
 DATASETS: Registry[Loader] = Registry("dataset", "harness.datasets", OWN)
 
@@ -60,6 +70,23 @@ def prepare(name: str) -> list[Path]:
         DataError: The name is unknown, or a file is damaged or cannot be downloaded.
     """
     return _loader(name).prepare()
+
+
+def shape_of(name: str) -> tuple[tuple[int, ...], int, int | None] | None:
+    """Shape of an image, number of classes, and channel axis of a dataset; nothing is loaded.
+
+    Returns:
+        None where the dataset's file does not say shape and classes. The axis is None where no
+        axis holds channels.
+
+    Raises:
+        DataError: The name is unknown.
+    """
+    loader = _loader(name)
+    shape, classes = getattr(loader, "INPUT_SHAPE", None), getattr(loader, "CLASSES", None)
+    if shape is None or classes is None:
+        return None
+    return tuple(shape), len(classes), getattr(loader, "CHANNEL_AXIS", None)
 
 
 def require_data(spec: DataSpec, home: Path = Path()) -> None:
