@@ -53,8 +53,8 @@ class Batch:
     """What one optimizer step learns from, and by which loss.
 
     By default that is the cross-entropy of f(x), the mean over the batch. Of what follows,
-    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``; each of the other
-    two goes with any. f is the network in training, but for the gradients that are aligned. What is
+    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``; the other two go
+    with any. f is the network in training, but for the gradients that are aligned. What is
     said of a class y is said of the most likely class of the target.
 
     Attributes:
@@ -84,8 +84,8 @@ class Batch:
             ∇ℓ(aligned) alike. The log-odds against y have gradients of the same direction, and so
             the same cosine; they do not vanish where the network is sure. An image with a gradient
             of zero counts as aligned. These gradients are the adversary's, so f is in inference
-            mode here: without dropout, and with the running statistics of batch normalisation,
-            which they leave as they are.
+            mode here: without dropout, and with the running statistics that batch normalisation
+            has before the step, which they leave as they are.
     """
 
     x: FloatArray
