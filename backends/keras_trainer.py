@@ -6,7 +6,7 @@ that weights can be moved for a gradient without being changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
@@ -31,8 +31,6 @@ from harness.protocol import (
 
 Given: TypeAlias = dict[str, Array]
 """What a step learns from: fields of a ``Batch`` by their names, those that its loss needs."""
-TINY = 1e-24
-"""Squared lengths are taken to be no less, so that what has none has a direction of zeros."""
 
 
 class BuiltKerasModel(KerasModel):
@@ -105,7 +103,7 @@ class KerasTrainer:
             given["perturbed"] = asarray(batch.perturbed)
             name = "mart_lambda" if batch.mart_lambda else "trades_beta"
             numbers[name] = getattr(batch, name)
-        if batch.aligned is not None and batch.noisy is not None:
+        if batch.aligned is not None and batch.noisy is not None and batch.align_lambda:
             given |= {"aligned": asarray(batch.aligned), "noisy": asarray(batch.noisy)}
             numbers["align_lambda"] = batch.align_lambda
         if batch.weight_gamma:
@@ -115,19 +113,30 @@ class KerasTrainer:
     def _step(self, given: Given) -> tuple[Array, Array]:
         held = [variable.value for variable in self.variables]
         with tf.GradientTape() as tape:
-            found = self._loss(held, given)
-        gradients = tape.gradient(found.loss, held)
+            first = self._pass(held, given)
+            loss = first.loss + self._penalty(held)
+        last = first
         if "weight_gamma" in given:
-            moved = self._moved(held, gradients, given["weight_gamma"])
+            moved = self._moved(held, tape.gradient(first.loss, held), given["weight_gamma"])
             with tf.GradientTape() as tape:
                 tape.watch(moved)
-                loss = self._loss(moved, given).loss
-            gradients = tape.gradient(loss, moved)
+                last = self._pass(moved, given)
+                there = last.loss + self._penalty(moved)
+            gradients = tape.gradient(there, moved)
+        else:
+            gradients = tape.gradient(loss, held)
         self.optimizer.apply(gradients, self.variables)
-        for other, value in zip(self.others, found.others, strict=True):
+        for other, value in zip(self.others, last.others, strict=True):
             if value is not other.value:
                 other.assign(value)
-        return found.loss, found.correct
+        return loss, first.correct
+
+    def _penalty(self, weights: list[Array]) -> Array | float:
+        if not self.l2:
+            return 0.0
+        pairs = zip(weights, self.matrices, strict=True)
+        squares = [tf.reduce_sum(tf.square(weight)) for weight, is_matrix in pairs if is_matrix]
+        return self.l2 * tf.add_n(squares)
 
     def _moved(self, held: list[Array], gradients: list[Array], gamma: Array) -> list[Array]:
         """The weights, matrices a share of their own length along the gradient."""
@@ -135,17 +144,20 @@ class KerasTrainer:
         for value, gradient, is_matrix in zip(held, gradients, self.matrices, strict=True):
             weight = tf.convert_to_tensor(value)
             if is_matrix:
-                weight += gamma * tf.norm(weight) * tf.math.l2_normalize(gradient, epsilon=TINY)
+                share = gamma * tf.norm(weight)
+                weight += gradient * tf.math.divide_no_nan(share, tf.norm(gradient))
             moved.append(weight)
         return moved
 
-    def _loss(self, weights: list[Array], given: Given) -> _Passed:
-        """The loss of a batch with some weights; statistics and generators are left alone."""
-        others: list[Array] = [variable.value for variable in self.others]
+    def _pass(self, weights: list[Array], given: Given) -> _Passed:
+        """A pass of a batch with some weights; statistics and generators are left alone."""
+        net = self.model.net
+        before: list[Array] = [variable.value for variable in self.others]
+        others = before
 
         def ask(x: Array) -> Array:
             nonlocal others
-            logits, others = self.model.net.stateless_call(weights, others, x, training=True)
+            logits, others = net.stateless_call(weights, others, x, training=True)
             return logits
 
         targets = given["targets"]
@@ -159,16 +171,12 @@ class KerasTrainer:
             divergence = _divergence(tf.nn.log_softmax(logits), theirs)
             loss += given["trades_beta"] * tf.reduce_mean(divergence)
         if "align_lambda" in given:
-            sides = [_direction(ask, given[name], targets) for name in ("aligned", "noisy")]
-            cosines = tf.reduce_sum(sides[0] * sides[1], axis=1)
-            loss += given["align_lambda"] * tf.reduce_mean(1 - cosines)
-        if self.l2:
-            squares = [
-                tf.reduce_sum(tf.square(weight))
-                for weight, is_matrix in zip(weights, self.matrices, strict=True)
-                if is_matrix
-            ]
-            loss += self.l2 * tf.add_n(squares)
+
+            def infer(x: Array) -> Array:
+                return net.stateless_call(weights, before, x, training=False)[0]
+
+            apart = misalignment(infer, given["aligned"], given["noisy"], targets)
+            loss += given["align_lambda"] * apart
         hits = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
         return _Passed(loss, tf.reduce_sum(tf.cast(hits, tf.int64)), others)
 
@@ -197,7 +205,7 @@ class KerasTrainer:
 
 
 def mart(logits: Array, perturbed: Array, targets: Array, weight: Array) -> Array:
-    """The loss of MART, the mean over a batch (Wang et al. 2020, eq. 11); see ``Batch``.
+    """The mean loss of MART (Wang et al. 2020, eq. 11); see ``Batch``.
 
     Args:
         logits: Of the images, (n, k).
@@ -205,29 +213,51 @@ def mart(logits: Array, perturbed: Array, targets: Array, weight: Array) -> Arra
         targets: A distribution over the classes per image, (n, k).
         weight: Its λ.
     """
-    true = tf.one_hot(tf.argmax(targets, axis=1), targets.shape[1], True, False, dtype=tf.bool)
-    lowest = perturbed.dtype.min
-    rival = tf.argmax(tf.where(true, lowest, perturbed), axis=1)
-    # 1 - q of the rival is what the others have; as a difference it would cancel where q is near 1.
-    is_rival = tf.one_hot(rival, targets.shape[1], True, False, dtype=tf.bool)
-    rest = tf.reduce_logsumexp(tf.where(is_rival, lowest, perturbed), axis=1)
-    margin = rest - tf.reduce_logsumexp(perturbed, axis=1)
-    boosted = tf.nn.softmax_cross_entropy_with_logits(targets, perturbed) - margin
+    true = _likely(targets)
+    rival = _likely(tf.where(true, perturbed.dtype.min, perturbed))
+    boosted = tf.nn.softmax_cross_entropy_with_logits(targets, perturbed)
+    boosted += tf.reduce_logsumexp(perturbed, axis=1) - _without(rival, perturbed)
     ours = tf.nn.log_softmax(logits)
-    missed = 1 - tf.reduce_sum(tf.where(true, tf.exp(ours), 0.0), axis=1)
+    # Of the other classes, for the difference to one is rounded where the network is sure.
+    doubt = tf.reduce_sum(tf.where(true, 0.0, tf.exp(ours)), axis=1)
     divergence = _divergence(ours, tf.nn.log_softmax(perturbed))
-    return tf.reduce_mean(boosted + weight * divergence * missed)
+    return tf.reduce_mean(boosted + weight * divergence * doubt)
+
+
+def misalignment(
+    logits_of: Callable[[Array], Array], first: Array, second: Array, targets: Array
+) -> Array:
+    """One less the cosine of the loss's gradients at two sets of images, the mean over these."""
+    true = _likely(targets)
+    ours, theirs = (_ascent(logits_of, images, true) for images in (first, second))
+    lengths = [tf.reduce_sum(tf.square(side), axis=1) for side in (ours, theirs)]
+    alive = (lengths[0] > 0) & (lengths[1] > 0)
+    # Roots of zeros would have no derivative, and zero times that is no number.
+    safe = [tf.sqrt(tf.where(alive, length, 1.0)) for length in lengths]
+    cosines = tf.reduce_sum(ours * theirs, axis=1) / (safe[0] * safe[1])
+    return tf.reduce_mean(tf.where(alive, 1 - cosines, 0.0))
+
+
+def _ascent(logits_of: Callable[[Array], Array], x: Array, true: Array) -> Array:
+    """Gradients of the log-odds against the true classes: (n, numbers of an image)."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        logits = logits_of(x)
+        odds = _without(true, logits) - tf.reduce_sum(tf.where(true, logits, 0.0), axis=1)
+    return tf.reshape(tape.gradient(odds, x), [tf.shape(x)[0], -1])
+
+
+def _likely(scores: Array) -> Array:
+    """Which class of each image has the largest score: a mask (n, k)."""
+    largest = tf.argmax(scores, axis=1)
+    return tf.one_hot(largest, scores.shape[1], on_value=True, off_value=False, dtype=tf.bool)
+
+
+def _without(left_out: Array, logits: Array) -> Array:
+    """Logarithm of the sum of the exponentials of logits but for those of a mask, (n,)."""
+    return tf.reduce_logsumexp(tf.where(left_out, logits.dtype.min, logits), axis=1)
 
 
 def _divergence(ours: Array, theirs: Array) -> Array:
     """KL(ours || theirs) of each image, (n,), from logarithms of probabilities (n, k)."""
     return tf.reduce_sum(tf.exp(ours) * (ours - theirs), axis=1)
-
-
-def _direction(ask: Any, x: Array, targets: Array) -> Array:
-    """Of length 1, where the cross-entropy of each image rises: (n, numbers of an image)."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        loss = tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(targets, ask(x)))
-    gradient = tape.gradient(loss, x)
-    return tf.math.l2_normalize(tf.reshape(gradient, [tf.shape(x)[0], -1]), axis=1, epsilon=TINY)
