@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional
 
 from backends.torch_copies import TorchCopies
 from backends.torch_layers import Built
 from backends.torch_loading import loaded
+from backends.torch_robust import RobustBatch, moved_weights
 from backends.torch_taken import device_named, wrapped
 from backends.torch_wrapped import TorchModel
 from harness.protocol import (
@@ -78,23 +78,27 @@ class TorchTrainer:
         net = self.model.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        wanted = self.model.asarray(batch.targets)
-        logits = net(self.model.asarray(batch.x))
-        loss = functional.cross_entropy(logits, wanted)
-        if batch.perturbed is not None:
-            theirs = functional.log_softmax(net(self.model.asarray(batch.perturbed)), dim=1)
-            ours = functional.log_softmax(logits, dim=1)
-            loss = loss + batch.trades_beta * functional.kl_div(
-                theirs, ours, log_target=True, reduction="batchmean"
-            )
-        if self.l2:
-            squares = (matrix.square().sum() for matrix in self.model.net.matrices())
-            loss = loss + self.l2 * sum(squares)
+        given = RobustBatch.of(batch, self.model.asarray)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if batch.weight_gamma:
+            with moved_weights(net, given, batch.weight_gamma) as (logits, first):
+                self._penalised(given.loss(net)[1]).backward()
+            # With the weights where they were again.
+            loss = self._penalised(first)
+        else:
+            logits, loss = given.loss(net)
+            loss = self._penalised(loss)
+            loss.backward()
         self.optimizer.step()
-        correct = (logits.detach().argmax(1) == wanted.argmax(1)).sum()
+        correct = (logits.detach().argmax(1) == given.targets.argmax(1)).sum()
         return Step(float(loss.detach()), int(correct))
+
+    def _penalised(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss with the L2 penalty."""
+        if not self.l2:
+            return loss
+        squares = (matrix.square().sum() for matrix in self.model.net.matrices())
+        return loss + self.l2 * sum(squares)
 
     def weights(self) -> dict[str, FloatArray]:
         """See ``protocol.Trainer``."""

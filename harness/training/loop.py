@@ -223,10 +223,8 @@ class _Loop:
             return self.trainer.step(Batch(x, targets), rate)
         random = np.random.default_rng([self.seed, step, 1])
         progress = step / (self.recipe.epochs * self.steps)
-        perturbed = self.adversary.perturb(self.trainer.model, x, y, progress, random)
-        if self.adversary.trades_beta is None:
-            return self.trainer.step(Batch(perturbed, targets), rate)
-        return self.trainer.step(Batch(x, targets, perturbed, self.adversary.trades_beta), rate)
+        batch = self.adversary.batch(self.trainer.model, x, y, targets, progress, random)
+        return self.trainer.step(batch, rate)
 
     def _average(self, updates: int) -> None:
         """Move the averaged weights towards the present ones, quickly at first."""

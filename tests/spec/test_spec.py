@@ -249,12 +249,23 @@ WRONG = [
     ("epochs = 2", "recipe = 3", "models.mlp.training.recipe: * (got 3)"),
     *(("epochs = 2", f'recipe = "{name}"',
        "models.mlp.training.adversary.epsilon: Field required")
-      for name in ("fgsm-at", "pgd-at", "trades")),
+      for name in ("fgsm-at", "pgd-at", "trades", "mart", "awp", "gradalign")),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilon = 0.0}',
      "models.mlp.training.adversary.epsilon: * (got 0.0)"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilom = 0.1}',
      "models.mlp.training.adversary.epsilom: unknown key; did you mean epsilon?"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = 3', "models.mlp.training.adversary: * (got 3)"),
+    ("epochs = 2", 'recipe = "trades"\nadversary = {epsilon = 0.1, mart_lambda = 5}',
+     "models.mlp.training.adversary: trades_beta and mart_lambda are of two losses; say one, with "
+     "its recipe or pgd-at"),
+    ("epochs = 2", 'recipe = "mart"\nadversary = {epsilon = 0.1, mart_lambda = 0.0}',
+     "models.mlp.training.adversary.mart_lambda: * (got 0.0)"),
+    ("epochs = 2", 'recipe = "awp"\nadversary = {epsilon = 0.1, weight_gamma = 1.0}',
+     "models.mlp.training.adversary.weight_gamma: * (got 1.0)"),
+    ("epochs = 2", 'recipe = "gradalign"\nadversary = {epsilon = 0.1, align_lambda = nan}',
+     "models.mlp.training.adversary.align_lambda: * (got nan)"),
+    ("epochs = 2", 'recipe = "gradalign"\nadversary = {epsilon = 0.1, start = "zero"}',
+     "models.mlp.training.adversary.start: * (got 'zero')"),
     ("epochs = 2", "adversary = {epsilon = 0.1}",
      "models.mlp.training.adversary.steps: Field required (and 1 more)"),
     ("epochs = 2", 'augmentation = "affin"', "models.mlp.training.augmentation: * (got 'affin')"),
@@ -388,10 +399,39 @@ def test_the_recipes_are_not_changed_by_being_used():
     assert repr(RECIPES) == before
 
 
-def test_a_recipe_that_is_read_back_is_the_same():
-    for text in ('recipe = "trades"\nadversary = {epsilon = 0.5}', 'recipe = "accurate"', ""):
-        found = training(text)
-        assert TrainingSpec.model_validate_json(found.model_dump_json()) == found
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f'recipe = "{name}"\nadversary = {{epsilon = 0.5}}'
+          for name in ("trades", "mart", "awp", "gradalign")),
+        'recipe = "gradalign"\nadversary = {epsilon = 0.5, start = "random"}',
+        'recipe = "awp"\nadversary = {epsilon = 0.5, mart_lambda = 2.0, steps = 3}',
+        'recipe = "accurate"', "",
+    ],
+)  # fmt: skip
+def test_a_recipe_that_is_read_back_is_the_same(text):
+    found = training(text)
+    assert TrainingSpec.model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_an_adversary_does_not_do_is_not_in_its_dump():
+    """So models that were trained before there was more to say are still found."""
+    found = training('recipe = "fgsm-at"\nadversary = {epsilon = 0.25}')
+    assert found.adversary.model_dump() == {
+        "epsilon": 0.25, "steps": 1, "rel_stepsize": 1.25, "trades_beta": None, "ramp": 0.2,
+    }  # fmt: skip
+
+
+def test_none_says_nothing():
+    said = {"recipe": "mart", "adversary": {"epsilon": 0.5, "mart_lambda": None}}
+    assert TrainingSpec(**said).adversary.mart_lambda == 5.0
+
+
+def test_losses_and_moved_weights_go_together():
+    for recipe, more in (("awp", "trades_beta = 3"), ("mart", "weight_gamma = 0.01")):
+        found = training(f'recipe = "{recipe}"\nadversary = {{epsilon = 0.5, {more}}}').adversary
+        assert found.weight_gamma
+        assert found.trades_beta or found.mart_lambda
 
 
 # Hash and immutability
