@@ -177,7 +177,8 @@ class Learner(Protocol):
 class Copies(Protocol):
     """Copies of a user's network, with which checks compare it. The network is not changed.
 
-    Each raises ``NotApplicable`` with the reason where such a copy cannot be made.
+    Each raises ``NotApplicable`` with the reason where such a copy cannot be made. There may be
+    ``oracle() -> Model``, too: the network in float64 in NumPy.
     """
 
     def stages(self) -> int:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from harness.networks.onnx.graph import GraphError, Node
-from harness.networks.onnx.operators import Affine, Part
+from harness.networks.onnx.values import Affine, Part
 from harness.protocol import Conv, Dense, FloatArray, Layer, Residual, Scale, Weights
 
 DEEPEST = 20

@@ -72,7 +72,8 @@ def _reshaped(node: Node, given: list[Constant]) -> Constant:
     values, shape = given[0], given[1].tolist()
     if not node.attributes.get("allowzero"):
         shape = [values.shape[i] if side == 0 else side for i, side in enumerate(shape)]
-    return values.reshape(shape)
+    found: Constant = values.reshape(shape)
+    return found
 
 
 def _slice(node: Node, given: list[Constant]) -> Constant:
@@ -84,7 +85,8 @@ def _slice(node: Node, given: list[Constant]) -> Constant:
     cuts = [slice(None)] * given[0].ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         cuts[axis] = slice(start, end, step)
-    return given[0][tuple(cuts)]
+    found: Constant = given[0][tuple(cuts)]
+    return found
 
 
 def _by(operation: Callable[..., Any]) -> Callable[[Node, list[Constant]], Constant]:
@@ -104,6 +106,9 @@ FOLDS: Mapping[str, Callable[[Node, list[Constant]], Constant]] = {
     "Constant": _constant,
     "Identity": lambda node, given: given[0],
     "Cast": _cast,
+    "Shape": lambda node, given: np.array(given[0].shape, np.int64)[
+        node.attributes.get("start", 0) : node.attributes.get("end")
+    ],
     "Transpose": lambda node, given: given[0].transpose(node.attributes.get("perm")),
     "Unsqueeze": _unsqueezed,
     "Squeeze": lambda node, given: np.squeeze(given[0], axes_of(node, given[1:])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,7 +201,7 @@ class _Reading:
 
     def attribute(self, proto: Any) -> Any:
         """An attribute's value; None of kinds that no layer has, such as graphs."""
-        kinds = {
+        kinds: dict[int, Callable[[], Any]] = {
             1: lambda: float(proto.f), 2: lambda: int(proto.i),
             3: lambda: proto.s.decode("utf-8", "replace"),
             4: lambda: self.array(proto.t),
@@ -238,9 +238,7 @@ class _Reading:
         path = (folder / where).resolve()
         # Links are resolved by now, so that none leads out of the folder.
         if where.is_absolute() or not path.is_relative_to(folder) or not path.is_file():
-            raise GraphError(
-                one_line(f"{name}: in a file {where} that is not beside the graph")
-            )
+            raise GraphError(one_line(f"{name}: in a file {where} that is not beside the graph"))
         if path not in self.beside:
             left = LARGEST - sum(map(len, self.beside.values()))
             self.beside[path] = read_bounded(path, left)
@@ -251,4 +249,3 @@ class _Reading:
         if start < 0 or count < 0 or start + count > len(held):
             raise GraphError(one_line(f"{name}: beyond the end of {where}"))
         return held[start : start + count]
-

@@ -4,100 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import replace
 
 import numpy as np
 
 from harness.networks.onnx.folding import BATCH, axes_of
 from harness.networks.onnx.graph import FLOAT, Constant, Node
-from harness.protocol import (
-    Conv,
-    Dense,
-    Flatten,
-    FloatArray,
-    IntArray,
-    Layer,
-    MaxPool,
-    MeanPool,
-    Padding,
-    Pair,
-    ReLU,
-    Shape,
+from harness.networks.onnx.values import Affine, Form, Made, Part, Told, Value
+from harness.networks.onnx.windows import (
+    convolution,
+    global_pool,
+    max_pool,
+    mean_pool,
+    pair,
 )
-
-Form: TypeAlias = Literal["flat", "hw", "chw", "hwc"]
-"""The axes of one image, or of its maps: of a vector, of grey pixels, channel first, and last."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What is known of an array that depends on the images.
-
-    Attributes:
-        maps: Shape of one as the layers of the harness have it: (channels, height, width), or
-            (width,).
-        form: In which order the file has it.
-        columns: Of a vector that the file has in another order than the harness, where each of its
-            numbers is in that of the harness.
-    """
-
-    maps: Shape
-    form: Form
-    columns: IntArray | None = None
-
-    @property
-    def shape(self) -> Shape:
-        """Shape of one in the file."""
-        if self.form == "hw":
-            return self.maps[1:]
-        return (*self.maps[1:], self.maps[0]) if self.form == "hwc" else self.maps
-
-
-@dataclass(frozen=True)
-class Part:
-    """A layer, with its weights where it has some; see ``protocol.layers`` for their shapes."""
-
-    layer: Layer
-    weight: FloatArray | None = None
-    bias: FloatArray | None = None
-
-
-@dataclass(frozen=True)
-class Affine:
-    """Each channel, or unit, times a factor, plus a shift.
-
-    Attributes:
-        factor: Of each, (channels,) float64.
-        shift: Likewise.
-        folds: Whether it belongs to the linear layer before it, as a batch normalisation does.
-    """
-
-    factor: FloatArray
-    shift: FloatArray
-    folds: bool = False
-
-
-@dataclass(frozen=True)
-class Told:
-    """What an operator is given besides the values: its constants, and facts of the whole graph.
-
-    Attributes:
-        constants: Of its inputs, in their order; None in the place of the value.
-        last: Whether vectors that come of maps have the channel last.
-        batch: How many images the graph takes; None for any number.
-    """
-
-    constants: tuple[Constant | None, ...]
-    last: bool
-    batch: int | None
-
-    def others(self) -> list[Constant]:
-        """The constants after the value."""
-        return [one for one in self.constants[1:] if one is not None]
-
-
-Made: TypeAlias = tuple[Value, tuple[Part | Affine, ...]]
+from harness.protocol import Dense, Flatten, FloatArray, MeanPool, ReLU, Shape
 
 
 def applied(node: Node, value: Value, told: Told) -> Made:
@@ -187,8 +108,10 @@ def _channels(node: Node, value: Value, constant: Constant) -> FloatArray:
     shape = (1, *value.shape)
     if constant.dtype.kind != "f" or constant.ndim > len(shape):
         raise node.refused("its constant does not fit the images")
-    found = constant.astype(np.float64).reshape([1] * (len(shape) - constant.ndim) + [*constant.shape])
-    axis = {"flat": 1, "hw": None, "chw": 1, "hwc": 3}[value.form]
+    found = constant.astype(np.float64).reshape(
+        [1] * (len(shape) - constant.ndim) + [*constant.shape]
+    )
+    axis = {"flat": 1, "column": 1, "hw": None, "chw": 1, "hwc": 3}[value.form]
     for other, side in enumerate(found.shape):
         if side not in (1, shape[other]):
             raise node.refused(f"its constant {constant.shape} does not fit {value.shape}")
@@ -218,100 +141,6 @@ def _batch_norm(node: Node, value: Value, told: Told) -> Made:
     return value, (Affine(factor, shift - mean * factor, folds=True),)
 
 
-def _convolution(node: Node, value: Value, told: Told) -> Made:
-    said = node.attributes
-    weight, *rest = told.others()
-    if said.get("group", 1) != 1:
-        raise node.refused(f"it has {said['group']} groups of channels")
-    if value.form != "chw" or weight.ndim != 4 or weight.shape[1] != value.maps[0]:
-        raise node.refused(f"weights {weight.shape} do not fit what it is given, {value.shape}")
-    kernel = _pair(weight.shape[2:])
-    if "kernel_shape" in said and _pair(said["kernel_shape"]) != kernel:
-        raise node.refused(f"weights {weight.shape} are not of its kernel")
-    stride, padding = _window(node, value, kernel)
-    channels = len(weight)
-    bias = rest[0].astype(np.float64) if rest else np.zeros(channels)
-    if bias.shape != (channels,):
-        raise node.refused(f"a bias {bias.shape} does not fit {channels} channels")
-    layer = Conv(channels, kernel, stride, padding)
-    part = Part(layer, weight.astype(np.float64), bias)
-    return _slid(node, value, channels, kernel, stride, padding), (part,)
-
-
-def _max_pool(node: Node, value: Value, told: Told) -> Made:
-    size = _pool(node, value)
-    stride, padding = _window(node, value, size)
-    if any(max(pads) >= side for pads, side in zip(padding, size, strict=True)):
-        raise node.refused("a window lies outside of the image")
-    made = _slid(node, value, value.maps[0], size, stride, padding)
-    return made, (Part(MaxPool(size, stride, padding)),)
-
-
-def _mean_pool(node: Node, value: Value, told: Told) -> Made:
-    size = _pool(node, value)
-    stride, padding = _window(node, value, size)
-    if any(map(any, padding)):
-        raise node.refused("it pads the images")
-    made = _slid(node, value, value.maps[0], size, stride, padding)
-    return made, (Part(MeanPool(size, stride)),)
-
-
-def _pool(node: Node, value: Value) -> Pair:
-    if value.form != "chw":
-        raise node.refused(f"it is given {value.shape}, not maps with their channels first")
-    return _pair(node.attributes.get("kernel_shape", ()))
-
-
-def _window(node: Node, value: Value, size: Pair) -> tuple[Pair, Padding]:
-    """Stride and padding of what slides a window over maps."""
-    said = node.attributes
-    stride = _pair(said.get("strides", (1, 1)))
-    if len(size) != 2 or len(stride) != 2 or min(*size, *stride) < 1:
-        raise node.refused("its window is not one of height and width")
-    if any(side != 1 for side in said.get("dilations", ())):
-        raise node.refused(f"its window is dilated, {said['dilations']}")
-    how, sides = said.get("auto_pad", "NOTSET"), value.maps[1:]
-    if how in ("SAME_UPPER", "SAME_LOWER"):
-        pads = []
-        for side, width, step in zip(sides, size, stride, strict=True):
-            total = max((math.ceil(side / step) - 1) * step + width - side, 0)
-            less, more = total // 2, total - total // 2
-            pads.append((less, more) if how == "SAME_UPPER" else (more, less))
-        padding = (pads[0], pads[1])
-    elif how in ("NOTSET", "VALID"):
-        given = said.get("pads", (0, 0, 0, 0)) if how == "NOTSET" else (0, 0, 0, 0)
-        if len(given) != 4 or min(given) < 0:
-            raise node.refused(f"its padding {given} is not one around maps")
-        top, left, bottom, right = given
-        padding = ((top, bottom), (left, right))
-    else:
-        raise node.refused(f"auto_pad {how}")
-    return stride, padding
-
-
-def _slid(
-    node: Node, value: Value, channels: int, size: Pair, stride: Pair, padding: Padding
-) -> Value:
-    """What a sliding window leaves of maps."""
-    left: list[int] = []
-    for side, width, step, pads in zip(value.maps[1:], size, stride, padding, strict=True):
-        room = side + sum(pads) - width
-        if room < 0:
-            raise node.refused(f"its window of {size} is larger than its image of {value.shape}")
-        if node.attributes.get("ceil_mode") and room % step:
-            raise node.refused("its last window reaches beyond the image (ceil_mode)")
-        left.append(room // step + 1)
-    return Value((channels, left[0], left[1]), "chw")
-
-
-def _global_pool(node: Node, value: Value, told: Told) -> Made:
-    if value.form != "chw":
-        raise node.refused(f"it is given {value.shape}, not maps with their channels first")
-    size = _pair(value.maps[1:])
-    kind: Layer = MeanPool(size, size) if "Average" in node.kind else MaxPool(size, size)
-    return Value((value.maps[0], 1, 1), "chw"), (Part(kind),)
-
-
 def _reduced(node: Node, value: Value, told: Told) -> Made:
     """The mean over height and width."""
     rank = len(value.shape) + 1
@@ -319,7 +148,7 @@ def _reduced(node: Node, value: Value, told: Told) -> Made:
     wanted = {"chw": {2, 3}, "hwc": {1, 2}}.get(value.form)
     if axes is None or {axis % rank for axis in axes} != wanted:
         raise node.refused(f"axes {axes} are not height and width")
-    size = _pair(value.maps[1:])
+    size = pair(value.maps[1:])
     pooled = Value((value.maps[0], 1, 1), value.form)
     if node.attributes.get("keepdims", 1):
         return pooled, (Part(MeanPool(size, size)),)
@@ -328,8 +157,8 @@ def _reduced(node: Node, value: Value, told: Told) -> Made:
 
 def _flat(value: Value, told: Told) -> Made:
     """A vector of maps, in the order of the file."""
-    if value.form == "flat":
-        return value, ()
+    if value.form in ("flat", "column"):
+        return replace(value, form="flat"), ()
     made = Value((math.prod(value.maps),), "flat")
     channels, *sides = value.maps
     if (value.form == "hwc") != told.last and channels > 1 and math.prod(sides) > 1:
@@ -356,13 +185,13 @@ def _reshape(node: Node, value: Value, told: Told) -> Made:
         sides = [BATCH, *value.shape]
         said = [sides[i] if side == 0 and i < len(sides) else side for i, side in enumerate(said)]
     if not said or said[0] not in (BATCH, -1, told.batch):
-        raise node.refused(f"its shape {_told(said)} does not keep the images apart")
+        raise node.refused(f"its shape {_named(said)} does not keep the images apart")
     rest, size = said[1:], math.prod(value.shape)
     if rest.count(-1) == 1 and said[0] != -1:
         known = math.prod(side for side in rest if side != -1)
         rest = [size // known if side == -1 and known > 0 else side for side in rest]
     if math.prod(rest) != size or min(rest, default=0) < 1:
-        raise node.refused(f"its shape {_told(said)} does not keep the images apart")
+        raise node.refused(f"its shape {_named(said)} does not keep the images apart")
     return _shaped(node, value, tuple(rest), told)
 
 
@@ -372,6 +201,9 @@ def _shaped(node: Node, value: Value, shape: Shape, told: Told) -> Made:
         return value, ()
     if len(shape) == 1:
         return _flat(value, told)
+    if shape == (value.maps[0], 1) and math.prod(value.maps) == value.maps[0]:
+        made, parts = _flat(value, told)
+        return replace(made, form="column"), parts
     if len(shape) == 3 and value.maps == shape and value.maps[0] == 1:
         return Value(value.maps, "chw"), ()
     if len(shape) == 3 and value.maps[0] == 1 and shape == (*value.maps[1:], 1):
@@ -414,12 +246,7 @@ def _transpose(node: Node, value: Value, told: Told) -> Made:
     return replace(value, form=known[value.form, turned]), ()
 
 
-def _pair(sides: Sequence[int]) -> Pair:
-    first, *rest = (int(side) for side in sides) if len(sides) else (0,)
-    return (first, *rest)  # type: ignore[return-value]  # its length is checked by ``_window``
-
-
-def _told(shape: Sequence[int]) -> str:
+def _named(shape: Sequence[int]) -> str:
     return f"({', '.join('n' if side == BATCH else str(side) for side in shape)})"
 
 
@@ -434,11 +261,11 @@ OPERATORS: Mapping[str, Callable[[Node, Value, Told], Made]] = {
     "MatMul": _matmul,
     **dict.fromkeys(EITHER, _affine),
     "BatchNormalization": _batch_norm,
-    "Conv": _convolution,
-    "MaxPool": _max_pool,
-    "AveragePool": _mean_pool,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
+    "Conv": convolution,
+    "MaxPool": max_pool,
+    "AveragePool": mean_pool,
+    "GlobalAveragePool": global_pool,
+    "GlobalMaxPool": global_pool,
     "ReduceMean": _reduced,
     "Flatten": _flatten,
     "Reshape": _reshape,

@@ -14,7 +14,8 @@ from harness.maths.channels import guessed_axis
 from harness.networks.onnx.assembling import After, Paths, Sum, layers_of, named, widened
 from harness.networks.onnx.folding import BATCH, folded
 from harness.networks.onnx.graph import Constant, Graph, GraphError, Node, read_graph
-from harness.networks.onnx.operators import EITHER, Form, Told, Value, applied
+from harness.networks.onnx.operators import EITHER, applied
+from harness.networks.onnx.values import Form, Told, Value
 from harness.protocol import Architecture, ArchitectureError, FloatArray, Network
 
 ENDS = ("Softmax", "LogSoftmax", "Sigmoid")

@@ -123,9 +123,7 @@ class _Writing:
                 pads=_pads(layer.padding),
             )  # fmt: skip
         if isinstance(layer, MeanPool):
-            return self.node(
-                "AveragePool", name, kernel_shape=layer.size, strides=layer.stride
-            )
+            return self.node("AveragePool", name, kernel_shape=layer.size, strides=layer.stride)
         if isinstance(layer, Flatten):
             if self.architecture.channels_last and len(place.before) == 3 and not images:
                 name = self.node("Transpose", name, perm=[0, 2, 3, 1])
