@@ -59,13 +59,11 @@ class Imported(Around):
     def __init__(self, inner: Model, read: Read, backend: str, how: Wrapping, path: Path) -> None:
         super().__init__(inner)
         self.read, self.backend, self.how, self.path = read, backend, how, path
-        self.notes: tuple[str, ...] = ()
+        self.notes: list[str] = []
         if read.end:
-            self.notes = (
-                one_line(
-                    f"{path.name}: the {read.end} at its end is left out, and what comes before it "
-                    "taken for logits"
-                ),
+            self.notes.append(
+                f"{path.name}: the {read.end} at its end is left out, and what comes before it "
+                "taken for logits"
             )
 
     def about(self) -> About:
@@ -179,7 +177,8 @@ def _require_alike(model: Imported) -> None:
     Raises:
         GraphError: They differ by more than rounding.
     """
-    if registry.missing(RUNTIME):
+    if reason := registry.missing(RUNTIME):
+        model.notes.append(f"{model.path.name}: not held against ONNX Runtime ({reason})")
         return
     path, read = model.path, model.read
     low, high = model.bounds
@@ -188,7 +187,8 @@ def _require_alike(model: Imported) -> None:
     wrapping = Wrapping(model.bounds, model.how.output)
     try:
         theirs = logits_of(registry.backend(RUNTIME).load(path, wrapping), images)
-    except (BackendError, MeasurementError):  # of a version that it does not know
+    except (BackendError, MeasurementError) as error:  # such as a version that it does not know
+        model.notes.append(f"{path.name}: not held against ONNX Runtime ({error})")
         return
     ours = read.outputs(logits_of(model, images))
     if read.end == "Sigmoid":  # of one output
@@ -226,10 +226,10 @@ def imported_in(model: Model) -> Imported | None:
 def notes_of(model: Model) -> tuple[str, ...]:
     """What a reader of a model's numbers should know of how its file is read."""
     if (imported := imported_in(model)) is not None:
-        return imported.notes
+        return tuple(map(one_line, imported.notes))
     while isinstance(model, Around):
         if isinstance(model, BlackBox):
-            return (f"a black box, without gradients: {model.why_no_gradient}",)
+            return (one_line(f"a black box, without gradients: {model.why_no_gradient}"),)
         model = model.inner
     return ()
 

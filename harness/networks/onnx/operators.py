@@ -105,15 +105,15 @@ def _affine(node: Node, value: Value, told: Told) -> Made:
 
 def _channels(node: Node, value: Value, constant: Constant) -> FloatArray:
     """A constant as one number for each channel, or unit, (channels,) float64."""
-    shape = (1, *value.shape)
+    shape: Shape = (1, *value.shape)
     if constant.dtype.kind != "f" or constant.ndim > len(shape):
         raise node.refused("its constant does not fit the images")
     found = constant.astype(np.float64).reshape(
         [1] * (len(shape) - constant.ndim) + [*constant.shape]
     )
     axis = {"flat": 1, "column": 1, "hw": None, "chw": 1, "hwc": 3}[value.form]
-    for other, side in enumerate(found.shape):
-        if side not in (1, shape[other]):
+    for other in range(len(shape)):
+        if found.shape[other] not in (1, shape[other]):
             raise node.refused(f"its constant {constant.shape} does not fit {value.shape}")
         if other != axis:
             if (found != found.take([0], other)).any():
