@@ -230,7 +230,11 @@ class Backend(Protocol):
 
 
 class Builder(Backend, Protocol):
-    """A framework in which the harness builds and trains networks of its own."""
+    """A framework in which the harness builds and trains networks of its own.
+
+    There may be ``save(network: Network, path: Path) -> None``, which writes a network in inference
+    mode as a file of the framework.
+    """
 
     def build(
         self, network: Network, how: Wrapping = UNIT, dtype: str = "float32"

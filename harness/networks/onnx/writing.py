@@ -26,6 +26,7 @@ from harness.protocol import (
 
 OPSET, FORMAT = 13, 8
 """Versions of the operators and of the format: old enough for ONNX Runtime from 1.10."""
+NOT_INSTALLED = "onnx is not installed; pip install 'robustness-harness[onnx]'"
 IMAGES, LOGITS, BATCH = "images", "logits", "n"
 """Names of input and output, and of the number of images."""
 
@@ -43,9 +44,7 @@ def onnx_bytes(network: Network) -> bytes:
         helper = importlib.import_module("onnx.helper")
         arrays = importlib.import_module("onnx.numpy_helper")
     except ImportError as error:
-        raise BackendError(
-            "onnx is not installed; pip install 'robustness-harness[onnx]'"
-        ) from error
+        raise BackendError(NOT_INSTALLED) from error
     written = _Writing(network, helper, arrays)
     written.network()
     architecture = network.architecture
