@@ -6,9 +6,11 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.data import DATASETS
 from harness.errors import SpecError, unknown
+from harness.evaluation.imported import RUNTIME
 from harness.networks.families import options_for
 from harness.protocol import Attack
 from harness.saliency.methods import METHODS
+from harness.spec.own import OwnModelSpec
 from harness.spec.reading import load_spec, seeded, spec_path
 from harness.spec.spec import Spec
 
@@ -62,6 +64,11 @@ def resolved(spec: Spec) -> Spec:
             options_for(model.architecture, model.options)
         except SpecError as error:
             raise SpecError(f"models.{name}.{error}") from error
+    for name, own in spec.models.items():
+        wanted = own.backend if isinstance(own, OwnModelSpec) else None
+        if wanted not in (None, RUNTIME, *builders):
+            known = (*builders, RUNTIME)
+            raise SpecError(f"models.{name}.backend: {unknown(wanted, 'backend', known)}")
     return spec.model_copy(update={"saliency": saliency})
 
 

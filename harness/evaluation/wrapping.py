@@ -142,12 +142,10 @@ def is_onnx(path: str | Path) -> bool:
 
 
 def _loaded(path: Path, how: Wrapping, outputs: Outputs, backend: str | None) -> Model:
-    if is_onnx(path) and path.is_file():
-        return from_onnx(path, how, outputs, backend)
-    found = registry.backend_for(path)
+    found = None if is_onnx(path) else registry.backend_for(path)
     if not path.exists():
         raise BackendError(f"{path}: there is no such file")
-    return found.load(path, how)
+    return from_onnx(path, how, outputs, backend) if found is None else found.load(path, how)
 
 
 def _dressed(

@@ -16,12 +16,15 @@ from harness.networks.onnx.graph import DTYPES, Constant, Node
 
 BATCH = np.iinfo(np.int64).min
 """Stands, in a shape, for the number of images."""
-LARGEST = 1 << 28
-"""Numbers of a result."""
 
 
-def folded(node: Node, given: Sequence[Constant]) -> Constant:
+def folded(node: Node, given: Sequence[Constant], room: int) -> Constant:
     """What an operator makes of constants.
+
+    Args:
+        node: The operator.
+        given: What it is given.
+        room: Numbers that the result may have, at most.
 
     Raises:
         GraphError: It is not known, or does not fit what it is given.
@@ -29,10 +32,21 @@ def folded(node: Node, given: Sequence[Constant]) -> Constant:
     if node.kind not in FOLDS:
         raise node.refused("it is not read, not even of constants")
     try:
+        if _size(node, given) > room:
+            raise ValueError("the result is too large")
         with np.errstate(all="ignore"):
             return FOLDS[node.kind](node, list(given))
     except Exception as error:  # whatever NumPy makes of what does not fit
         raise node.refused(f"does not fit its constants ({error})") from error
+
+
+def _size(node: Node, given: Sequence[Constant]) -> int:
+    """How many numbers the result has, at most."""
+    if node.kind == "Gather":
+        return given[0].size * given[1].size
+    if node.kind in ELEMENTWISE:
+        return math.prod(np.broadcast_shapes(*(one.shape for one in given)))
+    return sum(one.size for one in given)
 
 
 def axes_of(node: Node, given: Sequence[Constant]) -> tuple[int, ...] | None:
@@ -93,8 +107,6 @@ def _by(operation: Callable[..., Any]) -> Callable[[Node, list[Constant]], Const
     """An operator on numbers; not on the number of images, which nobody knows."""
 
     def made(node: Node, given: list[Constant]) -> Constant:
-        if math.prod(np.broadcast_shapes(*(one.shape for one in given))) > LARGEST:
-            raise ValueError("the result is too large")
         if any(one.dtype.kind != "f" for one in given):
             raise ValueError("they are whole numbers")
         return np.asarray(operation(*given), given[0].dtype)
@@ -102,6 +114,14 @@ def _by(operation: Callable[..., Any]) -> Callable[[Node, list[Constant]], Const
     return made
 
 
+ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "Sqrt": np.sqrt,
+    "Neg": np.negative,
+}
 FOLDS: Mapping[str, Callable[[Node, list[Constant]], Constant]] = {
     "Constant": _constant,
     "Identity": lambda node, given: given[0],
@@ -116,11 +136,6 @@ FOLDS: Mapping[str, Callable[[Node, list[Constant]], Constant]] = {
     "Concat": lambda node, given: np.concatenate(given, axis=node.attributes["axis"]),
     "Gather": lambda node, given: np.take(given[0], given[1], node.attributes.get("axis", 0)),
     "Slice": _slice,
-    "Add": _by(np.add),
-    "Sub": _by(np.subtract),
-    "Mul": _by(np.multiply),
-    "Div": _by(np.divide),
-    "Sqrt": _by(np.sqrt),
-    "Neg": _by(np.negative),
+    **{kind: _by(operation) for kind, operation in ELEMENTWISE.items()},
 }
 """What is known of constants."""

@@ -15,15 +15,17 @@ from harness.networks.onnx.assembling import After, Paths, Sum, layers_of, named
 from harness.networks.onnx.folding import BATCH, folded
 from harness.networks.onnx.graph import Constant, Graph, GraphError, Node, read_graph
 from harness.networks.onnx.operators import EITHER, applied
-from harness.networks.onnx.values import Form, Told, Value
+from harness.networks.onnx.values import Form, Made, Told, Value
 from harness.protocol import Architecture, ArchitectureError, FloatArray, Network
 
 ENDS = ("Softmax", "LogSoftmax", "Sigmoid")
 """Operators that make probabilities of logits, or their logarithms."""
 PASSED = (*EITHER, "Identity", "Cast", "Relu", "Dropout")
 """Operators that leave the axes of images as they are."""
+TO_FRONT = (0, 3, 1, 2)
+"""How the axes of images with the channel last are turned before a convolution."""
 LARGEST = 1 << 28
-"""Numbers of one layer's output, for one image."""
+"""Numbers of one layer's output, for one image; and of all constants that are computed."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class _Walk:
         self.constants = dict(graph.constants)
         self.values = {graph.input: _images(graph.shape, channel_axis)}
         self.paths = Paths(graph.input)
+        self.room = LARGEST  # for constants that are computed
 
     def read(self, ends: bool) -> Read:
         """See ``read_network``."""
@@ -121,7 +124,9 @@ class _Walk:
             raise node.refused("its output has the name of another")
         depends = [name for name in inputs if name in self.values]
         if not depends:
-            self.constants[made] = folded(node, [self.constants[name] for name in inputs])
+            found = folded(node, [self.constants[name] for name in inputs], self.room)
+            self.room -= found.size
+            self.constants[made] = found
         elif node.kind == "Shape":
             self.constants[made] = _shape(node, self.values[depends[0]])
         elif len(depends) == 1:
@@ -130,7 +135,7 @@ class _Walk:
                 self.channel_axis == 2,
                 self.graph.batch,
             )
-            value, parts = applied(node, self.values[depends[0]], told)
+            value, parts = _applied(node, self.values[depends[0]], told)
             if math.prod(value.maps) > LARGEST:
                 raise node.refused(f"it makes {value.shape} of an image, which is too large")
             self.values[made] = value
@@ -148,6 +153,16 @@ class _Walk:
         if (first.maps, first.form, orders[0]) != (second.maps, second.form, orders[1]):
             raise node.refused(f"it adds {first.shape} and {second.shape}")
         return first
+
+
+def _applied(node: Node, value: Value, told: Told) -> Made:
+    """What an operator makes of a value; whatever its attributes are."""
+    try:
+        return applied(node, value, told)
+    except GraphError:
+        raise
+    except Exception as error:  # attributes and constants of kinds that nobody foresaw
+        raise node.refused(f"its attributes or constants are none ({error})") from error
 
 
 def _images(shape: tuple[int, ...], channel_axis: int | None) -> Value:
@@ -172,7 +187,7 @@ def _channel_axis(graph: Graph) -> int | None:
         if node.kind in PASSED:
             names.update(node.outputs)
         elif node.kind == "Transpose":
-            return 2
+            return 2 if node.attributes.get("perm") == TO_FRONT else 0
         elif node.kind in ("Flatten", "Reshape"):
             return guessed_axis(graph.shape) or 0
         elif node.kind != "Shape":
