@@ -15,6 +15,7 @@ from backends.torch_copies import TorchCopies
 from backends.torch_layers import Built
 from backends.torch_loading import loaded
 from backends.torch_robust import RobustBatch, moved_weights
+from backends.torch_saving import saved
 from backends.torch_taken import device_named, wrapped
 from backends.torch_wrapped import TorchModel
 from harness.protocol import (
@@ -186,6 +187,10 @@ class TorchBackend:
     def load(self, path: Path, how: Wrapping) -> TorchModel:
         """See ``protocol.Backend``."""
         return loaded(path, how)
+
+    def save(self, network: Network, path: Path) -> None:
+        """See ``protocol.Builder``: ``.pt2``."""
+        saved(network, path)
 
     def copies(self, model: Model) -> TorchCopies | None:
         """See ``protocol.Backend``."""

@@ -6,9 +6,11 @@ from harness import registry
 from harness.attacks import make_attack
 from harness.data import DATASETS, shape_of
 from harness.errors import SpecError, unknown
+from harness.evaluation.imported import RUNTIME
 from harness.networks.families import ImageKind, architecture_of, options_for
 from harness.protocol import Attack
 from harness.saliency.methods import METHODS
+from harness.spec.own import OwnModelSpec
 from harness.spec.reading import load_spec, seeded, spec_path
 from harness.spec.spec import Spec
 
@@ -59,6 +61,11 @@ def resolved(spec: Spec) -> Spec:
     saliency = spec.saliency.model_copy(update={"methods": methods})
     known = None if spec.data.name is None else shape_of(spec.data.name)
     check_architectures(spec, None if known is None else ImageKind(*known))
+    for name, own in spec.models.items():
+        wanted = own.backend if isinstance(own, OwnModelSpec) else None
+        if wanted not in (None, RUNTIME, *builders):
+            told = (*builders, RUNTIME)
+            raise SpecError(f"models.{name}.backend: {unknown(wanted, 'backend', told)}")
     return spec.model_copy(update={"saliency": saliency})
 
 
