@@ -148,6 +148,7 @@ OWN = {
         (".keras", FOLDER),
         builds=True,
     ),
+    "jax": BackendEntry("backends.jax_backend", "JaxBackend", ("jax",), builds=True),
     "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend", builds=True),
     "onnx": BackendEntry("backends.onnx_backend", "OnnxBackend", ("onnxruntime",), (".onnx",)),
     "sklearn": BackendEntry("backends.sklearn_backend", "SklearnBackend", ("sklearn",)),
