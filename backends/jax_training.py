@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -18,7 +19,6 @@ from harness.protocol import (
     Architecture,
     Array,
     Batch,
-    Bounds,
     FloatArray,
     Optimizer,
     Step,
@@ -45,7 +45,7 @@ class BuiltJaxModel(JaxModel):
         self, architecture: Architecture, weights: Weights, how: Wrapping, device: jax.Device,
         dtype: str = "float32",
     ) -> None:  # fmt: skip
-        held = {name: np.asarray(value, dtype) for name, value in weights.items()}
+        held = {name: np.array(value, dtype) for name, value in weights.items()}
         kind = "robustness-harness network"
         super().__init__(compiled(architecture.inference), held, how, kind, device)
         self.channel_axis = architecture.channel_axis
@@ -57,7 +57,7 @@ class BuiltJaxModel(JaxModel):
 
     def set_weights(self, weights: Weights) -> None:
         """Put other weights in their place."""
-        self.hold({name: np.asarray(weights[name], self.dtype) for name in self.names})
+        self.hold({name: np.array(weights[name], self.dtype) for name in self.names})
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,21 @@ class Losses:
 
     def step(self, held: dict[str, Tree], batch: Tree, rate: Array, key: Array) -> Any:
         """What a step makes of all that learns, the loss before it, and how many were right."""
-        learning, fixed = held["learning"], held["fixed"]
-        statistics, steps = held["statistics"], held["steps"]["steps"] + 1
+        learning, fixed, statistics = held["learning"], held["fixed"], held["statistics"]
+        steps = held["steps"]["steps"] + 1
         loss_of = partial(self._loss, fixed=fixed, statistics=statistics, batch=batch, key=key)
         found = jax.value_and_grad(self._penalised(loss_of), has_aux=True)
-        (loss, (logits, after)), gradients = found(learning)
+        (loss, (logits, statistics)), gradients = found(learning)
         if "moved" in self.kinds:
             aside = self._moved(learning, jax.grad(loss_of, has_aux=True)(learning)[0], batch)
-            (_, (_, after)), gradients = found(aside)
+            (_, (_, statistics)), gradients = found(aside)
         right = jnp.sum(logits.argmax(1) == batch["targets"].argmax(1))
-        made = self._adam(learning, gradients, held["means"], held["squares"], rate, steps)
-        return {
-            **made, "fixed": fixed, "statistics": after, "steps": {"steps": steps}
-        }, loss, right  # fmt: skip
+        moments = held["means"], held["squares"]
+        made = adam(learning, gradients, *moments, rate, steps, self.optimizer.decay)
+        after = dict(zip(("learning", "means", "squares"), made, strict=True)) | {
+            "fixed": fixed, "statistics": statistics, "steps": {"steps": steps},
+        }  # fmt: skip
+        return after, loss, right
 
     def _penalised(self, loss_of: Any) -> Any:
         def penalised(learning: Tree) -> Any:
@@ -109,7 +111,7 @@ class Losses:
         first = Training(norms, jax.random.fold_in(key, 0), dict(statistics))
         logits = logits_of(self.architecture, weights, batch["x"], first)
         targets, ours = batch["targets"], jax.nn.log_softmax(logits)
-        loss, after = _cross_entropy(ours, targets), first.statistics
+        loss, after = cross_entropy(ours, targets), first.statistics
         if self.kinds & {"trades", "mart"}:
             second = Training(norms, jax.random.fold_in(key, 1), dict(after))
             perturbed = logits_of(self.architecture, weights, batch["perturbed"], second)
@@ -157,24 +159,6 @@ class Losses:
             return value + batch["gamma"] * size * gradient
 
         return {name: moved(value, gradients[name]) for name, value in learning.items()}
-
-    def _adam(
-        self, learning: Tree, gradients: Tree, means: Tree, squares: Tree, rate: Array,
-        steps: Array,
-    ) -> dict[str, Tree]:  # fmt: skip
-        first, second = DECAY
-        made: dict[str, Tree] = {"learning": {}, "means": {}, "squares": {}}
-        count = steps.astype(jnp.float32)
-        for name, value in learning.items():
-            gradient = gradients[name]
-            mean = first * means[name] + (1 - first) * gradient
-            square = second * squares[name] + (1 - second) * gradient * gradient
-            root = jnp.sqrt(square / (1 - second**count)) + STABILISER
-            decay = self.optimizer.decay if value.ndim >= 2 else 0.0
-            change = rate * (mean / (1 - first**count)) / root
-            made["learning"][name] = value * (1 - rate * decay) - change
-            made["means"][name], made["squares"][name] = mean, square
-        return made
 
 
 @lru_cache(maxsize=64)
@@ -234,7 +218,7 @@ class JaxTrainer:
         """See ``protocol.Trainer``."""
         check_state(state, self.state())
         self._put({
-            group: {name: state[f"{group}/{name}"] for name in tree}
+            group: {name: np.array(state[f"{group}/{name}"]) for name in tree}
             for group, tree in self._held.items()
         })  # fmt: skip
 
@@ -264,7 +248,7 @@ def is_norm(name: str) -> bool:
 
 def _at_first(architecture: Architecture, weights: Weights) -> dict[str, dict[str, Any]]:
     """All that a trainer holds, before its first step."""
-    given = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    given = {name: np.array(value, np.float32) for name, value in weights.items()}
     frozen = frozen_of(architecture)
     learning = {name: value for name, value in given.items() if name not in frozen}
     statistics: dict[str, FloatArray] = {}
@@ -303,7 +287,8 @@ def _given(batch: Batch) -> tuple[frozenset[str], dict[str, Any]]:
     return frozenset(kinds), {name: np.asarray(v, np.float32) for name, v in given.items()}
 
 
-def _cross_entropy(logs: Array, targets: Array) -> Array:
+def cross_entropy(logs: Array, targets: Array) -> Array:
+    """Its mean, from logarithms of a softmax (n, k) and distributions."""
     return -(targets * logs).sum(1).mean()
 
 
@@ -318,5 +303,25 @@ def _mart(clean: Array, perturbed: Array, targets: Array, weight: Array) -> Arra
     odds = jnp.exp(ours)
     divergence = (odds * (ours - theirs)).sum(1)
     doubt = jnp.where(true, 0, odds).sum(1)
-    loss = _cross_entropy(theirs, targets) - without.mean()
+    loss = cross_entropy(theirs, targets) - without.mean()
     return loss + weight * (divergence * doubt).mean()
+
+
+def adam(
+    values: Tree, gradients: Tree, means: Tree, squares: Tree, rate: Array, steps: Array,
+    decay: float = 0.0,
+) -> tuple[Tree, Tree, Tree]:  # fmt: skip
+    """What a step of that number, from 1, makes of values and of both averages of gradients."""
+    first, second = DECAY
+    made: Tree = {}
+    after = dict(means), dict(squares)
+    # 1 - d^steps, without the rounding of a power that is near 1.
+    scales = [-jnp.expm1(steps.astype(rate.dtype) * math.log(d)) for d in DECAY]
+    for name, value in values.items():
+        gradient = gradients[name]
+        after[0][name] = mean = first * means[name] + (1 - first) * gradient
+        after[1][name] = square = second * squares[name] + (1 - second) * gradient * gradient
+        root = jnp.sqrt(square / scales[1]) + STABILISER
+        shrunk = value * (1 - rate * decay) if decay and value.ndim >= 2 else value
+        made[name] = (shrunk - rate * (mean / scales[0]) / root).astype(value.dtype)
+    return made, *after

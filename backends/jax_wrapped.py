@@ -41,8 +41,10 @@ XLA compiles once. On a CPU more at a time gain nothing."""
 FULL = 0.75
 """What is left of a batch fills a size if it is more than this share of it."""
 NO_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|out of memory|failed to allocate", re.I)
-STATISTICS = ("mean", "var", "running_mean", "running_var", "count")
+STATISTICS = frozenset({"mean", "var", "running_mean", "running_var"})
 """Last names of arrays that are measured in training, and not trained."""
+WRAPPERS = ("value", "get_value()", "raw_value")
+"""What Flax puts around its arrays."""
 
 
 class Compiled:
@@ -86,9 +88,7 @@ class Compiled:
         """What a forward pass keeps for the way back, and the logits."""
         return jax.vjp(lambda x: self.answer(held, x), x)
 
-    def _gradient(
-        self, held: Any, x: Array, y: Array, objective: Objective
-    ) -> tuple[Array, Array]:
+    def _gradient(self, held: Any, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         logits, back = jax.vjp(lambda x: self.answer(held, x), x)
         true = y if y.ndim == 2 else y[:, None] == jnp.arange(logits.shape[1], dtype=y.dtype)
         flow = objective.logit_gradient(jnp, logits, true)
@@ -127,6 +127,18 @@ class JaxModel:
         """Compute with other arrays."""
         with self.precision():
             self.held = jax.device_put(held, self.device)
+
+    def like(self, held: Any) -> JaxModel:
+        """The same function with other arrays."""
+        made = JaxModel(self.compiled, held, self.how, self.kind, self.device)
+        made.image_shape = self.image_shape
+        return made
+
+    def graph(self, shape: tuple[int, ...]) -> Any:
+        """What the network computes of an image of a shape, as JAX writes it down."""
+        with self.precision():
+            image = jax.ShapeDtypeStruct((1, *shape), self.dtype)
+            return jax.make_jaxpr(self.compiled.answer)(self.held, image).jaxpr
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""
@@ -174,13 +186,13 @@ class JaxModel:
     def about(self) -> About:
         """What it is; parameters are counted without the statistics of batch normalisation."""
         digest, count = hashlib.sha256(), 0
-        named = named_leaves(self.held)
-        for name, leaf in named:
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                leaf = jax.random.key_data(leaf)
-            values = np.ascontiguousarray(leaf)
-            digest.update(f"{name} {values.dtype} {values.shape}\n".encode() + values.tobytes())
-            if jnp.issubdtype(leaf.dtype, jnp.floating) and last_of(name) not in STATISTICS:
+        named = [(words_of(p), leaf) for p, leaf in jax.tree.leaves_with_path(self.held)]
+        for words, leaf in named:
+            is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            values = np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
+            told = f"{'.'.join(words)} {values.dtype} {values.shape}\n"
+            digest.update(told.encode() + values.tobytes())
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and not STATISTICS & {*words[-1:]}:
                 count += values.size
         return About(
             self.kind,
@@ -257,15 +269,10 @@ def entry_of(held: Any) -> Any:
     return jnp.dtype(jnp.float32)
 
 
-def named_leaves(held: Any) -> list[tuple[str, Any]]:
-    """The arrays of a tree, with what leads to each, such as ``['dense']['kernel']``."""
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(held)]
-
-
-def last_of(name: str) -> str:
-    """The last word of an array's name, without the wrappers of Flax: ``kernel``."""
-    words = [word for word in re.findall(r"\w+", name) if word not in ("value", "get_value")]
-    return words[-1] if words else ""
+def words_of(path: Sequence[Any]) -> tuple[str, ...]:
+    """What leads to an array in a tree, such as ``("dense", "kernel")``."""
+    words = [re.sub(r"^\W+|\W+$", "", jax.tree_util.keystr((key,))) for key in path]
+    return tuple(words[:-1] if words and words[-1] in WRAPPERS else words)
 
 
 def pieces_of(count: int, sizes: Sequence[int]) -> list[int]:
