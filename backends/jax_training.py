@@ -178,7 +178,8 @@ class JaxTrainer:
         self._model = BuiltJaxModel(architecture, weights, how, device)
         self._plain = BuiltJaxModel(architecture, weights, how, device)
         self._key = jax.random.key(seed, impl="threefry2x32")
-        self._put(_at_first(architecture, weights))
+        self._stale = True
+        self._held = self._placed(_at_first(architecture, weights))
 
     @property
     def model(self) -> BuiltJaxModel:
@@ -217,14 +218,14 @@ class JaxTrainer:
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """See ``protocol.Trainer``."""
         check_state(state, self.state())
-        self._put({
+        self._held = self._placed({
             group: {name: np.array(state[f"{group}/{name}"]) for name in tree}
             for group, tree in self._held.items()
         })  # fmt: skip
-
-    def _put(self, held: dict[str, Any]) -> None:
-        self._held: dict[str, Tree] = jax.device_put(held, self.device)
         self._changed()
+
+    def _placed(self, held: dict[str, Any]) -> dict[str, Tree]:
+        return jax.device_put(held, self.device)
 
     def _changed(self) -> None:
         self._stale = True

@@ -213,7 +213,7 @@ class JaxModel:
     def _abstract(self, images: FloatArray) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(images.shape, self.dtype)
 
-    def _asked(self, ask: Callable[..., tuple[Array, ...]], *arrays: FloatArray) -> list[Array]:
+    def _asked(self, ask: Callable[..., tuple[Array, ...]], *arrays: Array) -> list[Array]:
         """What a function says of a batch, computed in batches of few sizes."""
         count = len(arrays[0])
         sizes = [count] if self._as_it_is else pieces_of(count, self._sizes)

@@ -308,8 +308,8 @@ def _door_for(net: Any) -> str:
         )
     return (
         "pass a torch.nn.Module, a keras.Model, (apply, params) of JAX, a session of ONNX "
-        "Runtime, a classifier of scikit-learn, or the path of a .pt2, .keras or .onnx file; anything else by "
-        "harness.wrap_function"
+        "Runtime, a classifier of scikit-learn, or the path of a .pt2, .keras or .onnx file; "
+        "anything else by harness.wrap_function"
     )
 
 
