@@ -112,7 +112,7 @@ class TrainingSpec(Part):
     weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     averaging: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    augmentation: Literal["none", "affine"] = "none"
+    augmentation: Literal["none", "affine", "flip-crop", "flip-crop-cutout", "colour"] = "none"
     patience: Annotated[int, Field(ge=1)] = 5
     adversary: AdversarySpec | None = None
 

@@ -9,9 +9,11 @@ from tiny_spec import tiny_spec
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
+from harness.data import shape_of
 from harness.errors import SpecError, one_line
 from harness.evaluation.resolve import attack_of, open_spec
 from harness.files import fingerprint
+from harness.networks.families import ImageKind, architecture_of
 from harness.spec.reading import load_spec, parse_spec, spec_names, suites_folder
 from harness.spec.training import RECIPES, TrainingSpec
 
@@ -72,6 +74,17 @@ def test_the_specs_that_ship_load_by_name_and_by_path():
         assert spec.name == name
         assert 0.0 in spec.attacks["fgsm"].epsilons
         assert load_spec(str(suites_folder() / "specs" / f"{name}.toml")) == spec
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_the_networks_of_the_specs_that_ship_fit_their_images(name):
+    spec = open_spec(name)
+    # A copy of CIFAR-10 is somebody's own images, in the shape of the original.
+    said = shape_of(spec.data.name or name.removesuffix("-jpeg"))
+    assert said is not None
+    for model in spec.models.values():
+        made = architecture_of(model.architecture, model.options, ImageKind(*said))
+        assert (made.input_shape, made.classes, made.channel_axis) == said
 
 
 def test_a_spec_is_read_as_it_is_written(tmp_path):
