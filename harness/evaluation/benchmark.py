@@ -16,10 +16,10 @@ from harness.evaluation.imported import imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
 from harness.evaluation.own import info_of, loaded_own, own_model, with_bounds
 from harness.evaluation.proportion import data_info, out_of_proportion
-from harness.evaluation.resolve import attack_of, resolved
+from harness.evaluation.resolve import attack_of, check_architectures, resolved
 from harness.evaluation.wrapping import backend_name_of
 from harness.maths.query import logits_of
-from harness.networks.families import options_for
+from harness.networks.families import ImageKind, options_for
 from harness.protocol import Model
 from harness.results import keys
 from harness.results.provenance import new_run
@@ -68,6 +68,8 @@ class Benchmark:
     def dataset(self) -> Dataset:
         """The data of the spec."""
         dataset = load_dataset(self.spec.data, self.spec.home)
+        images = ImageKind.of(dataset.input_shape, len(dataset.classes), dataset.channel_axis)
+        check_architectures(self.spec, images)
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
         self.run.arrays[keys.LABELS] = dataset.test.y.astype(np.int32)
