@@ -124,10 +124,13 @@ class NumpyTrainer:
         shifted = logits - logits.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         loss = -(batch.targets * logs).sum(axis=1).mean()
-        matrices = [value for value in self.model.named.values() if value.ndim >= 2]
-        loss += self.optimizer.l2 * sum(float(np.sum(m * m)) for m in matrices)
         back((np.exp(logs) - batch.targets) / len(batch.x))
-        self._adam(forward.gradients, learning_rate)
+        gradients = forward.gradients
+        for name, value in self.model.named.items():
+            if value.ndim >= 2:
+                loss += self.optimizer.l2 * float(np.sum(value * value))
+                gradients[name] = gradients[name] + 2 * self.optimizer.l2 * value
+        self._adam(gradients, learning_rate)
         correct = (logits.argmax(axis=1) == batch.targets.argmax(axis=1)).sum()
         return Step(float(loss), int(correct))
 
@@ -162,8 +165,6 @@ class NumpyTrainer:
         first_unbias, second_unbias = 1 - first**self.steps, 1 - second**self.steps
         for name, parameter in self.model.named.items():
             gradient = gradients[name]
-            if parameter.ndim >= 2:
-                gradient = gradient + 2 * self.optimizer.l2 * parameter
             mean, square = self.means[name], self.squares[name]
             mean[...] = first * mean + (1 - first) * gradient
             square[...] = second * square + (1 - second) * gradient * gradient

@@ -22,6 +22,7 @@ from harness.protocol import (
     MaxPool,
     MeanPool,
     Padding,
+    Pair,
     Placed,
     ReLU,
     Residual,
@@ -29,6 +30,8 @@ from harness.protocol import (
     Weights,
     fold_batch_norm,
 )
+
+NONE: Padding = ((0, 0), (0, 0))
 
 
 class SeededDropout(nn.Module):
@@ -82,6 +85,22 @@ class Padded(nn.Module):
         return functional.pad(x, self.padding, value=self.value)
 
 
+class Strided(nn.Module):
+    """One in so many rows and columns.
+
+    PyTorch 2.13's convolution with windows of 1 × 1 and a stride writes beyond its memory in
+    training, where maps have few channels that lie next to each other.
+    """
+
+    def __init__(self, stride: Pair) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return x[:, :, :: self.stride[0], :: self.stride[1]]
+
+
 class Scaled(nn.Module):
     """Each channel times its weight, plus its bias."""
 
@@ -124,6 +143,12 @@ class Built(nn.Sequential):
         made = _Making(architecture.channels_last, seed)
         maps = len(architecture.input_shape) > 1 and not isinstance(architecture.layers[0], Flatten)
         super().__init__(*[ToMaps(made.last)] * maps, *made.sequence(architecture.placed))
+        if maps:
+            # On the CPU, convolutions of maps that lie in memory channel by channel take up to
+            # twice the time.
+            self.to(memory_format=torch.channels_last)
+        elif isinstance(architecture.layers[0], Flatten):
+            self[0] = nn.Flatten()  # images themselves, in the order that they have
         # In dictionaries, which do not make them submodules once more.
         self.named, self.norms = made.named, made.norms
 
@@ -214,12 +239,12 @@ class _Making:
         raise BackendError(f"the torch backend has no {type(layer).__name__}")
 
 
-class _PaddedConv(nn.Module):
-    """A convolution of maps with more zeros on one side than on the other."""
+class _PreparedConv(nn.Module):
+    """A convolution of maps that another module makes ready."""
 
-    def __init__(self, convolution: nn.Conv2d, padded: Padded) -> None:
+    def __init__(self, convolution: nn.Conv2d, prepared: nn.Module) -> None:
         super().__init__()
-        self.convolution, self.padded = convolution, padded
+        self.convolution, self.prepared = convolution, prepared
 
     @property
     def weight(self) -> torch.Tensor:
@@ -233,7 +258,7 @@ class _PaddedConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        return self.convolution(self.padded(x))
+        return self.convolution(self.prepared(x))
 
 
 def _convolution(layer: Conv, channels: int) -> nn.Module:
@@ -241,8 +266,11 @@ def _convolution(layer: Conv, channels: int) -> nn.Module:
         nn.Conv2d, channels, layer.channels, layer.kernel, stride=layer.stride
     )
     (top, bottom), (left, right) = layer.padding
+    if layer.kernel == (1, 1) and max(layer.stride) > 1 and layer.padding == NONE:
+        convolution.stride = (1, 1)
+        return _PreparedConv(convolution, Strided(layer.stride))
     if top != bottom or left != right:
-        return _PaddedConv(convolution, Padded(layer.padding, 0.0))
+        return _PreparedConv(convolution, Padded(layer.padding, 0.0))
     convolution.padding = (top, left)
     return convolution
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.mnist import FILES
+from harness.data import fashion_mnist, mnist
 
 # Networks as small as those of the tests are slower with several threads than with one.
 for _name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -27,9 +27,27 @@ def _own_cache_and_no_network(tmp_path_factory):
 def mnist_dir():
     """The folder that HARNESS_DATA_DIR names, with the real MNIST in it."""
     given = os.environ.get("HARNESS_DATA_DIR", "")
-    if given and all((Path(given) / "mnist" / file.name).is_file() for file in FILES):
-        return Path(given)
-    reason = f"HARNESS_DATA_DIR={given!r} holds no mnist/ with the four files"
+    if not given or not _holds(Path(given) / "mnist", mnist.FILES):
+        _missing("no mnist/ with the four files")
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_files():
+    """The real Fashion-MNIST, in the folder that HARNESS_DATA_DIR names or where Debian puts it."""
+    given = Path(os.environ.get("HARNESS_DATA_DIR", "")) / "fashion-mnist"
+    if not any(_holds(folder, fashion_mnist.FILES) for folder in (given, fashion_mnist.DEBIAN)):
+        _missing(f"no fashion-mnist/ with the four files, nor does {fashion_mnist.DEBIAN}")
+
+
+def _holds(folder, files):
+    return all((folder / file.name).is_file() for file in files)
+
+
+def _missing(what):
+    """Skip what needs real data; in CI, where it should be there, fail."""
+    given = os.environ.get("HARNESS_DATA_DIR", "")
+    reason = f"HARNESS_DATA_DIR={given!r} holds {what}"
     if given and os.environ.get("CI") == "true":
         pytest.fail(f"{reason}, and in CI it should")
-    return pytest.skip(reason)
+    pytest.skip(reason)

@@ -5,17 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from harness.data import digits, mnist
+from harness.data import cifar10, digits, fashion_mnist, mnist
 from harness.data.dataset import Dataset, Part, Source, one_hot, split
 from harness.errors import DataError, unknown
+from harness.files import data_path
 from harness.registry import Registry
 from harness.spec.models import DataSpec
 
-__all__ = ["DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare", "require_data"]
+__all__ = [
+    "DATASETS", "Dataset", "Part", "load_dataset", "one_hot", "prepare", "require_data", "shape_of",
+]  # fmt: skip
 
 
 class Loader(Protocol):
-    """What the file of a dataset offers."""
+    """What the file of a dataset offers.
+
+    It may also say what its images are, so that an architecture can be held against them when a
+    spec is read, before anything is loaded: ``INPUT_SHAPE``, the shape of an image; ``CLASSES``,
+    the name of each class in the order of the labels; and ``CHANNEL_AXIS``, the axis of an image
+    that holds its channels, if one does.
+    """
 
     def prepare(self) -> list[Path]:
         """Make sure that the files are there and intact, and say where each is."""
@@ -27,6 +36,8 @@ class Loader(Protocol):
 OWN: dict[str, Loader] = {
     "digits": digits,
     "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
 }
 DATASETS: Registry[Loader] = Registry("dataset", "harness.datasets", OWN)
 
@@ -62,6 +73,23 @@ def prepare(name: str) -> list[Path]:
     return _loader(name).prepare()
 
 
+def shape_of(name: str) -> tuple[tuple[int, ...], int, int | None] | None:
+    """Shape of an image, number of classes, and channel axis of a dataset; nothing is loaded.
+
+    Returns:
+        None where the dataset's file does not say shape and classes. The axis is None where no
+        axis holds channels.
+
+    Raises:
+        DataError: The name is unknown.
+    """
+    loader = _loader(name)
+    shape, classes = getattr(loader, "INPUT_SHAPE", None), getattr(loader, "CLASSES", None)
+    if shape is None or classes is None:
+        return None
+    return tuple(shape), len(classes), getattr(loader, "CHANNEL_AXIS", None)
+
+
 def require_data(spec: DataSpec, home: Path = Path()) -> None:
     """Make sure that the images of a spec are there, before anything else is done.
 
@@ -71,9 +99,10 @@ def require_data(spec: DataSpec, home: Path = Path()) -> None:
     if spec.name is not None:
         prepare(spec.name)
     for key in ("file", "folder", "train"):
-        path = getattr(spec, key)
-        if path is not None and not (home / path).exists():
-            raise DataError(f"data.{key}: {home / path}: there is no such file or folder")
+        said = getattr(spec, key)
+        if said is not None and not (path := data_path(said, home)).exists():
+            remedy = "" if Path(said).is_absolute() else ", nor in HARNESS_DATA_DIR"
+            raise DataError(f"data.{key}: {path}: there is no such file or folder{remedy}")
 
 
 def _loader(name: str) -> Loader:

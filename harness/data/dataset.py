@@ -108,6 +108,7 @@ class Source:
         classes: Name of each class, in the order of the labels.
         published_train: So many images at the front are the publisher's training set, and the
             others its test set; None if the publisher made no such cut.
+        channel_axis: Axis of one image that holds its channels; None for grey.
     """
 
     pixels: Bytes
@@ -115,6 +116,7 @@ class Source:
     y: Integers
     classes: tuple[str, ...]
     published_train: int | None = None
+    channel_axis: int | None = None
 
 
 def split(source: Source, spec: DataSpec) -> Dataset:
@@ -131,6 +133,7 @@ def split(source: Source, spec: DataSpec) -> Dataset:
         validation=validation,
         test=test,
         classes=source.classes,
+        channel_axis=source.channel_axis,
         sha256=_content_hash(source, indices),
     )
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from harness.data.dataset import Source
 
+INPUT_SHAPE = (8, 8)
+CLASSES = tuple("0123456789")
+
 
 def prepare() -> list[Path]:
     """Nothing to download: the images are inside scikit-learn."""
@@ -23,5 +26,5 @@ def load() -> Source:
         pixels=bunch.images.astype(np.uint8),
         peak=16,
         y=bunch.target.astype(np.int64),
-        classes=tuple(str(digit) for digit in bunch.target_names),
+        classes=CLASSES,
     )

@@ -9,11 +9,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -60,11 +60,19 @@ class RemoteFile:
         return None
 
 
+File = TypeVar("File", bound=RemoteFile)
+
+
 class MirrorError(Exception):
     """A mirror did not deliver a file; the next one is tried."""
 
 
-def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) -> list[Path]:
+def locate(
+    dataset: str,
+    files: Sequence[File],
+    mirrors: Sequence[str],
+    elsewhere: Callable[[File], Path | None] = lambda file: None,
+) -> list[Path]:
     """Where each file of a dataset is, after downloading what is missing into the cache.
 
     Each file is looked for on its own, so a folder of the user's may hold only some of them. Files
@@ -75,6 +83,7 @@ def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) ->
             ``$HARNESS_DATA_DIR``, and in ``data`` of the user cache.
         files: What is needed.
         mirrors: Addresses that end in a slash, in the order in which they are tried.
+        elsewhere: Where a file is that neither folder holds, if it is on this machine at all.
 
     Raises:
         DataError: A file is not there and no mirror delivers it, or the cache cannot be written.
@@ -84,10 +93,11 @@ def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) ->
     folders = [given / dataset, cache] if given else [cache]
     try:
         found = {
-            file: next((folder for folder in folders if (folder / file.name).is_file()), None)
+            file: next((path for folder in folders if (path := folder / file.name).is_file()), None)
+            or elsewhere(file)
             for file in files
         }
-        missing = [file for file, folder in found.items() if folder is None]
+        missing = [file for file, path in found.items() if path is None]
         if missing:
             _fetch(missing, cache, mirrors)
     except OSError as error:
@@ -95,7 +105,12 @@ def locate(dataset: str, files: Sequence[RemoteFile], mirrors: Sequence[str]) ->
             f"{dataset}: its files cannot be looked for or stored ({one_line(error)}); fix that, "
             "or set HARNESS_CACHE_DIR to a folder that can be written"
         ) from error
-    return [(folder or cache) / file.name for file, folder in found.items()]
+    return [path or cache / file.name for file, path in found.items()]
+
+
+def damaged(path: Path, flaw: str, dataset: str) -> DataError:
+    """The error about a file that is not what was published."""
+    return DataError(f"{path}: {flaw}; delete it and run `harness data {dataset}`")
 
 
 def _fetch(files: Sequence[RemoteFile], folder: Path, mirrors: Sequence[str]) -> None:

@@ -53,7 +53,9 @@ class Batch:
     """What one optimizer step learns from, and by which loss.
 
     By default that is the cross-entropy of f(x), the mean over the batch. Of what follows,
-    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``.
+    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``; the other two go
+    with any. f is the network in training, but for the gradients that are aligned. What is
+    said of a class y is said of the most likely class of the target.
 
     Attributes:
         x: Images, (n, *shape).
@@ -63,19 +65,27 @@ class Batch:
             et al. 2019, eq. 5); the paper calls it 1/λ.
         mart_lambda: Weight λ of MART (Wang et al. 2020, eq. 11 and algorithm 1). With p = softmax
             f(x) and q = softmax f(perturbed), the loss is then the mean of
-            -log q_y - log(1 - max over k ≠ y of q_k) + λ KL(p || q) (1 - p_y), y the most likely
-            class of the target; the first term is the cross-entropy with the target.
+            -log q_y - log(1 - max over k ≠ y of q_k) + λ KL(p || q) (1 - p_y); the first term is
+            the cross-entropy with the target, and of x itself there is none. The second is best
+            computed as logsumexp(f) less the logsumexp without the largest k ≠ y, which is finite
+            where that q_k rounds to one. Gradients pass through p, too, in both of its places.
         weight_gamma: Size γ of an adversarial perturbation of the weights (Wu et al. 2020, AWP):
             the gradient of the step is taken where each weight array of two axes or more (a matrix,
-            a kernel) has been moved along the gradient of the same loss, by γ times its own L2
-            norm; then they are moved back. 0 for none.
+            a kernel) has been moved along the gradient of the same loss, without the L2 penalty, by
+            γ times its own L2 norm (not at all where that gradient is zero); then they are moved
+            back, before the optimizer's step. 0 for none. As in the authors' code, running
+            statistics of batch normalisation are updated by the pass with the moved weights alone.
         aligned: Images, (n, *shape), at which GradAlign compares gradients: those that ``x`` was
             made from; and ``noisy`` beside them.
         noisy: The same with uniform noise from the ball.
         align_lambda: Weight λ of 1 - cos(∇ℓ(aligned), ∇ℓ(noisy)), the mean over the batch, ℓ the
-            cross-entropy and ∇ with respect to the images (Andriushchenko & Flammarion 2020, eq.
-            5); gradients of that with respect to the weights pass through ∇ℓ(noisy) and ∇ℓ(aligned)
-            alike.
+            cross-entropy with y and ∇ with respect to the images (Andriushchenko & Flammarion 2020,
+            eq. 5); gradients of that with respect to the weights pass through ∇ℓ(noisy) and
+            ∇ℓ(aligned) alike. The log-odds against y have gradients of the same direction, and so
+            the same cosine; they do not vanish where the network is sure. An image with a gradient
+            of zero counts as aligned. These gradients are the adversary's, so f is in inference
+            mode here: without dropout, and with the running statistics that batch normalisation
+            has before the step, which they leave as they are.
     """
 
     x: FloatArray
@@ -98,8 +108,10 @@ class Step(NamedTuple):
     """What an optimizer step returns.
 
     Attributes:
-        loss: Mean loss of the batch before the step: cross-entropy, divergence and L2 penalty.
-        correct: How many of its images the training-mode forward pass classified correctly.
+        loss: Mean loss of the batch before the step, with all that it is made of, and with the L2
+            penalty; where weights are moved, that before they are.
+        correct: How many images ``x`` the training-mode forward pass of that loss classified
+            correctly.
     """
 
     loss: float
@@ -177,7 +189,8 @@ class Learner(Protocol):
 class Copies(Protocol):
     """Copies of a user's network, with which checks compare it. The network is not changed.
 
-    Each raises ``NotApplicable`` with the reason where such a copy cannot be made.
+    Each raises ``NotApplicable`` with the reason where such a copy cannot be made. There may be
+    ``oracle() -> Model``, too: the network in float64 in NumPy.
     """
 
     def stages(self) -> int:
@@ -229,7 +242,11 @@ class Backend(Protocol):
 
 
 class Builder(Backend, Protocol):
-    """A framework in which the harness builds and trains networks of its own."""
+    """A framework in which the harness builds and trains networks of its own.
+
+    There may be ``save(network: Network, path: Path) -> None``, which writes a network in inference
+    mode as a file of the framework.
+    """
 
     def build(
         self, network: Network, how: Wrapping = UNIT, dtype: str = "float32"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
+from harness.spec.own import Positive, Sparse
 from harness.spec.part import L2, BatchSize, Epochs, Fraction, LearningRate, Part
 
 _LONG: dict[str, Any] = {
@@ -32,26 +34,53 @@ RECIPES: dict[str, dict[str, Any]] = {
     "pgd-at": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4}},
     # Clean loss, and a divergence of the predictions in the ball (Zhang et al. 2019).
     "trades": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4, "trades_beta": 3.0}},
+    # The perturbed images' loss, and a divergence that counts where the network is wrong (Wang et
+    # al. 2020); λ is the paper's.
+    "mart": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4, "mart_lambda": 5.0}},
+    # PGD-AT at weights that are perturbed, too (Wu et al. 2020); γ is the paper's.
+    "awp": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4, "weight_gamma": 5e-3}},
+    # One whole step from the image itself, and gradients in the ball that point the same way
+    # (Andriushchenko & Flammarion 2020); λ is the paper's at 8/255.
+    "gradalign": _LONG
+    | {"adversary": {"steps": 1, "rel_stepsize": 1.0, "start": "clean", "align_lambda": 0.2}},
 }
 
 
-class AdversarySpec(Part):
-    """How images are perturbed in adversarial training.
+class AdversarySpec(Sparse):
+    """How images, and weights, are perturbed in adversarial training; see ``protocol.Batch``.
 
     Attributes:
         epsilon: L∞ radius in pixel units.
-        steps: Gradient steps, from a random start in the ball.
+        steps: Gradient steps.
         rel_stepsize: Length of a step, in epsilons.
+        start: Where they begin: ``random`` in the ball, which is the default, or ``clean``.
         trades_beta: Weight of the divergence in TRADES; without it the loss is that of the
             perturbed images alone.
+        mart_lambda: Weight of the divergence in MART, in place of TRADES.
+        weight_gamma: Adversarial weight perturbation, as a share of the size of each weight array.
+        align_lambda: Weight of what GradAlign adds where gradients in the ball differ in direction.
         ramp: Share of the training in which epsilon grows from zero.
     """
 
-    epsilon: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    SILENT: ClassVar[tuple[str, ...]] = ("start", "mart_lambda", "weight_gamma", "align_lambda")
+
+    epsilon: Positive
     steps: Annotated[int, Field(ge=1)]
-    rel_stepsize: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    trades_beta: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    rel_stepsize: Positive
+    start: Literal["random", "clean"] | None = None
+    trades_beta: Positive | None = None
+    mart_lambda: Positive | None = None
+    weight_gamma: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    align_lambda: Positive | None = None
     ramp: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> Self:
+        if self.trades_beta is not None and self.mart_lambda is not None:
+            raise ValueError(
+                "trades_beta and mart_lambda are of two losses; say one, with its recipe or pgd-at"
+            )
+        return self
 
 
 class TrainingSpec(Part):
@@ -72,7 +101,9 @@ class TrainingSpec(Part):
         adversary: Adversarial training, if there is one.
     """
 
-    recipe: Literal["standard", "accurate", "fgsm-at", "pgd-at", "trades"] = "standard"
+    recipe: Literal[
+        "standard", "accurate", "fgsm-at", "pgd-at", "trades", "mart", "awp", "gradalign"
+    ] = "standard"
     epochs: Epochs
     batch_size: BatchSize = 128
     learning_rate: LearningRate = 1e-3
@@ -81,7 +112,7 @@ class TrainingSpec(Part):
     weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     averaging: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    augmentation: Literal["none", "affine"] = "none"
+    augmentation: Literal["none", "affine", "flip-crop", "flip-crop-cutout", "colour"] = "none"
     patience: Annotated[int, Field(ge=1)] = 5
     adversary: AdversarySpec | None = None
 
@@ -94,5 +125,7 @@ class TrainingSpec(Part):
         defaults = RECIPES.get(str(said.get("recipe", "standard")), {})
         filled = defaults | said
         if isinstance(said.get("adversary"), dict):
-            filled["adversary"] = defaults.get("adversary", {}) | said["adversary"]
+            # None says nothing, so that what a dump leaves out is what it was.
+            own = {key: value for key, value in said["adversary"].items() if value is not None}
+            filled["adversary"] = defaults.get("adversary", {}) | own
         return filled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from harness.attacks.ball import Ball
@@ -10,7 +12,7 @@ from harness.attacks.pgd import PGD, climb
 from harness.attacks.sweep import sweep
 from harness.maths.objectives import Divergence, LogOdds
 from harness.maths.query import correct_count
-from harness.protocol import FloatArray, IntArray, Model
+from harness.protocol import Batch, FloatArray, IntArray, Model
 from harness.spec.training import AdversarySpec
 
 PROBED = 1000
@@ -20,12 +22,37 @@ PROBE = PGD(steps=10, losses=("cross-entropy",))
 
 
 class Adversary:
-    """Perturbs training images, as a spec says."""
+    """Perturbs training images, as a spec says, and says by which loss is learnt from them."""
 
     def __init__(self, spec: AdversarySpec) -> None:
         self.spec = spec
         self.epsilon = spec.epsilon
-        self.trades_beta = spec.trades_beta
+
+    def batch(
+        self,
+        model: Model,
+        x: FloatArray,
+        y: IntArray,
+        targets: FloatArray,
+        progress: float,
+        random: np.random.Generator,
+    ) -> Batch:
+        """What a step learns from, of images (n, *shape) with labels (n,) and targets (n, k).
+
+        The other arguments are those of ``perturb``.
+        """
+        spec = self.spec
+        perturbed = self.perturb(model, x, y, progress, random)
+        batch = Batch(perturbed, targets, weight_gamma=spec.weight_gamma or 0.0)
+        if spec.trades_beta is not None:
+            batch = replace(batch, x=x, perturbed=perturbed, trades_beta=spec.trades_beta)
+        if spec.mart_lambda is not None:
+            batch = replace(batch, x=x, perturbed=perturbed, mart_lambda=spec.mart_lambda)
+        if spec.align_lambda is not None:
+            noise = np.float32(self._radius(progress)) * _uniform(random, x.shape)
+            noisy = np.clip(x + noise, *model.bounds)
+            batch = replace(batch, aligned=x, noisy=noisy, align_lambda=spec.align_lambda)
+        return batch
 
     def perturb(
         self,
@@ -37,6 +64,9 @@ class Adversary:
     ) -> FloatArray:
         """Images in the ball around a batch (n, *shape) with a high loss.
 
+        That is the divergence from the model's own predictions in TRADES, and else the
+        cross-entropy, in MART, too.
+
         Args:
             model: The model in training, in inference mode.
             x: Images within the model's bounds.
@@ -44,21 +74,26 @@ class Adversary:
             progress: How much of the training is over, in [0, 1); epsilon grows at its beginning.
             random: Draws the starting points.
         """
-        ramp = self.spec.ramp
-        epsilon = self.epsilon * min(1.0, progress / ramp if ramp else 1.0)
+        spec, epsilon = self.spec, self._radius(progress)
         images = model.asarray(x)
-        wanted = _softmax(model.numpy(model.logits(images))) if self.trades_beta else y
+        wanted = _softmax(model.numpy(model.logits(images))) if spec.trades_beta else y
         ball = Ball(model, images, epsilon)
-        begin = random.uniform(-1, 1, x.shape).astype(np.float32)
+        start = images
+        if spec.start != "clean":
+            start = ball.project(images + epsilon * model.asarray(_uniform(random, x.shape)))
         perturbed = climb(
             ball,
             model.asarray(wanted),
-            Divergence() if self.trades_beta else LogOdds(),
-            ball.project(images + epsilon * model.asarray(begin)),
-            epsilon * self.spec.rel_stepsize,
-            self.spec.steps,
+            Divergence() if spec.trades_beta else LogOdds(),
+            start,
+            epsilon * spec.rel_stepsize,
+            spec.steps,
         )
         return model.numpy(perturbed)
+
+    def _radius(self, progress: float) -> float:
+        ramp = self.spec.ramp
+        return self.epsilon * min(1.0, progress / ramp if ramp else 1.0)
 
 
 def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str, float]:
@@ -76,6 +111,11 @@ def probe(model: Model, x: FloatArray, y: IntArray, epsilon: float) -> dict[str,
         right = correct_count(result.predictions, labels)
         found[f"{attack.name}_accuracy"] = right / len(labels)
     return found
+
+
+def _uniform(random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+    """Numbers in [-1, 1), float32."""
+    return random.uniform(-1, 1, shape).astype(np.float32)
 
 
 def _softmax(logits: FloatArray) -> FloatArray:

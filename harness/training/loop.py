@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.data.dataset import Part, one_hot
 from harness.errors import HarnessError, MeasurementError
+from harness.maths.channels import channel_axis_of
 from harness.maths.objectives import CrossEntropy
 from harness.maths.query import logits_of
 from harness.progress import progress_bar
@@ -19,7 +20,7 @@ from harness.protocol import Batch, FloatArray, IntArray, Model, Step, Trainer, 
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 from harness.training.adversary import Adversary, probe
-from harness.training.augmentation import Affine
+from harness.training.augmentation import augment
 from harness.training.checkpoint import Checkpoint, fits
 
 AVERAGE_EVERY = 16
@@ -206,11 +207,11 @@ class _Loop:
         """The epoch's batches: each training image once, in a new order, distorted anew."""
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.training))
-        distort = Affine() if self.recipe.augmentation == "affine" else None
+        axis = channel_axis_of(self.trainer.model, self.training.x.shape[1:])
         size = self.recipe.batch_size
         for chosen in np.split(order, range(size, self.steps * size, size)):
             x = self.training.x[chosen]
-            yield (distort(x, random) if distort else x), self.training.y[chosen]
+            yield augment(self.recipe.augmentation, x, random, axis), self.training.y[chosen]
 
     def _step(self, x: FloatArray, y: IntArray, step: int) -> Step:
         targets = one_hot(y, self.classes)
@@ -222,10 +223,8 @@ class _Loop:
             return self.trainer.step(Batch(x, targets), rate)
         random = np.random.default_rng([self.seed, step, 1])
         progress = step / (self.recipe.epochs * self.steps)
-        perturbed = self.adversary.perturb(self.trainer.model, x, y, progress, random)
-        if self.adversary.trades_beta is None:
-            return self.trainer.step(Batch(perturbed, targets), rate)
-        return self.trainer.step(Batch(x, targets, perturbed, self.adversary.trades_beta), rate)
+        batch = self.adversary.batch(self.trainer.model, x, y, targets, progress, random)
+        return self.trainer.step(batch, rate)
 
     def _average(self, updates: int) -> None:
         """Move the averaged weights towards the present ones, quickly at first."""

@@ -1,10 +1,9 @@
-"""Datasets: splits with sizes computed by hand, IDX files built byte by byte, the real MNIST."""
+"""Datasets: splits with sizes computed by hand, what each says of itself, the real MNIST."""
 
-import gzip
-import hashlib
-import struct
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.data import DATASETS, Part, load_dataset, mnist, one_hot, prepare
+from harness.data import DATASETS, Part, load_dataset, one_hot, prepare, shape_of
 from harness.data.dataset import Source, split, split_indices
-from harness.data.mnist import IdxFile, parse_idx, read_idx
 from harness.errors import DataError
 from harness.spec.models import DataSpec
 
@@ -182,9 +180,51 @@ def test_digits_has_no_canonical_split():
 def test_an_unknown_dataset_is_answered_with_the_known_ones(ask):
     with pytest.raises(
         DataError,
-        match=r"^mnits: no such dataset; the datasets are digits, mnist; did you mean mnist\?$",
+        match=r"^mnits: no such dataset; the datasets are digits, mnist, fashion-mnist, cifar10; "
+        r"did you mean mnist\?$",
     ):
         ask("mnits")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("digits", ((8, 8), 10, None)),
+        ("mnist", ((28, 28), 10, None)),
+        ("fashion-mnist", ((28, 28), 10, None)),
+        ("cifar10", ((32, 32, 3), 10, 2)),
+    ],
+)
+def test_what_a_dataset_says_of_its_images_before_they_are_there(name, said, monkeypatch):
+    monkeypatch.setattr(DATASETS[name], "load", None)
+    monkeypatch.setattr(DATASETS[name], "prepare", None)
+    assert shape_of(name) == said
+
+
+def test_what_digits_says_of_its_images_is_so():
+    dataset = load_dataset(DataSpec(name="digits"))
+    assert shape_of("digits") == (dataset.input_shape, len(dataset.classes), dataset.channel_axis)
+
+
+def test_a_dataset_of_another_package_need_not_say_what_its_images_are(monkeypatch):
+    theirs = SimpleNamespace(prepare=list, load=lambda: source([5, 5]))
+    monkeypatch.setitem(DATASETS, "theirs", theirs)
+    assert shape_of("theirs") is None
+    theirs.INPUT_SHAPE = [1, 2, 2]
+    assert shape_of("theirs") is None
+    theirs.CLASSES = ["a", "b"]
+    assert shape_of("theirs") == ((1, 2, 2), 2, None)
+    theirs.CHANNEL_AXIS = 0
+    assert shape_of("theirs") == ((1, 2, 2), 2, 0)
+    with pytest.raises(DataError, match="no such dataset"):
+        shape_of("their")
+
+
+def test_the_channel_axis_of_a_source_is_that_of_its_dataset():
+    toy = source([50, 50])
+    assert split(toy, DataSpec(name="toy")).channel_axis is None
+    colour = replace(toy, pixels=toy.pixels.reshape(-1, 1, 1, 1), channel_axis=2)
+    assert split(colour, DataSpec(name="toy")).channel_axis == 2
 
 
 def test_one_hot():
@@ -205,139 +245,6 @@ def test_the_import_waits_for_neither_sklearn_nor_rich_nor_a_framework():
     code = f"import sys, harness.data; print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-# IDX files
-
-
-def idx(magic, sizes, values):
-    return struct.pack(f">{1 + len(sizes)}I", magic, *sizes) + bytes(values)
-
-
-def packed(content):
-    return gzip.compress(content, mtime=0)
-
-
-def idx_file(name, content, shape):
-    return IdxFile(name, len(content), hashlib.sha256(content).hexdigest(), shape)
-
-
-def readable(value):
-    """What a test is called: by the flaw, not by the bytes that have it."""
-    return value[:40] if isinstance(value, str) else ""
-
-
-IMAGES = idx(2051, (2, 2, 3), range(12))
-"""Two images of 2 × 3 pixels."""
-
-
-def test_idx_images_are_parsed_in_row_order():
-    array = parse_idx(IMAGES, "images", (2, 2, 3))
-    assert array.dtype == np.uint8
-    assert array.tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
-
-
-def test_idx_labels_are_parsed():
-    assert parse_idx(idx(2049, (3,), [7, 2, 255]), "labels", (3,)).tolist() == [7, 2, 255]
-
-
-@pytest.mark.parametrize(
-    ("content", "flaw"),
-    [
-        (idx(2049, (2, 2, 3), range(12)), "magic number is 2049, expected 2051"),
-        (idx(2051, (3, 2, 3), range(18)), "holds 3 × 2 × 3 values, expected 2 × 2 × 3"),
-        (idx(2051, (2, 3, 2), range(12)), "holds 2 × 3 × 2 values, expected 2 × 2 × 3"),
-        (IMAGES[:-1], "truncated: 11 of 12 values"),
-        (IMAGES + b"\0", "too long: more than 12 values"),
-        (IMAGES[:15], "truncated: its header has 15 of 16 bytes"),
-        (b"", "truncated: its header has 0 of 16 bytes"),
-    ],
-    ids=readable,
-)
-def test_a_wrong_idx_file_is_diagnosed(content, flaw):
-    with pytest.raises(DataError) as caught:
-        parse_idx(content, "the/file", (2, 2, 3))
-    assert str(caught.value) == f"the/file: {flaw}; delete it and run `harness data mnist`"
-
-
-PUBLISHED = packed(IMAGES)
-OTHER_VALUES = packed(idx(2051, (2, 2, 3), range(1, 13)))
-
-
-@pytest.mark.parametrize(
-    ("content", "flaw"),
-    [
-        (b"", f"truncated: 0 of {len(PUBLISHED)} bytes"),
-        (b"\x1f", r"is not gzip: it begins with b'\x1f'"),
-        (PUBLISHED[:20], f"truncated: 20 of {len(PUBLISHED)} bytes"),
-        (PUBLISHED[:-1], f"truncated: {len(PUBLISHED) - 1} of {len(PUBLISHED)} bytes"),
-        (b"<html>403</html>", "is not gzip: it begins with b'<html>40'"),
-        (PUBLISHED[:-8] + bytes(8), "corrupt gzip: CRC check failed"),
-        (PUBLISHED[:10] + b"\xff" * 20, "corrupt gzip: Error -3"),
-        (PUBLISHED + b"junk", "corrupt gzip: Not a gzipped file"),
-        (PUBLISHED + bytes(9), f"too long: more than {len(PUBLISHED)} bytes"),
-        (packed(idx(2049, (12,), range(12))), "magic number is 2049, expected 2051"),
-        (packed(idx(2051, (1, 2, 3), range(6))), "holds 1 × 2 × 3 values"),
-        (packed(IMAGES + bytes(10**6)), "too long: more than 12 values"),
-        (
-            OTHER_VALUES,
-            f"SHA-256 is {hashlib.sha256(OTHER_VALUES).hexdigest()}, "
-            f"expected {hashlib.sha256(PUBLISHED).hexdigest()}",
-        ),
-    ],
-    ids=readable,
-)
-def test_a_damaged_file_is_diagnosed_in_one_line_that_names_it(tmp_path, content, flaw):
-    path = tmp_path / "images.gz"
-    path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_idx(path, idx_file("images.gz", PUBLISHED, (2, 2, 3)))
-    message = str(caught.value)
-    assert message.startswith(f"{path}: {flaw}")
-    assert message.endswith("; delete it and run `harness data mnist`")
-    assert "\n" not in message
-
-
-def test_a_file_of_8_gb_is_refused_by_its_size(tmp_path):
-    """Mostly a hole, which takes no room on the disk, and would take all memory if it was read."""
-    path = tmp_path / "images.gz"
-    with path.open("wb") as stream:
-        stream.write(PUBLISHED)
-        stream.truncate(8 << 30)
-    with pytest.raises(DataError, match=f"too long: more than {len(PUBLISHED)} bytes"):
-        read_idx(path, idx_file("images.gz", PUBLISHED, (2, 2, 3)))
-
-
-def test_an_unreadable_file_is_an_error_of_one_line(tmp_path):
-    with pytest.raises(DataError, match=r"^[^\n]*images.gz: cannot be read \([^\n]*\)$"):
-        read_idx(tmp_path / "images.gz", idx_file("images.gz", PUBLISHED, (2, 2, 3)))
-
-
-def test_mnist_is_its_training_images_and_then_its_test_images(tmp_path, monkeypatch):
-    contents = {
-        "train-x.gz": ((2, 1, 2), packed(idx(2051, (2, 1, 2), [0, 51, 102, 255]))),
-        "train-y.gz": ((2,), packed(idx(2049, (2,), [5, 0]))),
-        "test-x.gz": ((1, 1, 2), packed(idx(2051, (1, 1, 2), [1, 2]))),
-        "test-y.gz": ((1,), packed(idx(2049, (1,), [7]))),
-    }
-    files = [idx_file(name, content, shape) for name, (shape, content) in contents.items()]
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    for name, (_, content) in contents.items():
-        (folder / name).write_bytes(content)
-    monkeypatch.setattr(mnist, "FILES", tuple(files))
-    monkeypatch.setenv("HARNESS_DATA_DIR", str(tmp_path))
-
-    assert prepare("mnist") == [folder / name for name in contents]
-    loaded = mnist.load()
-    assert loaded.pixels.tolist() == [[[0, 51]], [[102, 255]], [[1, 2]]]
-    assert loaded.y.tolist() == [5, 0, 7]
-    assert (loaded.peak, loaded.published_train) == (255, 2)
-
-    (folder / "test-y.gz").write_bytes(b"oops")
-    for ask in (mnist.load, mnist.prepare):
-        with pytest.raises(DataError, match=r"test-y\.gz: is not gzip"):
-            ask()
 
 
 # The real MNIST

@@ -88,8 +88,7 @@ def test_asking_a_model_in_training_updates_no_statistics(framework, weights, to
 def test_numpy_refuses_to_train_batch_normalisation_and_builds_it(weights, images):
     with pytest.raises(BackendError) as error:
         trainer_of(NumpyBackend(), weights, NORMED)
-    assert "batch_norm" in one_line(error)
-    assert "torch or keras" in str(error.value)
+    assert "batch normalisation" in one_line(error)
     model = NumpyBackend().build(Network(NORMED, weights))
     np.testing.assert_array_equal(
         model.logits(images), NumpyBackend().build(Network(NET, weights)).logits(images)

@@ -1,6 +1,7 @@
 """The oracle itself: networks computed by hand, finite differences, Adam's first steps."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,11 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.numpy_backend import NumpyBackend, NumpyModel, NumpyTrainer, one_hot
+from backends.numpy_layers import Pass
 from harness.data.dataset import one_hot as targets_of
 from harness.errors import BackendError
 from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.networks.initial import initial_weights
-from harness.protocol import UNIT, Batch, Model, Network, Optimizer, Wrapping, fully_connected
+from harness.protocol import (
+    UNIT,
+    Architecture,
+    Batch,
+    Dense,
+    Dropout,
+    Model,
+    Network,
+    Optimizer,
+    Wrapping,
+    fully_connected,
+)
 
 # Two pixels, two hidden units, two classes.
 TINY = fully_connected((2,), (2,), 2)
@@ -157,12 +170,10 @@ def training_loss(model, x, y, l2):
 
 def captured_gradients(trainer, x, y):
     """The gradients that a step hands to Adam, under the names of the weights."""
-    found = []
-    trainer._adam = lambda gradients, learning_rate: found.extend(gradients)
-    trainer.step(Batch(x, targets_of(y, len(trainer.model.biases[-1]))), 1.0)
-    layers = len(found) // 2
-    named = {f"layers.{i}.weight": found[i] for i in range(layers)}
-    return named | {f"layers.{i}.bias": found[layers + i] for i in range(layers)}
+    found = {}
+    trainer._adam = lambda gradients, learning_rate: found.update(gradients)
+    trainer.step(Batch(x, targets_of(y, trainer.architecture.classes)), 1.0)
+    return found
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.1])
@@ -215,11 +226,11 @@ def test_later_steps_of_adam_are_those_of_the_algorithm():
     trainer = exact_trainer(fully_connected((1,), (), 2), {
         "layers.0.weight": np.array([[1.0], [2.0]]), "layers.0.bias": np.zeros(2),
     })  # fmt: skip
-    parameter, mean, square = trainer.parameters[1], np.zeros(2), np.zeros(2)
+    parameter, mean, square = trainer.model.named["layers.0.bias"], np.zeros(2), np.zeros(2)
     expected = parameter.copy()
     for t, gradient in enumerate(([1.0, -2.0], [0.5, 3.0], [-4.0, 0.0]), start=1):
         g = np.array(gradient)
-        trainer._adam([np.zeros((2, 1)), g], 0.1)
+        trainer._adam({"layers.0.weight": np.zeros((2, 1)), "layers.0.bias": g}, 0.1)
         mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
         unbiased = mean / (1 - 0.9**t), square / (1 - 0.999**t)
         expected -= 0.1 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
@@ -257,21 +268,24 @@ def test_the_loss_of_a_hopeless_example_is_finite():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2, 0.5])
 def test_dropout_keeps_the_mean_and_drops_its_share(dropout):
-    architecture = fully_connected((2,), (500,), 2, dropout=dropout)
-    weights = initial_weights(architecture, 0)
-    trainer = NumpyBackend().trainer(
-        Network(architecture, weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
-    )
-    mask = trainer._mask(np.random.default_rng(0), 200, 500)
+    # The logits are the pixels, once some are dropped.
+    architecture = Architecture((500,), (Dropout(dropout), Dense(500)), 500)
+    weights = {
+        "layers.0.weight": np.eye(500, dtype=np.float32),
+        "layers.0.bias": np.zeros(500, np.float32),
+    }
+    x = np.ones((200, 500), np.float32)
+    mask, _ = Pass(weights, np.random.default_rng(0)).network(architecture, x)
     assert mask.dtype == np.float32
     assert mask.mean() == pytest.approx(1.0, abs=0.02)
     assert (mask == 0).mean() == pytest.approx(dropout, abs=0.01)
     np.testing.assert_allclose(np.unique(mask[mask > 0]), [1 / (1 - dropout)], rtol=1e-6)
 
 
-def test_a_dropped_unit_neither_speaks_nor_learns():
-    trainer = exact_trainer(TINY, WEIGHTS)
-    trainer._mask = lambda random, rows, width: np.array([[2.0, 0.0]])
+def test_a_dropped_unit_neither_speaks_nor_learns(monkeypatch):
+    trainer = exact_trainer(fully_connected((2,), (2,), 2, dropout=0.5), WEIGHTS)
+    random = SimpleNamespace(random=lambda shape: np.array([[0.0, 0.5]]))
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: random)
     x, y = np.array([[0.0, 1.0]]), np.array([0])
     # The first unit counts twice, 2 * 2.5, and the second not at all: logits (10, -6).
     gradients = captured_gradients(trainer, x, y)

@@ -9,9 +9,11 @@ from tiny_spec import tiny_spec
 
 from harness.attacks.fgsm import FGSM
 from harness.attacks.pgd import PGD
+from harness.data import shape_of
 from harness.errors import SpecError, one_line
 from harness.evaluation.resolve import attack_of, open_spec
 from harness.files import fingerprint
+from harness.networks.families import ImageKind, architecture_of
 from harness.spec.reading import load_spec, parse_spec, spec_names, suites_folder
 from harness.spec.training import RECIPES, TrainingSpec
 
@@ -72,6 +74,17 @@ def test_the_specs_that_ship_load_by_name_and_by_path():
         assert spec.name == name
         assert 0.0 in spec.attacks["fgsm"].epsilons
         assert load_spec(str(suites_folder() / "specs" / f"{name}.toml")) == spec
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_the_networks_of_the_specs_that_ship_fit_their_images(name):
+    spec = open_spec(name)
+    # A copy of CIFAR-10 is somebody's own images, in the shape of the original.
+    said = shape_of(spec.data.name or name.removesuffix("-jpeg"))
+    assert said is not None
+    for model in spec.models.values():
+        made = architecture_of(model.architecture, model.options, ImageKind(*said))
+        assert (made.input_shape, made.classes, made.channel_axis) == said
 
 
 def test_a_spec_is_read_as_it_is_written(tmp_path):
@@ -237,12 +250,23 @@ WRONG = [
     ("epochs = 2", "recipe = 3", "models.mlp.training.recipe: * (got 3)"),
     *(("epochs = 2", f'recipe = "{name}"',
        "models.mlp.training.adversary.epsilon: Field required")
-      for name in ("fgsm-at", "pgd-at", "trades")),
+      for name in ("fgsm-at", "pgd-at", "trades", "mart", "awp", "gradalign")),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilon = 0.0}',
      "models.mlp.training.adversary.epsilon: * (got 0.0)"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilom = 0.1}',
      "models.mlp.training.adversary.epsilom: unknown key; did you mean epsilon?"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = 3', "models.mlp.training.adversary: * (got 3)"),
+    ("epochs = 2", 'recipe = "trades"\nadversary = {epsilon = 0.1, mart_lambda = 5}',
+     "models.mlp.training.adversary: trades_beta and mart_lambda are of two losses; say one, with "
+     "its recipe or pgd-at"),
+    ("epochs = 2", 'recipe = "mart"\nadversary = {epsilon = 0.1, mart_lambda = 0.0}',
+     "models.mlp.training.adversary.mart_lambda: * (got 0.0)"),
+    ("epochs = 2", 'recipe = "awp"\nadversary = {epsilon = 0.1, weight_gamma = 1.0}',
+     "models.mlp.training.adversary.weight_gamma: * (got 1.0)"),
+    ("epochs = 2", 'recipe = "gradalign"\nadversary = {epsilon = 0.1, align_lambda = nan}',
+     "models.mlp.training.adversary.align_lambda: * (got nan)"),
+    ("epochs = 2", 'recipe = "gradalign"\nadversary = {epsilon = 0.1, start = "zero"}',
+     "models.mlp.training.adversary.start: * (got 'zero')"),
     ("epochs = 2", "adversary = {epsilon = 0.1}",
      "models.mlp.training.adversary.steps: Field required (and 1 more)"),
     ("epochs = 2", 'augmentation = "affin"', "models.mlp.training.augmentation: * (got 'affin')"),
@@ -376,10 +400,39 @@ def test_the_recipes_are_not_changed_by_being_used():
     assert repr(RECIPES) == before
 
 
-def test_a_recipe_that_is_read_back_is_the_same():
-    for text in ('recipe = "trades"\nadversary = {epsilon = 0.5}', 'recipe = "accurate"', ""):
-        found = training(text)
-        assert TrainingSpec.model_validate_json(found.model_dump_json()) == found
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f'recipe = "{name}"\nadversary = {{epsilon = 0.5}}'
+          for name in ("trades", "mart", "awp", "gradalign")),
+        'recipe = "gradalign"\nadversary = {epsilon = 0.5, start = "random"}',
+        'recipe = "awp"\nadversary = {epsilon = 0.5, mart_lambda = 2.0, steps = 3}',
+        'recipe = "accurate"', "",
+    ],
+)  # fmt: skip
+def test_a_recipe_that_is_read_back_is_the_same(text):
+    found = training(text)
+    assert TrainingSpec.model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_an_adversary_does_not_do_is_not_in_its_dump():
+    """So models that were trained before there was more to say are still found."""
+    found = training('recipe = "fgsm-at"\nadversary = {epsilon = 0.25}')
+    assert found.adversary.model_dump() == {
+        "epsilon": 0.25, "steps": 1, "rel_stepsize": 1.25, "trades_beta": None, "ramp": 0.2,
+    }  # fmt: skip
+
+
+def test_none_says_nothing():
+    said = {"recipe": "mart", "adversary": {"epsilon": 0.5, "mart_lambda": None}}
+    assert TrainingSpec(**said).adversary.mart_lambda == 5.0
+
+
+def test_losses_and_moved_weights_go_together():
+    for recipe, more in (("awp", "trades_beta = 3"), ("mart", "weight_gamma = 0.01")):
+        found = training(f'recipe = "{recipe}"\nadversary = {{epsilon = 0.5, {more}}}').adversary
+        assert found.weight_gamma
+        assert found.trades_beta or found.mart_lambda
 
 
 # Hash and immutability

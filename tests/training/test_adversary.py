@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from toy_training import CLASSES, SHAPE, TRAINING, VALIDATION
+from toy_training import CLASSES, SHAPE, TRAINING, VALIDATION, toy_recipe, toy_train
 
 from backends.numpy_backend import NumpyBackend
 from harness.data import Part
-from harness.data.dataset import one_hot
 from harness.errors import BackendError
 from harness.maths.objectives import Divergence, LogOdds
 from harness.networks.initial import initial_weights
@@ -53,7 +54,11 @@ def perturbed(model=None, progress=0.9, seed=0, **said):
 # Perturbing
 
 
-@pytest.mark.parametrize("said", [{}, {"trades_beta": 3.0}], ids=["plain", "trades"])
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"trades_beta": 3.0}, {"mart_lambda": 5.0}, {"start": "clean", "align_lambda": 0.2}],
+    ids=["plain", "trades", "mart", "clean"],
+)
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-0.5, 1.5)])
 def test_perturbed_images_stay_in_ball_and_box(said, bounds):
     x, found = perturbed(Spy(bounds), **said)
@@ -98,6 +103,8 @@ def test_trades_moves_away_from_the_models_own_predictions_and_the_others_from_t
     plain, trades = Spy(), Spy()
     x, _ = perturbed(plain)
     perturbed(trades, trades_beta=3.0)
+    perturbed(plain, mart_lambda=3.0)
+    assert len(plain.asked) == 6
     for _, y, objective in plain.asked:
         assert objective == LogOdds()
         assert y.tolist() == TRAINING.y[:12].tolist()
@@ -105,6 +112,18 @@ def test_trades_moves_away_from_the_models_own_predictions_and_the_others_from_t
     for _, y, objective in trades.asked:
         assert objective == Divergence()
         np.testing.assert_allclose(y, odds / odds.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_a_clean_start_is_the_image_itself_whatever_is_drawn():
+    """One whole step: each pixel but those that the box holds is as far away as can be."""
+    model = Spy()
+    x, found = perturbed(model, start="clean", steps=1, rel_stepsize=1.0)
+    np.testing.assert_array_equal(model.asked[0][0], x)
+    far = abs(abs(found - x) - 0.2) < 1e-5
+    assert (far | (found == 0) | (found == 1)).all()
+    np.testing.assert_array_equal(
+        found, perturbed(start="clean", steps=1, rel_stepsize=1.0, seed=5)[1]
+    )
 
 
 def test_it_makes_the_images_harder():
@@ -120,19 +139,20 @@ def test_it_makes_the_images_harder():
 
 
 class Recording:
-    """A NumPy trainer that notes its steps, and takes those of TRADES as plain ones."""
+    """A NumPy trainer that notes its steps, and takes them all as plain ones."""
 
     def __init__(self):
         weights = initial_weights(NET, 0)
         self.trainer = NumpyBackend().trainer(
             Network(NET, weights), Wrapping((0.0, 1.0)), Optimizer(), seed=0
         )
-        self.steps = []
+        self.steps, self.batches = [], []
 
     def __getattr__(self, name):
         return getattr(self.trainer, name)
 
     def step(self, batch, learning_rate):
+        self.batches.append(batch)
         self.steps.append((batch.x, batch.targets, batch.perturbed, batch.trades_beta))
         return self.trainer.step(Batch(batch.x, batch.targets), learning_rate)
 
@@ -176,6 +196,53 @@ def test_trades_learns_from_the_clean_images_and_their_perturbed_copies():
         assert abs(moved - x).max() == pytest.approx(radius, rel=1e-4, abs=1e-9)
 
 
+def batches_of(**said):
+    """The batches of two epochs of five, and the images of the same steps when unattacked."""
+    trainer = Recording()
+    recipe = TrainingSpec(epochs=2, batch_size=12, adversary=spec(**said))
+    train(trainer, TRAINING, VALIDATION, recipe, seed=0, title="toy")
+    _, plain, _ = steps_of()
+    return list(zip(trainer.batches, [x for x, *_ in plain], strict=True))
+
+
+def test_mart_learns_from_the_clean_images_and_their_perturbed_copies():
+    for number, (batch, x) in enumerate(batches_of(mart_lambda=5.0)):
+        assert (batch.mart_lambda, batch.trades_beta, batch.weight_gamma) == (5.0, 0.0, 0.0)
+        np.testing.assert_array_equal(batch.x, x)
+        radius = 0.2 * min(1, number / 5)
+        assert abs(batch.perturbed - x).max() == pytest.approx(radius, rel=1e-4, abs=1e-9)
+        assert batch.aligned is None
+
+
+def test_aligned_are_the_clean_images_and_noise_from_the_present_ball():
+    seen = set()
+    for number, (batch, x) in enumerate(batches_of(align_lambda=0.5)):
+        assert (batch.align_lambda, batch.perturbed) == (0.5, None)
+        np.testing.assert_array_equal(batch.aligned, x)
+        radius = 0.2 * min(1, number / 5)
+        noise = batch.noisy - x
+        assert abs(noise).max() <= radius + 1e-6
+        assert (batch.noisy.min() >= 0, batch.noisy.max() <= 1) == (True, True)
+        assert batch.noisy.dtype == np.float32
+        # Evenly spread where the box does not hold it, and another one than the adversary's start.
+        inside = (x > 0.21) & (x < 0.79)
+        assert abs(noise[inside]).mean() == pytest.approx(radius / 2, rel=0.2, abs=1e-9)
+        seen.add(float(noise.sum()))
+    assert len(seen) == 10
+
+
+@pytest.mark.parametrize("said", [{}, {"trades_beta": 3.0}, {"mart_lambda": 5.0}])
+def test_weights_are_moved_with_every_loss(said):
+    for (batch, _), (plain, _) in zip(
+        batches_of(weight_gamma=0.01, **said), batches_of(**said), strict=True
+    ):
+        assert batch.weight_gamma == 0.01
+        without = replace(batch, weight_gamma=0.0)
+        for name in ("x", "targets", "perturbed"):
+            np.testing.assert_array_equal(getattr(without, name), getattr(plain, name))
+        assert (without.trades_beta, without.mart_lambda) == (plain.trades_beta, plain.mart_lambda)
+
+
 def test_each_step_has_a_start_of_its_own():
     attacked, plain, _ = steps_of(rel_stepsize=1e-6, ramp=0.0)
     first, second = attacked[0][0], attacked[1][0]
@@ -195,14 +262,13 @@ def test_without_an_adversary_nothing_is_attacked():
     assert (epoch.fgsm_accuracy, epoch.pgd_accuracy, epoch.collapsed) == (None, None, False)
 
 
-def test_numpy_leaves_trades_to_the_frameworks():
-    net = fully_connected((2,), (), 2)
-    trainer = NumpyBackend().trainer(
-        Network(net, initial_weights(net, 0)), Wrapping((0.0, 1.0)), Optimizer(), seed=0
-    )
-    x = np.zeros((1, 2), np.float32)
-    with pytest.raises(BackendError, match=r"^the numpy backend has no TRADES [^\n]*$"):
-        trainer.step(Batch(x, one_hot(np.array([0]), 2), x, 3.0), 0.1)
+@pytest.mark.parametrize("name", ["trades", "mart", "awp", "gradalign"])
+def test_numpy_leaves_all_but_cross_entropy_to_the_frameworks(name):
+    recipe = toy_recipe(name, adversary={"epsilon": 0.1})
+    with pytest.raises(
+        BackendError, match=r"^the numpy backend trains with cross-entropy alone; [^\n]*$"
+    ):
+        toy_train("numpy", recipe)
 
 
 # Collapse

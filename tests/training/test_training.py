@@ -13,6 +13,7 @@ from backends_at_hand import NAMES, at_hand
 from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.data import Part
+from harness.errors import HarnessError
 from harness.networks.initial import initial_weights
 from harness.protocol import Network, Optimizer, Wrapping, fully_connected
 from harness.spec.training import TrainingSpec
@@ -344,6 +345,45 @@ def test_every_backend_sees_the_same_images_and_targets():
     plain = np.sort(toy_training.TRAINING.x.sum(axis=(1, 2)))
     assert not np.allclose(ordered[0], plain)
     assert not np.allclose(ordered[0], ordered[1])
+
+
+def batches_of(x, augmentation, channel_axis):
+    """What the loop hands to a trainer in an epoch, all batches in one."""
+    net = fully_connected(x.shape[1:], (), 2, channel_axis=channel_axis)
+    trainer = NumpyBackend().trainer(
+        Network(net, initial_weights(net, 0)), Wrapping((0.0, 1.0)), Optimizer(), seed=0
+    )
+    seen = []
+
+    class Recording:
+        def __getattr__(self, name):
+            return getattr(trainer, name)
+
+        def step(self, batch, learning_rate):
+            seen.append(batch.x)
+            return trainer.step(batch, learning_rate)
+
+    part = Part(x, np.arange(len(x)) % 2, np.arange(len(x)))
+    recipe = TrainingSpec(epochs=1, batch_size=4, augmentation=augmentation)
+    train(Recording(), part, part, recipe, seed=0, title="toy")
+    return np.concatenate(seen)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_colour_images_are_distorted_along_height_and_width_alone(axis):
+    """Five channels, each of one value: along the right axes no distortion changes them.
+
+    The model says which axis holds them; by the shape of an image nobody could tell.
+    """
+    values = np.linspace(0.1, 0.9, 5, dtype=np.float32)
+    x = np.moveaxis(np.broadcast_to(values, (8, 5, 5, 5)), -1, 1 + axis)
+    np.testing.assert_allclose(batches_of(x, "colour", axis), x, rtol=1e-6)
+    assert not np.allclose(batches_of(x, "colour", (axis + 1) % 3), x)
+
+
+def test_flat_images_cannot_be_distorted_and_one_line_says_so():
+    with pytest.raises(HarnessError, match=r"^augmentation: 'affine' is of images [^\n]*\(7,\)"):
+        batches_of(np.zeros((8, 7), np.float32), "affine", None)
 
 
 @pytest.mark.parametrize("name", NAMES)
