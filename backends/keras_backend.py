@@ -75,7 +75,7 @@ class KerasBackend:
             return self.wrap(loaded(path), how)
 
     def save(self, network: Network, path: Path) -> None:
-        """See ``protocol.Builder``: ``.keras``."""
+        """Write a network as a ``.keras`` file."""
         self.build(network).net.save(path)
 
     def copies(self, model: Model) -> Copies | None:

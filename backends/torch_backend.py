@@ -190,7 +190,7 @@ class TorchBackend:
         return loaded(path, how)
 
     def save(self, network: Network, path: Path) -> None:
-        """See ``protocol.Builder``: ``.pt2``."""
+        """Write a network as an exported program, ``.pt2``."""
         saved(network, path)
 
     def copies(self, model: Model) -> TorchCopies | None:

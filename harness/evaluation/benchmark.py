@@ -12,7 +12,7 @@ from harness import registry
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Evaluation, Measures
-from harness.evaluation.imported import imported_in, notes_of
+from harness.evaluation.imported import RUNTIME, imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
 from harness.evaluation.own import info_of, loaded_own, own_model, with_bounds
 from harness.evaluation.proportion import data_info, out_of_proportion
@@ -134,7 +134,8 @@ class Benchmark:
         data, model = self.dataset, self._own(name)
         if backend_name_of(model)[0] != backend:
             model = self._own(name, backend)
-        self.run.notes += [f"{name}: {note}" for note in notes_of(model)]
+        notes = [f"{name}: {note}" for note in notes_of(model)]
+        self.run.notes += [note for note in notes if note not in self.run.notes]
         loaded = loaded_own(model, data.train, self.spec.seed)
         source = str(self.spec.models[name].source)  # type: ignore[union-attr]  # it is an own one
         return loaded, info_of(model, name, source), backend_name_of(model)[1]
@@ -148,10 +149,10 @@ class Benchmark:
 
     def _backends_of(self, name: str, named: Sequence[str]) -> list[str]:
         """The backends in which somebody's own model is measured."""
-        own, builders = self.backend_of(name), registry.builders()
+        own, able = self.backend_of(name), (*registry.builders(), RUNTIME)
         fixed = self.spec.models[name].backend is not None  # type: ignore[union-attr]
         if named and not fixed and imported_in(self._own(name)) is not None:
-            return [backend for backend in named if backend in builders]
+            return [backend for backend in named if backend in able]
         return [own] if not named or own in named else []
 
     def _name_classes(self, loaded: LoadedModel) -> None:

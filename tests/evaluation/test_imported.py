@@ -15,8 +15,10 @@ from harness.errors import BackendError, HarnessError
 from harness.evaluation import imported
 from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.imported import default_backend, network_of
+from harness.evaluation.named import layout_for
 from harness.evaluation.own import copies_of, info_of, loaded_own
 from harness.evaluation.resolve import open_spec
+from harness.evaluation.starter import Starter, job_text
 from harness.maths.objectives import CrossEntropy
 from harness.maths.query import logits_of
 from harness.protocol import GRADIENT
@@ -53,7 +55,7 @@ def test_a_file_that_fits_has_gradients_in_each_backend(path):
     y = labels_of(path)
     _, expected = oracle.logits_and_gradient(X, y, CrossEntropy())
     for name in NAMES:
-        if registry.missing(name) or name == "keras":
+        if registry.missing(name):
             continue
         model = harness.wrap(path, backend=name)
         assert GRADIENT in model.capabilities
@@ -227,7 +229,11 @@ def test_a_spec_measures_it_in_its_backend_or_in_those_of_the_command(path, tmp_
     spec = opened(tmp_path, backends='backends = ["numpy", "torch"]')
     benchmark = Benchmark(spec)
     assert benchmark.pairs((), ()) == [("numpy", "theirs")]
-    assert benchmark.pairs((), ("numpy",)) == [("numpy", "theirs")]
+    assert benchmark.pairs((), ("onnx", "numpy")) == [("onnx", "theirs"), ("numpy", "theirs")]
+    counts = {
+        name: benchmark.evaluation(name, "theirs").clean().correct for name in ("numpy", "onnx")
+    }
+    assert counts == {"numpy": 40, "onnx": 40}
     black_box = Benchmark(opened(tmp_path, 'backend = "onnx"'))
     assert black_box.pairs((), ()) == [("onnx", "theirs")]
 
@@ -252,3 +258,22 @@ def test_keys_of_a_spec_that_cannot_be(path, tmp_path):
     (tmp_path / "spec.toml").write_text(text)
     with pytest.raises(HarnessError, match=r"backend: it is of \.onnx files"):
         open_spec(str(tmp_path / "spec.toml"))
+
+
+def test_images_of_a_folder_get_the_layout_of_the_file(path, tmp_path):
+    assert layout_for(harness.wrap(path, backend="numpy"), str(tmp_path), None) == 0
+    nodes = [
+        node("Transpose", "x", to="t", perm=[0, 3, 1, 2]), node("Conv", "t", "k", to="c"),
+        node("Flatten", "c", to="f"), node("Gemm", "f", "w", to="y"),
+    ]  # fmt: skip
+    onnx.save(model_of(nodes, (5, 5, 2), HELD), str(path))
+    assert layout_for(harness.wrap(path, backend="numpy"), str(tmp_path), None) == 2
+
+
+def test_a_starter_installs_what_reads_the_file_and_what_builds_it(path, tmp_path, monkeypatch):
+    at_hand("torch")
+    monkeypatch.chdir(tmp_path)
+    np.savez("test.npz", x=X, y=labels_of(path))
+    found = Starter.of("net.onnx", "test.npz", tmp_path, "github", (0.0, 1.0), None)
+    assert found.gradient
+    assert f'"robustness-harness[onnx,{found.backend}]"' in job_text(found)

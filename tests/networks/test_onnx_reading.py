@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
-from onnx_graphs import drawn, node, saved
+from onnx_graphs import TensorProto, drawn, helper, node, saved
 
 from harness import registry
 from harness.networks.onnx.graph import GraphError
@@ -232,7 +232,11 @@ def test_a_shape_that_is_computed(tmp_path):
     nodes = [
         node("Shape", "x", to="s"), node("Gather", "s", "zero", to="g"),
         node("Unsqueeze", "g", "axis", to="u"), node("Constant", to="minus", value_ints=[-1]),
-        node("Concat", "u", "minus", to="to", axis=0), node("Reshape", "x", "to", to="flat"),
+        helper.make_node("Cast", ["u"], ["v"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["minus"], ["m"], to=TensorProto.INT32),
+        node("Concat", "v", "m", to="i", axis=0),
+        helper.make_node("Cast", ["i"], ["to"], to=TensorProto.INT64),
+        node("Reshape", "x", "to", to="flat"),
         node("Transpose", "w", to="turned", perm=[1, 0]), node("Identity", "turned", to="same"),
         node("Dropout", "flat", to="d"), node("Gemm", "d", "same", to="y"),
     ]  # fmt: skip

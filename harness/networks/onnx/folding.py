@@ -70,8 +70,10 @@ def _constant(node: Node, given: list[Constant]) -> Constant:
 
 def _cast(node: Node, given: list[Constant]) -> Constant:
     dtype = np.dtype(DTYPES[node.attributes["to"]])
-    if dtype != np.int64 and (given[0] == BATCH).any():
-        raise ValueError("it is the number of images")
+    if given[0].dtype == np.int64 and (given[0] == BATCH).any():
+        if dtype.kind != "i":
+            raise ValueError("it is the number of images")
+        return given[0]  # which 32 bits do not hold
     return given[0].astype(dtype)
 
 

@@ -99,8 +99,7 @@ def _affine(node: Node, value: Value, told: Told) -> Made:
         return value, (Affine(other, zero),)
     if first:
         raise node.refused("it divides by the images")
-    with np.errstate(all="ignore"):  # by zero: weights that are not finite are refused later
-        return value, (Affine(1 / other, zero),)
+    return value, (Affine(1 / other, zero),)
 
 
 def _channels(node: Node, value: Value, constant: Constant) -> FloatArray:
@@ -136,8 +135,7 @@ def _batch_norm(node: Node, value: Value, told: Told) -> Made:
     parts = [_channels(node, Value(value.maps[:1], "flat", value.columns), one)
              for one in told.others()]  # fmt: skip
     scale, shift, mean, variance = parts
-    with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + float(said.get("epsilon", 1e-5)))
+    factor = scale / np.sqrt(variance + float(said.get("epsilon", 1e-5)))
     return value, (Affine(factor, shift - mean * factor, folds=True),)
 
 

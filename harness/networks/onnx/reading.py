@@ -158,7 +158,8 @@ class _Walk:
 def _applied(node: Node, value: Value, told: Told) -> Made:
     """What an operator makes of a value; whatever its attributes are."""
     try:
-        return applied(node, value, told)
+        with np.errstate(all="ignore"):  # weights that are not finite are refused at the end
+            return applied(node, value, told)
     except GraphError:
         raise
     except Exception as error:  # attributes and constants of kinds that nobody foresaw
