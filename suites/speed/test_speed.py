@@ -71,7 +71,7 @@ PGD_OF_FASTEST = {
 }  # fmt: skip
 FGSM_OF_FLOOR = 1.4
 MAPS_OF_PASS, MAPS_OF_CAPTUM = 1.6, 0.8
-AS_STRONG = 0.01
+AS_STRONG = 0.02
 """Share of the images that PGD may leave right beyond what others leave: random starts differ."""
 
 
