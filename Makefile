@@ -18,13 +18,13 @@ test: $(VENV)/.tox
 ci: $(VENV)/.tox
 	$(BIN)/tox run -e lint,types
 	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
-	    -e mnist,peers,torch,keras,models,lowest,base,browser
+	    -e mnist,lowest,keras,torch,jax,base,models,browser,peers
 
-## full: full trainings on real MNIST, and the times beside other libraries
+## full: full trainings and measurements, and the times beside other libraries
 full: $(VENV)/.tox
 	$(BIN)/tox run -e full
 
-## mnist: the tests, and real MNIST on small networks, with both frameworks in one process
+## mnist: frameworks beside each other in one process, and real MNIST on small networks
 mnist: $(VENV)/.tox
 	$(BIN)/tox run -e mnist
 

@@ -74,6 +74,10 @@ class KerasBackend:
         with on(how.device):
             return self.wrap(loaded(path), how)
 
+    def save(self, network: Network, path: Path) -> None:
+        """Write a network as a ``.keras`` file."""
+        self.build(network).net.save(path)
+
     def copies(self, model: Model) -> Copies | None:
         """See ``protocol.Backend``."""
         return KerasCopies(model) if isinstance(model, KerasModel) else None

@@ -2,7 +2,7 @@
 
 Images come in the layout of the data. Within, maps are (n, height, width, channels): TensorFlow has
 its convolutions in that layout on every device. All layers are Keras's own, so that a network which
-is saved can be loaded without the harness.
+is built for inference can be saved, and loaded without the harness.
 """
 
 from __future__ import annotations
@@ -64,10 +64,12 @@ class Built:
         """Copies of the weights under neutral names, with batch normalisation folded in."""
         found: dict[str, FloatArray] = {}
         for name, layer in self.named.items():
-            weight, bias = (part.numpy() for part in _parts(layer))
-            weight, bias = np.array(_turned(weight), order="C"), bias.copy()
-            if name in self.norms:
-                weight, bias = fold_batch_norm(weight, bias, *self.norms[name].get_weights())
+            weight, bias = (_numpy(part) for part in _parts(layer))
+            weight = np.ascontiguousarray(_turned(weight))
+            norm = self.norms.get(name)
+            if norm is not None:
+                parts = (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+                weight, bias = fold_batch_norm(weight, bias, *map(_numpy, parts))
             found[f"{name}.weight"], found[f"{name}.bias"] = weight, bias
         return found
 
@@ -79,13 +81,22 @@ class Built:
             bias.assign(weights[f"{name}.bias"])
 
 
-def built(architecture: Architecture, dtype: str = "float32", seed: int = 0) -> Built:
+class Scaled(keras.layers.BatchNormalization):
+    """A layer that multiplies each channel and adds to it, while training, too."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """See the class."""
+        return super().call(inputs, training=False, mask=mask)
+
+
+def built(architecture: Architecture, dtype: str = "float32", seed: int | None = None) -> Built:
     """The network of an architecture; its weights are zeros.
 
     Args:
         architecture: What it is made of.
         dtype: ``float32`` or ``float64``.
-        seed: Of the first dropout layer; each further one has the next.
+        seed: Of the first dropout layer of a network in training; each further one has the next.
+            None of a network that is not trained.
 
     Raises:
         BackendError: It has a layer that this backend has not.
@@ -103,8 +114,10 @@ def built(architecture: Architecture, dtype: str = "float32", seed: int = 0) -> 
 class _Making:
     """Makes the layers of a network, and calls them on one another."""
 
-    def __init__(self, last: bool, dtype: str, seed: int) -> None:
-        self.last, self.dtype, self.seed = last, dtype, seed
+    def __init__(self, last: bool, dtype: str, seed: int | None) -> None:
+        self.last, self.dtype, self.seed = last, dtype, seed or 0
+        # By nothing, so that it only scales; Keras's own wherever nobody trains it.
+        self.scale = keras.layers.BatchNormalization if seed is None else Scaled
         self.named: dict[str, Any] = {}
         self.norms: dict[str, Any] = {}
 
@@ -136,7 +149,7 @@ class _Making:
     def _norm(self, place: Placed, previous: Placed | None, value: Any) -> Any:
         if previous is None or previous.name != place.name:
             # Not folded: in training a Scale that stays the identity goes before it.
-            scale = self.named[place.name] = _scale(self.dtype)
+            scale = self.named[place.name] = self.scale(epsilon=0.0, dtype=self.dtype)
             scale.trainable = False
             value = scale(value)
         norm = self.norms[place.name] = keras.layers.BatchNormalization(
@@ -159,7 +172,7 @@ class _Making:
                 dtype=self.dtype,
             )  # fmt: skip
         elif isinstance(layer, Scale):
-            made = _scale(self.dtype)
+            made = self.scale(epsilon=0.0, dtype=self.dtype)
         else:
             return self._plain(place, value)
         self.named[place.name] = made
@@ -208,11 +221,6 @@ def _padding(shape: Shape, window: Pair, stride: Pair, padding: Padding) -> str:
     return "same" if tuple(named) == padding else "explicit"
 
 
-def _scale(dtype: str) -> Any:
-    """A layer that multiplies each channel and adds to it: one that normalises by nothing."""
-    return keras.layers.BatchNormalization(epsilon=0.0, dtype=dtype)
-
-
 def _parts(layer: Any) -> tuple[keras.Variable, keras.Variable]:
     """Weight and bias of a layer."""
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -227,3 +235,8 @@ def _turned(kernel: FloatArray) -> FloatArray:
 
 def _turned_back(weight: FloatArray) -> FloatArray:
     return weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
+
+
+def _numpy(variable: keras.Variable) -> FloatArray:
+    """A copy of a variable's values."""
+    return np.array(variable.value.numpy())

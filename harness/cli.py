@@ -16,6 +16,7 @@ import typer
 
 from harness.cli_baseline import RunFolder, accepted
 from harness.cli_evaluate import evaluate
+from harness.cli_export import export
 from harness.cli_init import init
 from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
@@ -43,6 +44,7 @@ app = typer.Typer(
 
 app.add_typer(accepted, name="baseline")
 app.command()(evaluate)
+app.command()(export)
 app.command()(init)
 
 SpecName = Annotated[

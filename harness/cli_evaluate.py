@@ -69,6 +69,10 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images at a time.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In which the network of an .onnx file is built."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(parser=as_path, metavar="PATH", help="Where run and report go.")
     ] = Path("results"),
@@ -87,7 +91,7 @@ def evaluate(
     asked = wrap(
         model, bounds, outputs, output=output, channel_axis=channel_axis,
         preprocessing=None if mean is None else {"mean": mean, "std": std},
-        device=device, batch_size=batch_size,
+        device=device, batch_size=batch_size, backend=backend,
     )  # fmt: skip
     dataset = dataset_from(data, bounds, size, layout_for(asked, data, channel_axis))
     chosen: dict[str, Any] = {"epsilons": radii} if radii else {}

@@ -60,12 +60,39 @@ def folder_of(variable: str) -> Path | None:
     given = os.environ.get(variable)
     if not given:
         return None
+    return _at_home(given, f"{variable}={given}")
+
+
+def _at_home(said: str, told: str) -> Path:
     try:
-        return Path(given).expanduser()
+        return Path(said).expanduser()
     except RuntimeError as error:
         raise HarnessError(
-            f"{variable}={given}: there is no such home directory; name the folder without ~"
+            f"{told}: there is no such home directory; name the folder without ~"
         ) from error
+
+
+def data_path(said: str, home: Path) -> Path:
+    """Where a file or a folder of data is that somebody names.
+
+    Args:
+        said: A path; ``~`` at its beginning is somebody's home.
+        home: The folder that it is relative to. What that has not is looked for where the files of
+            datasets are: in ``$HARNESS_DATA_DIR``, and in ``data`` of the user cache.
+
+    Returns:
+        The first that is there; that of ``home`` if none is.
+
+    Raises:
+        HarnessError: It begins with ``~`` and a name that nobody has; or an environment variable
+            of these folders does.
+    """
+    path = _at_home(said, said)
+    if path.is_absolute() or (home / path).exists():
+        return home / path
+    given = folder_of("HARNESS_DATA_DIR")
+    folders = [*([given] if given else []), cache_dir() / "data"]
+    return next((there for folder in folders if (there := folder / path).exists()), home / path)
 
 
 @contextmanager

@@ -121,6 +121,8 @@ class BackendEntry:
 
     Attributes:
         builds: Whether the harness builds and trains networks of its own in it.
+        beside: Packages on top of these, whose networks it wraps, too.
+        python: The least version of Python that its framework is made for.
     """
 
     module: str
@@ -128,6 +130,8 @@ class BackendEntry:
     needs: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     builds: bool = False
+    beside: tuple[str, ...] = ()
+    python: tuple[int, int] = (3, 10)
 
 
 FOLDER = "/"
@@ -147,6 +151,14 @@ OWN = {
         ("tensorflow", "keras"),
         (".keras", FOLDER),
         builds=True,
+    ),
+    "jax": BackendEntry(
+        "backends.jax_backend",
+        "JaxBackend",
+        ("jax",),
+        builds=True,
+        beside=("jaxlib", "flax", "equinox"),
+        python=(3, 11),
     ),
     "numpy": BackendEntry("backends.numpy_backend", "NumpyBackend", builds=True),
     "onnx": BackendEntry("backends.onnx_backend", "OnnxBackend", ("onnxruntime",), (".onnx",)),
@@ -174,6 +186,12 @@ def missing(name: str) -> str:
         entry = BACKENDS[name]
     except UnloadableError as error:
         return f"backend {error}"
+    if isinstance(entry, BackendEntry) and sys.version_info[:2] < entry.python:
+        here, least = (".".join(map(str, v[:2])) for v in (sys.version_info, entry.python))
+        return (
+            f"backend {name}: needs Python {least} or newer, and this is {here}; in an environment "
+            f"of that, pip install 'robustness-harness[{name}]'"
+        )
     needs = entry.needs if isinstance(entry, BackendEntry) else ()
     absent = [package for package in needs if not _installed(package)]
     if not absent:
@@ -254,8 +272,10 @@ def backend_of(net: Any) -> Backend:
     """
     packages = {_package_of(kind) for kind in type(net).__mro__}
     for name, entry in OWN.items():
-        if packages & set(entry.needs):
+        if packages & {*entry.needs, *entry.beside}:
             return backend(name)
+    if _is_function_with_arrays(net):
+        return backend("jax")
     broken = ""
     for name in BACKENDS:
         try:
@@ -267,6 +287,11 @@ def backend_of(net: Any) -> Backend:
         f"{type(net).__module__}.{type(net).__name__}: not a network of a known framework; "
         f"{_door_for(net)}{broken}"
     )
+
+
+def _is_function_with_arrays(net: Any) -> bool:
+    """Whether it is (apply, params), as networks of JAX are passed: plain Python, of no package."""
+    return isinstance(net, tuple) and len(net) == 2 and callable(net[0])
 
 
 def _door_for(net: Any) -> str:
@@ -282,9 +307,9 @@ def _door_for(net: Any) -> str:
             "a function of NumPy images is wrapped by harness.wrap_function(f, bounds=(0.0, 1.0))"
         )
     return (
-        "pass a torch.nn.Module, a keras.Model, a session of ONNX Runtime, a classifier of "
-        "scikit-learn, or the path of a .pt2, .keras or .onnx file; anything else by "
-        "harness.wrap_function"
+        "pass a torch.nn.Module, a keras.Model, (apply, params) of JAX, a session of ONNX "
+        "Runtime, a classifier of scikit-learn, or the path of a .pt2, .keras or .onnx file; "
+        "anything else by harness.wrap_function"
     )
 
 

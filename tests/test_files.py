@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from harness import files
+from harness.data import require_data
 from harness.errors import HarnessError, RunError, SpecError
 from harness.files import (
     cache_dir,
     check_folder,
     check_writable,
+    data_path,
     folder_of,
     read_document,
     replacing,
 )
+from harness.spec.models import DataSpec
 from harness.spec.reading import load_spec, parse_spec
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and modes are POSIX's")
@@ -227,3 +230,46 @@ def test_replacing_is_in_the_folder_of_the_file(tmp_path):
         (temporary,) = tmp_path.iterdir()
         stream.write(b"x")
     assert temporary.name.startswith(".a.")
+
+
+# Data that somebody names
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """The folder of a spec, that of the user's data, and that of the cache."""
+    found = [tmp_path / name for name in ("home", "given", "cache")]
+    for folder in found:
+        folder.mkdir()
+    monkeypatch.setenv("HARNESS_DATA_DIR", str(found[1]))
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(found[2]))
+    (found[2] / "data").mkdir()
+    return found[0], found[1], found[2] / "data"
+
+
+def test_data_is_found_beside_the_spec_else_where_datasets_are(places):
+    home = places[0]
+    assert data_path("x.npz", home) == home / "x.npz"
+    for folder in reversed(places):
+        (folder / "x.npz").touch()
+        assert data_path("x.npz", home) == folder / "x.npz"
+
+
+def test_absolute_paths_and_those_of_a_home_stay(places, monkeypatch):
+    monkeypatch.setenv("HOME", str(places[1]))
+    monkeypatch.setenv("USERPROFILE", str(places[1]))
+    assert data_path(str(places[2] / "x.npz"), places[0]) == places[2] / "x.npz"
+    assert data_path("~/x.npz", places[0]) == places[1] / "x.npz"
+    with pytest.raises(HarnessError, match=r"^~nosuchuser/x\.npz: there is no such home"):
+        data_path("~nosuchuser/x.npz", places[0])
+
+
+def test_what_is_nowhere_is_named_with_the_places(places):
+    with pytest.raises(HarnessError) as error:
+        require_data(DataSpec(file="none.npz"), places[0])
+    assert str(error.value) == (
+        f"data.file: {places[0] / 'none.npz'}: there is no such file or folder, nor in "
+        "HARNESS_DATA_DIR"
+    )
+    (places[1] / "none.npz").touch()
+    require_data(DataSpec(file="none.npz"), places[0])

@@ -136,7 +136,7 @@ FLOORS = (
     {"saliency", "training", "gate"},
     {"checks", "search"},
     {"evaluation", "reports"},
-    {"__init__", "cli_baseline", "cli_evaluate", "cli_init", "testing"},
+    {"__init__", "cli_baseline", "cli_evaluate", "cli_export", "cli_init", "testing"},
     {"cli"},
     {"__main__"},
 )

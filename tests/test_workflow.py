@@ -124,7 +124,7 @@ def test_they_run_on_each_python_and_in_environments_that_there_are(tests):
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert matrix["python"] == re.findall(r"Python :: (3\.\d+)\"", project)
     environments = set(re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(), re.M))
-    environments |= {"torch", "keras"}  # of the list of environments
+    environments |= {"torch", "keras", "jax"}  # of the list of environments
     assert {*matrix["backend"], "lint", "types"} <= environments
     (style,) = (step["run"] for step in tests["jobs"]["style"]["steps"] if "tox run" in str(step))
     assert style == "tox run -e lint,types"

@@ -8,6 +8,7 @@ from typing import Protocol
 from harness.data import cifar10, digits, fashion_mnist, mnist
 from harness.data.dataset import Dataset, Part, Source, one_hot, split
 from harness.errors import DataError, unknown
+from harness.files import data_path
 from harness.registry import Registry
 from harness.spec.models import DataSpec
 
@@ -98,9 +99,10 @@ def require_data(spec: DataSpec, home: Path = Path()) -> None:
     if spec.name is not None:
         prepare(spec.name)
     for key in ("file", "folder", "train"):
-        path = getattr(spec, key)
-        if path is not None and not (home / path).exists():
-            raise DataError(f"data.{key}: {home / path}: there is no such file or folder")
+        said = getattr(spec, key)
+        if said is not None and not (path := data_path(said, home)).exists():
+            remedy = "" if Path(said).is_absolute() else ", nor in HARNESS_DATA_DIR"
+            raise DataError(f"data.{key}: {path}: there is no such file or folder{remedy}")
 
 
 def _loader(name: str) -> Loader:

@@ -11,6 +11,7 @@ import numpy as np
 from harness.data.dataset import Dataset, Floats, Integers, Part, validation_of
 from harness.data.own import OwnData, own_data
 from harness.errors import DataError
+from harness.files import data_path
 from harness.maths.query import batches
 from harness.protocol import Bounds, IntArray
 from harness.spec.models import DataSpec
@@ -24,7 +25,8 @@ def own_dataset(spec: DataSpec, home: Path) -> Dataset:
 
     Args:
         spec: Says which.
-        home: The folder that paths are relative to, and functions are looked for in.
+        home: The folder that paths are relative to (``files.data_path``), and functions are looked
+            for in.
 
     Raises:
         DataError: They are not there, or not what they should be; one line.
@@ -41,8 +43,7 @@ def own_dataset(spec: DataSpec, home: Path) -> Dataset:
 
 
 def _path(said: str | None, home: Path) -> Path | None:
-    """A path of a spec, relative to a folder; or somebody's home is at its beginning."""
-    return None if said is None else home / Path(said).expanduser()
+    return None if said is None else data_path(said, home)
 
 
 def dataset_of(

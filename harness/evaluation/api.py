@@ -25,6 +25,7 @@ from harness.evaluation.arguments import (
     suites_from,
 )
 from harness.evaluation.evaluation import Evaluation, Measures
+from harness.evaluation.imported import notes_of
 from harness.evaluation.named import layout_for
 from harness.evaluation.own import info_of, loaded_own, source_of
 from harness.evaluation.proportion import data_info, out_of_proportion
@@ -171,7 +172,7 @@ def evaluate(
     run.classes = data.classes or tuple(str(label) for label in range(count))
     run.arrays[keys.LABELS] = data.test.y.astype(np.int32)
     run.data = data_info(data)
-    run.notes += [*data.notes, *out_of_proportion(measures, model.bounds)]
+    run.notes += [*data.notes, *notes_of(model), *out_of_proportion(measures, model.bounds)]
     save = _saving(run, out)
     loaded, recorder = loaded_own(model, data.train, seed), Recorder(run, kind, name, save)
     run.put_model(info_of(model, name, source))

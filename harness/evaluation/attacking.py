@@ -12,6 +12,7 @@ from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient,
 from harness.attacks.sweep import sweep
 from harness.errors import NotApplicable, Unanswered
 from harness.evaluation.examples import Examples
+from harness.maths.around import why_no_gradient
 from harness.maths.outputs import kind_of
 from harness.maths.query import (
     Predictions,
@@ -206,6 +207,7 @@ def _require(model: Model, needed: frozenset[str], what: str) -> None:
     lacking = ", ".join(sorted(needed - model.capabilities))
     if lacking:
         why = "it gives probabilities" if kind_of(model) == "probabilities" else "a black box"
+        why += why_no_gradient(model)
         raise NotApplicable(
             f"{what} needs {lacking}, which the model lacks ({why}); square and noise need none"
         )

@@ -12,13 +12,14 @@ from harness import registry
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Evaluation, Measures
+from harness.evaluation.imported import RUNTIME, imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
 from harness.evaluation.own import info_of, loaded_own, own_model, with_bounds
 from harness.evaluation.proportion import data_info, out_of_proportion
-from harness.evaluation.resolve import attack_of, resolved
+from harness.evaluation.resolve import attack_of, check_architectures, resolved
 from harness.evaluation.wrapping import backend_name_of
 from harness.maths.query import logits_of
-from harness.networks.families import options_for
+from harness.networks.families import ImageKind, options_for
 from harness.protocol import Model
 from harness.results import keys
 from harness.results.provenance import new_run
@@ -60,13 +61,15 @@ class Benchmark:
         self._retrain, self._shown = retrain, shown
         self._save = save
         self._selected = {} if selected is None else selected
-        self._models: dict[str, Model] = {}
+        self._models: dict[tuple[str, str | None], Model] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
         """The data of the spec."""
         dataset = load_dataset(self.spec.data, self.spec.home)
+        images = ImageKind.of(dataset.input_shape, len(dataset.classes), dataset.channel_axis)
+        check_architectures(self.spec, images)
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
         self.run.arrays[keys.LABELS] = dataset.test.y.astype(np.int32)
@@ -87,15 +90,20 @@ class Benchmark:
 
         Args:
             backends: In which models are trained and measured.
-            named: If any, own models of other backends are left out.
+            named: If any, own models of other backends are left out; networks that are read from
+                ONNX files are built in each of them.
 
         Raises:
             SpecError: An own model cannot be loaded.
         """
         spec = self.spec
         trained = [(backend, name) for backend in backends for name in spec.trained]
-        own = [(self.backend_of(name), name) for name in spec.models if name not in spec.trained]
-        return trained + [pair for pair in own if not named or pair[0] in named]
+        own = [
+            (backend, name)
+            for name in spec.models if name not in spec.trained
+            for backend in self._backends_of(name, named)
+        ]  # fmt: skip
+        return trained + own
 
     def evaluation(self, backend: str, name: str) -> Evaluation:
         """A model in a backend, on the test images; it is loaded, or trained now."""
@@ -124,15 +132,28 @@ class Benchmark:
             made = registry.backend(backend)
             return *self._trainable.loaded(backend, name, wanted), made.versions()
         data, model = self.dataset, self._own(name)
+        if backend_name_of(model)[0] != backend:
+            model = self._own(name, backend)
+        notes = [f"{name}: {note}" for note in notes_of(model)]
+        self.run.notes += [note for note in notes if note not in self.run.notes]
         loaded = loaded_own(model, data.train, self.spec.seed)
         source = str(self.spec.models[name].source)  # type: ignore[union-attr]  # it is an own one
         return loaded, info_of(model, name, source), backend_name_of(model)[1]
 
-    def _own(self, name: str) -> Model:
-        if name not in self._models:
-            model = own_model(self.spec, name)
-            self._models[name] = with_bounds(model, self.spec.data.bounds, f"models.{name}")
-        return self._models[name]
+    def _own(self, name: str, backend: str | None = None) -> Model:
+        key = (name, backend)
+        if key not in self._models:
+            model = own_model(self.spec, name, backend)
+            self._models[key] = with_bounds(model, self.spec.data.bounds, f"models.{name}")
+        return self._models[key]
+
+    def _backends_of(self, name: str, named: Sequence[str]) -> list[str]:
+        """The backends in which somebody's own model is measured."""
+        own, able = self.backend_of(name), (*registry.builders(), RUNTIME)
+        fixed = self.spec.models[name].backend is not None  # type: ignore[union-attr]
+        if named and not fixed and imported_in(self._own(name)) is not None:
+            return [backend for backend in named if backend in able]
+        return [own] if not named or own in named else []
 
     def _name_classes(self, loaded: LoadedModel) -> None:
         """Where nobody has named the classes, they are numbered, as many as the model has."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.errors import NotApplicable
 from harness.evaluation.examples import Examples
+from harness.maths.around import why_no_gradient
 from harness.maths.channels import channel_axis_of
 from harness.maths.images import IN_MEMORY
 from harness.maths.query import predictions_of
@@ -97,7 +98,9 @@ class Explaining:
 
     def _require_gradient(self) -> None:
         if GRADIENT not in self.model.capabilities:
-            raise NotApplicable("maps are gradients, and the model gives none")
+            raise NotApplicable(
+                f"maps are gradients, and the model gives none{why_no_gradient(self.model)}"
+            )
 
     @property
     def _first(self) -> tuple[FloatArray, IntArray]:

@@ -39,6 +39,7 @@ class LoadedModel:
         history: Its training, epoch by epoch; empty if the harness did not train it.
         best_epoch: The epoch whose weights it has, from 1; 0 likewise.
         references: What checks compare it with; None of a black box.
+        network: Its layers and weights, where they are known: of a model that was built here.
     """
 
     model: Model
@@ -46,6 +47,7 @@ class LoadedModel:
     history: tuple[Epoch, ...] = ()
     best_epoch: int = 0
     references: References | None = None
+    network: Network | None = None
 
 
 class Trainable:
@@ -97,7 +99,9 @@ class Trainable:
             model = differentiable(Limited(model, self._batch_size))
         train, _ = data.fitted()
         references = BuiltReferences(backend, network, self._how, train.x, self._seed)
-        loaded = LoadedModel(model, backend, trained.history, trained.best_epoch, references)
+        loaded = LoadedModel(
+            model, backend, trained.history, trained.best_epoch, references, network
+        )
         return loaded, info
 
     def _train(

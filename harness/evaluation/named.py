@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, first_problem
+from harness.evaluation.imported import imported_in
 from harness.evaluation.wrapping import backend_name_of
 from harness.factory import is_function
 from harness.protocol import Model
@@ -37,9 +38,12 @@ def dataset_from(
 def layout_for(model: Model, data: str, channel_axis: int | None) -> int | None:
     """The channel axis that is said; of a folder's images that which the model's framework has.
 
-    The images of a folder have no layout of their own: PyTorch takes channels first.
+    The images of a folder have no layout of their own: PyTorch takes channels first, and a network
+    from an ONNX file what it says itself.
     """
     if channel_axis is None and source_key(data, "folder") == "folder":
+        if (imported := imported_in(model)) is not None:
+            return imported.read.network.architecture.channel_axis
         return 0 if backend_name_of(model)[0] == "torch" else None
     return channel_axis
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness import registry
 from harness.data.dataset import Part
 from harness.errors import HarnessError, SpecError
+from harness.evaluation.imported import NetworkCopies, imported_in, network_of
 from harness.evaluation.models import LoadedModel
 from harness.evaluation.references import CopiedReferences
-from harness.evaluation.wrapping import backend_name_of, wrap
+from harness.evaluation.wrapping import backend_name_of, is_onnx, wrap
 from harness.factory import called
 from harness.maths.around import innermost, preprocessing_of
 from harness.maths.outputs import kind_of
+from harness.networks.onnx.graph import GraphError
 from harness.protocol import About, Bounds, Copies, Model
 from harness.results.records import ModelInfo
 from harness.spec.own import OwnModelSpec
 from harness.spec.spec import Spec
 
 
-def own_model(spec: Spec, name: str) -> Model:
+def own_model(spec: Spec, name: str, backend: str | None = None) -> Model:
     """The model of that name in a spec, made by its function or read from its file.
+
+    Args:
+        spec: The spec.
+        name: Of the model.
+        backend: In which the network of an ``.onnx`` file is built, where the spec leaves it open;
+            by default the first of the spec's that is installed, or any.
 
     Raises:
         SpecError: It cannot be had; the message begins with its key.
@@ -35,25 +44,33 @@ def own_model(spec: Spec, name: str) -> Model:
             found: Any = spec.home / Path(wanted.file).expanduser()
         else:
             found = called(str(wanted.load), wanted.options, spec.home)
-        return wrapped(found, spec, wanted)
+        return wrapped(found, spec, wanted, backend)
     except HarnessError as error:
         key = "file" if wanted.file is not None else "load"
         raise SpecError(f"models.{name}.{key}: {error}") from error
 
 
-def wrapped(net: Any, spec: Spec, wanted: OwnModelSpec) -> Model:
-    """A network as a spec says that it is to be called."""
+def wrapped(net: Any, spec: Spec, wanted: OwnModelSpec, backend: str | None = None) -> Model:
+    """A network as a spec says that it is to be called; ``backend`` as in ``own_model``."""
     by = wanted.preprocessing
-    return wrap(
-        net,
-        spec.data.bounds,
-        wanted.outputs,
+    call = partial(
+        wrap, net, spec.data.bounds, wanted.outputs,
         output=wanted.output,
         preprocessing=None if by is None else {"mean": by.means, "std": by.deviations},
         channel_axis=_first(wanted.channel_axis, spec.data.channel_axis),
         device=_first(wanted.device, spec.device),
         batch_size=_first(wanted.batch_size, spec.batch_size),
-    )
+    )  # fmt: skip
+    if wanted.file is None or not is_onnx(wanted.file):
+        return call()
+    there = (name for name in spec.backends if not registry.missing(name))
+    preferred = _first(backend, next(there, None))
+    if wanted.backend is not None or preferred is None:
+        return call(backend=wanted.backend)
+    try:
+        return call(backend=preferred)
+    except GraphError:  # which nobody has asked to be built: a black box
+        return call()
 
 
 def loaded_own(model: Model, train: Part | None = None, seed: int = 0) -> LoadedModel:
@@ -61,11 +78,13 @@ def loaded_own(model: Model, train: Part | None = None, seed: int = 0) -> Loaded
     backend, _ = backend_name_of(model)
     copies = copies_of(model)
     references = CopiedReferences(model, copies, train, seed) if copies else None
-    return LoadedModel(model, backend, references=references)
+    return LoadedModel(model, backend, references=references, network=network_of(model))
 
 
 def copies_of(model: Model) -> Copies | None:
     """What makes copies of a model's network; None where its backend makes none."""
+    if (imported := imported_in(model)) is not None:
+        return NetworkCopies(imported)
     name, _ = backend_name_of(model)
     if name not in registry.BACKENDS:
         return None
@@ -77,7 +96,7 @@ def copies_of(model: Model) -> Copies | None:
 def info_of(model: Model, name: str, source: str = "") -> ModelInfo:
     """What a run tells of somebody's own model."""
     inner = innermost(model)
-    ask = getattr(inner, "about", None)
+    ask = getattr(model, "about", None)
     about = ask() if callable(ask) else About(kind=type(inner).__name__)
     mean_std = preprocessing_of(model)
     told = "" if mean_std is None else f"(x - {_numbers(mean_std[0])}) / {_numbers(mean_std[1])}"

@@ -105,14 +105,17 @@ class CopiedReferences:
         """See ``References``."""
         return rewrapped(self._model, self._copies.float64())
 
-    @property
+    @cached_property
     def oracle(self) -> Model:
-        """None: NumPy builds no network that it does not know.
+        """See ``References``.
 
         Raises:
-            NotApplicable: Always.
+            NotApplicable: NumPy builds no network that the harness does not know.
         """
-        raise NotApplicable("NumPy builds networks that the harness trains, and no others")
+        make = getattr(self._copies, "oracle", None)
+        if make is None:
+            raise NotApplicable("NumPy builds networks that the harness trains, and no others")
+        return rewrapped(self._model, make())
 
     @cached_property
     def cascade(self) -> Cascade:

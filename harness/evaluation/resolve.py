@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from harness import registry
 from harness.attacks import make_attack
-from harness.data import DATASETS
+from harness.data import DATASETS, shape_of
 from harness.errors import SpecError, unknown
-from harness.networks.families import options_for
+from harness.evaluation.imported import RUNTIME
+from harness.networks.families import ImageKind, architecture_of, options_for
 from harness.protocol import Attack
 from harness.saliency.methods import METHODS
+from harness.spec.own import OwnModelSpec
 from harness.spec.reading import load_spec, seeded, spec_path
 from harness.spec.spec import Spec
 
@@ -57,12 +59,29 @@ def resolved(spec: Spec) -> Spec:
         if name not in METHODS:
             raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")
     saliency = spec.saliency.model_copy(update={"methods": methods})
+    known = None if spec.data.name is None else shape_of(spec.data.name)
+    check_architectures(spec, None if known is None else ImageKind(*known))
+    for name, own in spec.models.items():
+        wanted = own.backend if isinstance(own, OwnModelSpec) else None
+        if wanted not in (None, RUNTIME, *builders):
+            told = (*builders, RUNTIME)
+            raise SpecError(f"models.{name}.backend: {unknown(wanted, 'backend', told)}")
+    return spec.model_copy(update={"saliency": saliency})
+
+
+def check_architectures(spec: Spec, images: ImageKind | None) -> None:
+    """Each network that is to be trained must exist, and fit the images where they are known.
+
+    Raises:
+        SpecError: One does not; the message begins with its key.
+    """
     for name, model in spec.trained.items():
         try:
             options_for(model.architecture, model.options)
+            if images is not None:
+                architecture_of(model.architecture, model.options, images)
         except SpecError as error:
             raise SpecError(f"models.{name}.{error}") from error
-    return spec.model_copy(update={"saliency": saliency})
 
 
 def attack_of(spec: Spec, name: str) -> Attack:

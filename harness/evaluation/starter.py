@@ -12,8 +12,9 @@ import numpy as np
 import tomlkit
 
 from harness.errors import HarnessError, encoded
+from harness.evaluation.imported import RUNTIME
 from harness.evaluation.named import dataset_from, layout_for, source_key
-from harness.evaluation.wrapping import backend_name_of, wrap
+from harness.evaluation.wrapping import backend_name_of, is_onnx, wrap
 from harness.files import replacing
 from harness.maths.channels import channel_axis_of
 from harness.maths.query import logits_of
@@ -24,6 +25,8 @@ JOBS = {"github": ".github/workflows/robustness.yml", "gitlab": ".gitlab-ci.yml"
 """Where a job lies."""
 ATTACKED, EXPLAINED = 500, 100
 """Images that strong attacks, and saliency maps, are measured on: a job should take minutes."""
+EXTRAS = ("torch", "keras", "jax")
+"""Frameworks that an extra of the package installs."""
 METHODS = ["gradient", "integrated-gradients"]
 """Saliency methods whose maps are measured, and checked."""
 LEVELS = (0, 1, 2, 4, 8)
@@ -157,7 +160,7 @@ def spec_text(found: Starter) -> str:
 
 def job_text(found: Starter) -> str:
     """The job that measures and gates each change, and keeps the report."""
-    install = f'python -m pip install "robustness-harness{_extra(found.backend)}"'
+    install = f'python -m pip install "robustness-harness{_extra(found)}"'
     if (found.folder / "requirements.txt").exists():
         install += " -r requirements.txt"
     if any((found.folder / name).exists() for name in ("pyproject.toml", "setup.py")):
@@ -235,8 +238,12 @@ def _written(source: str, folder: Path) -> str:
         return str(Path(source).resolve())
 
 
-def _extra(backend: str) -> str:
-    return f"[{backend}]" if backend in ("torch", "keras", "onnx") else ""
+def _extra(found: Starter) -> str:
+    """What is to be installed with the package."""
+    read = RUNTIME if is_onnx(found.model) else ""
+    names = dict.fromkeys((read, found.backend))
+    extras = [name for name in names if name == RUNTIME or name in EXTRAS]
+    return f"[{','.join(extras)}]" if extras else ""
 
 
 def _name_of(folder: str) -> str:

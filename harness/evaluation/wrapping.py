@@ -9,6 +9,7 @@ from typing import Any
 from harness import registry
 from harness.errors import BackendError, HarnessError, one_line
 from harness.evaluation.arguments import bounds_from
+from harness.evaluation.imported import SUFFIX, Imported, from_onnx
 from harness.factory import called, is_function
 from harness.maths.around import Laid, Limited, Preprocessed, innermost
 from harness.maths.outputs import Outputs, declared
@@ -25,6 +26,7 @@ def wrap(
     channel_axis: int | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    backend: str | None = None,
 ) -> Model:
     """A user's own network as a model to evaluate; the network is not changed.
 
@@ -48,6 +50,9 @@ def wrap(
         device: Where the network is computed: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; by default
             where it is.
         batch_size: Images at a time; by default as many as fit into memory.
+        backend: Of an ``.onnx`` file: the framework in which its network is built, where it is made
+            of layers that the harness knows (by default one that is installed), or ``onnx`` for
+            ONNX Runtime, which gives no gradients.
 
     Raises:
         HarnessError: An argument is not what it should be.
@@ -57,13 +62,19 @@ def wrap(
     how = Wrapping(bounds_from(bounds), output, device)
     if isinstance(net, str) and is_function(net):
         net = called(net, {})
+    if backend is not None and not (isinstance(net, str | Path) and is_onnx(net)):
+        raise HarnessError(
+            one_line(f"backend: {backend} is said of what is no .onnx file, and has its own")
+        )
     if isinstance(net, str | Path):
-        model = _loaded(Path(net), how)
+        model = _loaded(Path(net), how, outputs, backend)
     elif isinstance(net, Model) and not isinstance(net, type):
         model = net
         _require_unsaid(model, how)
     else:
         model = registry.backend_of(net).wrap(net, how)
+    if isinstance(model, Imported) and model.read.end:
+        outputs = "logits"  # those before what makes probabilities of them
     return _dressed(model, outputs, preprocessing, channel_axis, batch_size)
 
 
@@ -125,11 +136,16 @@ def _require_unsaid(model: Model, how: Wrapping) -> None:
             )
 
 
-def _loaded(path: Path, how: Wrapping) -> Model:
-    backend = registry.backend_for(path)
+def is_onnx(path: str | Path) -> bool:
+    """Whether a file is one whose network may be built in several backends."""
+    return Path(path).suffix.lower() == SUFFIX
+
+
+def _loaded(path: Path, how: Wrapping, outputs: Outputs, backend: str | None) -> Model:
+    found = None if is_onnx(path) else registry.backend_for(path)
     if not path.exists():
         raise BackendError(f"{path}: there is no such file")
-    return backend.load(path, how)
+    return from_onnx(path, how, outputs, backend) if found is None else found.load(path, how)
 
 
 def _dressed(

@@ -157,6 +157,29 @@ class Laid(Around):
         return Laid(inner, self.channel_axis)
 
 
+class BlackBox(Around):
+    """A model that gives no gradient, and why it does not.
+
+    Args:
+        inner: The model.
+        why: The reason, as a clause.
+    """
+
+    def __init__(self, inner: Model, why: str) -> None:
+        super().__init__(inner)
+        self.why_no_gradient = why
+
+    def around(self, inner: Model) -> Model:
+        """See ``Around``."""
+        return BlackBox(inner, self.why_no_gradient)
+
+
+def why_no_gradient(model: Model) -> str:
+    """The reason for which a model gives no gradient, after a colon; empty if none is known."""
+    why = getattr(model, "why_no_gradient", "")
+    return f": {why}" if isinstance(why, str) and why else ""
+
+
 def innermost(model: Model) -> Model:
     """The model behind all that is in front of it."""
     while isinstance(model, Around):

@@ -280,7 +280,9 @@ def architecture_of(name: str, given: Mapping[str, Any], images: ImageKind) -> A
     try:
         made = _family(name).build(images, options)
     except ArchitectureError as error:
-        raise SpecError(f"{name} for images of {told(images.shape)}: {error}") from error
+        raise SpecError(
+            f"architecture: {name} for images of {told(images.shape)}: {error}"
+        ) from error
     if not isinstance(made, Architecture):
         raise HarnessError(f"{name}: made a {type(made).__name__}, not an Architecture")
     return made

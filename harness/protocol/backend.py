@@ -189,7 +189,8 @@ class Learner(Protocol):
 class Copies(Protocol):
     """Copies of a user's network, with which checks compare it. The network is not changed.
 
-    Each raises ``NotApplicable`` with the reason where such a copy cannot be made.
+    Each raises ``NotApplicable`` with the reason where such a copy cannot be made. There may be
+    ``oracle() -> Model``, too: the network in float64 in NumPy.
     """
 
     def stages(self) -> int:
@@ -241,7 +242,11 @@ class Backend(Protocol):
 
 
 class Builder(Backend, Protocol):
-    """A framework in which the harness builds and trains networks of its own."""
+    """A framework in which the harness builds and trains networks of its own.
+
+    There may be ``save(network: Network, path: Path) -> None``, which writes a network in inference
+    mode as a file of the framework.
+    """
 
     def build(
         self, network: Network, how: Wrapping = UNIT, dtype: str = "float32"

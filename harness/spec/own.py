@@ -100,12 +100,13 @@ class OwnModelSpec(Sparse):
         channel_axis: Axis of one image that holds its channels, where its shape leaves a doubt.
         device: Where it is computed: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         batch_size: Images at a time; what fits into memory if None.
+        backend: Of an ``.onnx`` file: in which its network is built; see ``harness.wrap``.
         expect: What its measurements are judged by; they are measured only if None.
     """
 
     SILENT: ClassVar[tuple[str, ...]] = (
         "load", "file", "options", "outputs", "output", "preprocessing", "channel_axis", "device",
-        "batch_size", "expect",
+        "batch_size", "backend", "expect",
     )  # fmt: skip
 
     load: FactoryName | None = None
@@ -117,6 +118,7 @@ class OwnModelSpec(Sparse):
     channel_axis: int | None = None
     device: str | None = None
     batch_size: BatchSize | None = None
+    backend: str | None = None
     expect: ExpectSpec | None = None
 
     @model_validator(mode="after")
@@ -125,6 +127,8 @@ class OwnModelSpec(Sparse):
             raise ValueError("give one of load and file")
         if self.options and self.load is None:
             raise ValueError("options: they are the arguments of load; a file has none")
+        if self.backend is not None and not str(self.file).lower().endswith(".onnx"):
+            raise ValueError("backend: it is of .onnx files; other models have their own")
         return self
 
     @property

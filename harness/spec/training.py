@@ -40,7 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # PGD-AT at weights that are perturbed, too (Wu et al. 2020); γ is the paper's.
     "awp": _LONG | {"adversary": {"steps": 5, "rel_stepsize": 0.4, "weight_gamma": 5e-3}},
     # One whole step from the image itself, and gradients in the ball that point the same way
-    # (Andriushchenko & Flammarion 2020); λ is the paper's at 8/255.
+    # (Andriushchenko & Flammarion 2020); λ is the paper's at 8/255, and grows with epsilon there.
     "gradalign": _LONG
     | {"adversary": {"steps": 1, "rel_stepsize": 1.0, "start": "clean", "align_lambda": 0.2}},
 }

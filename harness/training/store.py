@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from filelock import FileLock
 
 from harness.errors import HarnessError, one_line
 from harness.files import cache_dir, check_folder, fingerprint
+from harness.networks.description import described
 from harness.protocol import (
     Architecture,
     Backend,
     BatchNorm,
     Dense,
     Dropout,
-    Layer,
-    Residual,
     fully_connected,
 )
 from harness.results.provenance import installed_version
@@ -76,18 +75,7 @@ def _described(architecture: Architecture) -> dict[str, Any]:
     given: dict[str, Any] = {"input_shape": shape, "classes": classes}
     if architecture.layers == fully_connected(shape, hidden, classes, dropout, batch_norm).layers:
         return given | {"hidden": hidden, "dropout": dropout, "batch_norm": batch_norm}
-    layers = [_layer(layer) for layer in architecture.layers]
-    return given | {"channel_axis": architecture.channel_axis, "layers": layers}
-
-
-def _layer(layer: Layer) -> dict[str, Any]:
-    """A layer, with the name of its kind, which its values alone do not tell."""
-    if isinstance(layer, Residual):
-        parts = {"branch": layer.branch, "shortcut": layer.shortcut}
-        found: dict[str, Any] = {key: [_layer(one) for one in part] for key, part in parts.items()}
-    else:
-        found = asdict(layer)
-    return {"kind": type(layer).__name__} | found
+    return described(architecture)
 
 
 def load_or_train(

@@ -85,7 +85,7 @@ def test_half_precision_images_become_float32():
     np.testing.assert_array_equal(taken, X.astype(np.float16))
 
 
-@pytest.mark.parametrize("backend", ["torch", "keras", "numpy"])
+@pytest.mark.parametrize("backend", ["torch", "keras", "jax", "numpy"])
 @pytest.mark.parametrize("kind", ["big-endian", "a negative stride", "read-only"])
 def test_backends_take_such_arrays_themselves(backend, kind):
     """The protocol's asarray is public, too."""

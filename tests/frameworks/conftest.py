@@ -15,7 +15,7 @@ def backend(request):
     return at_hand(request.param)
 
 
-@pytest.fixture(params=["torch", "keras"])
+@pytest.fixture(params=["torch", "keras", "jax"])
 def framework(request):
     return at_hand(request.param)
 

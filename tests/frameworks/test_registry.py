@@ -16,7 +16,7 @@ def test_an_unknown_backend_is_refused_by_name():
         with pytest.raises(BackendError) as error:
             ask("theano")
         assert "theano" in one_line(error)
-        assert "torch, keras, numpy" in str(error.value)
+        assert "torch, keras, jax, numpy" in str(error.value)
 
 
 @pytest.fixture
@@ -108,21 +108,21 @@ def made(called, **methods):
 
 
 def test_those_of_the_harness_come_first_and_in_their_order(theirs):
-    theirs(jax=made("jax"))
+    theirs(mlx=made("mlx"))
     assert list(registry.BACKENDS) == [
-        "torch", "keras", "numpy", "onnx", "sklearn", "callable", "jax"
+        "torch", "keras", "jax", "numpy", "onnx", "sklearn", "callable", "mlx"
     ]  # fmt: skip
-    assert registry.builders() == ["torch", "keras", "numpy", "jax"]
-    assert registry.missing("jax") == ""
-    assert registry.backend("jax").name == "jax"
+    assert registry.builders() == ["torch", "keras", "jax", "numpy", "mlx"]
+    assert registry.missing("mlx") == ""
+    assert registry.backend("mlx").name == "mlx"
 
 
 def test_another_packages_backend_says_which_networks_it_knows(theirs):
     theirs(
         silent=made("silent"),
-        jax=made("jax", knows=lambda self, net: isinstance(net, TheirNet)),
+        mlx=made("mlx", knows=lambda self, net: isinstance(net, TheirNet)),
     )
-    assert registry.backend_of(TheirNet()).name == "jax"
+    assert registry.backend_of(TheirNet()).name == "mlx"
     with pytest.raises(BackendError, match="object: not a network of a known framework"):
         registry.backend_of(object())
 
@@ -130,25 +130,25 @@ def test_another_packages_backend_says_which_networks_it_knows(theirs):
 def test_one_that_breaks_when_it_is_asked_does_not_keep_the_others_from_it(theirs):
     theirs(
         broken=made("broken", knows=lambda self, net: 1 / 0),
-        jax=made("jax", knows=lambda self, net: isinstance(net, TheirNet)),
+        mlx=made("mlx", knows=lambda self, net: isinstance(net, TheirNet)),
     )
-    assert registry.backend_of(TheirNet()).name == "jax"
+    assert registry.backend_of(TheirNet()).name == "mlx"
     with pytest.raises(BackendError) as error:
         registry.backend_of(object())
     assert one_line(error).endswith("; backend broken: division by zero")
 
 
 def test_a_backend_that_calls_itself_otherwise_is_refused(theirs):
-    theirs(jax=made("numpy"))
-    with pytest.raises(BackendError, match="backend jax: its name is 'numpy'; give"):
-        registry.backend("jax")
+    theirs(mlx=made("numpy"))
+    with pytest.raises(BackendError, match="backend mlx: its name is 'numpy'; give"):
+        registry.backend("mlx")
 
 
 def test_a_backend_whose_factory_raises_is_one_line(theirs):
     def raises():
         raise OSError("no such\ndevice")
 
-    theirs(jax=raises)
-    with pytest.raises(BackendError, match="jax: its framework does not import"):
-        registry.backend("jax")
-    registry.import_together({"jax"})
+    theirs(mlx=raises)
+    with pytest.raises(BackendError, match="mlx: its framework does not import"):
+        registry.backend("mlx")
+    registry.import_together({"mlx"})

@@ -349,7 +349,7 @@ def test_a_ratio_needs_enough_classes(objective, classes, least):
             ask(np, logits, given_)
 
 
-@pytest.mark.parametrize("backend", ["torch", "keras"])
+@pytest.mark.parametrize("backend", ["torch", "keras", "jax"])
 @pytest.mark.parametrize("objective", LEADS, ids=lambda o: o.name)
 def test_leads_are_the_same_in_every_framework(backend, objective):
     """A linear model of the identity, whose input gradient is that of its logits."""

@@ -160,18 +160,18 @@ def onnx_file(path, weights, batch="n", of_bytes=False):
     onnx.save(model, str(path))
 
 
-def of_onnx(path, **how):
+def of_onnx(path, attack="fgsm", **how):
     weights = Weights.drawn()
     x, y = labelled(weights.scores)
     onnx_file(path, weights, **how)
-    found = given(weights.scores, x, y, "square")
+    found = given(weights.scores, x, y, attack)
     found.names["x"] = first(x)
     return found
 
 
 @kind("a session of ONNX Runtime", "onnx", heavy="onnx")
 def session():
-    found = of_onnx("net.onnx")
+    found = of_onnx("net.onnx", "square")
     found.names["onnxruntime"] = package_at_hand("onnxruntime")
     return found
 

@@ -13,7 +13,7 @@ from kinds_boxes import ENDPOINT
 
 import harness
 
-for _name in ("torch", "keras", "data"):  # each registers its setups, as kinds_boxes does
+for _name in ("torch", "keras", "jax", "data"):  # each registers its setups, as kinds_boxes does
     importlib.import_module(f"kinds_{_name}")
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"

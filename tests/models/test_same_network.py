@@ -56,7 +56,7 @@ def test_it_has_the_same_counts_in_each_framework(case, tmp_path):
     assert counts(in_keras, x, y, ["fgsm"], EPSILONS) == found
 
 
-def test_and_as_a_black_box_in_onnx(case, tmp_path):
+def test_and_in_onnx_as_a_black_box_and_as_a_network_that_is_read(case, tmp_path):
     for backend in ("torch", "onnx"):
         at_hand(backend)
     weights, x, y, how = case
@@ -65,4 +65,9 @@ def test_and_as_a_black_box_in_onnx(case, tmp_path):
     in_torch = harness.wrap(kinds_torch.network(weights), **how)
     found = counts(in_torch, first(x), y, [SQUARE], EPSILONS)
     assert found["square", EPSILONS[-1]] < found["clean", None]
-    assert counts(harness.wrap(path, **how), first(x), y, [SQUARE], EPSILONS) == found
+    as_box = harness.wrap(path, **how, backend="onnx")
+    assert counts(as_box, first(x), y, [SQUARE], EPSILONS) == found
+    climbed = counts(in_torch, first(x), y, ["fgsm"], EPSILONS)
+    for backend in ("torch", "numpy"):
+        read = harness.wrap(path, **how, backend=backend)
+        assert counts(read, first(x), y, ["fgsm"], EPSILONS) == climbed

@@ -79,7 +79,8 @@ def test_the_specs_that_ship_load_by_name_and_by_path():
 @pytest.mark.parametrize("name", spec_names())
 def test_the_networks_of_the_specs_that_ship_fit_their_images(name):
     spec = open_spec(name)
-    said = shape_of(spec.data.name)
+    # A copy of CIFAR-10 is somebody's own images, in the shape of the original.
+    said = shape_of(spec.data.name or name.removesuffix("-jpeg"))
     assert said is not None
     for model in spec.models.values():
         made = architecture_of(model.architecture, model.options, ImageKind(*said))

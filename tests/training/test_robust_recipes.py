@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from functools import cache
 
 import pytest
@@ -9,6 +10,7 @@ from backends_at_hand import NAMES, at_hand
 from toy_training import same_weights, toy_recipe, toy_train, without_seconds
 
 from harness.data import load_dataset
+from harness.errors import HarnessError
 from harness.networks.initial import initial_weights
 from harness.protocol import Network, Optimizer, Wrapping, fully_connected
 from harness.spec.models import DataSpec
@@ -74,10 +76,26 @@ def test_a_training_that_is_resumed_ends_with_the_same_weights(name, recipe, tmp
 def test_the_comparison_of_recipes_prints_a_row_for_each(capsys):
     at_hand("torch")
     recipes.main(
-        ["--data", "digits", "--seconds", "0.1", "--recipes", "gradalign", "mart", "--images", "30",
-         "--steps", "2"]
+        ["--data", "digits", "--seconds", "0.1", "--images", "30", "--steps", "2",
+         "--recipes", "gradalign:steps=2", "mart"]
     )  # fmt: skip
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line]
-    assert [row[0].strip("| ") for row in rows] == ["recipe", "---", "`gradalign`", "`mart`"]
+    assert [row[0].strip("| ") for row in rows] == [
+        "recipe",
+        "---",
+        "`gradalign:steps=2`",
+        "`mart`",
+    ]
     assert len({len(row) for row in rows}) == 1
     assert all(row[4].endswith("%") for row in rows[2:])
+
+
+def test_a_recipe_that_is_not_there_and_a_wrong_key_are_one_line():
+    for said, message in (
+        ("gradalin", "gradalin: no such recipe; *"),
+        ("mart:steps=none", "mart:steps=none: adversary.steps: *"),
+    ):
+        with pytest.raises(HarnessError) as error:
+            recipes.main(["--data", "digits", "--recipes", "mart", said])
+        assert fnmatch(str(error.value), message), str(error.value)
+        assert "\n" not in str(error.value)

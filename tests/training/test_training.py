@@ -234,7 +234,7 @@ def test_an_image_left_over_joins_the_batch_before_it(part, batch_size, sizes):
     assert trainer.rates == [rate(step) for step in range(len(sizes))]
 
 
-@pytest.mark.parametrize("name", ["torch", "keras"])
+@pytest.mark.parametrize("name", ["torch", "keras", "jax"])
 def test_batch_normalisation_trains_on_any_number_of_images(name):
     """Of sixty images, one is left over."""
     recipe = toy_training.toy_recipe(epochs=1, batch_size=59)

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from harness.errors import NotApplicable
+from harness.maths.around import why_no_gradient
 from harness.maths.channels import axis_of, channel_axis_of
 from harness.maths.query import batch_size_for, batches, logits_of
 from harness.protocol import GRADIENT, BoolArray, FloatArray, Images, IntArray, Model
@@ -168,7 +169,9 @@ class Evidence:
             NotApplicable: The model gives no gradients.
         """
         if GRADIENT not in model.capabilities:
-            raise NotApplicable("maps are gradients, and the model gives none")
+            raise NotApplicable(
+                f"maps are gradients, and the model gives none{why_no_gradient(model)}"
+            )
         return unchecked_maps(
             model,
             self.x if x is None else x,

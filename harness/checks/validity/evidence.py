@@ -16,6 +16,7 @@ from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, 
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import NotApplicable, one_line
+from harness.maths.around import why_no_gradient
 from harness.maths.images import IN_MEMORY, Chosen
 from harness.maths.norms import NORMS
 from harness.maths.query import NO_LABEL
@@ -177,7 +178,7 @@ class Evidence:
         """
         self._require_fitting_labels()
         if GRADIENT not in self.model.capabilities:
-            raise NotApplicable("the model gives no gradients")
+            raise NotApplicable(f"the model gives no gradients{why_no_gradient(self.model)}")
         return self.once(
             "with_gradient", lambda: repeated.with_gradient(self.model, self.x, self.y)
         )

@@ -18,6 +18,7 @@ from harness.checks.validity.evidence import SHARES, Evidence
 from harness.checks.validity.panel import WEAKER, chosen, shortfall
 from harness.checks.validity.worst_case import WorstCase, worst_cases
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.around import why_no_gradient
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import GRADIENT, Attack
 
@@ -131,7 +132,7 @@ def check_rises_with_epsilon(evidence: Evidence) -> None:
 
 def _require_gradients(evidence: Evidence) -> None:
     if GRADIENT not in evidence.model.capabilities:
-        raise NotApplicable("the model gives no gradients")
+        raise NotApplicable(f"the model gives no gradients{why_no_gradient(evidence.model)}")
     evidence.require_attackable()
     try:
         one_mode, gradients = evidence.one_mode, evidence.gradients

@@ -1,0 +1,25 @@
+"""Networks of the harness as files of PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from backends.torch_layers import Built
+from harness.protocol import Network
+
+
+def saved(network: Network, path: Path) -> None:
+    """Write a network as an exported program, ``.pt2``, in float32.
+
+    It takes any number of images in the layout of the data.
+    """
+    architecture = network.architecture.inference
+    net = Built(architecture).eval().requires_grad_(False)
+    net.set_weights(network.weights)
+    # Two images: a program that is traced with one is one for one image.
+    images = torch.zeros(2, *architecture.input_shape)
+    many = ({0: torch.export.Dim("images")},)
+    with torch.no_grad():
+        torch.export.save(torch.export.export(net, (images,), dynamic_shapes=many), path)
