@@ -141,7 +141,7 @@ class Placed:
 
 
 def pooled_first(placed: Sequence[Placed]) -> tuple[Placed, ...]:
-    """Layers that do the same with less work: a ``MaxPool`` changes places with a ``ReLU`` before it.
+    """Layers that do the same with less work: a ``MaxPool`` swaps places with a ``ReLU`` before it.
 
     The larger of two positive parts is the positive part of the larger, to the bit. So is the
     gradient: where the largest value of a window is positive the same one has it, and else it is 0.
