@@ -36,6 +36,7 @@ from harness.protocol import (
     Shape,
     Weights,
     fold_batch_norm,
+    pooled_first,
 )
 
 NONE: Padding = ((0, 0), (0, 0))
@@ -134,7 +135,7 @@ class _Making:
     def sequence(self, placed: Sequence[Placed], value: Any) -> Any:
         """What layers make of a value, one after another."""
         previous: Placed | None = None
-        for place in placed:
+        for place in pooled_first(placed):
             if isinstance(place.layer, Residual):
                 parts = [self.sequence(p, value) for p in (place.branch, place.shortcut)]
                 value = keras.layers.Add(dtype=self.dtype)(parts)

@@ -29,6 +29,7 @@ from harness.protocol import (
     Scale,
     Weights,
     fold_batch_norm,
+    pooled_first,
 )
 
 NONE: Padding = ((0, 0), (0, 0))
@@ -194,9 +195,11 @@ class _Making:
         """Layers one after another."""
         made: list[nn.Module] = []
         previous: Placed | None = None
-        for place in placed:
+        for place in pooled_first(placed):
             # What a layer before has made anew, and no gradient needs, may be overwritten.
-            fresh = previous is not None and isinstance(previous.layer, Dense | Conv | Residual)
+            fresh = previous is not None and isinstance(
+                previous.layer, Dense | Conv | MaxPool | Residual
+            )
             module = self._layer(place, fresh)
             if place.name and isinstance(place.layer, BatchNorm):
                 if previous is None or previous.name != place.name:

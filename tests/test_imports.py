@@ -14,7 +14,9 @@ import harness
 import reports
 import suites
 
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "array_api_compat", "onnxruntime"}
+FRAMEWORKS = {
+    "torch", "tensorflow", "keras", "jax", "flax", "equinox", "array_api_compat", "onnxruntime"
+}  # fmt: skip
 
 
 def files(package):
@@ -106,7 +108,7 @@ def test_a_backend_knows_the_protocol_and_no_more(path):
 def test_a_backend_imports_its_own_framework_alone(path):
     own = {
         "torch": {"torch", "array_api_compat"}, "keras": {"keras", "tensorflow"},
-        "onnx": {"onnxruntime"}, "sklearn": {"sklearn"},
+        "jax": {"jax", "flax", "equinox"}, "onnx": {"onnxruntime"}, "sklearn": {"sklearn"},
     }.get(framework_of(path), set())  # fmt: skip
     assert packages(path) & (FRAMEWORKS | {"sklearn"}) <= own
     siblings = [other for other in files(backends) if framework_of(other) == framework_of(path)]

@@ -32,6 +32,7 @@ from harness.protocol.layers import (
     Residual,
     Scale,
     Shape,
+    pooled_first,
     told,
 )
 from harness.protocol.methods import Attack, goals_of, is_targeted
@@ -121,6 +122,7 @@ __all__ = [
     "is_targeted",
     "maps_after",
     "one_output",
+    "pooled_first",
     "require_classes",
     "told",
     "two_classes",

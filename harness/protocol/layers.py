@@ -140,6 +140,22 @@ class Placed:
         return (self.before[0],) if isinstance(layer, Scale) else ()
 
 
+def pooled_first(placed: Sequence[Placed]) -> tuple[Placed, ...]:
+    """Layers that do the same with less work: a ``MaxPool`` swaps places with a ``ReLU`` before it.
+
+    The larger of two positive parts is the positive part of the larger, to the bit. So is the
+    gradient: where the largest value of a window is positive the same one has it, and else it is 0.
+    """
+    order = list(placed)
+    for at in range(len(order) - 1):
+        first, second = order[at], order[at + 1]
+        pool = second.layer
+        if isinstance(first.layer, ReLU) and isinstance(pool, MaxPool) and pool.padding == NONE:
+            positive = Placed(first.layer, second.after, second.after)
+            order[at : at + 2] = [second, positive]
+    return tuple(order)
+
+
 class Placing:
     """Gives layers their places: shapes, and names by which weights are known.
 

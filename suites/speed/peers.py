@@ -25,7 +25,7 @@ class Peer(ABC):
     """A library, ready to attack one network that returns logits of images in [0, 1].
 
     Args:
-        net: A ``torch.nn.Module``, or a ``keras.Model``.
+        net: A ``torch.nn.Module``, a ``keras.Model``, or a function of JAX.
         shape: Shape of one image.
         classes: Number of logits.
     """
@@ -150,6 +150,23 @@ class FoolboxKeras(_Foolbox, _Keras):
     """Foolbox on TensorFlow."""
 
     wrapper = "TensorFlowModel"
+
+
+class FoolboxJax(_Foolbox):
+    """Foolbox on JAX; the network is a function of images."""
+
+    wrapper = "JAXModel"
+
+    def asarray(self, values: npt.NDArray[Any]) -> Array:
+        """An array of JAX's."""
+        import jax.numpy as jnp
+
+        return jnp.asarray(values)
+
+    def labels(self, x: Array) -> IntArray:
+        """See ``Peer``."""
+        found: IntArray = np.asarray(self.net(x)).argmax(1)
+        return found
 
 
 class Torchattacks(_Torch):
@@ -347,6 +364,7 @@ PEERS: dict[str, dict[str, type[Peer]]] = {
         "art": ArtKeras,
         "tutorial": Tutorial,
     },
+    "jax": {"foolbox": FoolboxJax},
 }
 
 

@@ -1,14 +1,16 @@
-"""Training loops as in a tutorial, beside which the harness's is timed."""
+"""Training loops as in a tutorial, beside which the harness's is timed; plain networks by name."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from harness.protocol import Architecture
-from suites.speed.plain_nets import keras_net, torch_net
+from harness.protocol import Architecture, Weights
+from suites.speed.plain_jax import jax_copy, jax_loop
+from suites.speed.plain_nets import keras_copy, keras_net, torch_copy, torch_net
 
 LoopFactory: TypeAlias = Callable[[Architecture, np.ndarray, np.ndarray, int], Callable[[], None]]
 
@@ -53,7 +55,13 @@ def keras_loop(net: Architecture, x: np.ndarray, y: np.ndarray, batch: int) -> C
     return lambda: model.fit(x, y, batch_size=batch, epochs=1, shuffle=True, verbose=0)
 
 
-LOOPS: dict[str, LoopFactory] = {"torch": torch_loop, "keras": keras_loop}
+LOOPS: dict[str, LoopFactory] = {"torch": torch_loop, "keras": keras_loop, "jax": jax_loop}
+COPIES: dict[str, Callable[[Architecture, Weights], Any]] = {
+    "torch": torch_copy,
+    "keras": keras_copy,
+    "jax": jax_copy,
+}
+"""Networks in inference, with the harness's weights."""
 
 
 def torch_threads(count: int) -> None:
@@ -71,4 +79,15 @@ def keras_threads(count: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
-THREADS: dict[str, Callable[[int], None]] = {"torch": torch_threads, "keras": keras_threads}
+def jax_threads(count: int) -> None:
+    """Let XLA work in one thread on a CPU, or in as many as it likes; it must not have begun to."""
+    if count == 1:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+
+
+THREADS: dict[str, Callable[[int], None]] = {
+    "torch": torch_threads,
+    "keras": keras_threads,
+    "jax": jax_threads,
+}

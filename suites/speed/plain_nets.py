@@ -6,7 +6,7 @@ dropout as the architecture has them; of ``Architecture.inference`` they take th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ def torch_net(net: Architecture) -> Any:
 
     maps = len(net.input_shape) == 2 and not isinstance(net.layers[0], Flatten)
     entry = [nn.Unflatten(1, (1, net.input_shape[0]))] * maps
-    return nn.Sequential(*entry, *map(module, _sequence(net)))
+    return nn.Sequential(*entry, *map(module, sequence(net)))
 
 
 def torch_copy(net: Architecture, weights: Weights) -> Any:
@@ -88,7 +88,7 @@ def keras_net(net: Architecture) -> Any:
 
     maps = len(net.input_shape) == 2 and not isinstance(net.layers[0], Flatten)
     entry = [keras.layers.Reshape((*net.input_shape, 1))] * maps
-    layers = [one for place in _sequence(net) for one in made(place)]
+    layers = [one for place in sequence(net) for one in made(place)]
     return keras.Sequential([keras.layers.Input(net.input_shape), *entry, *layers])
 
 
@@ -102,7 +102,7 @@ def keras_copy(net: Architecture, weights: Weights) -> Any:
 def channels_last(net: Architecture, weights: Weights) -> Iterator[FloatArray]:
     """The weights of a network whose maps have the channel last, and inputs before outputs."""
     maps: tuple[int, ...] = ()
-    for place in _sequence(net.inference):
+    for place in sequence(net.inference):
         if isinstance(place.layer, Flatten) and len(place.before) == 3:
             maps = place.before
         if not place.name:
@@ -119,7 +119,7 @@ def channels_last(net: Architecture, weights: Weights) -> Iterator[FloatArray]:
         yield np.asarray(weights[f"{place.name}.bias"])
 
 
-def _sequence(net: Architecture) -> tuple[Placed, ...]:
+def sequence(net: Architecture) -> tuple[Placed, ...]:
     """The layers, all of them of kinds that are known here, for grey images without a channel axis.
 
     Raises:
@@ -144,9 +144,3 @@ def _even(layer: Conv | MaxPool) -> tuple[int, int]:
     if (top, left) != (bottom, right):
         raise NotImplementedError("a plain network with uneven padding")
     return top, left
-
-
-COPIES: dict[str, Callable[[Architecture, Weights], Any]] = {
-    "torch": torch_copy,
-    "keras": keras_copy,
-}

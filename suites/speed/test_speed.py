@@ -42,8 +42,7 @@ from harness.spec.training import TrainingSpec
 from harness.training.loop import Trained, train
 from suites.speed.floors import FLOORS, PASSES
 from suites.speed.peers import PEERS, Captum, Peer, installed
-from suites.speed.plain_loops import LOOPS, THREADS
-from suites.speed.plain_nets import COPIES
+from suites.speed.plain_loops import COPIES, LOOPS, THREADS
 
 NETS = {
     "mlp": fully_connected((28, 28), (512, 256, 128), 10, dropout=0.2),
@@ -62,16 +61,16 @@ SIZES = (64, 250, BATCH)
 FGSM_EPSILONS, FGSM_IMAGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), {"mlp": 7_000, "cnn": 2_000}
 PGD_EPSILONS, PGD_IMAGES, PGD_STEPS = (0.1, 0.2, 0.3), {"mlp": 1_000, "cnn": 500}, 40
 FGSM_OF_FASTEST = {
-    ("mlp", "torch"): 0.45, ("mlp", "keras"): 0.2,
-    ("cnn", "torch"): 0.4, ("cnn", "keras"): 0.4,
+    ("mlp", "torch"): 0.45, ("mlp", "keras"): 0.2, ("mlp", "jax"): 0.5,
+    ("cnn", "torch"): 0.4, ("cnn", "keras"): 0.4, ("cnn", "jax"): 0.5,
 }  # fmt: skip
 PGD_OF_FASTEST = {
-    ("mlp", "torch"): 0.5, ("mlp", "keras"): 0.5,
-    ("cnn", "torch"): 0.45, ("cnn", "keras"): 0.25,
+    ("mlp", "torch"): 0.5, ("mlp", "keras"): 0.5, ("mlp", "jax"): 0.5,
+    ("cnn", "torch"): 0.45, ("cnn", "keras"): 0.25, ("cnn", "jax"): 0.5,
 }  # fmt: skip
 FGSM_OF_FLOOR = 1.4
 MAPS_OF_PASS, MAPS_OF_CAPTUM = 1.6, 0.8
-AS_STRONG = 0.01
+AS_STRONG = 0.02
 """Share of the images that PGD may leave right beyond what others leave: random starts differ."""
 
 
@@ -256,7 +255,7 @@ def _require(medians: dict[str, float], limit: float) -> None:
 
 def _workload(net: Architecture) -> Workload:
     weights = initial_weights(net, seed=0)
-    name = next(name for name in ("torch", "keras", "numpy") if not missing(name))
+    name = next(name for name in ("torch", "keras", "jax", "numpy") if not missing(name))
     if not os.environ.get("HARNESS_DATA_DIR"):
         shape = (max(FGSM_IMAGES.values()), *net.input_shape)
         x = np.random.default_rng(0).random(shape, dtype=np.float32)
