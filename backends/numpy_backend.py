@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backends.numpy_layers import Pass
+from backends.numpy_layers import Back, Pass
 from harness.errors import BackendError
 from harness.protocol import (
     GRADIENT,
@@ -63,15 +63,19 @@ class NumpyModel:
 
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
-        return Pass(self.named).network(self.architecture, np.asarray(x))[0]
+        return self.through(np.asarray(x))[0]
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.DifferentiableModel``; the chain rule, layer by layer."""
-        logits, back = Pass(self.named).network(self.architecture, np.asarray(x))
+        logits, back = self.through(np.asarray(x))
         if y.ndim == 1:
             require_classes(y, logits.shape[1])
         true = y if y.ndim == 2 else one_hot(y, logits.shape[1])
         return logits, back(objective.logit_gradient(np, logits, true))
+
+    def through(self, x: FloatArray) -> tuple[FloatArray, Back]:
+        """Logits (n, k) of images, and what carries a gradient (n, k) back to the images."""
+        return Pass(self.named).network(self.architecture, x)
 
     def footprint(self, x: Array) -> int:
         """Bytes that a pass takes up for each of a few images, in whichever values are given."""

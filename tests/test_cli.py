@@ -407,7 +407,7 @@ WRONG = {
     "spec-not-toml": (["run", "not.toml"], ["not.toml", "TOML"]),
     "spec-with-a-typo": (["run", "typo.toml"], ["typo.toml", "sead", "unknown key"]),
     "spec-of-unknown-data": (["train", "data.toml"], ["cifar", "digits"]),
-    "backend": (["run", "--backend", "theano"], ["theano", "torch, keras, numpy"]),
+    "backend": (["run", "--backend", "theano"], ["theano", "torch, keras, jax, numpy"]),
     "backend-of-train": (["train", "--backend", "theano"], ["theano"]),
     "backend-of-spec": (["train", "theano.toml"], ["theano"]),
     "data": (["data", "nope"], ["nope", "mnist"]),
@@ -461,7 +461,7 @@ def test_a_spec_of_the_suites_with_an_unknown_backend_is_refused_by_run(command,
     done = command("run", "theano.toml")
     assert done.line == (
         "harness: theano.toml: backends: theano: no such backend; "
-        "the backends are torch, keras, numpy"
+        "the backends are torch, keras, jax, numpy"
     )
 
 

@@ -68,8 +68,9 @@ class Benchmark:
     def dataset(self) -> Dataset:
         """The data of the spec."""
         dataset = load_dataset(self.spec.data, self.spec.home)
-        images = ImageKind.of(dataset.input_shape, len(dataset.classes), dataset.channel_axis)
-        check_architectures(self.spec, images)
+        if dataset.train is not None:
+            images = ImageKind.of(dataset.input_shape, len(dataset.classes), dataset.channel_axis)
+            check_architectures(self.spec, images)
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
         self.run.arrays[keys.LABELS] = dataset.test.y.astype(np.int32)

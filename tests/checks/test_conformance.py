@@ -10,6 +10,7 @@ import pytest
 from backends_at_hand import NAMES, at_hand
 
 from backends.numpy_backend import NumpyBackend, NumpyModel
+from backends.numpy_layers import Pass
 from harness.checks import conformance
 from harness.checks.conformance import CHECKS
 from harness.errors import CheckFailed, NotApplicable
@@ -129,8 +130,8 @@ class Dropping(NumpyModel):
 
     random = np.random.default_rng(0)
 
-    def layers(self, x, masks=None):
-        return super().layers(x, [self.random.integers(0, 2, (len(x), w)) * 2 for w in NET.hidden])
+    def through(self, x):
+        return Pass(self.named, self.random).network(NET, x)
 
 
 class NotANumber(Both):
@@ -163,7 +164,7 @@ class NoReluMask(NumpyModel):
     def logits_and_gradient(self, x, y, objective):
         logits = self.logits(x)
         flow = objective.logit_gradient(np, logits, np.arange(logits.shape[1]) == y[:, None])
-        for matrix in reversed(self.matrices):
+        for matrix in reversed([value for value in self.named.values() if value.ndim == 2]):
             flow = flow @ matrix
         return logits, flow.reshape(x.shape)
 
@@ -206,8 +207,8 @@ class NegatesTheCallers(NumpyModel):
 class ReadsColumns(NumpyModel):
     """Flattens images column by column: the same as transposed weights."""
 
-    def layers(self, x, masks=None):
-        return super().layers(np.swapaxes(x, 1, 2), masks)
+    def through(self, x):
+        return super().through(np.swapaxes(x, 1, 2))
 
 
 class OtherLogitsBesideTheGradient(NumpyModel):

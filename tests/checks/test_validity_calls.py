@@ -79,9 +79,9 @@ def test_what_is_wrong_is_recorded_and_the_run_goes_on(name, rule):
 class Crowded(Broken):
     """Takes images for others in batches larger than any that the checks make."""
 
-    def layers(self, x, masks=None):
-        *hidden, logits = super().layers(x, masks)
-        return [*hidden, np.roll(logits, 1, axis=1) if len(x) >= 400 else logits]
+    def through(self, x):
+        logits, back = super().through(x)
+        return np.roll(logits, 1, axis=1) if len(x) >= 400 else logits, back
 
 
 def tiled(times):
@@ -110,10 +110,10 @@ def test_they_are_found_in_a_suite_too():
 
 def test_where_clean_accuracy_cannot_be_measured_that_is_what_is_told():
     class Small(Broken):
-        def layers(self, x, masks=None):
+        def through(self, x):
             if len(x) >= 400:
                 raise MemoryError("too large")
-            return super().layers(x, masks)
+            return super().through(x)
 
     x, y = tiled(3)
     run = harness.evaluate(Small(), x, y, "fgsm", 0.1)
@@ -127,11 +127,11 @@ def test_rounding_in_large_batches_is_no_dependence():
     """Two classes that are as good as equal change places in large batches."""
 
     class Tied(Broken):
-        def layers(self, x, masks=None):
-            *hidden, logits = super().layers(x, masks)
+        def through(self, x):
+            logits, back = super().through(x)
             tied = np.repeat(logits[:, :5], 2, axis=1)
             tied[:, (0 if len(x) >= 400 else 1) :: 2] += np.float32(1e-5)
-            return [*hidden, tied]
+            return tied, back
 
     x, y = tiled(3)
     few, many = Tied().logits(x[:100]), Tied().logits(x)[:100]
@@ -358,9 +358,9 @@ def test_a_random_choice_of_two_models_has_no_memory():
             super().__init__()
             self.random = np.random.default_rng(0)
 
-        def layers(self, x, masks=None):
-            *hidden, logits = super().layers(x, masks)
-            return [*hidden, np.roll(logits, 1, axis=1) if self.random.random() < 0.5 else logits]
+        def through(self, x):
+            logits, back = super().through(x)
+            return np.roll(logits, 1, axis=1) if self.random.random() < 0.5 else logits, back
 
     with pytest.raises(CheckFailed, match="EOT"):
         CHECKS["call-to-call"](Evidence(Chooses(), *images()))
@@ -369,7 +369,7 @@ def test_a_random_choice_of_two_models_has_no_memory():
 def test_a_model_that_changes_for_good_while_it_is_attacked_is_found():
     class Wears(Broken):
         def logits_and_gradient(self, x, y, objective):
-            self.matrices[-1] *= np.float32(0.999)
+            self.named["layers.1.weight"] *= np.float32(0.999)
             return super().logits_and_gradient(x, y, objective)
 
     found = checked(Wears(), attacks=["pgd"])
@@ -428,9 +428,9 @@ def test_the_checks_are_cheap():
     class Counting(Broken):
         asked = 0
 
-        def layers(self, x, masks=None):
+        def through(self, x):
             self.asked += len(x)
-            return super().layers(x, masks)
+            return super().through(x)
 
     asked = []
     x, y = images()
@@ -466,8 +466,8 @@ class Red(Broken):
 
     channel = 2
 
-    def layers(self, x, masks=None):
-        return super().layers(np.ascontiguousarray(x[..., self.channel]), masks)
+    def through(self, x):
+        return super().through(np.ascontiguousarray(x[..., self.channel]))
 
     def logits_and_gradient(self, x, y, objective):
         logits, gradient = super().logits_and_gradient(x, y, objective)
@@ -479,9 +479,9 @@ class Red(Broken):
 class MostlyRed(Red):
     """Sees enough in BGR to be better than chance on the wrong channel."""
 
-    def layers(self, x, masks=None):
+    def through(self, x):
         mixed = 0.55 * x[..., 2] + 0.45 * x[..., 0]
-        return Broken.layers(self, np.ascontiguousarray(mixed), masks)
+        return Broken.through(self, np.ascontiguousarray(mixed))
 
 
 @pytest.mark.parametrize("kind", [Red, MostlyRed])

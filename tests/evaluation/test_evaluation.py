@@ -284,7 +284,7 @@ def test_a_black_box_is_measured_clean_and_the_rest_is_skipped():
 
 def test_a_model_of_nans_has_no_accuracy():
     model = make_model()
-    model.biases[-1][1] = np.nan
+    model.named["layers.1.bias"][1] = np.nan
     evaluation = make_evaluation(model)
     clean = evaluation.clean()
     assert (clean.status, clean.accuracy) == ("error", None)

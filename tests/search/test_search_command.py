@@ -50,7 +50,7 @@ def test_the_command_prints_a_table_with_the_best_first(command, done):
     ("arguments", "words"),
     [
         (["bare.toml"], ["grid", "tiny", "no [grid]"]),
-        (["tiny.toml", "--backend", "theano"], ["theano", "torch, keras, numpy"]),
+        (["tiny.toml", "--backend", "theano"], ["theano", "torch, keras, jax, numpy"]),
         (["tiny.toml", "--storage", "sqlite:////no/such/dir/x.db"], ["/no/such/dir/x.db"]),
         (["tiny.toml", "--storage", "oracel://me:secret@host/x"], ["oracel", "me:***@host"]),
         (["tiny.toml", "--storage", "mysql+pymysql://me:secret@host/x"], ["pymysql"]),

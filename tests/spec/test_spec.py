@@ -218,7 +218,7 @@ WRONG = [
     (EPSILONS, "epsilons = [0.1, 0.1000001]", "attacks.fgsm: epsilons must differ in their first"),
     # What does not exist
     ('["numpy", "torch"]', '["numpy", "theano"]',
-     "backends: theano: no such backend; the backends are torch, keras, numpy"),
+     "backends: theano: no such backend; the backends are torch, keras, jax, numpy"),
     ("[saliency]", "[attacks.fgms]\nepsilons = [0.1]\n[saliency]",
      "attacks.fgms: no such attack; the attacks are *, fgsm, *, pgd, "),
     ("[attacks.fgsm]", "[attacks.mine]\nepsilons = [0.1]\n[attacks.fgsm]",

@@ -83,7 +83,7 @@ def test_a_backend_nobody_knows_is_a_usage_error(suites):
         assert (result.ret, run) == (pytest.ExitCode.USAGE_ERROR, None)
         line = one_error_line(result)
         assert "theano" in line
-        assert "the backends are torch, keras, numpy" in line
+        assert "the backends are torch, keras, jax, numpy" in line
 
 
 # Specs

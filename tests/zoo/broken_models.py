@@ -6,9 +6,12 @@ import numpy as np
 from backends_at_hand import at_hand
 
 from backends.numpy_backend import NumpyModel
-from harness.protocol import Network, Wrapping
+from backends.numpy_layers import Pass
+from harness.protocol import Network, Wrapping, fully_connected
 from zoo.healthy import fitted
 from zoo.networks import BOUNDS, NET, images, trained
+
+DROPPED = fully_connected((8, 8), (32,), 10, dropout=0.5)
 
 
 class Broken(NumpyModel):
@@ -36,7 +39,7 @@ class Squashed(Broken):
         raise NotImplementedError
 
     def logits_and_gradient(self, x, y, objective):
-        logits = self.layers(x)[-1]
+        logits = self.through(x)[0]
         flow = objective.logit_gradient(np, self.bend(logits), np.arange(10) == y[:, None])
         known = Known(self.pull_back(logits, flow))
         return self.bend(logits), NumpyModel.logits_and_gradient(self, x, y, known)[1]
@@ -101,8 +104,9 @@ class Constant(Broken):
 class Dead(Broken):
     """No hidden unit is ever on."""
 
-    def layers(self, x, masks=None):
-        return super().layers(x, [np.zeros((len(x), width)) for width in NET.hidden])
+    def __init__(self):
+        super().__init__()
+        self.named["layers.0.bias"][...] = -1e6
 
 
 # Labels
@@ -135,8 +139,8 @@ class Dropping(Broken):
         super().__init__()
         self.random = np.random.default_rng(0)
 
-    def layers(self, x, masks=None):
-        return super().layers(x, [2.0 * self.random.integers(0, 2, (len(x), 32))])
+    def through(self, x):
+        return Pass(self.named, self.random).network(DROPPED, x)
 
 
 class NoisyInput(Broken):
@@ -146,8 +150,8 @@ class NoisyInput(Broken):
         super().__init__()
         self.random = np.random.default_rng(0)
 
-    def layers(self, x, masks=None):
-        return super().layers(x + self.random.normal(0, 0.1, x.shape).astype(np.float32))
+    def through(self, x):
+        return super().through(x + self.random.normal(0, 0.1, x.shape).astype(np.float32))
 
 
 class BatchStatistics(Broken):
@@ -163,8 +167,8 @@ class BatchStatistics(Broken):
 class Staircase(Broken):
     """Pixels are rounded to four levels first (thermometer-like defences); nothing flows back."""
 
-    def layers(self, x, masks=None):
-        return super().layers(np.round(x * 4) / 4, masks)
+    def through(self, x):
+        return super().through(np.round(x * 4) / 4)
 
     def logits_and_gradient(self, x, y, objective):
         return self.logits(x), np.zeros_like(x)
@@ -207,8 +211,8 @@ class WrongSign(Broken):
 class Rippled(Broken):
     """Ripples on the image, too small to matter, whose true gradient drowns that of the image."""
 
-    def layers(self, x, masks=None):
-        return super().layers(x + np.float32(0.01) * np.sin(np.float32(2000) * x), masks)
+    def through(self, x):
+        return super().through(x + np.float32(0.01) * np.sin(np.float32(2000) * x))
 
     def logits_and_gradient(self, x, y, objective):
         logits, gradient = super().logits_and_gradient(x, y, objective)
@@ -218,8 +222,8 @@ class Rippled(Broken):
 class Clamped(Broken):
     """Pixels are clamped first, so that the darkest and the brightest have no gradient."""
 
-    def layers(self, x, masks=None):
-        return super().layers(np.clip(x, 0.1, 0.9), masks)
+    def through(self, x):
+        return super().through(np.clip(x, 0.1, 0.9))
 
     def logits_and_gradient(self, x, y, objective):
         logits, gradient = super().logits_and_gradient(x, y, objective)
@@ -234,8 +238,8 @@ class SteepInput(Broken):
     def bright(self, x):
         return np.float32(0.5) + np.float32(0.5) * np.tanh(self.steepness / 2 * (x - 0.5))
 
-    def layers(self, x, masks=None):
-        return super().layers(self.bright(x), masks)
+    def through(self, x):
+        return super().through(self.bright(x))
 
     def logits_and_gradient(self, x, y, objective):
         logits, gradient = super().logits_and_gradient(x, y, objective)
@@ -320,16 +324,16 @@ class NoiseByPlace(Broken):
 
 
 class NoiseByPlaceInTheImage(Broken):
-    def layers(self, x, masks=None):
+    def through(self, x):
         noise = np.random.default_rng(0).normal(0, 0.1, x.shape).astype(np.float32)
-        return super().layers(x + noise, masks)
+        return super().through(x + noise)
 
 
 class BreaksAlone(Broken):
-    def layers(self, x, masks=None):
+    def through(self, x):
         if len(x) == 1:
             raise ValueError("Expected more than 1 value per channel")
-        return super().layers(x, masks)
+        return super().through(x)
 
 
 class Counts(Broken):
@@ -337,10 +341,10 @@ class Counts(Broken):
 
     calls = 0
 
-    def layers(self, x, masks=None):
+    def through(self, x):
         self.calls += 1
-        *hidden, logits = super().layers(x, masks)
-        return [*hidden, logits * np.float32(1 + 0.01 * self.calls)]
+        logits, back = super().through(x)
+        return logits * np.float32(1 + 0.01 * self.calls), back
 
 
 class TakesTurns(Broken):
@@ -348,10 +352,10 @@ class TakesTurns(Broken):
 
     calls = 0
 
-    def layers(self, x, masks=None):
+    def through(self, x):
         self.calls += 1
-        *hidden, logits = super().layers(x, masks)
-        return [*hidden, logits if self.calls % 2 else 2 * logits]
+        logits, back = super().through(x)
+        return logits if self.calls % 2 else 2 * logits, back
 
 
 # Labels that are looked up, and predictions that fail where it matters
@@ -364,29 +368,29 @@ class LookedUp(Broken):
         super().__init__(epochs=1)
         self.known = {image.tobytes(): label for image, label in zip(*images(), strict=True)}
 
-    def layers(self, x, masks=None):
-        *hidden, logits = super().layers(x, masks)
+    def through(self, x):
+        logits, back = super().through(x)
         labels = [self.known.get(image.astype(np.float32).tobytes(), -1) for image in x]
         found = np.array(labels)[:, None] == np.arange(10)
-        return [*hidden, logits + np.float32(20) * found]
+        return logits + np.float32(20) * found, back
 
 
 class SeesTheLastBits(Broken):
     """Right only where a pixel is between two levels, as in images that were attacked."""
 
-    def layers(self, x, masks=None):
-        *hidden, logits = super().layers(x, masks)
+    def through(self, x):
+        logits, back = super().through(x)
         levels = (np.abs(x * 16 - np.round(x * 16)) < 1e-5).reshape(len(x), -1).all(axis=1)
-        return [*hidden, np.where(levels[:, None], np.roll(logits, 1, axis=1), logits)]
+        return np.where(levels[:, None], np.roll(logits, 1, axis=1), logits), back
 
 
 class OverflowsWhenAttacked(Broken):
     """The logits of images that are darker, or brighter, than real ones are NaN."""
 
-    def layers(self, x, masks=None):
-        *hidden, logits = super().layers(x, masks)
+    def through(self, x):
+        logits, back = super().through(x)
         grey = (x.reshape(len(x), -1) > 0.02).mean(axis=1, keepdims=True) > 0.85
-        return [*hidden, np.where(grey, np.float32("nan"), logits)]
+        return np.where(grey, np.float32("nan"), logits), back
 
 
 class ForgotAClass(Broken):
@@ -401,8 +405,8 @@ class Turned(Broken):
         """There and back again."""
         raise NotImplementedError
 
-    def layers(self, x, masks=None):
-        return super().layers(self.turned(x), masks)
+    def through(self, x):
+        return super().through(self.turned(x))
 
     def logits_and_gradient(self, x, y, objective):
         logits, gradient = super().logits_and_gradient(x, y, objective)
