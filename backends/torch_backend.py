@@ -159,7 +159,8 @@ class TorchBackend:
         self, network: Network, how: Wrapping = UNIT, dtype: str = "float32"
     ) -> BuiltTorchModel:
         """See ``protocol.Builder``."""
-        net = _placed(Built(network.architecture.inference), how).to(getattr(torch, dtype))
+        net = Built(network.architecture.inference)
+        net.to(device=device_named(how.device), dtype=getattr(torch, dtype))
         model = BuiltTorchModel(
             net.eval().requires_grad_(False), how.bounds, network.architecture.channel_axis
         )
@@ -171,7 +172,7 @@ class TorchBackend:
     ) -> TorchTrainer:
         """See ``protocol.Builder``."""
         architecture = network.architecture
-        net = _placed(Built(architecture, seed), how)
+        net = Built(architecture, seed).to(device=device_named(how.device))
         model = BuiltTorchModel(net, how.bounds, architecture.channel_axis)
         model.set_weights(network.weights)
         return TorchTrainer(model, self.build(network, how), optimizer)
@@ -195,12 +196,3 @@ class TorchBackend:
     def copies(self, model: Model) -> TorchCopies | None:
         """See ``protocol.Backend``."""
         return TorchCopies(model) if isinstance(model, TorchModel) else None
-
-
-def _placed(net: Built, how: Wrapping) -> Built:
-    """A network on its device, with the kernels of its convolutions in memory channel by channel.
-
-    Convolutions, normalisations and pools then keep the channels of a pixel together, which takes a
-    fifth to a half of the time off small images of one channel, and nothing from others.
-    """
-    return net.to(device=device_named(how.device), memory_format=torch.channels_last)
