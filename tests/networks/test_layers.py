@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ from harness.protocol import (
     ReLU,
     Residual,
     Scale,
+    pooled_first,
 )
 
 SAME = ((1, 1), (1, 1))
@@ -177,3 +180,12 @@ def test_resnet_18_for_small_images_has_the_usual_size():
     shapes = net.weight_shapes()
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == 11_173_962 - 4_800
     assert net.placed[-3].before == (512, 4, 4)
+
+
+def test_a_pool_swaps_places_with_the_relu_before_it_and_not_where_it_pads():
+    pool, padded = MaxPool((2, 2), (2, 2)), MaxPool((2, 2), (2, 2), SAME)
+    layers = (Conv(2, (1, 1)), ReLU(), pool, ReLU(), padded, Flatten(), Dense(2))
+    placed = pooled_first(Architecture((8, 8), layers, 2).placed)
+    assert [p.layer for p in placed] == [layers[0], pool, ReLU(), ReLU(), padded, *layers[5:]]
+    assert [p.after for p in placed[:5]] == [(2, 8, 8), *[(2, 4, 4)] * 3, (2, 3, 3)]
+    assert all(after.before == before.after for before, after in itertools.pairwise(placed))

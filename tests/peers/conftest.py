@@ -41,13 +41,9 @@ class Trained(NamedTuple):
 
     def sharpened(self, factor):
         """The same decisions with logits so many times as large: confident to saturation."""
-        last = len(self.net.hidden)
-        louder = {name: self.weights[name] * np.float32(factor) for name in _names(last)}
+        last = list(self.weights)[-2:]
+        louder = {name: self.weights[name] * np.float32(factor) for name in last}
         return self._replace(weights={**self.weights, **louder})
-
-
-def _names(layer):
-    return f"layers.{layer}.weight", f"layers.{layer}.bias"
 
 
 def trained(name, hidden, images, epochs):

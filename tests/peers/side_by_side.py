@@ -4,6 +4,7 @@ from harness.attacks import make_attack
 from harness.attacks.sweep import sweep
 from harness.maths.query import correct_count
 from suites.speed.peers import PEERS
+from suites.speed.plain_loops import COPIES
 
 EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 PAIRS = [(framework, name) for framework, peers in PEERS.items() for name in peers]
@@ -11,8 +12,9 @@ IDS = [f"{framework}-{name}" for framework, name in PAIRS]
 
 
 def peer_of(framework, name, pretrained, model):
-    """A library, ready to attack the network inside a model of the harness."""
-    return PEERS[framework][name](model.net, pretrained.net.input_shape, pretrained.net.classes)
+    """A library, ready to attack the network inside a model of the harness; in JAX a plain one."""
+    net = COPIES["jax"](*pretrained[:2]) if framework == "jax" else model.net
+    return PEERS[framework][name](net, pretrained.net.input_shape, pretrained.net.classes)
 
 
 def our_counts(model, attack, pretrained, epsilons, **options):
