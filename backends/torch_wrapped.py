@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from backends.torch_precision import full_float32
 from harness.errors import BatchTooLarge, MeasurementError
 from harness.protocol import (
     GRADIENT,
@@ -91,13 +92,18 @@ class TorchModel:
 
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``; in float32 at least."""
-        mode = inference_mode(self.net)
-        with mode, torch.inference_mode(False), torch.no_grad(), self._explained(x):
+        with (
+            inference_mode(self.net), full_float32(self.device), torch.inference_mode(False),
+            torch.no_grad(), self._explained(x),
+        ):  # fmt: skip
             return self.answer(self.net, self._entered(x))
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.DifferentiableModel``; autograd computes that gradient alone."""
-        with inference_mode(self.net), torch.inference_mode(False), torch.enable_grad():
+        with (
+            inference_mode(self.net), full_float32(self.device), torch.inference_mode(False),
+            torch.enable_grad(),
+        ):  # fmt: skip
             # What was made in the caller's inference mode takes no part in autograd; a copy does.
             watched = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
             with self._explained(x):
