@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -78,24 +79,28 @@ class ImageKind:
 
 
 class Options(BaseModel):
-    """What is said of a network in a spec; a list there becomes a tuple."""
+    """What is said of a network in a spec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1, strict=False)]
-Paddings: TypeAlias = (
-    Annotated[int, Field(ge=0)]
-    | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)]
-)
-Numbers: TypeAlias = Width | Annotated[tuple[Width, ...], Field(min_length=1, strict=False)]
+def _tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+Padded: TypeAlias = Annotated[int, Field(ge=0)]
+Listed = BeforeValidator(_tuple)
+"""Before what may be one number or several: older pydantic is strict within a union."""
+Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1), Listed]
+Numbers: TypeAlias = Annotated[Width | tuple[Width, ...], Listed]
 """One for all layers, or one for each."""
+Paddings: TypeAlias = Annotated[Padded | tuple[Padded, ...] | None, Listed]
 
 
 class MLPOptions(Options):
     """A fully connected ReLU network; see ``protocol.fully_connected``."""
 
-    hidden: Annotated[Hidden, Field(strict=False)]
+    hidden: Annotated[Hidden, Listed]
     dropout: Dropout = 0.0
     batch_norm: bool = False
 
@@ -128,10 +133,10 @@ class CNNOptions(Options):
     channels: Channels
     kernel: Numbers = 3
     stride: Numbers = 1
-    padding: Paddings | None = None
+    padding: Paddings = None
     pool: Numbers = 1
     mean_pool: bool = False
-    dense: Annotated[tuple[Width, ...], Field(strict=False)] = ()
+    dense: Annotated[tuple[Width, ...], Listed] = ()
     dropout: Dropout = 0.0
     batch_norm: bool = False
 
