@@ -143,7 +143,9 @@ def test_batches_are_as_large_as_memory_allows(shape, dtype, size):
 
 
 def test_large_images_come_in_batches_that_fit(monkeypatch):
-    monkeypatch.setattr("harness.maths.query.MEMORY", 2 * 16 * 4)
+    # Copies that an attack keeps, and what the network keeps of an image, for two of them.
+    room = 2 * (16 * 4 + threshold_model().footprint(X[:2]))
+    monkeypatch.setattr("harness.maths.query.MEMORY", room)
     seen = []
 
     class Spy(Attack):
