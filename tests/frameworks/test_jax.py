@@ -76,7 +76,7 @@ def test_half_precision_is_computed_in_it_and_answered_in_float32(jax):
 
 
 def test_a_module_of_flax_is_computed_in_inference_mode_and_stays_in_training(jax):
-    from flax import nnx
+    nnx = pytest.importorskip("flax.nnx")
 
     net = small_jax.nnx_net()
     before = [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(net, nnx.Param, nnx.BatchStat))]
