@@ -79,6 +79,7 @@ class Trainable:
     def loaded(self, backend: str, name: str, wanted: ModelSpec) -> tuple[LoadedModel, ModelInfo]:
         """The model of that name in a backend, and where it came from."""
         made, data = registry.builder(backend), self._data
+        train, _ = data.fitted()
         images = ImageKind.of(data.input_shape, len(data.classes), data.channel_axis)
         architecture = architecture_of(wanted.architecture, wanted.options, images)
         key = ModelKey(data.sha256, architecture, wanted.training, self._seed, made)
@@ -97,7 +98,6 @@ class Trainable:
         model = made.build(network, self._how)
         if self._batch_size is not None:
             model = differentiable(Limited(model, self._batch_size))
-        train, _ = data.fitted()
         references = BuiltReferences(backend, network, self._how, train.x, self._seed)
         loaded = LoadedModel(
             model, backend, trained.history, trained.best_epoch, references, network
