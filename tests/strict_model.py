@@ -45,7 +45,9 @@ class StrictModel:
         # As on an accelerator: no array of this model lies on the host.
         monkeypatch.setattr(pieces, "HOST", -1)
         self.device = strict.Device("device1")
-        self.xp, self.bounds, self.plain = Asked(strict), plain.bounds, plain
+        self.xp, self.bounds = Asked(strict), plain.bounds
+        values = list(plain.weights().values())
+        self.matrices, self.biases = values[::2], values[1::2]
         self.copies = []
 
     def asarray(self, values):
@@ -66,15 +68,15 @@ class StrictModel:
         if y.ndim == 1:
             true = self.asarray(np.arange(layers[-1].shape[1])[None]) == strict.reshape(y, (-1, 1))
         flow = objective.logit_gradient(self.xp, layers[-1], true)
-        for index in reversed(range(len(self.plain.matrices))):
-            flow = flow @ self.asarray(self.plain.matrices[index])
+        for index in reversed(range(len(self.matrices))):
+            flow = flow @ self.asarray(self.matrices[index])
             if index > 0:
                 flow = flow * strict.astype(layers[index] > 0, strict.float64)
         return layers[-1], strict.reshape(flow, x.shape)
 
     def _layers(self, x):
         layers = [self.strict.reshape(x, (x.shape[0], -1))]
-        pairs = list(zip(self.plain.matrices, self.plain.biases, strict=True))
+        pairs = list(zip(self.matrices, self.biases, strict=True))
         for number, (matrix, bias) in enumerate(pairs):
             values = layers[-1] @ self.asarray(matrix).T + self.asarray(bias)[None, :]
             last = number == len(pairs) - 1

@@ -91,7 +91,7 @@ def _tuple(given: Any) -> Any:
 Padded: TypeAlias = Annotated[int, Field(ge=0)]
 Listed = BeforeValidator(_tuple)
 """Before what may be one number or several: older pydantic is strict within a union."""
-Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1), Listed]
+Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1, strict=False)]
 Numbers: TypeAlias = Annotated[Width | tuple[Width, ...], Listed]
 """One for all layers, or one for each."""
 Paddings: TypeAlias = Annotated[Padded | tuple[Padded, ...] | None, Listed]
@@ -100,7 +100,8 @@ Paddings: TypeAlias = Annotated[Padded | tuple[Padded, ...] | None, Listed]
 class MLPOptions(Options):
     """A fully connected ReLU network; see ``protocol.fully_connected``."""
 
-    hidden: Annotated[Hidden, Listed]
+    # A spec's lists become tuples.
+    hidden: Annotated[Hidden, Field(strict=False)]
     dropout: Dropout = 0.0
     batch_norm: bool = False
 
@@ -136,7 +137,7 @@ class CNNOptions(Options):
     padding: Paddings = None
     pool: Numbers = 1
     mean_pool: bool = False
-    dense: Annotated[tuple[Width, ...], Listed] = ()
+    dense: Annotated[tuple[Width, ...], Field(strict=False)] = ()
     dropout: Dropout = 0.0
     batch_norm: bool = False
 

@@ -31,8 +31,9 @@ def foreign(pytester):
     """Run pytest in a process of its own, in a project that has never heard of the harness."""
 
     def run(*arguments):
-        # hypothesis imports NumPy if it is there.
-        return pytester.runpytest_subprocess("-p", "no:hypothesispytest", *arguments)
+        # Plugins of others, which import NumPy if it is there.
+        theirs = ("-p", "no:hypothesispytest", "-p", "no:jaxtyping")
+        return pytester.runpytest_subprocess(*theirs, *arguments)
 
     return run
 
