@@ -4,7 +4,8 @@ The gradient of the cross-entropy by the logits is softmax - onehot. In float32 
 true class is zero once its probability is within 6e-8 of one; what is left points in a direction of
 its own, and where the other probabilities underflow too, nothing is left. Measured here:
 
-- Logits 6 times as large: in both frameworks every peer finds fewer adversarial images than ours.
+- Logits 6 times as large: in PyTorch and Keras every peer finds fewer adversarial images than ours;
+  Foolbox on JAX, whose log-softmax loses less, finds as many.
   In float64 Foolbox, torchattacks and CleverHans on TensorFlow agree with ours, which was right in
   float32. ART and ``keras.losses`` compute in float32 even then; CleverHans and ART cannot attack a
   PyTorch network in float64. That holds of these networks, trained with smoothed labels; on CNNs
@@ -18,6 +19,7 @@ import pytest
 from side_by_side import EPSILONS, IDS, PAIRS, our_counts, peer_of
 
 SURE, TOO_SURE = 6, 100
+LOSES_LESS = ("jax", "foolbox")
 IN_FLOAT64 = [
     ("torch", "foolbox"), ("torch", "torchattacks"), ("keras", "foolbox"), ("keras", "cleverhans"),
 ]  # fmt: skip
@@ -30,7 +32,10 @@ def test_in_float32_they_miss_adversarial_images_of_sure_networks(digits, framew
     ours = our_counts(model, "fgsm", sure, EPSILONS)
     theirs = peer_of(framework, name, sure, model).counts(sure.x, sure.y, EPSILONS)
     assert all(mine <= other for mine, other in zip(ours, theirs, strict=True))
-    assert sum(theirs) > sum(ours) + 10
+    if (framework, name) == LOSES_LESS:
+        assert ours == theirs
+    else:
+        assert sum(theirs) > sum(ours) + 10
 
 
 @pytest.mark.parametrize(("framework", "name"), IN_FLOAT64)
