@@ -18,6 +18,7 @@ from harness.errors import BackendError
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
+    UNPADDED,
     Architecture,
     Array,
     BatchNorm,
@@ -182,7 +183,7 @@ class _Pass:
 
 def _maps(architecture: Architecture, x: Array) -> Array:
     """Images (n, *shape) as the first layer takes them; maps are (n, height, width, channels)."""
-    if isinstance(architecture.layers[0], Flatten):
+    if not architecture.takes_maps:
         return x.reshape(x.shape[0], -1)  # in the order of the images' own axes
     if x.ndim == 3:
         return x[..., None]
@@ -222,6 +223,6 @@ def _mean_pool(place: Placed, layer: MeanPool, x: Array) -> Array:
 
 
 def _padded(x: Array, padding: Padding, value: float) -> Array:
-    if padding == ((0, 0), (0, 0)):
+    if padding == UNPADDED:
         return x
     return jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)

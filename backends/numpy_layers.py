@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from harness.errors import BackendError
 from harness.protocol import (
+    UNPADDED,
     Architecture,
     Conv,
     Dense,
@@ -192,13 +193,13 @@ def _mean_pool(layer: MeanPool, x: FloatArray) -> tuple[FloatArray, Back]:
 
     def back(flow: FloatArray) -> FloatArray:
         parts = np.broadcast_to((flow * share)[..., None, None], windows.shape)
-        return _spread(parts, x, layer.stride, ((0, 0), (0, 0)))
+        return _spread(parts, x, layer.stride, UNPADDED)
 
     return windows.sum(axis=(4, 5)) * share, back
 
 
 def _padded(x: FloatArray, padding: Padding, value: float = 0.0) -> FloatArray:
-    if padding == ((0, 0), (0, 0)):
+    if padding == UNPADDED:
         return x
     return np.pad(x, ((0, 0), (0, 0), *padding), constant_values=value)
 

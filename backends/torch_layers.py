@@ -12,6 +12,7 @@ from harness.errors import BackendError
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
+    UNPADDED,
     Architecture,
     BatchNorm,
     Conv,
@@ -31,8 +32,6 @@ from harness.protocol import (
     fold_batch_norm,
     pooled_first,
 )
-
-NONE: Padding = ((0, 0), (0, 0))
 
 
 class SeededDropout(nn.Module):
@@ -141,15 +140,14 @@ class Built(nn.Sequential):
     """
 
     def __init__(self, architecture: Architecture, seed: int = 0) -> None:
-        made = _Making(architecture.channels_last, seed)
-        maps = len(architecture.input_shape) > 1 and not isinstance(architecture.layers[0], Flatten)
+        maps = architecture.takes_maps
+        # Images that come as vectors have the order of their own axes already.
+        made = _Making(architecture.channels_last and maps, seed)
         super().__init__(*[ToMaps(made.last)] * maps, *made.sequence(architecture.placed))
         if maps:
             # On the CPU, convolutions of maps that lie in memory channel by channel take up to
             # twice the time.
             self.to(memory_format=torch.channels_last)
-        elif isinstance(architecture.layers[0], Flatten):
-            self[0] = nn.Flatten()  # images themselves, in the order that they have
         # In dictionaries, which do not make them submodules once more.
         self.named, self.norms = made.named, made.norms
 
@@ -269,7 +267,7 @@ def _convolution(layer: Conv, channels: int) -> nn.Module:
         nn.Conv2d, channels, layer.channels, layer.kernel, stride=layer.stride
     )
     (top, bottom), (left, right) = layer.padding
-    if layer.kernel == (1, 1) and max(layer.stride) > 1 and layer.padding == NONE:
+    if layer.kernel == (1, 1) and max(layer.stride) > 1 and layer.padding == UNPADDED:
         convolution.stride = (1, 1)
         return _PreparedConv(convolution, Strided(layer.stride))
     if top != bottom or left != right:

@@ -77,8 +77,9 @@ def check_architectures(spec: Spec, images: ImageKind | None) -> None:
     """
     for name, model in spec.trained.items():
         try:
-            options_for(model.architecture, model.options)
-            if images is not None:
+            if images is None:
+                options_for(model.architecture, model.options)
+            else:
                 architecture_of(model.architecture, model.options, images)
         except SpecError as error:
             raise SpecError(f"models.{name}.{error}") from error

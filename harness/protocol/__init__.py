@@ -16,6 +16,7 @@ from harness.protocol.backend import (
 )
 from harness.protocol.images import Images
 from harness.protocol.layers import (
+    UNPADDED,
     ArchitectureError,
     BatchNorm,
     Conv,
@@ -71,6 +72,7 @@ __all__ = [
     "BN_MOMENTUM",
     "GRADIENT",
     "UNIT",
+    "UNPADDED",
     "About",
     "Architecture",
     "ArchitectureError",

@@ -19,7 +19,7 @@ Pair: TypeAlias = tuple[int, int]
 """Of height and of width."""
 Padding: TypeAlias = tuple[Pair, Pair]
 """Above and below, left and right."""
-NONE: Padding = ((0, 0), (0, 0))
+UNPADDED: Padding = ((0, 0), (0, 0))
 
 
 class ArchitectureError(HarnessError):
@@ -43,7 +43,7 @@ class Conv:
     channels: int
     kernel: Pair
     stride: Pair = (1, 1)
-    padding: Padding = NONE
+    padding: Padding = UNPADDED
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class MaxPool:
 
     size: Pair
     stride: Pair
-    padding: Padding = NONE
+    padding: Padding = UNPADDED
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def pooled_first(placed: Sequence[Placed]) -> tuple[Placed, ...]:
     for at in range(len(order) - 1):
         first, second = order[at], order[at + 1]
         pool = second.layer
-        if isinstance(first.layer, ReLU) and isinstance(pool, MaxPool) and pool.padding == NONE:
+        if isinstance(first.layer, ReLU) and isinstance(pool, MaxPool) and pool.padding == UNPADDED:
             positive = Placed(first.layer, second.after, second.after)
             order[at : at + 2] = [second, positive]
     return tuple(order)
@@ -233,7 +233,7 @@ def after_layer(layer: Layer, shape: Shape, path: str) -> Shape:
             f"{name}: takes maps (channels, height, width), and is given {told(shape)}"
         )
     window = layer.kernel if isinstance(layer, Conv) else layer.size
-    padding = NONE if isinstance(layer, MeanPool) else layer.padding
+    padding = UNPADDED if isinstance(layer, MeanPool) else layer.padding
     sides = _sides(shape, window, layer.stride, padding, name)
     channels = layer.channels if isinstance(layer, Conv) else shape[0]
     return (_positive(channels, name, "channels"), *sides)

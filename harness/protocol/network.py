@@ -65,6 +65,11 @@ class Architecture:
         return len(self.input_shape) == 3 and self.channel_axis == 2
 
     @property
+    def takes_maps(self) -> bool:
+        """Whether images come to the first layer as maps, not in the order of their own axes."""
+        return _takes_maps(self.input_shape, self.layers)
+
+    @property
     def neutral_shape(self) -> Shape:
         """Shape of one image as the first layer gets it: (channels, height, width) of maps."""
         return _neutral(self.input_shape, self.channel_axis)
@@ -115,6 +120,10 @@ def maps_after(
     return shape
 
 
+def _takes_maps(shape: Shape, layers: Sequence[Layer]) -> bool:
+    return len(shape) > 1 and bool(layers) and not isinstance(layers[0], Flatten)
+
+
 def _neutral(shape: Shape, channel_axis: int | None) -> Shape:
     if len(shape) == 2:
         return (1, *shape)
@@ -122,11 +131,8 @@ def _neutral(shape: Shape, channel_axis: int | None) -> Shape:
 
 
 def _placed(shape: Shape, layers: Sequence[Layer], channel_axis: int | None) -> tuple[Placed, ...]:
-    if (
-        layers
-        and not isinstance(layers[0], Flatten)
-        and (len(shape) > 3 or (len(shape) == 3 and channel_axis not in (0, 2)))
-    ):
+    known = len(shape) == 2 or (len(shape) == 3 and channel_axis in (0, 2))
+    if _takes_maps(shape, layers) and not known:
         raise ArchitectureError(
             f"layers[0] ({type(layers[0]).__name__}): images of {told(shape)} are no maps of known "
             "channels: say data.channel_axis (0 or 2)"

@@ -80,7 +80,7 @@ class _Writing:
         """All of it, from images to logits."""
         architecture, name = self.architecture, IMAGES
         shape = architecture.input_shape
-        if architecture.layers and not isinstance(architecture.layers[0], Flatten):
+        if architecture.takes_maps:
             if len(shape) == 2:
                 axes = self.hold("channel", np.array([1], np.int64))
                 name = self.node("Unsqueeze", name, axes)
