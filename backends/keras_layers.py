@@ -18,6 +18,7 @@ from harness.errors import BackendError
 from harness.protocol import (
     BN_EPSILON,
     BN_MOMENTUM,
+    UNPADDED,
     Architecture,
     BatchNorm,
     Conv,
@@ -39,7 +40,6 @@ from harness.protocol import (
     pooled_first,
 )
 
-NONE: Padding = ((0, 0), (0, 0))
 HALVES = MaxPool((2, 2), (2, 2))
 """The pooling that most networks have."""
 
@@ -103,10 +103,11 @@ def built(architecture: Architecture, dtype: str = "float32", seed: int | None =
     Raises:
         BackendError: It has a layer that this backend has not.
     """
-    making = _Making(architecture.channels_last, dtype, seed)
+    # Images that come as vectors have the order of their own axes already.
+    making = _Making(architecture.channels_last or not architecture.takes_maps, dtype, seed)
     entry = keras.Input(architecture.input_shape, dtype=dtype)
     value = entry
-    if len(architecture.input_shape) > 1 and not isinstance(architecture.layers[0], Flatten):
+    if architecture.takes_maps:
         value = making.maps(entry)
     return Built(
         keras.Model(entry, making.sequence(architecture.placed, value)), making.named, making.norms
@@ -229,7 +230,7 @@ def _padding(shape: Shape, window: Pair, stride: Pair, padding: Padding) -> str:
 
     Its ``same`` is as much as makes an image of a pixel for each stride, the odd one at the end.
     """
-    if padding == NONE:
+    if padding == UNPADDED:
         return "valid"
     named = []
     for side, size, step in zip(shape[1:], window, stride, strict=True):

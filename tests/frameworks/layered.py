@@ -48,6 +48,8 @@ ODD = Architecture(
 ARCHITECTURES = {
     "mlp": fully_connected((12, 10), (16, 8), CLASSES, batch_norm=True),
     "mlp-colour": fully_connected((12, 10, 3), (16,), CLASSES, channel_axis=2),
+    "mlp-first": fully_connected((3, 12, 10), (16,), CLASSES, channel_axis=0),
+    "mlp-unsaid": fully_connected((12, 10, 3), (16,), CLASSES),
     "cnn-grey": architecture_of("cnn", CNN | {"batch_norm": True, "dropout": 0.2}, GREY),
     "cnn-first": architecture_of("cnn", CNN, FIRST),
     "cnn-last": architecture_of("cnn", CNN, LAST),
