@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,22 @@ def at_hand(name: str) -> Backend:
     # torch goes first wherever tensorflow will follow in the same process.
     registry.import_together({"torch", name} if name == "keras" else {name})
     return registry.backend(name)
+
+
+def package_at_hand(name: str, demanded: str = "", hint: str = "") -> Any:
+    """A package; where it is missing the test is skipped, or failed if it is demanded.
+
+    Args:
+        name: The module.
+        demanded: What says that it must be there; empty if nothing does.
+        hint: Where it would be, for the reason of a skip.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if demanded:
+            pytest.fail(f"{demanded}, but {error}", pytrace=False)
+        return pytest.skip(f"{error}{hint}")
 
 
 def required() -> set[str]:

@@ -6,22 +6,15 @@ Nothing but the array API standard is there, and what becomes a NumPy array unas
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from backends_at_hand import REQUIRED, required
+from backends_at_hand import REQUIRED, package_at_hand, required
 
 from harness.maths import pieces
 
 
 def strict_or_skip():
     """The package; where it is missing the test is skipped, or failed if the backends are named."""
-    try:
-        import array_api_strict
-    except ImportError:
-        reason = "array-api-strict is not installed; it is in the extra test"
-        if required():
-            pytest.fail(f"{REQUIRED} is set, but {reason}", pytrace=False)
-        pytest.skip(reason)
-    return array_api_strict
+    demanded = f"{REQUIRED} is set" if required() else ""
+    return package_at_hand("array_api_strict", demanded, "; it is in the extra test")
 
 
 class Asked:

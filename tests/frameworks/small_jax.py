@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from backends_at_hand import at_hand
+from backends_at_hand import REQUIRED, at_hand, package_at_hand, required
 
 from harness.protocol import UNIT
 
@@ -51,10 +50,15 @@ def logits_of(model, x=X):
     return model.numpy(model.logits(model.asarray(x)))
 
 
+def beside_jax(name):
+    """A package of modules for JAX; it must be there where JAX must."""
+    return package_at_hand(name, f"{REQUIRED} names jax" if "jax" in required() else "")
+
+
 def nnx_net():
     """Convolution, batch normalisation with statistics of its own, dropout; in training mode."""
     at_hand("jax")
-    nnx = pytest.importorskip("flax.nnx")
+    nnx = beside_jax("flax.nnx")
 
     class Net(nnx.Module):
         def __init__(self):
@@ -77,7 +81,7 @@ def nnx_net():
 def equinox_net():
     """A module for one image (c, h, w), with dropout that is on."""
     at_hand("jax")
-    equinox = pytest.importorskip("equinox")
+    equinox = beside_jax("equinox")
     import jax
 
     class Net(equinox.Module):

@@ -76,7 +76,7 @@ def test_half_precision_is_computed_in_it_and_answered_in_float32(jax):
 
 
 def test_a_module_of_flax_is_computed_in_inference_mode_and_stays_in_training(jax):
-    nnx = pytest.importorskip("flax.nnx")
+    nnx = small_jax.beside_jax("flax.nnx")
 
     net = small_jax.nnx_net()
     before = [np.array(leaf) for leaf in jax.tree.leaves(nnx.state(net, nnx.Param, nnx.BatchStat))]
@@ -90,7 +90,7 @@ def test_a_module_of_flax_is_computed_in_inference_mode_and_stays_in_training(ja
 
 
 def test_a_module_of_equinox_may_be_for_one_image_or_for_a_batch(jax):
-    equinox = pytest.importorskip("equinox")
+    equinox = small_jax.beside_jax("equinox")
     net, images = small_jax.equinox_net(), X.transpose(0, 3, 1, 2)
     plain = equinox.nn.inference_mode(net)
     expected = np.stack([plain(image) for image in images])
@@ -119,7 +119,7 @@ def test_what_is_none_is_refused_in_one_line(jax, net, said):
 
 
 def test_a_module_of_flax_linen_without_weights_says_what_to_pass(jax):
-    linen = pytest.importorskip("flax.linen")
+    linen = small_jax.beside_jax("flax.linen")
     with pytest.raises(BackendError, match=r"holds no weights; pass \(net.apply, variables\)"):
         harness.wrap(linen.Dense(3))
 

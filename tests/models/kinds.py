@@ -5,7 +5,6 @@ Every network has weights that are drawn here, and NumPy says how many images it
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -13,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import backends_at_hand
 import numpy as np
-import pytest
 from backends_at_hand import at_hand
 
 HEAVY = "HARNESS_TEST_MODELS"
@@ -68,12 +67,8 @@ def kind(
 
 def package_at_hand(name: str) -> Any:
     """A heavy package; where it is missing the test is skipped, or failed if it had to be there."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        if os.environ.get(HEAVY) == "1":
-            pytest.fail(f"{HEAVY} is set, but {error}", pytrace=False)
-        return pytest.skip(f"{error}; tox -e models has it")
+    demanded = f"{HEAVY} is set" if os.environ.get(HEAVY) == "1" else ""
+    return backends_at_hand.package_at_hand(name, demanded, "; tox -e models has it")
 
 
 @dataclass(frozen=True)
