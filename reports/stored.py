@@ -174,7 +174,7 @@ def saliency_methods(run: Run, pair: Pair) -> list[str]:
     curves = [
         name.split("/")[1] for name in names if re.fullmatch(keys.curve(keys.ONE, ".+"), name)
     ]
-    plain = ["gradient"] if keys.MAPS in names else []
+    plain = [occluding(run)] if keys.MAPS in names else []
     return [name for name in dict.fromkeys(maps + curves + plain) if name != "random"]
 
 
@@ -182,7 +182,14 @@ def saliency_maps(run: Run, pair: Pair, method: str) -> FloatArray | None:
     """A method's maps of the examples, (m, height, width), if they are stored."""
     found = example_maps(run, pair, keys.maps(method))
     # Where no method was asked for, those that the occluded pixels were chosen by.
-    return example_maps(run, pair, keys.MAPS) if found is None and method == "gradient" else found
+    plain = found is None and method == occluding(run)
+    return example_maps(run, pair, keys.MAPS) if plain else found
+
+
+def occluding(run: Run) -> str:
+    """The method by whose maps the occluded pixels were chosen."""
+    said = spec_value(run, "saliency", "occlusion")
+    return said if isinstance(said, str) else "gradient"  # older runs knew no other
 
 
 def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:

@@ -111,7 +111,7 @@ class Explaining:
     @cached_property
     def _maps(self) -> Images:
         """Maps of all images; where these are many, computed anew when they are asked for."""
-        lazy = Maps(self.model, self.x, self.y)
+        lazy = Maps(self.model, self.x, self.y, self.settings.occlusion)
         maps = lazy if lazy.nbytes > IN_MEMORY else np.asarray(lazy)
         self.recorder.keep_pictures(keys.MAPS, maps[self.examples.index])
         return maps

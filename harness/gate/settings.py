@@ -14,8 +14,9 @@ from harness.gate.baseline import Baseline, name_of
 from harness.results.run import Run
 from harness.spec.measures import MinimalSpec, SaliencySpec
 
+SALIENCY = ("top", "random_draws", "occlusion", "images", "epsilon")
 SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {
-    "saliency": ("saliency", SaliencySpec(), ("top", "random_draws", "images", "epsilon")),
+    "saliency": ("saliency", SaliencySpec(), SALIENCY),
     "minimal-epsilon": ("minimal", MinimalSpec(), ("images", "limit")),
 }
 """By the first part of a check its section of the spec, the defaults, and what decides there."""

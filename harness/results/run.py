@@ -53,7 +53,8 @@ class Run(BaseModel):
     - ``examples/clean``: those images, (m, *shape) float32;
     - ``examples/clean/confidence``: softmax of the predicted class, (m,) float32;
     - ``examples/CHECK@EPSILON``: the same images under an attack, with ``.../confidence``;
-    - ``examples/saliency``: the maps, |d true-class logit / dx|, (m, *shape) float32;
+    - ``examples/saliency``: the absolute maps that say which pixels are occluded, (m,
+      *shape) float32;
     - ``examples/saliency/top``: the most salient pixels, with all their channels, (m, *shape) bool;
     - ``examples/maps/METHOD``: the signed maps of each saliency method, (m, *shape) float32;
       ``examples/moved``: the examples under FGSM at the epsilon of the spec's saliency,

@@ -169,15 +169,16 @@ class Maps(LazyImages):
         model: A model with the capability ``gradient``.
         x: The images.
         y: The class to explain for each, (n,).
+        method: One of ``METHODS``.
     """
 
-    def __init__(self, model: Model, x: Images, y: IntArray) -> None:
+    def __init__(self, model: Model, x: Images, y: IntArray, method: str = "gradient") -> None:
         super().__init__(x.shape, x.dtype)
-        self._model, self._x, self._y = model, x, y
+        self._model, self._x, self._y, self._method = model, x, y, method
 
     def read(self, rows: IntArray) -> FloatArray:
-        """The maps by ``gradient`` at these positions; see ``explain`` for what it raises."""
-        return np.abs(explain(self._model, np.asarray(self._x[rows]), self._y[rows]))
+        """The maps at these positions; see ``explain`` for what it raises."""
+        return np.abs(explain(self._model, np.asarray(self._x[rows]), self._y[rows], self._method))
 
 
 def one_colour(x: FloatArray) -> BoolArray:

@@ -75,8 +75,8 @@ class SaliencySpec(Part):
     Attributes:
         top: Share of the pixels that is covered.
         random_draws: How often random pixels are drawn.
-        methods: Which methods are analysed and checked; all if not said, none if empty. The
-            occlusion of all test images is always by ``gradient``.
+        occlusion: The method by whose maps the covered pixels are chosen, on all test images.
+        methods: Which methods are analysed and checked; all if not said, none if empty.
         images: So many test images are analysed, the first ones.
         epsilon: L∞ radius, in pixel units, of the FGSM under which the top pixels should stay.
         sanity: What passes the sanity checks.
@@ -84,6 +84,7 @@ class SaliencySpec(Part):
 
     top: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
     random_draws: Annotated[int, Field(ge=1)] = 5
+    occlusion: str = "gradient"
     methods: Annotated[tuple[str, ...], AfterValidator(distinct)] | None = None
     images: Annotated[int, Field(ge=1)] = 1000
     epsilon: Epsilon = 0.1

@@ -324,6 +324,7 @@ def _content(view: RunView) -> dict[str, Any] | None:
         "measure_names": list(MEASURES.values()),
         "shares": SHARES,
         "occlusion": occlusion,
+        "occluding": stored.occluding(run),
         "occlusion_names": tables.OCCLUSIONS,
         "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
         "top": top,

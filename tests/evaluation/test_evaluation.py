@@ -49,8 +49,9 @@ class Evaluated:
         self.attacking = Attacking(model, x, y, self.examples, self.recorder)
         self.clean, self.attacked = self.attacking.clean, self.attacking.attacked
 
-    def explaining(self, seed=0):
-        return Explaining(self.model, self.x, self.y, self.examples, self.recorder, SALIENCY, seed)
+    def explaining(self, seed=0, **settings):
+        asked = SALIENCY.model_copy(update=settings)
+        return Explaining(self.model, self.x, self.y, self.examples, self.recorder, asked, seed)
 
 
 def make_evaluation(model=None, y=LABELS):
@@ -309,6 +310,20 @@ def test_the_interval_of_random_occlusion_is_that_of_one_draw():
     record = make_evaluation().explaining().occluded("random")
     assert record.total == 3 * N
     assert (record.ci_low, record.ci_high) == wilson(round(record.correct / 3), N)
+
+
+@pytest.mark.parametrize("method", ["gradient", "gradient-x-input", "integrated-gradients"])
+def test_the_method_that_ranks_the_covered_pixels_can_be_chosen(method):
+    evaluation = make_evaluation()
+    record = evaluation.explaining(occlusion=method).occluded("top")
+    maps = np.abs(explain(evaluation.model, evaluation.x, evaluation.y, method))
+    rank = maps.reshape(N, -1).argsort(axis=1, kind="stable")[:, ::-1]
+    covered = evaluation.x.reshape(N, -1).copy()
+    np.put_along_axis(covered, rank[:, : covered.shape[1] // 4], 0, axis=1)
+    labels, _, _ = by_hand(evaluation.model, covered)
+    assert record.correct == int((labels == LABELS).sum())
+    kept = evaluation.run.arrays["numpy/mlp/examples/saliency"]
+    np.testing.assert_array_equal(kept, maps[[0, 1, 4]])
 
 
 def test_random_occlusion_follows_the_seed():

@@ -338,6 +338,15 @@ def test_occlusion_moves_in_either_direction_without_failing(correct, status, ve
 # What cannot be compared
 
 
+def test_occlusion_by_another_method_is_incomparable_and_named():
+    baseline = Baseline.of(run_of({"clean": HALF, "saliency/top": HALF}))
+    spec = {"name": "digits", "saliency": {"occlusion": "smoothgrad"}}
+    comparison = compare(run_of({"clean": HALF, "saliency/top": HALF}, spec=spec), baseline)
+    row = row_of(comparison, "torch mlp saliency/top")
+    assert (row.verdict, row.fails) == ("incomparable", True)
+    assert row.detail == "saliency.occlusion is smoothgrad, was gradient"
+
+
 def test_an_attack_with_other_options_is_incomparable_and_named():
     baseline = Baseline.of(run_of({"clean": HALF, "pgd@0.1": HALF}))
     spec = {"name": "digits", "attacks": {"pgd": {"epsilons": [0.1], "steps": 4}}}

@@ -337,6 +337,17 @@ def test_arrays_that_do_not_fit_break_nothing(key: str, value: np.ndarray[Any, A
     assert "provenance" in seen(run).sections
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [({}, "ranked by gradient of the true class"),
+     ({"occlusion": "gradient-x-input"}, "ranked by gradient × input of the true class")],
+)  # fmt: skip
+def test_the_page_says_by_which_maps_pixels_were_occluded(said: dict[str, Any], words: str) -> None:
+    run = synthetic_run(backends=["torch"])
+    run.spec = {**run.spec, "saliency": said}
+    assert words in seen(run).text
+
+
 @pytest.mark.parametrize("spec", [{"name": None}, {"saliency": 3}, {"saliency": {"top": "x"}}])
 def test_a_spec_of_another_shape_breaks_nothing(spec: dict[str, Any]) -> None:
     run = synthetic_run(backends=["torch"])

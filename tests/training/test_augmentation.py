@@ -43,7 +43,9 @@ def affine(**ranges):
 def numbered(height, width, count=1):
     """Images of which no two pixels are equal."""
     size = count * height * width
-    return (np.arange(1, size + 1, dtype=np.float32) / size).reshape(count, height, width)
+    return (np.arange(1, size + 1, dtype=np.float32) / np.float32(size)).reshape(
+        count, height, width
+    )
 
 
 def disc(size=28):

@@ -232,7 +232,7 @@ def check_class_sensitivity(evidence: Evidence) -> None:
 def check_occlusion(evidence: Evidence) -> None:
     """Covering the most salient pixels costs more accuracy than covering as many random ones.
 
-    The suite judges the gradient in the same way, on all images, as ``saliency/top``.
+    The suite judges one method in the same way, on all images, as ``saliency/top``.
     """
     image = evidence.test_x.nbytes // len(evidence.test_x)
     some = evidence.telling[: min(MOST, max(IMAGES, IN_MEMORY // max(1, image)))]
