@@ -39,8 +39,8 @@ class Asked:
     def keys(self) -> int:
         """Keys with pictures of every example, those of attacks left out.
 
-        The images, the maps that say what is occluded, and their top pixels; with methods the images under FGSM, and
-        each method's maps of both.
+        The images, the maps that say what is occluded, and their top pixels; with methods the
+        images under FGSM, and each method's maps of both.
         """
         return 3 + (1 + 2 * self.methods if self.methods else 0)
 
