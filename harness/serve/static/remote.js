@@ -1,0 +1,89 @@
+// The models of a server, by its routes.
+
+import { pause } from "./latest.js";
+
+const PATIENCE = 20000, LONGEST_WAIT = 5; // milliseconds for an answer; seconds before it is asked again
+const EXAMPLES = 20;
+
+/**
+ * @param {string} base address of the routes, relative to the page.
+ */
+export function remoteEngine(base) {
+  const shapes = new Map();
+  const inputs = (name, image) => [nestedNumbers(image, shapes.get(name))];
+  const ask = (name, what, body, signal) => answered(`${base}/models/${encodeURIComponent(name)}/${what}`, body, signal);
+  const labels = (label) => (label === null || label === undefined ? null : [label]);
+
+  async function models(signal) {
+    const { models: found } = await answered(`${base}/models`, null, signal);
+    for (const info of found) shapes.set(info.name, info.input.shape);
+    return found;
+  }
+  async function examples(name, signal) {
+    const query = new URLSearchParams({ model: name, count: EXAMPLES });
+    const found = await answered(`${base}/examples?${query}`, null, signal);
+    return found.examples.map((one) => ({ ...one, image: flatNumbers(one.image) }));
+  }
+  async function predict(name, image, signal) {
+    const found = await ask(name, "predict", { images: inputs(name, image) }, signal);
+    return found.predictions[0];
+  }
+  async function attack(name, image, { attack, epsilon, label }, signal) {
+    const body = { images: inputs(name, image), labels: labels(label), attack, epsilon };
+    const [result] = (await ask(name, "attack", body, signal)).results;
+    return { ...result, image: flatNumbers(result.image), perturbation: flatNumbers(result.perturbation) };
+  }
+  async function explain(name, image, { method, top, label }, signal) {
+    const body = { images: inputs(name, image), labels: labels(label), method, top };
+    const [found] = (await ask(name, "explain", body, signal)).maps;
+    return { ...found, map: flatNumbers(found.map), scores: flatNumbers(found.scores), mask: Uint8Array.from(flatNumbers(found.mask)) };
+  }
+  async function smallest(name, image, { attack, label, limit }, signal) {
+    const body = { images: inputs(name, image), labels: labels(label), attack, limit };
+    return (await ask(name, "smallest", body, signal)).results[0];
+  }
+  return { models, examples, predict, attack, explain, smallest };
+}
+
+/** What the server answers; a body is posted. Once it is busy it is asked again after a while. */
+async function answered(url, body, signal) {
+  let response = await fetched(url, body, signal);
+  if (response.status === 429) {
+    const seconds = Math.min(Number(response.headers.get("Retry-After")) || 1, LONGEST_WAIT);
+    await pause(1000 * seconds, signal);
+    response = await fetched(url, body, signal);
+  }
+  const found = await response.json().catch(() => ({}));
+  if (response.status === 429) throw new Error("The server is busy. Try again in a moment.");
+  if (!response.ok) throw new Error(found.error ?? `The server answered with status ${response.status}.`);
+  return found;
+}
+
+async function fetched(url, body, signal) {
+  const cut = new AbortController();
+  const stop = () => cut.abort();
+  const timer = setTimeout(stop, PATIENCE);
+  signal?.addEventListener("abort", stop, { once: true });
+  if (signal?.aborted) stop();
+  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  try {
+    return await fetch(url, { ...(body ? post : {}), signal: cut.signal });
+  } catch {
+    throw new Error("The server does not answer. Is harness serve still running?");
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Numbers in the nesting of a shape. */
+function nestedNumbers(numbers, shape) {
+  let rows = Array.from(numbers);
+  for (const size of shape.slice(1).reverse()) {
+    rows = Array.from({ length: rows.length / size }, (_, at) => rows.slice(at * size, (at + 1) * size));
+  }
+  return rows;
+}
+
+function flatNumbers(numbers) {
+  return Float64Array.from(numbers.flat(Infinity));
+}
