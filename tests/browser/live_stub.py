@@ -216,5 +216,8 @@ class Stub:
 def stub_of_digits(models=2, count=20, **options):
     """A plain and a defended linear model of 8×8 digits."""
     x, y = digits()
-    made = {"plain": Linear.fitted(x, y, 0.1), "defended": Linear.fitted(x, y, 500.0, 40.0, adversarial=True)}
+    made = {
+        "plain": Linear.fitted(x, y, 0.1),
+        "defended": Linear.fitted(x, y, 500.0, 40.0, adversarial=True),
+    }
     return Stub(dict(list(made.items())[:models]), x[:count], y[:count], **options)
