@@ -121,6 +121,30 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name and rename it, so that it is never seen half-filled.
+
+    A folder that is there is moved out of the way first, and removed last.
+    """
+    path = path.resolve()  # a link to a folder is kept
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+    ) as beside:
+        made, before = Path(beside) / "made", Path(beside) / "before"
+        made.mkdir()
+        yield made
+        if path.exists():
+            path.rename(before)
+        try:
+            made.rename(path)
+        except OSError:
+            if before.exists():
+                before.rename(path)
+            raise
+
+
 def check_writable(path: Path, option: str = "") -> None:
     """Find out whether a file can be written, before much work is done for it.
 

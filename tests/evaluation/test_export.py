@@ -13,7 +13,7 @@ from tiny_spec import tiny_spec
 import harness
 from harness import cli, registry
 from harness.evaluation.benchmark import Benchmark
-from harness.evaluation.exporting import export, network_in
+from harness.evaluation.exporting import export, networks_in
 from harness.evaluation.resolve import open_spec
 from harness.maths.query import logits_of
 
@@ -36,6 +36,12 @@ epsilons = [0.1]
 [saliency]
 methods = []
 """
+
+
+def network_of(spec, names=(), backend=None):
+    """Name, backend and network of the one model that is asked for."""
+    (found,) = networks_in(Benchmark(open_spec(str(spec))), names, backend, "onnx")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def command(home, monkeypatch, capfd, tmp_path):
 @pytest.fixture
 def network(home, monkeypatch):
     monkeypatch.setenv("HARNESS_CACHE_DIR", str(home / "cache"))
-    return network_in(open_spec(str(home / "small.toml")), None, None)[2]
+    return network_of(home / "small.toml")[2]
 
 
 def test_safetensors_has_neutral_names_and_the_layers(command, network, tmp_path):
@@ -113,7 +119,7 @@ def test_an_onnx_file_is_exported_on(command, network, home, tmp_path):
     head, own = CNN.partition("[models.cnn]")[0], '[models.theirs]\nfile = "net.onnx"\n'
     text = head + own + CNN[CNN.index("[attacks") :]
     (tmp_path / "again.toml").write_text(text)
-    name, backend, again = network_in(open_spec(str(tmp_path / "again.toml")), "theirs", "numpy")
+    name, backend, again = network_of(tmp_path / "again.toml", ["theirs"], "numpy")
     assert (name, backend) == ("theirs", "numpy")
     assert again.architecture == network.architecture
     np.testing.assert_array_equal(
@@ -151,6 +157,6 @@ def test_a_file_is_replaced_on_demand(command, tmp_path):
 
 def test_what_cannot_be_written_here_is_said_before_a_training(command, monkeypatch):
     monkeypatch.setattr(registry, "missing", lambda name: f"backend {name}: not installed")
-    monkeypatch.setattr("harness.evaluation.exporting.network_in", None)
+    monkeypatch.setattr("harness.evaluation.exporting.networks_in", None)
     code, said = command("small", "--out", "net.keras")
     assert (code, said) == (2, "harness: --format: keras needs the backend keras: not installed\n")
