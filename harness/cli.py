@@ -20,6 +20,7 @@ from harness.cli_export import export
 from harness.cli_init import init
 from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
+from harness.serve.command import serve
 from harness.terminal import as_path
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ app.add_typer(accepted, name="baseline")
 app.command()(evaluate)
 app.command()(export)
 app.command()(init)
+app.command()(serve)
 
 SpecName = Annotated[
     str, typer.Argument(metavar="[SPEC]", help="Name of a spec of the suites, or path of a .toml.")

@@ -18,6 +18,11 @@ FRAMEWORKS = {
     "torch", "tensorflow", "keras", "jax", "flax", "equinox", "array_api_compat", "onnxruntime"
 }  # fmt: skip
 
+WEB = {"fastapi", "starlette", "uvicorn"}
+"""Of the extra ``serve``."""
+ON_FASTAPI = {f"harness.serve.{name}" for name in ("api", "routes", "server", "service", "strict")}
+"""The modules that need it."""
+
 
 def files(package):
     (folder,) = package.__path__
@@ -59,10 +64,13 @@ def test_the_walk_finds_the_files():
 
 
 def test_the_whole_engine_loads_without_a_framework():
+    # What is built on FastAPI loads where that is installed.
     code = (
-        "import harness, importlib, pkgutil\n"
+        "import harness, importlib, importlib.util, pkgutil\n"
+        f"served = () if importlib.util.find_spec('fastapi') else {sorted(ON_FASTAPI)}\n"
         "for found in pkgutil.walk_packages(harness.__path__, 'harness.'):\n"
-        "    importlib.import_module(found.name)"
+        "    if found.name not in served:\n"
+        "        importlib.import_module(found.name)"
     )
     loaded = loaded_by(code)
     assert "harness" in loaded
@@ -85,6 +93,16 @@ def test_the_engine_imports_no_framework_nor_what_builds_on_it(path):
     """Not inside functions either; only the command may draw reports."""
     allowed = {"reports"} if path.name == "cli.py" else set()
     assert not packages(path) & (FRAMEWORKS | {"backends", "suites", "reports"} - allowed)
+
+
+@pytest.mark.parametrize("path", files(harness), ids=name_of)
+def test_what_needs_a_web_framework_is_in_the_room_that_serves(path):
+    module = ".".join(path.relative_to(Path(harness.__path__[0]).parent).with_suffix("").parts)
+    assert module in ON_FASTAPI or not packages(path) & WEB
+
+
+def test_the_command_loads_without_a_web_framework():
+    assert not loaded_by("import harness.cli") & WEB
 
 
 def framework_of(path):
@@ -138,7 +156,7 @@ FLOORS = (
     {"saliency", "training", "gate"},
     {"checks", "search"},
     {"evaluation", "reports"},
-    {"__init__", "cli_baseline", "cli_evaluate", "cli_export", "cli_init", "testing"},
+    {"__init__", "cli_baseline", "cli_evaluate", "cli_export", "cli_init", "serve", "testing"},
     {"cli"},
     {"__main__"},
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from importlib.resources import files
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
@@ -139,7 +139,7 @@ class Stub:
             return route.abort()
         if not address.path.startswith("/api/v1/"):
             return self.file(route, address.path)
-        path = address.path.removeprefix("/api/v1/")
+        path = unquote(address.path.removeprefix("/api/v1/"))
         body = json.loads(request.post_data) if request.post_data else {}
         self.asked.append((path, body))
         other = self.broken(path, body) if self.broken else None

@@ -1,0 +1,1 @@
+"""A model over HTTP: its predictions, attacked images and saliency maps, one request at a time."""
