@@ -163,7 +163,7 @@ def random_network(seed):
     ][pick(0, 1)]
     channels = pick(1, 4)
     inner = Residual((Conv(channels, (3, 3), padding=((1, 1), (1, 1))), ReLU()))
-    begin = [(ReLU(), pool), (pool, ReLU())][pick(0, 1)]
+    begin = [(ReLU(), pool), (pool,)][pick(0, 1)]
     layers = (conv(pick(1, 4)), *begin, conv(channels), inner, Flatten(), Dense(6), ReLU())
     architecture = Architecture(shape, (*layers, Dense(CLASSES)), CLASSES, axis)
     return in_half(Network(architecture, initial_weights(architecture, seed)))
