@@ -8,7 +8,8 @@ from typing import Any
 
 from harness.protocol import Bounds
 from harness.saliency.methods import METHODS
-from harness.serve.live import GRADIENT_STEPS, QUERIES, Live, plane_of
+from harness.serve.caps import GRADIENT_STEPS, QUERIES
+from harness.serve.live import Live
 from harness.serve.models import Served
 from harness.serve.pictures import PREFIX, head
 from harness.serve.work import CAPACITY, LIMIT
@@ -69,7 +70,7 @@ def _any_of(found: Iterable[Schema]) -> Schema:
 
 def _image(live: Live) -> Schema:
     """What an image of a request may be."""
-    height, width = plane_of(live.shape, live.channel_axis)
+    height, width = live.plane
     start = head(height, width).replace("+", r"\+")
     png = {
         "type": "string",

@@ -9,21 +9,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from harness.serve import schemas
-from harness.serve.live import Live
-from harness.serve.pictures import png_of
-from harness.serve.schemas import (
-    AttackBody,
-    ExplainBody,
-    Info,
-    PredictBody,
-    SmallestBody,
+from harness.serve.answers import (
     attacked_of,
     explained_of,
-    images_of,
     info_of,
     prediction_of,
     smallest_of,
 )
+from harness.serve.live import Live
+from harness.serve.pictures import png_of
+from harness.serve.reading import images_of
+from harness.serve.schemas import AttackBody, ExplainBody, Info, PredictBody, SmallestBody
 from harness.serve.service import Service
 from harness.serve.strict import StrictRoute
 
@@ -97,7 +93,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {"models": [info_of(live) for live in service_of(request).served.models.values()]}
 
 
-@router.get("/models/{name}", response_model=Info, responses=refusals(404))
+@router.get("/models/{name}", response_model=Info, responses=refusals(404, 422))
 async def model(name: Name, request: Request) -> dict[str, Any]:
     """One model: its input, its classes, and what it can be asked."""
     return info_of(service_of(request).live(name))
@@ -112,7 +108,7 @@ async def predict(name: Name, body: PredictBody, request: Request) -> Response:
     live = service.live(name)
 
     def ask() -> dict[str, Any]:
-        found = live.predicted(images_of(live, body.images, service.shapes))
+        found = live.predicted(images_of(live, body.images, service.lives))
         return {"predictions": [prediction_of(live, one) for one in found]}
 
     return await service.answered(request, ask)
@@ -130,7 +126,7 @@ async def attack(
     live, picture = service.live(name), _wants_picture(request, form)
 
     def ask() -> dict[str, Any] | bytes:
-        images = images_of(live, body.images, service.shapes)
+        images = images_of(live, body.images, service.lives)
         found = live.attacked(images, body.labels, body.attack, body.epsilon)
         if picture:
             return png_of([one.image for one in found], live.channel_axis, live.bounds)
@@ -151,7 +147,7 @@ async def explain(
     live, picture = service.live(name), _wants_picture(request, form)
 
     def ask() -> dict[str, Any] | bytes:
-        images = images_of(live, body.images, service.shapes)
+        images = images_of(live, body.images, service.lives)
         found = live.explained(images, body.labels, body.method, body.top)
         if picture:
             masks = [one.mask for one in found]
@@ -170,7 +166,7 @@ async def smallest(name: Name, body: SmallestBody, request: Request) -> Response
     live = service.live(name)
 
     def ask() -> dict[str, Any]:
-        images = images_of(live, body.images, service.shapes)
+        images = images_of(live, body.images, service.lives)
         labels, epsilons, limit = live.smallest(images, body.labels, body.attack, body.limit)
         pairs = zip(labels, epsilons, strict=True)
         return {"results": [smallest_of(label, epsilon, limit) for label, epsilon in pairs]}
