@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
@@ -24,7 +25,9 @@ from harness.serve.service import Service
 from harness.serve.strict import StrictRoute
 
 MOST_EXAMPLES = 100
-"""Test images an answer, at most."""
+"""Test images an answer, at most; of large images fewer ..."""
+MOST_NUMBERS = 2_000_000
+"""... so that it holds no more numbers than this."""
 PNG = "image/png"
 WHY: Mapping[int, str] = {
     404: "There is no model of that name.",
@@ -196,7 +199,7 @@ def _examples(service: Service, live: Live, count: int) -> dict[str, Any]:
     there = service.served.examples
     if there is None or tuple(there.x.shape[1:]) != live.shape:
         return {"examples": []}
-    rows = there.rows(count)
+    rows = there.rows(min(count, max(1, MOST_NUMBERS // math.prod(live.shape))))
     images = there.images(rows)
     fitting = [one for one in service.served.models.values() if one.shape == live.shape]
     for one in fitting:
