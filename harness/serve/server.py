@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -13,24 +14,38 @@ from harness.errors import HarnessError, one_line
 from harness.serve.guard import Guard
 from harness.serve.work import Worker
 
-ANSWERED, CLOSED = 1.5, 2
+ANSWERED, CLOSED = 1.0, 2
 """Seconds after SIGTERM within which requests are answered, and connections closed."""
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which tells the worker when it ends, so that what takes long is given up.
+    """Uvicorn, which tells the others when it ends, so that what takes long is given up.
 
     Args:
-        config: See uvicorn.
+        guard: The application.
         worker: Asks the models.
+
+    Attributes:
+        told: The signal that has told it to end; 0 before.
     """
 
-    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+    def __init__(self, guard: Guard, worker: Worker) -> None:
+        config = uvicorn.Config(
+            guard, lifespan="off", ws="none", log_level="warning", access_log=False,
+            server_header=False, timeout_graceful_shutdown=CLOSED,
+        )  # fmt: skip
         super().__init__(config)
-        self.worker = worker
+        self.guard, self.worker = guard, worker
+        self.told = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self.told = sig
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
+        self.guard.end()
         self.worker.end(ANSWERED)
         await super().shutdown(sockets)
 
@@ -98,20 +113,23 @@ def url_of(opened: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def serve(guard: Guard, worker: Worker, opened: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C comes, which raises KeyboardInterrupt then.
+def serve(guard: Guard, worker: Worker, opened: socket.socket) -> int:
+    """Answer requests until SIGTERM or Ctrl-C comes.
 
     Args:
         guard: The application.
         worker: Asks the models; it is ended, too.
         opened: A socket that listens.
+
+    Returns:
+        The exit code after that signal, as shells count.
     """
-    config = uvicorn.Config(
-        guard, lifespan="off", ws="none", log_level="warning", access_log=False,
-        server_header=False, timeout_graceful_shutdown=CLOSED,
-    )  # fmt: skip
+    server = Server(guard, worker)
     try:
-        Server(config, worker).run(sockets=[opened])
+        server.run(sockets=[opened])
+    except KeyboardInterrupt:  # uvicorn hands the signal on when it has ended
+        pass
     finally:
         worker.end(0.0)
         worker.join(0.5)
+    return 128 + server.told if server.told else 0
