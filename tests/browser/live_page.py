@@ -7,7 +7,8 @@ from importlib.resources import files
 SEVEN = [(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]
 WATCH = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective + " " + event.blockedURI));
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+  violations.push(`${violatedDirective} ${blockedURI}`));
 """
 
 
@@ -57,7 +58,8 @@ def picture(page, kind, place=0):
 def picture_comes(page, kind, other, place=0):
     """Waits until a picture is another one, and returns it."""
     page.wait_for_function(
-        "([kind, place, other]) => document.querySelectorAll(`.${kind} canvas`)[place].toDataURL() !== other",
+        "([kind, place, other]) => "
+        "document.querySelectorAll(`.${kind} canvas`)[place].toDataURL() !== other",
         arg=[kind, place, other],
     )
     return picture(page, kind, place)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from live_page import SEVEN, draw, move, opened, picture, picture_comes, said, violations
-from live_stub import ORIGIN, Linear, Stub, digits, stub_of_digits
+from live_stub import ORIGIN, Linear, Stub, digits, received, stub_of_digits
 from playwright.sync_api import expect
 
 WIDTHS = {"phone": 390, "desktop": 1280}
@@ -39,13 +39,14 @@ def live(chromium, noise):
     assert noise == []
 
 
-def colours(models=1):
-    """Random images of three channels, and models that say which is the strongest of 3 classes."""
+def colours(models=1, side=8):
+    """Random bytes of three channels, and linear models of 3 classes, of different sharpness."""
     random = np.random.default_rng(0)
-    images = random.random((6, 3, 8, 8))
-    weight = random.normal(size=(3, 192))
+    shape = (3, side, side)
+    images = random.integers(0, 256, (6, *shape)) / 255
+    weight = random.normal(size=(3, 3 * side**2)) / side
     made = {
-        f"model {at}": Linear((1 + at) * weight, np.zeros(3), (3, 8, 8), channel_axis=0)
+        f"model {at}": Linear((1 + at) * weight, np.zeros(3), shape, channel_axis=0)
         for at in range(models)
     }
     labels = (images.reshape(6, -1) @ weight.T).argmax(axis=1)
@@ -152,7 +153,10 @@ def test_no_smallest_epsilon_where_none_is_searched_for(live):
 def test_everything_works_by_keyboard(live):
     page = live(stub_of_digits(models=1))
     expect(said(page)).to_contain_text("Taken for a 0")
-    tab = lambda: page.keyboard.press("Tab")  # noqa: E731
+
+    def tab():
+        page.keyboard.press("Tab")
+
     tab()
     expect(page.locator(".skip")).to_be_focused()
     tab()
@@ -197,9 +201,10 @@ def test_a_finger_draws_without_scrolling_the_page(live):
     expect(said(page)).to_contain_text("Taken for a 0")
     box = page.locator("#drawing").bounding_box()
     hand = page.context.new_cdp_session(page)
-    send = lambda kind, points: hand.send(  # noqa: E731
-        "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
-    )
+
+    def send(kind, points):
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
     corners = [np.linspace(SEVEN[at], SEVEN[at + 1], 8) for at in range(2)]
     places = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
               for x, y in np.concatenate(corners).tolist()]  # fmt: skip
@@ -212,7 +217,7 @@ def test_a_finger_draws_without_scrolling_the_page(live):
 
 
 STATES = {
-    "two models": lambda: stub_of_digits(),
+    "two models": stub_of_digits,
     "one model": lambda: stub_of_digits(models=1),
     "colours": lambda: colours(2),
     "no test images": lambda: stub_of_digits(count=0),
@@ -239,9 +244,9 @@ def test_axe_finds_nothing_where_something_went_wrong(live, noise, theme):
     stub = stub_of_digits(models=1)
     page = live(stub, color_scheme=theme)
     expect(said(page)).to_contain_text("Taken for a 0")
-    stub.broken = lambda path, body: (422, {}, {"error": "epsilon must be at most 1."})
+    stub.broken = lambda path, body: (422, {}, {"error": "epsilon must be at most 1"})
     move(page, 0.3)
-    expect(page.locator(".model .trouble")).to_contain_text("epsilon must be at most 1.")
+    expect(page.locator(".model .trouble")).to_contain_text("Epsilon must be at most 1.")
     assert violations(page) == []
     noise.clear()
 
@@ -259,6 +264,17 @@ def test_of_colour_images_only_test_images_are_taken(live):
     )
     shown = np.array(pixels).reshape(8, 8, 4)[..., :3]
     assert np.abs(shown - 255 * stub.images[0].transpose(1, 2, 0)).max() <= 0.5 + 1e-9
+
+
+def test_large_images_are_sent_as_png(live):
+    stub = colours(side=128)
+    page = live(stub)
+    expect(said(page)).to_contain_text("Taken for")
+    sent = asked(stub, "attack")[0]["images"][0]
+    assert sent.startswith("data:image/png;base64,")
+    assert len(sent) < 1_000_000
+    assert np.allclose(received(sent, 0), stub.images[0])
+    assert stub.counts == [4]
 
 
 def test_of_more_models_two_are_chosen(live):

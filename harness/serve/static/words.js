@@ -51,7 +51,7 @@ export function comparisonSaid(first, second) {
 
 /** What a model is, in a few words. */
 export function modelSaid({ backend, adversarial, recipe, parameters, weights }) {
-  const named = recipe ? ` (${recipe})` : "";
+  const named = recipe && recipe !== "standard" ? ` (${recipe})` : "";
   const trained = adversarial ? `adversarially trained${named}` : recipe && `standard training${named}`;
   const size = parameters && `${parameters.toLocaleString("en")} parameters`;
   return [backend, trained, size, weights && `weights in ${weights}`].filter(Boolean).join(", ");
