@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ DRAINED = 16 * BODY
 """Bytes beyond that which are read and thrown away, so that a client hears why it is refused."""
 PATIENCE = 10.0
 """Seconds within which a body must be there."""
+TICK = 0.25
+"""Seconds after which somebody who waits for a body looks whether the server ends."""
 OPEN = 256
 """Requests that are looked at at once; each may hold a body in memory."""
 POLICY = (
@@ -34,6 +37,7 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",
 }
+CLOSE = {"connection": "close"}
 SENT = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -62,7 +66,11 @@ class Guard:
 
     def __init__(self, app: App, hosts: Collection[str] | None = None) -> None:
         self.app, self.hosts = app, hosts
-        self._open = 0
+        self._open, self._ends = 0, False
+
+    def end(self) -> None:
+        """Wait for no more bodies: the server ends."""
+        self._ends = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -82,7 +90,7 @@ class Guard:
             self._require_host(scope)
             if self._open > OPEN:
                 raise Refused(429, "too many requests at once; try again", {"retry-after": "1"})
-            body = await _body(scope, receive)
+            body = await self._body(scope, receive)
             await self.app(scope, _replayed(body, receive), sent)
         except Refused as refusal:
             await _answer(refusal, sent)
@@ -104,35 +112,45 @@ class Guard:
                 f"({', '.join(sorted(self.hosts))}); a proxy must send one of them",
             )
 
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body.
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body.
+        Raises:
+            Refused: It is too long, does not come, or its sender has gone.
+        """
+        said = dict(scope["headers"]).get(b"content-length", b"")
+        too_long = said.isdigit() and int(said[:20]) > BODY
+        parts: list[bytes] = []
+        length, more = 0, True
+        until = time.monotonic() + PATIENCE
+        while more and length <= DRAINED:
+            message = await self._message(receive, until)
+            part = message.get("body", b"")
+            length += len(part)
+            too_long = too_long or length > BODY
+            parts = [] if too_long else [*parts, part]
+            more = message.get("more_body", False)
+        if too_long:
+            raise Refused(413, f"the body is longer than {BODY:,} bytes", CLOSE)
+        return b"".join(parts)
 
-    Raises:
-        Refused: It is too long, does not come, or its sender has gone.
-    """
-    said = dict(scope["headers"]).get(b"content-length", b"")
-    parts: list[bytes] = []
-    length = 0
-    too_long = said.isdigit() and int(said[:20]) > BODY
-    until = asyncio.get_running_loop().time() + PATIENCE
-    while True:
-        left = until - asyncio.get_running_loop().time()
-        try:
-            message = await asyncio.wait_for(receive(), max(left, 0.001))
-        except asyncio.TimeoutError as error:
-            raise Refused(408, "the body did not come in time", {"connection": "close"}) from error
-        if message["type"] == "http.disconnect":
-            raise Refused(400, "the client has gone")
-        part = message.get("body", b"")
-        length += len(part)
-        too_long = too_long or length > BODY
-        parts = [] if too_long else [*parts, part]
-        if length > DRAINED or not message.get("more_body", False):
-            break
-    if too_long:
-        raise Refused(413, f"the body is longer than {BODY:,} bytes", {"connection": "close"})
-    return b"".join(parts)
+    async def _message(self, receive: Receive, until: float) -> Message:
+        """The next part of a body.
+
+        Raises:
+            Refused: It does not come in time, or never.
+        """
+        while not self._ends and time.monotonic() < until:
+            try:
+                message = await asyncio.wait_for(receive(), TICK)
+            except asyncio.TimeoutError:
+                continue
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the client has gone")
+            return message
+        if self._ends:
+            raise Refused(503, "the server is ending", CLOSE)
+        raise Refused(408, "the body did not come in time", CLOSE)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

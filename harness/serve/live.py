@@ -383,7 +383,6 @@ def capped(attack: Attack) -> Attack:
 
     The defaults of the harness's own attacks stay as they are.
     """
-    asked: Any = attack
     members = getattr(attack, "members", None)
     changes: dict[str, Any] = {}
     if isinstance(members, tuple):
@@ -393,9 +392,9 @@ def capped(attack: Attack) -> Attack:
         said = getattr(attack, key, None)
         if isinstance(said, int) and said > largest:
             changes[key] = largest
-    if not changes or not dataclasses.is_dataclass(asked):
+    if not changes or not hasattr(attack, "__dataclass_fields__"):
         return attack
-    return cast("Attack", dataclasses.replace(asked, **changes))
+    return cast("Attack", dataclasses.replace(cast("Any", attack), **changes))
 
 
 def plane_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, int]:

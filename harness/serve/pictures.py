@@ -60,7 +60,7 @@ def image_of(
         Of that shape, float32.
 
     Raises:
-        NoPicture: It is no base64, or no PNG of that size.
+        NoPicture: It does not begin as the base64 of a PNG of that size.
         Misfit: It is a PNG of that size, but damaged, or of pixels that are not read.
     """
     height, width = plane_of(shape, channel_axis)
@@ -68,11 +68,11 @@ def image_of(
         raise NoPicture(f"is not the base64 of a PNG of {width} × {height} pixels")
     channels = 1 if channel_axis is None else shape[channel_axis]
     if channels not in (1, 3):
-        raise Misfit(f"images of {channels} channels cannot be sent as PNG; send their numbers")
+        raise Misfit(f"has {channels} channels, which PNG has not; send numbers")
     try:
         content = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except (ValueError, binascii.Error) as error:
-        raise NoPicture("is no base64") from error
+        raise Misfit("is a PNG that is damaged: it is no base64 up to its end") from error
     pixels = _decoded(content, "L" if channels == 1 else "RGB")
     if channel_axis is not None:
         pixels = np.moveaxis(pixels.reshape(height, width, channels), 2, channel_axis)
@@ -89,12 +89,12 @@ def _decoded(content: bytes, mode: str) -> npt.NDArray[np.uint8]:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
                 if picture.mode not in MODES:
-                    raise Misfit("a PNG of 16 bits a channel is not read; save it with 8")
+                    raise Misfit("is a PNG of 16 bits a channel, which is not read; save it with 8")
                 return np.asarray(picture.convert("RGBA").convert(mode))
     except Misfit:
         raise
     except Exception as error:  # Pillow raises several of its own
-        raise Misfit("the PNG is damaged") from error
+        raise Misfit("is a PNG that is damaged") from error
 
 
 def png_of(

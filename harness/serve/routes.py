@@ -198,7 +198,7 @@ async def examples(
 
 def _examples(service: Service, live: Live, count: int) -> dict[str, Any]:
     there = service.served.examples
-    if there is None:
+    if there is None or tuple(there.x.shape[1:]) != live.shape:
         return {"examples": []}
     rows = there.rows(count)
     images = there.images(rows)

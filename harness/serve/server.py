@@ -13,24 +13,29 @@ from harness.errors import HarnessError, one_line
 from harness.serve.guard import Guard
 from harness.serve.work import Worker
 
-ANSWERED, CLOSED = 1.5, 2
+ANSWERED, CLOSED = 1.0, 2
 """Seconds after SIGTERM within which requests are answered, and connections closed."""
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which tells the worker when it ends, so that what takes long is given up.
+    """Uvicorn, which tells the others when it ends, so that what takes long is given up.
 
     Args:
-        config: See uvicorn.
+        guard: The application.
         worker: Asks the models.
     """
 
-    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+    def __init__(self, guard: Guard, worker: Worker) -> None:
+        config = uvicorn.Config(
+            guard, lifespan="off", ws="none", log_level="warning", access_log=False,
+            server_header=False, timeout_graceful_shutdown=CLOSED,
+        )  # fmt: skip
         super().__init__(config)
-        self.worker = worker
+        self.guard, self.worker = guard, worker
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
+        self.guard.end()
         self.worker.end(ANSWERED)
         await super().shutdown(sockets)
 
@@ -106,12 +111,8 @@ def serve(guard: Guard, worker: Worker, opened: socket.socket) -> None:
         worker: Asks the models; it is ended, too.
         opened: A socket that listens.
     """
-    config = uvicorn.Config(
-        guard, lifespan="off", ws="none", log_level="warning", access_log=False,
-        server_header=False, timeout_graceful_shutdown=CLOSED,
-    )  # fmt: skip
     try:
-        Server(config, worker).run(sockets=[opened])
+        Server(guard, worker).run(sockets=[opened])
     finally:
         worker.end(0.0)
         worker.join(0.5)

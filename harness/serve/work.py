@@ -62,8 +62,10 @@ class Job(Generic[T]):
             self.look()
             found = self.ask()
         except BaseException as error:  # whoever waits for it deals with it
+            # What would end a process, as somebody's function may raise, is to end none here.
+            told = error if isinstance(error, Exception) else RuntimeError(repr(error))
             with suppress(InvalidStateError):  # nobody does any more
-                self.future.set_exception(error)
+                self.future.set_exception(told)
         else:
             with suppress(InvalidStateError):
                 self.future.set_result(found)
