@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+TESTS = Path(__file__).parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS / "frameworks")]
 
 WANTED = bool(os.environ.get("HARNESS_TEST_BROWSER"))
 collect_ignore_glob = [] if WANTED else ["test_*.py"]

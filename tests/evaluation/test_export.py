@@ -137,16 +137,38 @@ def test_an_onnx_file_is_exported_on(command, network, home, tmp_path):
         ("two", ["--out", "a.safetensors"], "--model: say which of one, two"),
         ("small", ["--out", "there.safetensors"], "is there already; say --force"),
         ("small", ["--out", "folder.onnx"], "folder.onnx is a folder; name a file"),
+        (
+            "small",
+            ["--out", "net"],
+            "say --format, one of onnx, safetensors, keras, pt2, tfjs, play",
+        ),
+        ("small", ["--out", "there.safetensors", "--format", "tfjs"], "is a file; name a folder"),
+        (
+            "small",
+            ["--out", "full", "--format", "tfjs", "--force"],
+            "full holds mine.txt, which is",
+        ),
+        ("small", ["--out", "page.htm", "--format", "playground"], "page.htm must end in .html"),
+        ("two", ["--out", "page.html"], "say which of one, two (up to 2, --model for each)"),
+        (
+            "two",
+            ["--out", "a.onnx", "--model", "one", "--model", "two"],
+            "onnx has room for 1, not",
+        ),
+        ("two", ["--out", "a.html", "--model", "one", "--model", "one"], "one is named twice"),
     ],
 )
 def test_wrong_requests_are_one_line(command, tmp_path, spec, arguments, words):
     (tmp_path / "there.safetensors").write_text("mine")
     (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
     code, said = command(spec, *arguments)
     assert code == 2
     assert words in said
     assert len(said.splitlines()) == 1
     assert (tmp_path / "there.safetensors").read_text() == "mine"
+    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
 
 
 def test_a_file_is_replaced_on_demand(command, tmp_path):
@@ -160,3 +182,41 @@ def test_what_cannot_be_written_here_is_said_before_a_training(command, monkeypa
     monkeypatch.setattr("harness.evaluation.exporting.networks_in", None)
     code, said = command("small", "--out", "net.keras")
     assert (code, said) == (2, "harness: --format: keras needs the backend keras: not installed\n")
+
+
+def test_a_folder_is_written_whole_and_replaced_on_demand(command, network, tmp_path):
+    asked = ("small", "--out", "model", "--format", "tfjs")
+    (tmp_path / "model").mkdir()  # an empty one is as good as none
+    assert command(*asked) == (0, f"tfjs: cnn of numpy: {tmp_path / 'model'}\n")
+    names = {"model.json", "group1-shard1of1.bin"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == names
+    weights = (tmp_path / "model" / "group1-shard1of1.bin").read_bytes()
+    assert len(weights) == 4 * sum(value.size for value in network.weights.values())
+    (tmp_path / "model" / "model.json").write_text("mine")
+    code, said = command(*asked)
+    assert (code, "is there already; say --force" in said) == (2, True)
+    (tmp_path / "model" / "group1-shard2of2.bin").write_text("of a larger one")
+    assert command(*asked, "--force")[0] == 0
+    assert {path.name for path in (tmp_path / "model").iterdir()} == names
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["format"] == "layers-model"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_be_filled_leaves_the_old_one(network, tmp_path, monkeypatch):
+    export(network, tmp_path / "model", "tfjs")
+    before = (tmp_path / "model" / "model.json").read_bytes()
+    monkeypatch.setattr(
+        "harness.evaluation.exporting.tfjs_files", lambda network: {"model.json": b"{}", "a/b": b""}
+    )
+    with pytest.raises(FileNotFoundError):
+        export(network, tmp_path / "model", "tfjs")
+    assert (tmp_path / "model" / "model.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_link_to_a_folder_stays_one(network, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    export(network, tmp_path / "link", "tfjs")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "model.json").is_file()

@@ -6,7 +6,7 @@ import { networkOf } from "./static/engine.js";
 
 const { model, images, labels, flow = [], ask = {} } = JSON.parse(readFileSync("request.json", "utf8"));
 const signal = { aborted: false };
-const desk = deskOf({ models: [model] });
+const desk = deskOf({ models: [model] }, 50);
 const net = networkOf(model);
 const said = { logits: [], gradients: [], attack: [], explain: [], smallest: [] };
 

@@ -108,18 +108,19 @@ def test_attacks_are_the_harness_s_to_the_image(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["mlp", "cnn-first", "odd"])
 def test_smallest_epsilons_are_the_harness_s(name, tmp_path):
-    network, x = in_half(layered(name)), images_for(name, COUNT).astype(np.float64)
+    count = 4
+    network, x = in_half(layered(name)), images_for(name, count).astype(np.float64)
     model = oracle(network)
-    y = (model.logits(x).argmax(axis=1) + np.isin(np.arange(COUNT), (3, 7))) % CLASSES
+    y = (model.logits(x).argmax(axis=1) + (np.arange(count) == 3)) % CLASSES
     ask = [{"attack": name, "limit": limit} for name in ("fgsm", "pgd") for limit in (0.1, 1.0)]
     said = asked(network, x, y, tmp_path, ask={"smallest": ask})["smallest"]
     for place, limit in enumerate((0.1, 1.0)):
         expected = along_gradient(model, x, y, limit).epsilons
         told = [math.inf if a[place]["epsilon"] is None else a[place]["epsilon"] for a in said]
         np.testing.assert_allclose(told, expected, rtol=0, atol=1e-12)
-        assert told[3] == told[7] == 0
+        assert told[3] == 0
         # Image by image, since each is the first of a dataset of its own.
-        for at in range(COUNT):
+        for at in range(count):
             alone = by_search(model, PGD(), x[at : at + 1], y[at : at + 1], limit).epsilons[0]
             found = said[at][2 + place]["epsilon"]
             assert (math.inf if found is None else found) == pytest.approx(alone, abs=1e-9)

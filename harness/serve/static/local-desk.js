@@ -12,7 +12,6 @@ import {
 } from "./local-attacks.js";
 import { pixelScores, SALIENCY_METHODS, topPixels } from "./local-saliency.js";
 
-const SLICE = 16;
 const LOCAL_ATTACKS = {
   fgsm: { image: fgsmImage, smallest: smallestAlongGradient },
   pgd: { image: pgdImage, smallest: smallestBySearch },
@@ -21,11 +20,12 @@ const LOCAL_ATTACKS = {
 /**
  * What is awaited between passes: lets others have their turn, and ends what nobody waits for.
  * @param {{aborted: boolean}} signal
+ * @param {number} slice milliseconds between two turns
  */
-function pausing(signal) {
+function pausing(signal, slice) {
   let began = performance.now();
   return async () => {
-    if (performance.now() - began < SLICE) return;
+    if (performance.now() - began < slice) return;
     await new Promise((resolve) => setTimeout(resolve));
     if (signal.aborted) throw new DOMException("No longer wanted.", "AbortError");
     began = performance.now();
@@ -35,15 +35,16 @@ function pausing(signal) {
 /**
  * The four questions, each with a model's name, an image, its options and a signal.
  * @param {{models: object[]}} bundle
+ * @param {number} slice milliseconds for which others wait, at most, beside a pass of a network
  */
-export function deskOf(bundle) {
+export function deskOf(bundle, slice) {
   const loaded = bundle.models.map((model) => [model.name, { model, net: networkOf(model) }]);
   const models = Object.fromEntries(loaded);
   const question = (answer) => async (name, image, options, signal) => {
     const found = chosen(models, name, "model");
     requireImage(found, image);
     const [low, high] = found.model.input.bounds;
-    const under = { net: found.net, low, high, pause: pausing(signal) };
+    const under = { net: found.net, low, high, pause: pausing(signal, slice) };
     const label = labelOf(found, image, options.label);
     return answer(under, Float64Array.from(image), label, options, found.model);
   };

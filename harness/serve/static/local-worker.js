@@ -2,15 +2,25 @@
 
 import { deskOf } from "./local-desk.js";
 
+const SLICE = 50;
 const WAITED_FOR = new Map();
-let DESK = null;
+let ask = () => Promise.reject(new Error("There are no models yet."));
 
-/** Answers one message; errors travel as their sentences. */
+function take(bundle) {
+  try {
+    const desk = deskOf(bundle, SLICE);
+    ask = (method, given) => desk[method](...given);
+  } catch (error) {
+    ask = () => Promise.reject(error);
+  }
+}
+
+/** Answers one question; errors travel as their sentences. */
 async function answered({ id, method, given }) {
   const signal = { aborted: false };
   WAITED_FOR.set(id, signal);
   try {
-    return { id, result: await DESK[method](...given, signal) };
+    return { id, result: await ask(method, [...given, signal]) };
   } catch (error) {
     return { id, error: error.message, name: error.name };
   } finally {
@@ -18,13 +28,13 @@ async function answered({ id, method, given }) {
   }
 }
 
+function abort(id) {
+  if (WAITED_FOR.has(id)) WAITED_FOR.get(id).aborted = true;
+}
+
 self.onmessage = async ({ data }) => {
-  if (data.bundle) {
-    DESK = deskOf(data.bundle);
-    self.postMessage({ ready: true });
-  } else if (data.aborted) {
-    if (WAITED_FOR.has(data.aborted)) WAITED_FOR.get(data.aborted).aborted = true;
-  } else {
-    self.postMessage(await answered(data));
-  }
+  if (data.bundle) take(data.bundle);
+  else if (data.aborted) abort(data.aborted);
+  else self.postMessage(await answered(data));
 };
+self.postMessage("ready");

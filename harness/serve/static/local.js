@@ -6,7 +6,8 @@
 import { bytesOf } from "./engine.js";
 import { deskOf } from "./local-desk.js";
 
-const PATIENCE = 5000;
+const PATIENCE = 5000; // milliseconds until a worker that does not begin is given up
+const SLICE = 16;
 
 /**
  * The interface of remoteEngine, over a bundle.
@@ -14,7 +15,7 @@ const PATIENCE = 5000;
  */
 export function localEngine(bundle) {
   const infos = bundle.models.map(({ layers, ...info }) => ({ ...info, weights: "float16" }));
-  const desk = workerDesk(bundle).catch(() => deskOf(bundle));
+  const desk = workerDesk(bundle).catch(() => deskOf(bundle, SLICE));
   const ask = async (method, name, image, options, signal) => {
     signal?.throwIfAborted();
     const answer = await (await desk)[method](name, image, options, signal ?? { aborted: false });
@@ -42,13 +43,19 @@ async function workerDesk(bundle) {
   const source = document.getElementById("worker").textContent;
   const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const worker = new Worker(address);
-  await new Promise((resolve, reject) => {
-    setTimeout(reject, PATIENCE);
-    worker.onerror = reject;
-    worker.onmessage = resolve;
-    worker.postMessage({ bundle });
-  });
-  URL.revokeObjectURL(address);
+  try {
+    await new Promise((resolve, reject) => {
+      setTimeout(reject, PATIENCE);
+      worker.onerror = reject;
+      worker.onmessage = resolve;
+    });
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+  worker.postMessage({ bundle });
   const put = postingTo(worker);
   return Object.fromEntries(
     ["predict", "attack", "explain", "smallest"].map((method) => [
