@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from playwright.sync_api import expect
+
+expect.set_options(timeout=30_000)  # as long as other actions: a busy machine is no failure
+
 SEVEN = [(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]
 WATCH = """
 window.violations = [];

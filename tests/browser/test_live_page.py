@@ -26,7 +26,6 @@ def live(chromium, noise):
     def open_page(stub, width=1280, **options):
         options.setdefault("color_scheme", "light")
         context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
-        context.set_default_timeout(5000)
         contexts.append(context)
         stub.install(context)
         return opened(context, f"{ORIGIN}/", noise, ORIGIN)
@@ -108,7 +107,7 @@ def test_a_mark_shows_the_smallest_epsilon_and_goes_there(live):
         pixels = stub.images[0].ravel()
         smallest = model.smallest(pixels, 0, 1.0)["epsilon"]
         mark = page.locator(".mark button").nth(place)
-        expect(mark).to_contain_text(f"{name}: {smallest:.3g}")
+        expect(mark).to_contain_text(f"{smallest:.3g} {name}")
         expect(page.locator(".smallest").nth(place)).to_contain_text(
             f"misclassified: {smallest:.3g}"
         )
@@ -118,7 +117,7 @@ def test_a_mark_shows_the_smallest_epsilon_and_goes_there(live):
         expect(said(page, place)).not_to_contain_text("still")
         expect(said(page, place)).to_contain_text(f"At ε = {chosen:.3g} under FGSM it is taken for")
     both = [model.smallest(pixels, 0, 1.0)["epsilon"] for model in stub.models.values()]
-    words = page.locator("#comparison").inner_text()
+    words = page.locator("#comparison").inner_text().replace("\xa0", " ")
     assert words.startswith(f"To have this image misclassified, FGSM needs ε = {both[1]:.3g} on")
     assert words.endswith("times as much as on plain.")
     assert float(words.split()[-7]) == pytest.approx(both[1] / both[0], abs=0.0501)
@@ -284,7 +283,7 @@ def test_of_more_models_two_are_chosen(live):
     assert first.locator("option").all_inner_texts() == ["model 0", "model 2"]
     first.select_option("model 2")
     expect(page.locator(".model select").first).to_be_focused()
-    assert page.locator(".name").all_inner_texts() == ["model 2", "model 1"]
+    expect(page.locator(".name")).to_have_text(["model 2", "model 1"])
     expect(page.locator(".said").first).to_contain_text("Taken for")
 
 
@@ -292,13 +291,13 @@ def test_a_plain_model_stands_beside_a_defended_one(live):
     stub = stub_of_digits()
     stub.models = dict(reversed(stub.models.items()))
     page = live(stub)
-    assert page.locator(".name").all_inner_texts() == ["plain", "defended"]
-    assert "adversarially trained (pgd-at)" in page.locator(".about").last.inner_text()
+    expect(page.locator(".name")).to_have_text(["plain", "defended"])
+    expect(page.locator(".about").last).to_contain_text("adversarially trained (pgd-at)")
 
 
 def kept(stub, page, count):
     """Waits until so many requests are kept."""
-    for _ in range(100):
+    for _ in range(1000):
         if len(stub.kept) >= count:
             break
         page.wait_for_timeout(20)
@@ -397,10 +396,12 @@ def test_without_a_server_one_sentence_is_said_and_the_page_goes_on(live, noise)
     stub.broken = lambda path, body: "gone"
     move(page, 0.2)
     expect(page.locator(".model .trouble")).to_contain_text("The server does not answer.")
+    expect(page.locator(".model")).to_have_class(re.compile("old"))
     stub.broken = None
     move(page, 0.25)
     expect(said(page)).to_contain_text("At ε = 0.25 under FGSM")
     expect(page.locator(".model .trouble")).to_be_hidden()
+    expect(page.locator(".model")).not_to_have_class(re.compile("old"))
     noise[:] = [words for words in noise if "ERR_CONNECTION_REFUSED" not in words]
 
 

@@ -66,7 +66,6 @@ def live(chromium, server):
     def open_page(width=1280, **options):
         options.setdefault("color_scheme", "light")
         context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
-        context.set_default_timeout(10_000)
         contexts.append(context)
         return opened(context, f"{server}/", noise, server)
 
@@ -103,7 +102,7 @@ def test_a_defended_model_needs_more(live):
     page = live()
     expect(page.locator(".mark:visible")).to_have_count(2)
     words = page.locator("#comparison").inner_text()
-    assert re.search(r"needs ε = \S+ on mlp-defended: [\d.]+ times as much as on mlp\.$", words)
+    assert re.search(r"needs ε\s=\s\S+ on mlp-defended: [\d.]+ times as much as on mlp\.$", words)
     expect(page.locator(".about").last).to_contain_text("adversarially trained (fgsm-at)")
 
 
