@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from playwright.sync_api import expect
+
+expect.set_options(timeout=30_000)  # as long as other actions: a busy machine is no failure
+
 SEVEN = [(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]
 WATCH = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective + " " + event.blockedURI));
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+  violations.push(`${violatedDirective} ${blockedURI}`));
 """
 
 
@@ -57,7 +62,8 @@ def picture(page, kind, place=0):
 def picture_comes(page, kind, other, place=0):
     """Waits until a picture is another one, and returns it."""
     page.wait_for_function(
-        "([kind, place, other]) => document.querySelectorAll(`.${kind} canvas`)[place].toDataURL() !== other",
+        "([kind, place, other]) => "
+        "document.querySelectorAll(`.${kind} canvas`)[place].toDataURL() !== other",
         arg=[kind, place, other],
     )
     return picture(page, kind, place)

@@ -1,16 +1,19 @@
-"""The server of the live page, played by Playwright: linear models, whose answers can be computed by hand.
+"""The live page's server, played by Playwright: linear models, whose answers are known.
 
 Nothing listens: the browser's requests are answered from here, or kept until a test lets them go.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import dataclass, field
 from importlib.resources import files
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
+from PIL import Image
 
 ORIGIN = "http://live.test"
 POLICY = (
@@ -19,6 +22,14 @@ POLICY = (
 )
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 TOP = 0.15
+
+
+def received(image, channel_axis):
+    """An image, of numbers or as PNG, in the layout of its model."""
+    if not isinstance(image, str):
+        return np.array(image, float)
+    with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as picture:
+        return np.moveaxis(np.asarray(picture.convert("RGB")) / 255, 2, channel_axis)
 
 
 def digits(count=None):
@@ -116,6 +127,7 @@ class Stub:
         keep: Says whether a request, (path, body), is kept: its answer waits in ``kept``.
         broken: Says what is answered instead, (status, headers, body), or None.
         asked: (path, body) of each request of the API.
+        counts: How many test images were asked for.
         kept: Routes and the answers that they will get.
     """
 
@@ -126,6 +138,7 @@ class Stub:
     keep: object = None
     broken: object = None
     asked: list = field(default_factory=list)
+    counts: list = field(default_factory=list)
     kept: list = field(default_factory=list)
 
     def install(self, page):
@@ -168,10 +181,11 @@ class Stub:
         if path == "models":
             return {"models": [self.about(name) for name in self.models]}
         if path == "examples":
+            self.counts.append(int(query["count"][0]))
             return {"examples": [self.example(at) for at in range(len(self.images))]}
         _, name, what = path.split("/")
         model = self.models[name]
-        pixels = np.array(body["images"][0], float).ravel()
+        pixels = received(body["images"][0], model.channel_axis).ravel()
         label = (body.get("labels") or [None])[0]
         if what == "predict":
             return {"predictions": [model.prediction(pixels)]}

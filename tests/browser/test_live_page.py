@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from live_page import SEVEN, draw, move, opened, picture, picture_comes, said, violations
-from live_stub import ORIGIN, Linear, Stub, digits, stub_of_digits
+from live_stub import ORIGIN, Linear, Stub, digits, received, stub_of_digits
 from playwright.sync_api import expect
 
 WIDTHS = {"phone": 390, "desktop": 1280}
@@ -26,7 +26,6 @@ def live(chromium, noise):
     def open_page(stub, width=1280, **options):
         options.setdefault("color_scheme", "light")
         context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
-        context.set_default_timeout(5000)
         contexts.append(context)
         stub.install(context)
         return opened(context, f"{ORIGIN}/", noise, ORIGIN)
@@ -39,13 +38,14 @@ def live(chromium, noise):
     assert noise == []
 
 
-def colours(models=1):
-    """Random images of three channels, and models that say which is the strongest of 3 classes."""
+def colours(models=1, side=8):
+    """Random bytes of three channels, and linear models of 3 classes, of different sharpness."""
     random = np.random.default_rng(0)
-    images = random.random((6, 3, 8, 8))
-    weight = random.normal(size=(3, 192))
+    shape = (3, side, side)
+    images = random.integers(0, 256, (6, *shape)) / 255
+    weight = random.normal(size=(3, 3 * side**2)) / side
     made = {
-        f"model {at}": Linear((1 + at) * weight, np.zeros(3), (3, 8, 8), channel_axis=0)
+        f"model {at}": Linear((1 + at) * weight, np.zeros(3), shape, channel_axis=0)
         for at in range(models)
     }
     labels = (images.reshape(6, -1) @ weight.T).argmax(axis=1)
@@ -107,7 +107,7 @@ def test_a_mark_shows_the_smallest_epsilon_and_goes_there(live):
         pixels = stub.images[0].ravel()
         smallest = model.smallest(pixels, 0, 1.0)["epsilon"]
         mark = page.locator(".mark button").nth(place)
-        expect(mark).to_contain_text(f"{name}: {smallest:.3g}")
+        expect(mark).to_contain_text(f"{smallest:.3g} {name}")
         expect(page.locator(".smallest").nth(place)).to_contain_text(
             f"misclassified: {smallest:.3g}"
         )
@@ -117,7 +117,7 @@ def test_a_mark_shows_the_smallest_epsilon_and_goes_there(live):
         expect(said(page, place)).not_to_contain_text("still")
         expect(said(page, place)).to_contain_text(f"At ε = {chosen:.3g} under FGSM it is taken for")
     both = [model.smallest(pixels, 0, 1.0)["epsilon"] for model in stub.models.values()]
-    words = page.locator("#comparison").inner_text()
+    words = page.locator("#comparison").inner_text().replace("\xa0", " ")
     assert words.startswith(f"To have this image misclassified, FGSM needs ε = {both[1]:.3g} on")
     assert words.endswith("times as much as on plain.")
     assert float(words.split()[-7]) == pytest.approx(both[1] / both[0], abs=0.0501)
@@ -152,7 +152,10 @@ def test_no_smallest_epsilon_where_none_is_searched_for(live):
 def test_everything_works_by_keyboard(live):
     page = live(stub_of_digits(models=1))
     expect(said(page)).to_contain_text("Taken for a 0")
-    tab = lambda: page.keyboard.press("Tab")  # noqa: E731
+
+    def tab():
+        page.keyboard.press("Tab")
+
     tab()
     expect(page.locator(".skip")).to_be_focused()
     tab()
@@ -197,9 +200,10 @@ def test_a_finger_draws_without_scrolling_the_page(live):
     expect(said(page)).to_contain_text("Taken for a 0")
     box = page.locator("#drawing").bounding_box()
     hand = page.context.new_cdp_session(page)
-    send = lambda kind, points: hand.send(  # noqa: E731
-        "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points}
-    )
+
+    def send(kind, points):
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
     corners = [np.linspace(SEVEN[at], SEVEN[at + 1], 8) for at in range(2)]
     places = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
               for x, y in np.concatenate(corners).tolist()]  # fmt: skip
@@ -212,7 +216,7 @@ def test_a_finger_draws_without_scrolling_the_page(live):
 
 
 STATES = {
-    "two models": lambda: stub_of_digits(),
+    "two models": stub_of_digits,
     "one model": lambda: stub_of_digits(models=1),
     "colours": lambda: colours(2),
     "no test images": lambda: stub_of_digits(count=0),
@@ -239,9 +243,9 @@ def test_axe_finds_nothing_where_something_went_wrong(live, noise, theme):
     stub = stub_of_digits(models=1)
     page = live(stub, color_scheme=theme)
     expect(said(page)).to_contain_text("Taken for a 0")
-    stub.broken = lambda path, body: (422, {}, {"error": "epsilon must be at most 1."})
+    stub.broken = lambda path, body: (422, {}, {"error": "epsilon must be at most 1"})
     move(page, 0.3)
-    expect(page.locator(".model .trouble")).to_contain_text("epsilon must be at most 1.")
+    expect(page.locator(".model .trouble")).to_contain_text("Epsilon must be at most 1.")
     assert violations(page) == []
     noise.clear()
 
@@ -261,6 +265,17 @@ def test_of_colour_images_only_test_images_are_taken(live):
     assert np.abs(shown - 255 * stub.images[0].transpose(1, 2, 0)).max() <= 0.5 + 1e-9
 
 
+def test_large_images_are_sent_as_png(live):
+    stub = colours(side=128)
+    page = live(stub)
+    expect(said(page)).to_contain_text("Taken for")
+    sent = asked(stub, "attack")[0]["images"][0]
+    assert sent.startswith("data:image/png;base64,")
+    assert len(sent) < 1_000_000
+    assert np.allclose(received(sent, 0), stub.images[0])
+    assert stub.counts == [4]
+
+
 def test_of_more_models_two_are_chosen(live):
     page = live(colours(3))
     expect(page.locator(".model select")).to_have_count(2)
@@ -268,7 +283,7 @@ def test_of_more_models_two_are_chosen(live):
     assert first.locator("option").all_inner_texts() == ["model 0", "model 2"]
     first.select_option("model 2")
     expect(page.locator(".model select").first).to_be_focused()
-    assert page.locator(".name").all_inner_texts() == ["model 2", "model 1"]
+    expect(page.locator(".name")).to_have_text(["model 2", "model 1"])
     expect(page.locator(".said").first).to_contain_text("Taken for")
 
 
@@ -276,13 +291,13 @@ def test_a_plain_model_stands_beside_a_defended_one(live):
     stub = stub_of_digits()
     stub.models = dict(reversed(stub.models.items()))
     page = live(stub)
-    assert page.locator(".name").all_inner_texts() == ["plain", "defended"]
-    assert "adversarially trained (pgd-at)" in page.locator(".about").last.inner_text()
+    expect(page.locator(".name")).to_have_text(["plain", "defended"])
+    expect(page.locator(".about").last).to_contain_text("adversarially trained (pgd-at)")
 
 
 def kept(stub, page, count):
     """Waits until so many requests are kept."""
-    for _ in range(100):
+    for _ in range(1000):
         if len(stub.kept) >= count:
             break
         page.wait_for_timeout(20)
@@ -381,10 +396,12 @@ def test_without_a_server_one_sentence_is_said_and_the_page_goes_on(live, noise)
     stub.broken = lambda path, body: "gone"
     move(page, 0.2)
     expect(page.locator(".model .trouble")).to_contain_text("The server does not answer.")
+    expect(page.locator(".model")).to_have_class(re.compile("old"))
     stub.broken = None
     move(page, 0.25)
     expect(said(page)).to_contain_text("At ε = 0.25 under FGSM")
     expect(page.locator(".model .trouble")).to_be_hidden()
+    expect(page.locator(".model")).not_to_have_class(re.compile("old"))
     noise[:] = [words for words in noise if "ERR_CONNECTION_REFUSED" not in words]
 
 

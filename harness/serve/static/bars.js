@@ -2,7 +2,7 @@
 
 import { percent } from "./words.js";
 
-const MOST = 10; // classes that are shown
+const MOST = 10, LONG = 4; // classes that are shown; letters of a name that needs room
 
 /** Classes in their order; of many only the likeliest, before and after the attack. */
 function shownClasses(clean, adversarial) {
@@ -16,6 +16,7 @@ function shownClasses(clean, adversarial) {
 export function showBars(table, info, { clean, adversarial, label }) {
   const labels = shownClasses(clean.probabilities, adversarial?.probabilities);
   const body = table.tBodies[0];
+  table.classList.toggle("named", labels.some((one) => String(info.classes[one]).length > LONG));
   while (body.rows.length < labels.length) body.append(newRow());
   while (body.rows.length > labels.length) body.lastChild.remove();
   labels.forEach((one, at) => {

@@ -46,6 +46,7 @@ export function modelCard(template, info, layout, again) {
     showAttack(image, result, question) {
       find(".answer").hidden = false;
       trouble.hidden = true;
+      element.classList.remove("old");
       predicted("clean", "Image", image.pixels, result.clean, result.clean.label !== result.label);
       predicted("adversarial", "Adversarial image", result.image, result.adversarial, result.misclassified);
       const reach = result.perturbation.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -73,8 +74,9 @@ export function modelCard(template, info, layout, again) {
     fail(error) {
       trouble.querySelector("span").textContent = error.message;
       trouble.hidden = false;
+      element.classList.add("old");
     },
-    /** While an answer takes long, the old one fades. */
+    /** While an answer takes long, and when none comes, the last one fades. */
     wait(busy) {
       clearTimeout(waiting);
       if (busy) waiting = setTimeout(() => element.classList.add("waiting"), SLOW);

@@ -24,7 +24,7 @@ export function markRow(info, chosen) {
       row.style.setProperty("--share", share.toFixed(4));
       row.classList.toggle("before", share > 0.5);
       row.classList.toggle("none", epsilon === null);
-      said.textContent = epsilon === null ? `${info.name}: none up to ${scale.said(smallest.limit)}` : `${info.name}: ${scale.said(epsilon)}`;
+      said.textContent = `${epsilon === null ? `none up to ${scale.said(smallest.limit)}` : scale.said(epsilon)} ${info.name}`;
       purpose.textContent = epsilon === null ? "" : ", the smallest ε found: set ε to it";
     },
   };

@@ -12,6 +12,7 @@ import { remoteEngine } from "./remote.js";
 import { attackName, className, comparisonSaid } from "./words.js";
 
 const SEARCHES = { fgsm: "fgsm", linf: "pgd" }; // the search for the smallest epsilon, by attack or norm
+const NORMS = { linf: "L∞", l2: "L2" };
 const byId = (id) => document.getElementById(id);
 const bundle = byId("bundle");
 const engine = bundle ? localEngine(JSON.parse(bundle.textContent)) : remoteEngine("api/v1");
@@ -138,7 +139,7 @@ function showCards(chosen) {
   byId("cards").replaceChildren(...cards.map((card) => card.element));
   byId("marks").replaceChildren(...cards.map((card) => card.mark.row));
   const attacks = chosen[0].attacks.filter(({ name }) => chosen.every((info) => info.attacks.some((one) => one.name === name)));
-  offer(byId("attack"), attacks.map(({ name }) => [name, attackName(name)]), byId("attack").value || "fgsm");
+  offer(byId("attack"), attacks.map(({ name, norm }) => [name, attackName(name), NORMS[norm]]), byId("attack").value || "fgsm");
   const methods = [...new Set(chosen.flatMap((info) => info.methods))];
   offer(byId("method"), methods.map((name) => [name, name.replaceAll(/[-_]/g, " ")]), byId("method").value || "gradient");
   byId("method").closest("section").hidden = !methods.length;
@@ -164,9 +165,16 @@ function newCard(info, place, chosen) {
   return card;
 }
 
-/** Options of a select, [value, text]; what was chosen stays chosen. */
+/** Options of a select, [value, text, group], and the one that is chosen, if it is among them. */
 function offer(select, options, value) {
-  select.replaceChildren(...options.map(([name, text]) => new Option(text, name)));
+  const groups = [...new Set(options.map(([, , group]) => group))].map((label) => {
+    const made = options.filter(([, , group]) => group === label).map(([name, text]) => new Option(text, name));
+    if (!label) return made;
+    const group = Object.assign(document.createElement("optgroup"), { label });
+    group.append(...made);
+    return [group];
+  });
+  select.replaceChildren(...groups.flat());
   if (options.some(([name]) => name === value)) select.value = value;
 }
 

@@ -20,15 +20,20 @@ export function percent(share) {
   return `${(100 * share).toFixed(0)}\u202f%`;
 }
 
+/** "ε = 0.1", on one line. */
+function epsilonSaid(value) {
+  return `ε\u00a0=\u00a0${value}`;
+}
+
 /** One or two sentences on a model's predictions of an image and of its adversarial version. */
 export function predictionsSaid(info, { clean, adversarial }, truth, { attack, epsilon, scale }) {
   const taken = ({ label, probabilities }) =>
-    `taken for ${className(info, label)} with ${percent(probabilities[label])}`;
+    `taken for ${className(info, label)} with\u00a0${percent(probabilities[label])}`;
   const first = `T${taken(clean).slice(1)}`;
   const begin = truth === null || clean.label === truth ? `${first}.` : `${first}, but it is ${className(info, truth)}.`;
-  if (epsilon === 0) return `${begin} At ε = 0 nothing is changed.`;
+  if (epsilon === 0) return `${begin} At ${epsilonSaid(0)} nothing is changed.`;
   const still = adversarial.label === clean.label ? "still " : "";
-  return `${begin} At ε = ${scale.said(epsilon)} under ${attackName(attack.name)} it is ${still}${taken(adversarial)}.`;
+  return `${begin} At ${epsilonSaid(scale.said(epsilon))} under ${attackName(attack.name)} it is ${still}${taken(adversarial)}.`;
 }
 
 /** How far the image must be moved, or what was tried in vain. */
@@ -45,25 +50,25 @@ export function comparisonSaid(first, second) {
   const [less, more] = first.smallest.epsilon <= second.smallest.epsilon ? [first, second] : [second, first];
   const { epsilon, search, said } = more.smallest;
   const times = (epsilon / less.smallest.epsilon).toFixed(1);
-  const begin = `To have this image misclassified, ${attackName(search)} needs ε = ${said(epsilon)} on ${more.info.name}`;
+  const begin = `To have this image misclassified, ${attackName(search)} needs ${epsilonSaid(said(epsilon))} on ${more.info.name}`;
   return times === "1.0" ? `${begin}, and as much on ${less.info.name}.` : `${begin}: ${times} times as much as on ${less.info.name}.`;
 }
 
 /** What a model is, in a few words. */
 export function modelSaid({ backend, adversarial, recipe, parameters, weights }) {
-  const named = recipe ? ` (${recipe})` : "";
+  const named = recipe && recipe !== "standard" ? ` (${recipe})` : "";
   const trained = adversarial ? `adversarially trained${named}` : recipe && `standard training${named}`;
   const size = parameters && `${parameters.toLocaleString("en")} parameters`;
   return [backend, trained, size, weights && `weights in ${weights}`].filter(Boolean).join(", ");
 }
 
-/** The accuracies of a model's run: clean, and under the attack at the measured epsilon nearest to this one. */
+/** A model's accuracy on test images: clean, and under the attack at the measured epsilon nearest to this one. */
 export function recordSaid({ accuracy }, { attack, epsilon, scale }) {
   if (!accuracy) return "";
   const share = (value) => `${(100 * value).toFixed(1)}\u202f%`;
-  const clean = `Of all test images of its run ${share(accuracy.clean)} are classified correctly`;
+  const clean = `Of its test images ${share(accuracy.clean)} are classified correctly`;
   const measured = accuracy.attacks[attack.name] ?? [];
   if (!measured.length) return `${clean}.`;
   const [at, under] = measured.reduce((a, b) => (Math.abs(b[0] - epsilon) < Math.abs(a[0] - epsilon) ? b : a));
-  return `${clean}; under ${attackName(attack.name)} at ε = ${scale.said(at)}, ${share(under)}.`;
+  return `${clean}; under ${attackName(attack.name)} at ${epsilonSaid(scale.said(at))}, ${share(under)}.`;
 }
