@@ -51,9 +51,7 @@ def test_channels_lie_where_the_model_has_them(axis):
     assert (np.moveaxis(found, axis, 2) == colours).all()
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda t: t[:60], lambda t: t[:40] + "!" + t[41:], lambda t: t[:80]]
-)
+@pytest.mark.parametrize("spoil", [lambda t: t[:60], lambda t: t[:40] + "!" + t[41:]])
 def test_a_damaged_picture_is_refused(spoil):
     with pytest.raises(Misfit, match="damaged"):
         image_of(spoil(text_of(Image.fromarray(GREY))), (3, 4), None, (0.0, 1.0))
