@@ -204,7 +204,8 @@ def test_a_finger_draws_without_scrolling_the_page(live):
     def send(kind, points):
         hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
-    corners = [np.linspace(SEVEN[at], SEVEN[at + 1], 8) for at in range(2)]
+    upwards = SEVEN[::-1]  # as the page would be scrolled
+    corners = [np.linspace(upwards[at], upwards[at + 1], 8) for at in range(2)]
     places = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
               for x, y in np.concatenate(corners).tolist()]  # fmt: skip
     send("touchStart", places[:1])
@@ -332,11 +333,10 @@ def test_an_answer_about_an_image_that_is_gone_is_not_shown(live):
     stub = stub_of_digits(models=1)
     page = live(stub)
     expect(page.locator(".mark:visible")).to_have_count(1)
-    stub.keep = lambda path, body: path.endswith("/attack")
+    stub.keep = lambda path, body: path.endswith(("/attack", "/explain"))
     page.locator("#examples input").nth(3).check()
     ((route, answer),) = kept(stub, page, 1)
     page.locator("#clear").click()
-    stub.keep = None
     route.fulfill(json=answer)
     expect(said(page)).to_have_text("Draw something, or take a test image.")
     page.wait_for_timeout(400)
