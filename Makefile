@@ -40,7 +40,7 @@ peers: $(VENV)/.tox
 models: $(VENV)/.tox
 	$(BIN)/tox run -e models
 
-## browser: the report in a headless Chromium, which must be installed
+## browser: the report and the live page in a headless Chromium, the server, and networks in Node
 browser: $(VENV)/.tox
 	$(BIN)/tox run -e browser
 
