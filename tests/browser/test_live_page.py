@@ -338,7 +338,8 @@ def test_an_answer_about_an_image_that_is_gone_is_not_shown(live):
     ((route, answer),) = kept(stub, page, 1)
     page.locator("#clear").click()
     route.fulfill(json=answer)
-    expect(said(page)).to_have_text("Draw something, or take a test image.")
+    words = "Draw something, or take a test image."
+    expect(said(page)).to_have_text(words, timeout=10_000)  # no answer is given up before
     page.wait_for_timeout(400)
     assert page.locator(".answer:visible, .mark:visible").count() == 0
 
