@@ -59,8 +59,9 @@ def resolved(spec: Spec) -> Spec:
         if name not in METHODS:
             raise SpecError(f"saliency.methods: {unknown(name, 'method', METHODS)}")
     if spec.saliency.occlusion not in METHODS:
-        told = unknown(spec.saliency.occlusion, "method", METHODS)
-        raise SpecError(f"saliency.occlusion: {told}")
+        raise SpecError(
+            f"saliency.occlusion: {unknown(spec.saliency.occlusion, 'method', METHODS)}"
+        )
     saliency = spec.saliency.model_copy(update={"methods": methods})
     known = None if spec.data.name is None else shape_of(spec.data.name)
     check_architectures(spec, None if known is None else ImageKind(*known))

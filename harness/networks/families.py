@@ -10,7 +10,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -88,13 +90,23 @@ def _tuple(given: Any) -> Any:
     return tuple(given) if isinstance(given, list) else given
 
 
+def _which(given: Any) -> str:
+    """Of what may be one number or several the tag that ``errors.MARK`` leaves out of a message."""
+    return "tuple" if isinstance(given, tuple) else "int"
+
+
 Padded: TypeAlias = Annotated[int, Field(ge=0)]
 Listed = BeforeValidator(_tuple)
 """Before what may be one number or several: older pydantic is strict within a union."""
+OneOrEach = Discriminator(_which)
 Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1, strict=False)]
-Numbers: TypeAlias = Annotated[Width | tuple[Width, ...], Listed]
+Numbers: TypeAlias = Annotated[
+    Annotated[Width, Tag("int")] | Annotated[tuple[Width, ...], Tag("tuple")], OneOrEach, Listed
+]
 """One for all layers, or one for each."""
-Paddings: TypeAlias = Annotated[Padded | tuple[Padded, ...] | None, Listed]
+Paddings: TypeAlias = Annotated[
+    Annotated[Padded, Tag("int")] | Annotated[tuple[Padded, ...], Tag("tuple")], OneOrEach, Listed
+]
 
 
 class MLPOptions(Options):
@@ -134,7 +146,7 @@ class CNNOptions(Options):
     channels: Channels
     kernel: Numbers = 3
     stride: Numbers = 1
-    padding: Paddings = None
+    padding: Paddings | None = None
     pool: Numbers = 1
     mean_pool: bool = False
     dense: Annotated[tuple[Width, ...], Field(strict=False)] = ()

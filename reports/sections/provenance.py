@@ -21,8 +21,10 @@ def _seeds(run: Run) -> list[tuple[str, str]]:
 
 
 def _data(run: Run) -> str:
-    """The dataset and its split, as the spec names them; empty where it names none."""
-    found = (stored.spec_value(run, "data", key) for key in ("name", "split"))
+    """The dataset and its split, as the spec names them, or where own images come from."""
+    named = stored.spec_value(run, "data", "name") is not None
+    keys = ("name", "split") if named else ("file", "folder", "load")
+    found = (stored.spec_value(run, "data", key) for key in keys)
     return " ".join(str(value) for value in found if value is not None)
 
 

@@ -158,6 +158,9 @@ def test_images_whose_channels_are_not_known_go_to_no_convolution(axis):
     [
         ("cnn", {"channels": [4] * 9, "kernel": 5, "padding": 0}, ["5 × 5", "28 × 28", "layers["]),
         ("cnn", {"channels": [4, 5], "kernel": [3]}, ["kernel: 1 numbers for 2 convolutions"]),
+        ("cnn", {"channels": [4, 5], "padding": [1, -1]}, ["padding.1: ", "(got -1)"]),
+        ("cnn", {"channels": [4, 5], "kernel": [1.5, 3]}, ["kernel.0: ", "integer (got 1.5)"]),
+        ("cnn", {"channels": [4], "stride": "x"}, ["stride: ", "integer (got 'x')"]),
         ("cnn", {"channels": []}, ["channels"]),
         ("cnn", {"channels": [4], "pool": 0}, ["pool"]),
         ("cnn", {}, ["channels"]),

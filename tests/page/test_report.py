@@ -263,6 +263,9 @@ def test_the_dataset_and_its_split_are_named() -> None:
     run = Run(spec={"data": data}, spec_sha256="", data_sha256="c0ffee", created="now")
     named = "<dt>data</dt><dd>a&lt;b 70-20-10 <code>c0ffee</code></dd>"
     assert named in html_of(run)
+    data = {"split": "70-20-10", "seed": 3, "file": "own.npz"}  # images of one's own are not split
+    run = Run(spec={"data": data}, spec_sha256="", data_sha256="c0ffee", created="now")
+    assert "<dt>data</dt><dd>own.npz <code>c0ffee</code></dd>" in html_of(run)
     run = Run(spec={}, spec_sha256="", data_sha256="c0ffee", created="now")
     assert "<dt>data</dt><dd><code>c0ffee</code></dd>" in html_of(run)
 
