@@ -17,6 +17,7 @@ from harness.serve import schemas
 from harness.serve.document import described
 from harness.serve.guard import Guard
 from harness.serve.models import Served
+from harness.serve.reading import sentence_of
 from harness.serve.routes import router
 from harness.serve.service import Service
 from harness.serve.work import Worker
@@ -98,7 +99,7 @@ def _file(files: Mapping[str, Path], name: str) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     findings = error.errors() if isinstance(error, RequestValidationError) else []
-    return _problem(422, schemas.sentence_of(findings, sorted(FIELDS)))
+    return _problem(422, sentence_of(findings, sorted(FIELDS)))
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from typing import Annotated
 
 import typer
 
 from harness.errors import BackendError, printable
-from harness.interruption import INTERRUPTED
 from harness.terminal import DATA_HELP
 
 NEEDED = ("fastapi", "uvicorn")
@@ -41,7 +42,7 @@ def serve(
     data: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"Images for MODEL. {DATA_HELP}")
     ] = None,
-) -> int:
+) -> None:
     """Serve models to a browser and to programs; they are trained first if they are not stored."""
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
@@ -69,8 +70,8 @@ def serve(
         )  # fmt: skip
     names = ", ".join(f"{live.name} ({live.backend})" for live in found.models.values())
     typer.echo(printable(f"{names}: {url_of(opened)} (Ctrl-C ends it)"))
-    try:
-        answer(guard, worker, opened)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    return 0
+    code = answer(guard, worker, opened)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # A framework takes seconds to be taken down on a busy machine, and there is nothing to be kept.
+    os._exit(code)

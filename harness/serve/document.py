@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import base64
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from harness.protocol import Bounds
 from harness.saliency.methods import METHODS
-from harness.serve.live import GRADIENT_STEPS, QUERIES, Live, plane_of
+from harness.serve.caps import GRADIENT_STEPS, QUERIES
+from harness.serve.live import Live, Misfit
 from harness.serve.models import Served
-from harness.serve.pictures import PREFIX, head
+from harness.serve.pictures import PREFIX, head, png_of
 from harness.serve.work import CAPACITY, LIMIT
 
 TOLD = (
@@ -21,7 +25,9 @@ TOLD = (
     f"{CAPACITY} requests may wait for it, and each has {LIMIT:g} seconds. Whatever is refused is "
     'said in one sentence: `{"error": "..."}`.'
 )
-Schema = dict[str, Any]
+Schema: TypeAlias = dict[str, Any]
+MANY = 1024
+"""Numbers of an image beyond which it is shown as PNG."""
 
 
 def described(document: Schema, served: Served) -> Schema:
@@ -69,7 +75,7 @@ def _any_of(found: Iterable[Schema]) -> Schema:
 
 def _image(live: Live) -> Schema:
     """What an image of a request may be."""
-    height, width = plane_of(live.shape, live.channel_axis)
+    height, width = live.plane
     start = head(height, width).replace("+", r"\+")
     png = {
         "type": "string",
@@ -109,17 +115,25 @@ def _name(paths: Mapping[str, Any], names: list[str]) -> None:
 
 
 def _exemplify(schemas: Mapping[str, Any], live: Live) -> None:
-    """An example of each body: an image of middle grey, as numbers and as PNG."""
-    middle = sum(live.bounds) / 2
-    image: Any = middle
-    for side in reversed(live.shape):
-        image = [image] * side
+    """An example of each body: an image of middle grey."""
+    image = _grey(live)
     schemas["PredictBody"]["examples"] = [{"images": [image]}]
     schemas["SmallestBody"]["examples"] = [{"images": [image], "labels": [0], "attack": "fgsm"}]
     schemas["ExplainBody"]["examples"] = [
         {"images": [image], "method": "gradient", "top": live.top}
     ]
-    if attack := next(iter(live.attacks), None):
+    if name := next(iter(live.attacks), None):
         schemas["AttackBody"]["examples"] = [
-            {"images": [image], "attack": attack, "epsilon": math.floor(middle * 5) / 10}
+            {"images": [image], "attack": name, "epsilon": live.longest(name) / 10}
         ]
+
+
+def _grey(live: Live) -> Any:
+    """An image of middle grey, as numbers; as PNG if these were many."""
+    low, high = live.bounds
+    grey = np.full(live.shape, (low + high) / 2)
+    if grey.size > MANY:
+        with suppress(Misfit):
+            picture = png_of([grey], live.channel_axis, live.bounds)
+            return base64.b64encode(picture).decode()
+    return grey.tolist()

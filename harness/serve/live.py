@@ -5,11 +5,10 @@ The numbers are those of the suites, because the code is: ``sweep``, ``explain``
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +32,8 @@ from harness.protocol import (
 )
 from harness.saliency.maps import pixel_scores, top_pixels
 from harness.saliency.methods import METHODS, explain
+from harness.serve.caps import capped
 
-GRADIENT_STEPS, QUERIES, RESTARTS = 100, 1000, 1
-"""What an attack may take at most: steps with a gradient each, or queries without; and attempts."""
 CLIMBERS = ("fgsm", "pgd")
 """The attacks by which smallest epsilons are looked for, as in a spec's ``minimal``."""
 
@@ -227,6 +225,11 @@ class Live:
         return channel_axis_of(self.model, self.shape)
 
     @property
+    def plane(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        return plane_of(self.shape, self.channel_axis)
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """The saliency methods that explain this model; none of a black box."""
         return tuple(METHODS) if GRADIENT in self.model.capabilities else ()
@@ -306,7 +309,7 @@ class Live:
         _, y = self._labelled(images, labels)
         maps = explain(self.model, images, y, method)
         scores = pixel_scores(maps, self.channel_axis)
-        plane = (len(images), *plane_of(self.shape, self.channel_axis))
+        plane = (len(images), *self.plane)
         masks = top_pixels(scores, self.top if top is None else top).reshape(plane)
         return [
             Explained(int(label), one, score, mask)
@@ -376,25 +379,6 @@ class Live:
         if wrong := [one for one in labels if not 0 <= one < len(self.classes)]:
             raise Misfit(f"labels: {wrong[0]} is none of the classes 0 to {len(self.classes) - 1}")
         return found, np.array(labels, dtype=np.int64)
-
-
-def capped(attack: Attack) -> Attack:
-    """The attack with no more steps and restarts than one request may take.
-
-    The defaults of the harness's own attacks stay as they are.
-    """
-    members = getattr(attack, "members", None)
-    changes: dict[str, Any] = {}
-    if isinstance(members, tuple):
-        changes["members"] = tuple(map(capped, members))
-    most = GRADIENT_STEPS if GRADIENT in attack.requires else QUERIES
-    for key, largest in (("steps", most), ("restarts", RESTARTS)):
-        said = getattr(attack, key, None)
-        if isinstance(said, int) and said > largest:
-            changes[key] = largest
-    if not changes or not hasattr(attack, "__dataclass_fields__"):
-        return attack
-    return cast("Attack", dataclasses.replace(cast("Any", attack), **changes))
 
 
 def plane_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, int]:

@@ -24,10 +24,6 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 """Kinds of pixels, as Pillow calls them, of at most eight bits a channel."""
 
 
-class NoPicture(ValueError):  # noqa: N818  # it is an answer to a request
-    """A text that is no PNG of the size that is needed; the message is one sentence."""
-
-
 def head(height: int, width: int) -> str:
     """What the base64 of every PNG of that size begins with: signature, and header up to sides."""
     return base64.b64encode(SIGNATURE + struct.pack(">I4sII", 13, b"IHDR", width, height)).decode()
@@ -51,7 +47,8 @@ def image_of(
     """The image that the base64 of a PNG holds, in the layout and the range of a model's pixels.
 
     Args:
-        text: Base64; a browser's ``data:image/png;base64,`` may be in front of it.
+        text: Base64 of a PNG that claims the right size, as ``sides_of`` tells; a browser's
+            ``data:image/png;base64,`` may be in front of it.
         shape: Of the image.
         channel_axis: Its axis of channels, if it has one.
         bounds: What the bytes 0 and 255 become.
@@ -60,12 +57,9 @@ def image_of(
         Of that shape, float32.
 
     Raises:
-        NoPicture: It does not begin as the base64 of a PNG of that size.
-        Misfit: It is a PNG of that size, but damaged, or of pixels that are not read.
+        Misfit: It is damaged, or of pixels that are not read.
     """
     height, width = plane_of(shape, channel_axis)
-    if sides_of(text) != (height, width):
-        raise NoPicture(f"is not the base64 of a PNG of {width} × {height} pixels")
     channels = 1 if channel_axis is None else shape[channel_axis]
     if channels not in (1, 3):
         raise Misfit(f"has {channels} channels, which PNG has not; send numbers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
@@ -9,26 +10,24 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from harness.serve import schemas
-from harness.serve.live import Live
-from harness.serve.pictures import png_of
-from harness.serve.schemas import (
-    AttackBody,
-    ExplainBody,
-    Info,
-    PredictBody,
-    SmallestBody,
+from harness.serve.answers import (
     attacked_of,
     explained_of,
-    images_of,
     info_of,
     prediction_of,
     smallest_of,
 )
+from harness.serve.live import Live
+from harness.serve.pictures import png_of
+from harness.serve.reading import images_of
+from harness.serve.schemas import AttackBody, ExplainBody, Info, PredictBody, SmallestBody
 from harness.serve.service import Service
 from harness.serve.strict import StrictRoute
 
 MOST_EXAMPLES = 100
-"""Test images an answer, at most."""
+"""Test images an answer, at most; of large images fewer ..."""
+MOST_NUMBERS = 2_000_000
+"""... so that it holds no more numbers than this."""
 PNG = "image/png"
 WHY: Mapping[int, str] = {
     404: "There is no model of that name.",
@@ -97,7 +96,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {"models": [info_of(live) for live in service_of(request).served.models.values()]}
 
 
-@router.get("/models/{name}", response_model=Info, responses=refusals(404))
+@router.get("/models/{name}", response_model=Info, responses=refusals(404, 422))
 async def model(name: Name, request: Request) -> dict[str, Any]:
     """One model: its input, its classes, and what it can be asked."""
     return info_of(service_of(request).live(name))
@@ -112,7 +111,7 @@ async def predict(name: Name, body: PredictBody, request: Request) -> Response:
     live = service.live(name)
 
     def ask() -> dict[str, Any]:
-        found = live.predicted(images_of(live, body.images, service.shapes))
+        found = live.predicted(images_of(live, body.images, service.lives))
         return {"predictions": [prediction_of(live, one) for one in found]}
 
     return await service.answered(request, ask)
@@ -130,7 +129,7 @@ async def attack(
     live, picture = service.live(name), _wants_picture(request, form)
 
     def ask() -> dict[str, Any] | bytes:
-        images = images_of(live, body.images, service.shapes)
+        images = images_of(live, body.images, service.lives)
         found = live.attacked(images, body.labels, body.attack, body.epsilon)
         if picture:
             return png_of([one.image for one in found], live.channel_axis, live.bounds)
@@ -151,7 +150,7 @@ async def explain(
     live, picture = service.live(name), _wants_picture(request, form)
 
     def ask() -> dict[str, Any] | bytes:
-        images = images_of(live, body.images, service.shapes)
+        images = images_of(live, body.images, service.lives)
         found = live.explained(images, body.labels, body.method, body.top)
         if picture:
             masks = [one.mask for one in found]
@@ -170,7 +169,7 @@ async def smallest(name: Name, body: SmallestBody, request: Request) -> Response
     live = service.live(name)
 
     def ask() -> dict[str, Any]:
-        images = images_of(live, body.images, service.shapes)
+        images = images_of(live, body.images, service.lives)
         labels, epsilons, limit = live.smallest(images, body.labels, body.attack, body.limit)
         pairs = zip(labels, epsilons, strict=True)
         return {"results": [smallest_of(label, epsilon, limit) for label, epsilon in pairs]}
@@ -200,7 +199,7 @@ def _examples(service: Service, live: Live, count: int) -> dict[str, Any]:
     there = service.served.examples
     if there is None or tuple(there.x.shape[1:]) != live.shape:
         return {"examples": []}
-    rows = there.rows(count)
+    rows = there.rows(min(count, max(1, MOST_NUMBERS // math.prod(live.shape))))
     images = there.images(rows)
     fitting = [one for one in service.served.models.values() if one.shape == live.shape]
     for one in fitting:

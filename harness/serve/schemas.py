@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
-
-from harness.errors import closest, one_line
-from harness.maths.norms import rounding
-from harness.protocol import FloatArray
-from harness.serve.live import Attacked, Explained, Live, Misfit, Predicted
-from harness.serve.pictures import NoPicture, image_of
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 BATCH = 16
 """Images a request, at most."""
-SHOWN = 40
-"""Letters of a wrong value that are repeated in the answer."""
 NUMBERS: dict[str, Any] = {"type": "array", "items": {}}
 """The JSON schema of an image before it is known which models there are."""
 
 Numbers: TypeAlias = Annotated[Any, WithJsonSchema(NUMBERS)]
 Image: TypeAlias = Annotated[Any, WithJsonSchema({})]
-
-
-class BadRequest(Exception):  # noqa: N818  # it is an answer to a request
-    """A request that is not as OpenAPI says; the message is one sentence."""
 
 
 class Part(BaseModel):
@@ -42,7 +27,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-Label: TypeAlias = Annotated[int, Field(ge=0)]
+def whole(value: Any) -> Any:
+    """A float that is a whole number as an integer, which in JSON it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Label: TypeAlias = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 Images: TypeAlias = Annotated[
     list[Image],
     Field(
@@ -249,179 +239,3 @@ class Examples(Part):
     """Test images: the first of each class, then more."""
 
     examples: list[Example]
-
-
-def info_of(live: Live) -> dict[str, Any]:
-    """What is told of a model, as ``Info``."""
-    about = live.about
-    return {
-        "name": live.name,
-        "backend": live.backend,
-        "input": {
-            "shape": list(live.shape),
-            "channel_axis": live.channel_axis,
-            "bounds": list(live.bounds),
-        },
-        "classes": list(live.classes),
-        "attacks": [
-            {
-                "name": name,
-                "norm": attack.norm,
-                "epsilon_max": live.longest(name),
-                "steps": getattr(attack, "steps", None),
-                "needs_gradient": "gradient" in attack.requires,
-            }
-            for name, attack in live.attacks.items()
-        ],
-        "methods": list(live.methods),
-        "top": live.top,
-        "epsilon_unit": about.epsilon_unit,
-        "data": about.data,
-        "accuracy": about.accuracy,
-        "weights": None,
-        "parameters": about.parameters,
-        "recipe": about.recipe,
-        "adversarial": about.adversarial,
-    }
-
-
-def prediction_of(live: Live, found: Predicted) -> dict[str, Any]:
-    """What a model says of an image, as ``Prediction``."""
-    return {
-        "label": found.label,
-        "class": live.classes[found.label],
-        "probabilities": found.probabilities.tolist(),
-        "logits": found.logits.tolist(),
-    }
-
-
-def attacked_of(live: Live, found: Attacked) -> dict[str, Any]:
-    """An attack on an image, as ``AttackResult``."""
-    return {
-        "label": found.label,
-        "clean": prediction_of(live, found.clean),
-        "adversarial": prediction_of(live, found.adversarial),
-        "misclassified": found.misclassified,
-        "image": found.image.tolist(),
-        "perturbation": found.perturbation.tolist(),
-        "distance": found.distance,
-    }
-
-
-def explained_of(found: Explained) -> dict[str, Any]:
-    """A saliency map, as ``SaliencyMap``."""
-    return {
-        "label": found.label,
-        "map": found.map.tolist(),
-        "scores": found.scores.tolist(),
-        "mask": found.mask.tolist(),
-    }
-
-
-def smallest_of(label: int, epsilon: float, limit: float) -> dict[str, Any]:
-    """A smallest epsilon, as ``SmallestResult``."""
-    return {
-        "label": int(label),
-        "epsilon": float(epsilon) if math.isfinite(epsilon) else None,
-        "limit": limit,
-    }
-
-
-def images_of(live: Live, given: Sequence[Any], shapes: set[tuple[int, ...]]) -> FloatArray:
-    """The images of a request, (n, *shape) within the model's bounds.
-
-    Args:
-        live: The model.
-        given: Nested numbers, or the base64 of a PNG, each.
-        shapes: Of the images of all models that are served.
-
-    Raises:
-        BadRequest: One is no image of a model that is served.
-        Misfit: One is an image of another model, or damaged.
-    """
-    found = np.empty((len(given), *live.shape), live.dtype)
-    for place, one in enumerate(given):
-        try:
-            if isinstance(one, str):
-                found[place] = image_of(one, live.shape, live.channel_axis, live.bounds)
-            else:
-                found[place] = _numbers(one, live, shapes)
-        except (NoPicture, BadRequest) as error:
-            raise BadRequest(f"images.{place}: {error}") from error
-        except Misfit as error:
-            raise Misfit(f"images.{place}: {error}") from error
-    return found
-
-
-def _numbers(given: Any, live: Live, shapes: set[tuple[int, ...]]) -> FloatArray:
-    shape = _shape(given)
-    if shape != live.shape:
-        wrong = Misfit if shape in shapes else BadRequest
-        raise wrong(
-            f"is not of shape {_sides(live.shape)} (as nested lists), which {live.name} takes"
-        )
-    low, high = live.bounds
-    slack = rounding(live.bounds)
-    flat = [given]
-    for _ in shape:
-        flat = [inner for outer in flat for inner in outer]
-    for value in flat:
-        if type(value) not in (int, float):
-            raise BadRequest(f"holds {shown(value)}, which is no number")
-        if not low - slack <= value <= high + slack:
-            raise BadRequest(f"holds {shown(value)}, which is outside of [{low:g}, {high:g}]")
-    pixels: FloatArray = np.array(flat, np.float64).reshape(shape).astype(live.dtype)
-    return pixels.clip(low, high)
-
-
-def _shape(given: Any) -> tuple[int, ...] | None:
-    """The lengths of nested lists; None if those of one level differ."""
-    level, sides = [given], []
-    while level and all(isinstance(one, list) for one in level):
-        lengths = {len(one) for one in level}
-        if len(lengths) > 1:
-            return None
-        sides.append(lengths.pop())
-        level = [inner for outer in level for inner in outer]
-    return None if any(isinstance(one, list) for one in level) else tuple(sides)
-
-
-def _sides(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def shown(value: Any) -> str:
-    """A wrong value, for people: short ones as they are in JSON, else their kind."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if not isinstance(value, str | int | float):
-        return "a list" if isinstance(value, list) else "an object"
-    if isinstance(value, str) and len(value) > SHOWN:
-        return "a long text"
-    if isinstance(value, int) and abs(value) > 10**SHOWN:
-        return "a number of too many digits"
-    return one_line(repr(value))
-
-
-def sentence_of(error: ValidationError | Sequence[Any], fields: Sequence[str] = ()) -> str:
-    """The first finding of a validation as one sentence: ``key: what is wrong``.
-
-    Args:
-        error: What pydantic has found, or its list of findings.
-        fields: Keys that there may be, one of which a misspelt one may mean.
-    """
-    findings = error.errors(include_url=False) if isinstance(error, ValidationError) else error
-    first = min(findings, key=lambda one: one["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    key = one_line(".".join(path))[:SHOWN]
-    if first["type"] == "extra_forbidden":
-        meant = closest(path[-1], fields)
-        said = f"unknown key; did you mean {meant}?" if meant else "unknown key; leave it out"
-    elif first["type"] == "missing":
-        said = "missing" if path else "the body is missing; send JSON"
-    else:
-        text = first["msg"].replace(" after validation", "")
-        said = f"{text[:1].lower()}{text[1:]}"
-        if first["type"] not in ("too_short", "too_long"):  # which say it
-            said += f" (got {shown(first.get('input'))})"
-    return one_line(f"{key}: {said}" if key else said)

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -23,6 +24,9 @@ class Server(uvicorn.Server):
     Args:
         guard: The application.
         worker: Asks the models.
+
+    Attributes:
+        told: The signal that has told it to end; 0 before.
     """
 
     def __init__(self, guard: Guard, worker: Worker) -> None:
@@ -32,6 +36,12 @@ class Server(uvicorn.Server):
         )  # fmt: skip
         super().__init__(config)
         self.guard, self.worker = guard, worker
+        self.told = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self.told = sig
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
@@ -103,16 +113,23 @@ def url_of(opened: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def serve(guard: Guard, worker: Worker, opened: socket.socket) -> None:
-    """Answer requests until SIGTERM or Ctrl-C comes, which raises KeyboardInterrupt then.
+def serve(guard: Guard, worker: Worker, opened: socket.socket) -> int:
+    """Answer requests until SIGTERM or Ctrl-C comes.
 
     Args:
         guard: The application.
         worker: Asks the models; it is ended, too.
         opened: A socket that listens.
+
+    Returns:
+        The exit code after that signal, as shells count.
     """
+    server = Server(guard, worker)
     try:
-        Server(guard, worker).run(sockets=[opened])
+        server.run(sockets=[opened])
+    except KeyboardInterrupt:  # uvicorn hands the signal on when it has ended
+        pass
     finally:
         worker.end(0.0)
         worker.join(0.5)
+    return 128 + server.told if server.told else 0

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from fastapi import HTTPException, Request, Response
 from harness.errors import HarnessError, MeasurementError, Unanswered, gist, one_line, unknown
 from harness.serve.live import Live, Misfit, NoSuchName
 from harness.serve.models import Served
-from harness.serve.schemas import BadRequest
+from harness.serve.reading import BadRequest
 from harness.serve.work import Busy, Job, Stopped, Worker
 
 GRACE = 0.25
@@ -32,7 +32,6 @@ class Service:
         worker: Asks the models.
 
     Attributes:
-        shapes: Of the images of all models.
         predicted: What each model takes the test images for, by name and position.
     """
 
@@ -42,13 +41,13 @@ class Service:
 
     def __post_init__(self) -> None:
         """Let models look, before each query, whether anybody still waits for the answer."""
-        for live in self.served.models.values():
+        for live in self.lives:
             live.watched.look = self.worker.look
 
     @property
-    def shapes(self) -> set[tuple[int, ...]]:
-        """The shapes of images that some model takes."""
-        return {live.shape for live in self.served.models.values()}
+    def lives(self) -> Collection[Live]:
+        """All models."""
+        return self.served.models.values()
 
     def live(self, name: str) -> Live:
         """The model of that name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,6 +212,22 @@ def test_a_folder_that_cannot_be_filled_leaves_the_old_one(network, tmp_path, mo
     with pytest.raises(FileNotFoundError):
         export(network, tmp_path / "model", "tfjs")
     assert (tmp_path / "model" / "model.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(network, tmp_path, monkeypatch):
+    export(network, tmp_path / "model", "tfjs")
+    rename = Path.rename
+
+    def failing(path, target):
+        if path.name == "made":
+            raise OSError("no room")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no room"):
+        export(network, tmp_path / "model", "tfjs")
+    assert (tmp_path / "model" / "model.json").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { deskOf } from "./static/local-desk.js";
 import { networkOf } from "./static/engine.js";
 
-const { model, images, labels, flow = [], ask = {} } = JSON.parse(readFileSync("request.json", "utf8"));
+const request = JSON.parse(readFileSync("request.json", "utf8"));
+const { model, images, labels, flow = [], ask = {} } = request;
 const signal = { aborted: false };
 const desk = deskOf({ models: [model] }, 50);
 const net = networkOf(model);
@@ -18,7 +19,8 @@ for (const [at, pixels] of images.entries()) {
   for (const [method, all] of Object.entries(ask)) {
     const answers = [];
     for (const options of all) {
-      const answer = await desk[method](model.name, image, { ...options, label: labels[at] }, signal);
+      const given = { ...options, label: labels[at] };
+      const answer = await desk[method](model.name, image, given, signal);
       for (const [key, value] of Object.entries(answer)) {
         if (ArrayBuffer.isView(value)) answer[key] = [...value];
       }

@@ -8,7 +8,8 @@ const tf = createRequire(import.meta.url)(tfjs);
 
 await tf.setBackend("cpu");
 const model = await tf.loadLayersModel(`${address}/model.json`);
-const logits = model.predict(tf.tensor(images, [images.length / shape.reduce((a, b) => a * b), ...shape]));
+const count = images.length / shape.reduce((product, side) => product * side);
+const logits = model.predict(tf.tensor(images, [count, ...shape]));
 const said = {
   backend: tf.getBackend(),
   version: tf.version.tfjs,

@@ -100,7 +100,7 @@ def test_what_is_no_body(client, body):
         ("attack", {"attack": "pgd", "epsilon": 1e300}, 409, "not from 0 to 1"),
         ("attack", {"attack": "pgd", "epsilon": 0.1, "labels": [9]}, 409, "labels: 9"),
         ("attack", {"attack": "pgd", "epsilon": 0.1, "labels": [-1]}, 422, "labels.0"),
-        ("attack", {"attack": "pgd", "epsilon": 0.1, "labels": [1.0]}, 422, "labels.0"),
+        ("attack", {"attack": "pgd", "epsilon": 0.1, "labels": [1.5]}, 422, "labels.0"),
         ("attack", {"attack": "pgd", "epsilon": 0.1, "labels": [1, 2]}, 409, "there are 2"),
         ("attack", {"attack": "pgd", "epsilon": 0.1, "steps": 10**9}, 422, "steps: unknown key"),
         ("explain", {"method": "gradcam"}, 422, "method: gradcam"),

@@ -49,11 +49,15 @@ export function deskOf(bundle, slice) {
     return answer(under, Float64Array.from(image), label, options, found.model);
   };
   return {
-    predict: question(async (under, image, label, options, model) => predictionOf(under, model, image)),
+    predict: question(predicted),
     attack: question(attacked),
     explain: question(explained),
     smallest: question(smallestEpsilon),
   };
+}
+
+async function predicted(under, image, label, options, model) {
+  return predictionOf(under, model, image);
 }
 
 function predictionOf(under, model, image) {
