@@ -261,6 +261,22 @@ def test_every_check_has_a_defect_that_it_catches():
     assert {rule for rule, _, _ in DEFECTS} == set(CHECKS)
 
 
+class TiesByTheBatch(NumpyModel):
+    """Rounding, which differs with the size of a batch, decides who gets a tie's gradient."""
+
+    def logits_and_gradient(self, x, y, objective):
+        logits, gradient = super().logits_and_gradient(x, y, objective)
+        return logits, np.where(x == 0, gradient * (1 + len(x) % 2), gradient)
+
+
+def test_what_ties_on_a_flat_background_is_no_dependence_on_the_batch():
+    evidence = evidence_of(NumpyBackend())
+    model = TiesByTheBatch(NET, network(), (0.0, 1.0), "float32")
+    CHECKS["batch-split"](
+        replace(evidence, model=model, x=np.where(evidence.x < 0.5, 0, evidence.x))
+    )
+
+
 # Parity
 
 
