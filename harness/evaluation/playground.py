@@ -117,7 +117,7 @@ def _accuracy(benchmark: Benchmark, model: Model) -> dict[str, Any]:
 
 def _examples(data: Dataset, models: Mapping[str, Model]) -> list[dict[str, Any]]:
     """The first image of each class, then others, as bytes; with what is predicted of these."""
-    rows = example_rows(data.test.y)
+    rows = example_rows(data.test.y, EXAMPLES)
     low, high = data.bounds
     images: FloatArray = np.asarray(data.test.x[rows], dtype=np.float64)
     pixels = np.clip(np.rint((images - low) / (high - low) * 255), 0, 255).astype(np.uint8)
@@ -132,11 +132,11 @@ def _examples(data: Dataset, models: Mapping[str, Model]) -> list[dict[str, Any]
     ]  # fmt: skip
 
 
-def example_rows(y: IntArray) -> IntArray:
-    """Positions of the first image of each class, then of the others in their order."""
+def example_rows(y: IntArray, count: int) -> IntArray:
+    """Positions, (m,), of the first image of each class, then of the others in their order."""
     _, firsts = np.unique(y, return_index=True)
     others = np.setdiff1d(np.arange(len(y)), firsts)
-    found: IntArray = np.concatenate([firsts, others])[:EXAMPLES]
+    found: IntArray = np.concatenate([firsts, others])[:count]
     return found
 
 

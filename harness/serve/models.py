@@ -28,6 +28,7 @@ from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.imported import network_of
 from harness.evaluation.named import dataset_from, layout_for
 from harness.evaluation.own import info_of
+from harness.evaluation.playground import example_rows
 from harness.evaluation.resolve import attack_of, open_spec, resolved
 from harness.evaluation.wrapping import backend_name_of, is_onnx, wrap
 from harness.factory import is_function
@@ -57,9 +58,7 @@ class Examples:
 
     def rows(self, count: int) -> IntArray:
         """Positions, (m,), of the first image of each class, then of the others in their order."""
-        _, firsts = np.unique(self.y, return_index=True)
-        others = np.setdiff1d(np.arange(len(self.y)), firsts)
-        return np.concatenate([firsts, others])[:count]
+        return example_rows(self.y, count)
 
     def images(self, rows: IntArray) -> FloatArray:
         """The images at these positions, (m, *shape)."""
