@@ -72,8 +72,8 @@ def check_out(path: Path, form: Format, force: bool) -> None:
     if form == "tfjs":
         for folder in (path, path.absolute().parent):
             check_folder(folder, "--out")
-        there = sorted(one.name for one in path.iterdir()) if path.exists() else []
-        if foreign := [name for name in there if not is_of_a_layers_model(name)]:
+        there = sorted(path.iterdir()) if path.exists() else []
+        if foreign := [one.name for one in there if not is_of_a_layers_model(one)]:
             raise HarnessError(
                 f"--out: {path} holds {foreign[0]}, which is not of a TensorFlow.js model; name "
                 "another folder"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from harness.protocol import (
 )
 
 MODEL = "model.json"
+SHARDS = re.compile(r"group1-shard\d+of\d+\.bin")
+"""Names of the files that lie in such a model's folder."""
 SHARD = 4_000_000
 """Bytes of a file of weights, at most: what the official converter takes for what browsers cache.
 A multiple of four, so that no number is cut in two."""
@@ -67,9 +71,10 @@ def tfjs_files(network: Network) -> dict[str, bytes]:
     }
 
 
-def is_of_a_layers_model(name: str) -> bool:
-    """Whether a file of that name may be one that ``tfjs_files`` made."""
-    return name == MODEL or (name.startswith("group1-shard") and name.endswith(".bin"))
+def is_of_a_layers_model(path: Path) -> bool:
+    """Whether it may be a file that ``tfjs_files`` made, by its name."""
+    named = path.name == MODEL or SHARDS.fullmatch(path.name) is not None
+    return named and path.is_file() and not path.is_symlink()
 
 
 def _topology(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def serve(
     found = served(what, backend or (), model or (), data)
     worker = Worker()
     local = is_loopback(opened)
-    guard = application(found, worker, own_names(host) if local else None)
+    guard = application(found, worker, own_names(host, opened) if local else None)
     with_reason(lambda: opened.listen(128), host, port, opened)
     for note in found.notes:
         typer.echo(printable(note), err=True)

@@ -102,7 +102,8 @@ class Guard:
             return
         said = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         try:
-            host = urlsplit(f"//{said[0]}").hostname if len(said) == 1 else None
+            plain = len(said) == 1 and not set(said[0]) & set("/?#@\\")
+            host = urlsplit(f"//{said[0]}").hostname if plain else None
         except ValueError:
             host = None
         if host not in self.hosts:

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.attacks.minimal import Searching, along_gradient, by_search
 from harness.attacks.sweep import sweep
-from harness.errors import MeasurementError, unknown
+from harness.errors import HarnessError, MeasurementError, gist, one_line, unknown
 from harness.maths.around import Around, why_no_gradient
 from harness.maths.channels import channel_axis_of
 from harness.maths.norms import NORMS, rounding
@@ -36,6 +36,10 @@ from harness.serve.caps import capped
 
 CLIMBERS = ("fgsm", "pgd")
 """The attacks by which smallest epsilons are looked for, as in a spec's ``minimal``."""
+
+
+NAMED = 80
+"""Letters of a name that are looked at to say which was meant."""
 
 
 class Misfit(Exception):  # noqa: N818  # it is an answer to a request
@@ -195,7 +199,13 @@ class Live:
         self.model = self.watched = Watched(self.model)
         low, high = self.bounds
         grey = np.full((1, *self.shape), (low + high) / 2, self.dtype)
-        count = logits_of(self.model, grey).shape[1]
+        try:
+            count = logits_of(self.model, grey).shape[1]
+        except Exception as error:  # somebody's model raises what it likes
+            why = str(error) if isinstance(error, HarnessError) else gist(error)
+            raise MeasurementError(
+                one_line(f"{self.name} cannot be asked about images of shape {self.shape}: {why}")
+            ) from error
         if not self.classes:
             self.classes = tuple(str(label) for label in range(count))
         if len(self.classes) != count:
@@ -304,7 +314,7 @@ class Live:
             MeasurementError: A map says nothing, because the gradient has vanished.
         """
         if method not in METHODS:
-            raise NoSuchName(f"method: {unknown(method, 'method', METHODS)}")
+            raise NoSuchName(f"method: {unknown(method[:NAMED], 'method', METHODS)}")
         self._require_gradient(method)
         _, y = self._labelled(images, labels)
         maps = explain(self.model, images, y, method)
@@ -337,7 +347,7 @@ class Live:
             Misfit: The model gives no gradient, or has no such label or limit.
         """
         if attack not in CLIMBERS:
-            raise NoSuchName(f"attack: {unknown(attack, 'attack', CLIMBERS)}")
+            raise NoSuchName(f"attack: {unknown(attack[:NAMED], 'attack', CLIMBERS)}")
         chosen = self._attack(attack)
         low, high = self.bounds
         limit = high - low if limit is None else limit
@@ -357,7 +367,7 @@ class Live:
         if name in self.refused:
             raise Misfit(self.refused[name])
         if name not in self.attacks:
-            raise NoSuchName(f"attack: {unknown(name, 'attack', self.attacks)}")
+            raise NoSuchName(f"attack: {unknown(name[:NAMED], 'attack', self.attacks)}")
         return self.attacks[name]
 
     def _require_gradient(self, what: str) -> None:

@@ -18,6 +18,8 @@ from harness.serve.live import Misfit, plane_of
 PREFIX = "data:image/png;base64,"
 """What a browser puts in front of a picture; it may be there."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+DEPTH = 24
+"""Where the bits of a channel are said."""
 TINT = (255, 96, 0)
 """The colour that is laid over the pixels of a mask."""
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
@@ -67,7 +69,7 @@ def image_of(
         content = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except (ValueError, binascii.Error) as error:
         raise Misfit("is a PNG that is damaged: it is no base64 up to its end") from error
-    pixels = _decoded(content, "L" if channels == 1 else "RGB")
+    pixels = _decoded(content, "L" if channels == 1 else "RGB", (width, height))
     if channel_axis is not None:
         pixels = np.moveaxis(pixels.reshape(height, width, channels), 2, channel_axis)
     low, high = bounds
@@ -75,15 +77,24 @@ def image_of(
     return scaled
 
 
-def _decoded(content: bytes, mode: str) -> npt.NDArray[np.uint8]:
+def _decoded(content: bytes, mode: str, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The pixels of a PNG of that width and height; transparency is ignored."""
     from PIL import Image
+
+    def opened() -> Image.Image:
+        return Image.open(io.BytesIO(content), formats=("PNG",))
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-                if picture.mode not in MODES:
+            with opened() as picture:
+                # A later header counts for Pillow, and may claim any size. Nothing is decoded yet.
+                if picture.size != size:
+                    raise Misfit("is a PNG that is damaged: it has several headers")
+                if picture.mode not in MODES or content[DEPTH] > 8:
                     raise Misfit("is a PNG of 16 bits a channel, which is not read; save it with 8")
+                picture.verify()  # the sums of its parts, after which it has to be opened anew
+            with opened() as picture:
                 return np.asarray(picture.convert("RGBA").convert(mode))
     except Misfit:
         raise

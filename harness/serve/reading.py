@@ -121,9 +121,10 @@ def sentence_of(findings: Sequence[Any], fields: Sequence[str]) -> str:
     """
     first = min(findings, key=lambda one: one["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    key = one_line(".".join(path))[:SHOWN]
+    joined = ".".join(path)
+    key = one_line(joined)[:SHOWN] if joined else ""  # of nothing it would tell the type
     if first["type"] == "extra_forbidden":
-        meant = closest(path[-1], fields)
+        meant = closest(path[-1][:SHOWN], fields)
         said = f"unknown key; did you mean {meant}?" if meant else "unknown key; leave it out"
     elif first["type"] == "missing":
         said = "missing" if path else "the body is missing; send JSON"

@@ -102,9 +102,9 @@ def is_loopback(opened: socket.socket) -> bool:
     return ipaddress.ip_address(opened.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def own_names(host: str) -> set[str]:
+def own_names(host: str, opened: socket.socket) -> set[str]:
     """The names by which a server on loopback is asked."""
-    return {"localhost", "127.0.0.1", "::1", host.lower()}
+    return {"localhost", "127.0.0.1", "::1", host.lower(), opened.getsockname()[0]}
 
 
 def url_of(opened: socket.socket) -> str:

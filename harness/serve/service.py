@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from harness.errors import HarnessError, MeasurementError, Unanswered, gist, one
 from harness.serve.live import Live, Misfit, NoSuchName
 from harness.serve.models import Served
 from harness.serve.reading import BadRequest
+from harness.serve.schemas import BATCH
 from harness.serve.work import Busy, Job, Stopped, Worker
 
 GRACE = 0.25
@@ -48,6 +50,13 @@ class Service:
     def lives(self) -> Collection[Live]:
         """All models."""
         return self.served.models.values()
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """Lists, and numbers, in as many images as a request may hold, of the largest model."""
+        shapes = [live.shape for live in self.lives]
+        lists = max(sum(math.prod(shape[:axis]) for axis in range(len(shape))) for shape in shapes)
+        return BATCH * lists, BATCH * max(map(math.prod, shapes))
 
     def live(self, name: str) -> Live:
         """The model of that name.

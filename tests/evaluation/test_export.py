@@ -149,6 +149,11 @@ def test_an_onnx_file_is_exported_on(command, network, home, tmp_path):
             ["--out", "full", "--format", "tfjs", "--force"],
             "full holds mine.txt, which is",
         ),
+        (
+            "small",
+            ["--out", "alike", "--format", "tfjs", "--force"],
+            "alike holds group1-shard1of1.bin, which is",
+        ),
         ("small", ["--out", "page.htm", "--format", "playground"], "page.htm must end in .html"),
         ("two", ["--out", "page.html"], "say which of one, two (up to 2, --model for each)"),
         (
@@ -164,6 +169,7 @@ def test_wrong_requests_are_one_line(command, tmp_path, spec, arguments, words):
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "alike" / "group1-shard1of1.bin").mkdir(parents=True)
     code, said = command(spec, *arguments)
     assert code == 2
     assert words in said

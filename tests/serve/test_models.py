@@ -160,6 +160,25 @@ def test_a_function_s_model_needs_images(tmp_path, npz, monkeypatch):
     assert "square" in model.attacks
 
 
+def test_images_that_a_model_does_not_take_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "narrow.py").write_text(
+        "import harness\n"
+        "def box():\n"
+        "    return harness.wrap_function(lambda x: x.reshape(len(x), 4, 4)[:, 0])\n"
+    )
+    np.savez(tmp_path / "other.npz", x=np.zeros((6, 3, 3), np.float32), y=np.arange(6) % 3)
+    with pytest.raises(HarnessError, match=r"box cannot be asked about images of shape \(3, 3\)"):
+        served("narrow:box", data="other.npz")
+
+
+def test_a_server_on_another_loopback_address_is_asked_by_it():
+    from harness.serve.server import bound, own_names
+
+    with bound("127.2", 0) as opened:
+        assert {"127.0.0.2", "127.2", "localhost"} <= own_names("127.2", opened)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.serve.live import Misfit
-from harness.serve.pictures import head, image_of, png_of, sides_of
+from harness.serve.pictures import SIGNATURE, head, image_of, png_of, sides_of
 
 GREY = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 
@@ -61,6 +63,40 @@ def test_sixteen_bits_are_refused():
     deep = Image.fromarray(GREY.astype(np.uint16) * 257)
     with pytest.raises(Misfit, match="16 bits"):
         image_of(text_of(deep), (3, 4), None, (0.0, 1.0))
+
+
+def part_of(kind, content):
+    """A part of a PNG, with its length and its sum."""
+    tail = kind + content
+    return struct.pack(">I", len(content)) + tail + struct.pack(">I", zlib.crc32(tail))
+
+
+def test_sixteen_bits_of_colour_are_refused():
+    header = part_of(b"IHDR", struct.pack(">IIBBBBB", 4, 3, 16, 2, 0, 0, 0))
+    rows = part_of(b"IDAT", zlib.compress(b"\0" * 3 * (1 + 4 * 6)))
+    deep = base64.b64encode(SIGNATURE + header + rows + part_of(b"IEND", b"")).decode()
+    with pytest.raises(Misfit, match="16 bits"):
+        image_of(deep, (3, 4, 3), 2, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("size", [(12_000, 12_000), (12, 1)])
+def test_a_second_header_of_another_size_is_refused_and_not_decoded(size, monkeypatch):
+    content = base64.b64decode(text_of(Image.fromarray(GREY)))
+    end = len(SIGNATURE) + 25
+    second = part_of(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
+    twice = base64.b64encode(content[:end] + second + content[end:]).decode()
+    assert sides_of(twice) == (3, 4)
+    monkeypatch.setattr(Image.Image, "convert", None)
+    with pytest.raises(Misfit, match="several headers"):
+        image_of(twice, (3, 4), None, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"IHDR"])
+def test_a_changed_byte_is_noticed(kind):
+    content = bytearray(base64.b64decode(text_of(Image.fromarray(GREY))))
+    content[content.index(kind) + 12] ^= 1
+    with pytest.raises(Misfit, match="damaged"):
+        image_of(base64.b64encode(content).decode(), (3, 4), None, (0.0, 1.0))
 
 
 def test_two_channels_are_no_picture():

@@ -86,6 +86,33 @@ def test_what_is_no_body(client, body):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        '{"images":[[' + "[]," * 300_000 + "[]]]}", '{"images":[' + "{}," * 300_000 + "{}]}",
+        '{"images":["' + '","'.join(["ab"] * 150_000) + '"]}',
+        '{"images":[[' + "1.5," * 200_000 + "1]]}",
+        "{" + ",".join(f'"k{at}":1' for at in range(60_000)) + "}",
+    ],
+    ids=["lists", "objects", "texts", "numbers", "keys"],
+)  # fmt: skip
+def test_more_values_than_any_request_are_refused_before_they_are_read(client, body, monkeypatch):
+    monkeypatch.setattr("harness.serve.strict.json.loads", None)
+    assert "more values" in refused(client, 422, body)
+
+
+def test_a_long_name_is_looked_at_in_part(client):
+    refused(client, 422, '{"images":[1],"' + "ab" * 400_000 + '":1}')
+    body = {"images": [ZEROS], "attack": "pgd" * 200_000, "epsilon": 0.1}
+    assert len(refused(client, 422, body, "attack")) < 400
+
+
+@pytest.mark.parametrize("host", ["evil.com@127.0.0.1", "127.0.0.1/evil", "localhost#evil.com"])
+def test_a_host_is_a_name_and_nothing_else(client, host):
+    found = client.get("/api/v1/health", headers={"Host": host})
+    assert found.status_code == 400
+
+
+@pytest.mark.parametrize(
     ("route", "more", "status", "words"),
     [
         ("predict", {"imags": 1}, 422, "imags: unknown key; did you mean images?"),
