@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-
 TEXTS = 1_000
 """Quotation marks, and other marks beyond those of images, that a body may hold."""
 

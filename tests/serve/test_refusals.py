@@ -96,7 +96,7 @@ def test_what_is_no_body(client, body):
     ids=["lists", "objects", "texts", "numbers", "keys"],
 )  # fmt: skip
 def test_more_values_than_any_request_are_refused_before_they_are_read(client, body, monkeypatch):
-    monkeypatch.setattr("harness.serve.strict.json.loads", None)
+    monkeypatch.setattr("harness.serve.strict.json", None)
     assert "more values" in refused(client, 422, body)
 
 
