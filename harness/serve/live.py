@@ -18,7 +18,7 @@ from harness.errors import HarnessError, MeasurementError, gist, one_line, unkno
 from harness.maths.around import Around, why_no_gradient
 from harness.maths.channels import channel_axis_of
 from harness.maths.norms import NORMS, rounding
-from harness.maths.query import logits_of
+from harness.maths.query import logits_of, predictions_of
 from harness.protocol import (
     GRADIENT,
     Array,
@@ -285,7 +285,8 @@ class Live:
             )
         if epsilon < rounding(self.bounds):  # it would be lost in the pixels' own rounding
             epsilon = 0.0
-        clean, y = self._labelled(images, labels)
+        clean = self.predicted(images)
+        y = self._labels([one.label for one in clean] if labels is None else labels, images)
         (found,) = sweep(self.model, chosen, images, y, [epsilon], keep=range(len(images)))
         adversarial = self.predicted(found.kept)
         changes = found.kept - images
@@ -316,7 +317,7 @@ class Live:
         if method not in METHODS:
             raise NoSuchName(f"method: {unknown(method[:NAMED], 'method', METHODS)}")
         self._require_gradient(method)
-        _, y = self._labelled(images, labels)
+        y = self._labels(labels, images)
         maps = explain(self.model, images, y, method)
         scores = pixel_scores(maps, self.channel_axis)
         plane = (len(images), *self.plane)
@@ -356,7 +357,7 @@ class Live:
                 f"limit: {limit:g} is not from {rounding(self.bounds):g} to {high - low:g}, the "
                 f"range of the pixels of {self.name}"
             )
-        _, y = self._labelled(images, labels)
+        y = self._labels(labels, images)
         if isinstance(chosen, Searching):
             found = by_search(self.model, chosen, images, y, limit)
         else:
@@ -377,18 +378,15 @@ class Live:
                 f"{why_no_gradient(self.model)}"
             )
 
-    def _labelled(
-        self, images: FloatArray, labels: Sequence[int] | None
-    ) -> tuple[list[Predicted], IntArray]:
-        """What the model says of the images, and the labels that are meant, (n,) int64."""
-        found = self.predicted(images)
+    def _labels(self, labels: Sequence[int] | None, images: FloatArray) -> IntArray:
+        """The labels that are meant, (n,) int64: the predicted ones if None."""
         if labels is None:
-            return found, np.array([one.label for one in found], dtype=np.int64)
+            return predictions_of(self.model, images).labels.astype(np.int64)
         if len(labels) != len(images):
             raise Misfit(f"labels: there are {len(labels)}, but {len(images)} images")
         if wrong := [one for one in labels if not 0 <= one < len(self.classes)]:
             raise Misfit(f"labels: {wrong[0]} is none of the classes 0 to {len(self.classes) - 1}")
-        return found, np.array(labels, dtype=np.int64)
+        return np.array(labels, dtype=np.int64)
 
 
 def plane_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, int]:

@@ -93,7 +93,7 @@ async def health(request: Request) -> dict[str, Any]:
 @router.get("/models", response_model=schemas.Models)
 async def models(request: Request) -> dict[str, Any]:
     """All models that are served."""
-    return {"models": [info_of(live) for live in service_of(request).served.models.values()]}
+    return {"models": [info_of(live) for live in service_of(request).lives]}
 
 
 @router.get("/models/{name}", response_model=Info, responses=refusals(404, 422))
@@ -201,7 +201,7 @@ def _examples(service: Service, live: Live, count: int) -> dict[str, Any]:
         return {"examples": []}
     rows = there.rows(min(count, max(1, MOST_NUMBERS // math.prod(live.shape))))
     images = there.images(rows)
-    fitting = [one for one in service.served.models.values() if one.shape == live.shape]
+    fitting = [one for one in service.lives if one.shape == live.shape]
     for one in fitting:
         missing = [
             at for at, row in enumerate(rows) if (one.name, int(row)) not in service.predicted

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
@@ -51,7 +52,7 @@ class Service:
         """All models."""
         return self.served.models.values()
 
-    @property
+    @cached_property
     def most(self) -> tuple[int, int]:
         """Lists, and numbers, in as many images as a request may hold, of the largest model."""
         shapes = [live.shape for live in self.lives]

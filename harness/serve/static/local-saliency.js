@@ -1,5 +1,7 @@
 // Saliency maps of one image, and its most salient pixels, as the harness computes them.
 
+import { softmaxOf } from "./local-attacks.js";
+
 const POINTS = 32;
 
 /** The derivative of the label's logit. */
@@ -9,10 +11,7 @@ function logitSlope(logits, label) {
 
 /** The derivative of the cross-entropy with the label; it sums to zero, without cancellation. */
 function entropySlope(logits, label) {
-  const top = Math.max(...logits);
-  const odds = logits.map((logit) => Math.exp(logit - top));
-  const total = odds.reduce((sum, one) => sum + one, 0);
-  const others = odds.map((one, at) => (at === label ? 0 : one / total));
+  const others = softmaxOf(logits).map((share, at) => (at === label ? 0 : share));
   const lost = others.reduce((sum, one) => sum + one, 0);
   return others.map((one, at) => (at === label ? -lost : one));
 }
