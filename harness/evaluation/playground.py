@@ -22,6 +22,7 @@ from harness.maths.channels import guessed_axis
 from harness.maths.query import correct_count, predictions_of
 from harness.networks.javascript import half_bytes, in_half, layers_in_json
 from harness.protocol import FloatArray, IntArray, Model, Network, Wrapping
+from harness.spec.spec import Spec
 
 MOST = 2
 """Networks that a page shows side by side."""
@@ -66,7 +67,7 @@ def bundle_of(benchmark: Benchmark, networks: Sequence[tuple[str, str, Network]]
 
 def _info(benchmark: Benchmark, name: str, backend: str, network: Network) -> dict[str, Any]:
     spec, data, architecture = benchmark.spec, benchmark.dataset, network.architecture
-    trained, axis = spec.trained.get(name), architecture.channel_axis
+    axis = architecture.channel_axis
     low, high = data.bounds
     shape = architecture.input_shape
     attacks: list[FGSM | PGD] = [FGSM(), PGD()]
@@ -88,14 +89,22 @@ def _info(benchmark: Benchmark, name: str, backend: str, network: Network) -> di
         ],
         "methods": list(METHODS),
         "top": spec.saliency.top,
-        "epsilon_unit": None if data.channel_axis is None else 255,
         "data": spec.data.name,
         "parameters": sum(weight.size for weight in network.weights.values()),
-        "recipe": None if trained is None else trained.training.recipe,
-        "adversarial": spec.models[name].defended,
+        **told_of(spec, name, data),
         "layers": layers_in_json(architecture),
         "weights": _text(half_bytes(architecture, network.weights)),
     }  # fmt: skip
+
+
+def told_of(spec: Spec, name: str, data: Dataset) -> dict[str, Any]:
+    """What a page tells of a model of a spec: its recipe, and the unit that epsilon is shown in."""
+    trained = spec.trained.get(name)
+    return {
+        "recipe": None if trained is None else trained.training.recipe,
+        "adversarial": spec.models[name].defended,
+        "epsilon_unit": None if data.channel_axis is None else 255,
+    }
 
 
 def _accuracy(benchmark: Benchmark, model: Model) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -98,15 +98,16 @@ def _which(given: Any) -> str:
 Padded: TypeAlias = Annotated[int, Field(ge=0)]
 Listed = BeforeValidator(_tuple)
 """Before what may be one number or several: older pydantic is strict within a union."""
-OneOrEach = Discriminator(_which)
-Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1, strict=False)]
-Numbers: TypeAlias = Annotated[
-    Annotated[Width, Tag("int")] | Annotated[tuple[Width, ...], Tag("tuple")], OneOrEach, Listed
+T = TypeVar("T")
+OneOrEach: TypeAlias = Annotated[
+    Annotated[T, Tag("int")] | Annotated[tuple[T, ...], Tag("tuple")],
+    Discriminator(_which),
+    Listed,
 ]
 """One for all layers, or one for each."""
-Paddings: TypeAlias = Annotated[
-    Annotated[Padded, Tag("int")] | Annotated[tuple[Padded, ...], Tag("tuple")], OneOrEach, Listed
-]
+Channels: TypeAlias = Annotated[tuple[Width, ...], Field(min_length=1, strict=False)]
+Numbers: TypeAlias = OneOrEach[Width]
+Paddings: TypeAlias = OneOrEach[Padded]
 
 
 class MLPOptions(Options):

@@ -28,7 +28,7 @@ from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.imported import network_of
 from harness.evaluation.named import dataset_from, layout_for
 from harness.evaluation.own import info_of
-from harness.evaluation.playground import example_rows
+from harness.evaluation.playground import example_rows, told_of
 from harness.evaluation.resolve import attack_of, open_spec, resolved
 from harness.evaluation.wrapping import backend_name_of, is_onnx, wrap
 from harness.factory import is_function
@@ -185,7 +185,10 @@ def _of_spec(
                 "backend has trained it), so that no accuracies are shown"
             )
         called = f"{name}@{backend}" if clashing[name] > 1 else name
-        about = _about(spec, name, benchmark.dataset, info, accuracy)
+        about = About(
+            data=benchmark.dataset.name, accuracy=accuracy, parameters=info.parameters,
+            **told_of(spec, name, benchmark.dataset),
+        )  # fmt: skip
         found.append(_live(called, backend, loaded.model, benchmark.dataset, attacks, spec, about))
     test = benchmark.dataset.test
     return Served({live.name: live for live in found}, Examples(test.x, test.y), notes)
@@ -209,20 +212,6 @@ def _trained_in(spec: Spec, backends: Sequence[str], measured: Sequence[str]) ->
         reasons = [registry.missing(name) or f"{name} trains no networks" for name in known]
         raise HarnessError("; ".join(reasons) or "--backend: say in which the models are trained")
     return there[:1]
-
-
-def _about(
-    spec: Spec, name: str, data: Dataset, info: ModelInfo, accuracy: Mapping[str, Any] | None
-) -> About:
-    trained = spec.trained.get(name)
-    return About(
-        data=data.name,
-        accuracy=accuracy,
-        parameters=info.parameters,
-        recipe=None if trained is None else trained.training.recipe,
-        adversarial=spec.models[name].defended,
-        epsilon_unit=None if data.channel_axis is None else 255.0,
-    )
 
 
 def _live(

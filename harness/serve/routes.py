@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from harness.protocol import FloatArray
 from harness.serve import schemas
 from harness.serve.answers import (
     attacked_of,
@@ -75,6 +76,20 @@ def service_of(request: Request) -> Service:
     return found
 
 
+async def _answered(
+    request: Request,
+    name: str,
+    body: PredictBody | AttackBody | ExplainBody | SmallestBody,
+    ask: Callable[[Live, FloatArray], dict[str, Any] | bytes],
+) -> Response:
+    """What a model answers to a question about the images of a body."""
+    service = service_of(request)
+    live = service.live(name)
+    return await service.answered(
+        request, lambda: ask(live, images_of(live, body.images, service.lives))
+    )
+
+
 def _wants_picture(request: Request, form: str | None) -> bool:
     accepted = request.headers.get("accept", "")
     return form == "png" or (form is None and PNG in accepted and "json" not in accepted)
@@ -107,14 +122,11 @@ async def model(name: Name, request: Request) -> dict[str, Any]:
 )  # fmt: skip
 async def predict(name: Name, body: PredictBody, request: Request) -> Response:
     """What the model says of each image."""
-    service = service_of(request)
-    live = service.live(name)
 
-    def ask() -> dict[str, Any]:
-        found = live.predicted(images_of(live, body.images, service.lives))
-        return {"predictions": [prediction_of(live, one) for one in found]}
+    def ask(live: Live, images: FloatArray) -> dict[str, Any]:
+        return {"predictions": [prediction_of(live, one) for one in live.predicted(images)]}
 
-    return await service.answered(request, ask)
+    return await _answered(request, name, body, ask)
 
 
 @router.post(
@@ -125,17 +137,15 @@ async def attack(
     name: Name, body: AttackBody, request: Request, form: Format = None
 ) -> Response:  # fmt: skip
     """Each image under an attack at one epsilon, and what the model says of it then."""
-    service = service_of(request)
-    live, picture = service.live(name), _wants_picture(request, form)
+    picture = _wants_picture(request, form)
 
-    def ask() -> dict[str, Any] | bytes:
-        images = images_of(live, body.images, service.lives)
+    def ask(live: Live, images: FloatArray) -> dict[str, Any] | bytes:
         found = live.attacked(images, body.labels, body.attack, body.epsilon)
         if picture:
             return png_of([one.image for one in found], live.channel_axis, live.bounds)
         return {"results": [attacked_of(live, one) for one in found]}
 
-    return await service.answered(request, ask)
+    return await _answered(request, name, body, ask)
 
 
 @router.post(
@@ -146,18 +156,16 @@ async def explain(
     name: Name, body: ExplainBody, request: Request, form: Format = None
 ) -> Response:  # fmt: skip
     """A saliency map of each image, and its most salient pixels; as PNG, these are tinted."""
-    service = service_of(request)
-    live, picture = service.live(name), _wants_picture(request, form)
+    picture = _wants_picture(request, form)
 
-    def ask() -> dict[str, Any] | bytes:
-        images = images_of(live, body.images, service.lives)
+    def ask(live: Live, images: FloatArray) -> dict[str, Any] | bytes:
         found = live.explained(images, body.labels, body.method, body.top)
         if picture:
             masks = [one.mask for one in found]
             return png_of(list(images), live.channel_axis, live.bounds, masks)
         return {"maps": [explained_of(one) for one in found]}
 
-    return await service.answered(request, ask)
+    return await _answered(request, name, body, ask)
 
 
 @router.post(
@@ -165,16 +173,13 @@ async def explain(
 )  # fmt: skip
 async def smallest(name: Name, body: SmallestBody, request: Request) -> Response:
     """The smallest epsilon at which each image is misclassified."""
-    service = service_of(request)
-    live = service.live(name)
 
-    def ask() -> dict[str, Any]:
-        images = images_of(live, body.images, service.lives)
+    def ask(live: Live, images: FloatArray) -> dict[str, Any]:
         labels, epsilons, limit = live.smallest(images, body.labels, body.attack, body.limit)
         pairs = zip(labels, epsilons, strict=True)
         return {"results": [smallest_of(label, epsilon, limit) for label, epsilon in pairs]}
 
-    return await service.answered(request, ask)
+    return await _answered(request, name, body, ask)
 
 
 @router.get(
