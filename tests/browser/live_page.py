@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib.resources import files
 
 from playwright.sync_api import expect
@@ -16,13 +17,39 @@ addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) 
 """
 
 
-def opened(context, address, noise, origin):
-    """The page in a new tab; what it complains of, or asks of others than its origin, is noise."""
+@contextmanager
+def watched(chromium, noise):
+    """Makes windows of a width; at the end no page in them may have been noisy."""
+    contexts = []
+
+    def window(width, **options):
+        options.setdefault("color_scheme", "light")
+        context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
+        contexts.append(context)
+        return context
+
+    yield window
+    for context in contexts:
+        for page in context.pages:
+            noise += page.evaluate("window.violations")
+        context.close()
+    assert noise == []
+
+
+def opened(context, address, noise, own, script=""):
+    """The page in a new tab; what it complains of, or asks of others than its own, is noise.
+
+    Args:
+        context: The window.
+        address: Of the page.
+        noise: What is added to.
+        own: What the addresses begin with that it may ask.
+        script: What is run before its own.
+    """
     page = context.new_page()
-    page.add_init_script(WATCH)
+    page.add_init_script(WATCH + script)
     page.on("pageerror", lambda error: noise.append(str(error)))
     page.on("console", lambda message: noise.append(message.text))
-    own = (f"{origin}/", "data:", "blob:")
     page.on("request", lambda asked: None if asked.url.startswith(own) else noise.append(asked.url))
     page.goto(address)
     return page

@@ -8,7 +8,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from backends_at_hand import package_at_hand
-from live_page import draw, move, opened, picture, picture_comes, said, violations
+from live_page import draw, move, opened, picture, picture_comes, said, violations, watched
 from playwright.sync_api import expect
 
 BEGINS = re.compile(r"(http://\S+)/ ")
@@ -59,22 +59,15 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def live(chromium, server):
+def live(chromium, noise, server):
     """Opens the page; at the end it may not have complained, nor asked anyone else."""
-    contexts, noise = [], []
+    with watched(chromium, noise) as window:
 
-    def open_page(width=1280, **options):
-        options.setdefault("color_scheme", "light")
-        context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
-        contexts.append(context)
-        return opened(context, f"{server}/", noise, server)
+        def open_page(width=1280, **options):
+            own = (f"{server}/", "data:", "blob:")
+            return opened(window(width, **options), f"{server}/", noise, own)
 
-    yield open_page
-    for context in contexts:
-        for page in context.pages:
-            noise += page.evaluate("window.violations")
-        context.close()
-    assert noise == []
+        yield open_page
 
 
 @pytest.mark.parametrize("width", [390, 1280])

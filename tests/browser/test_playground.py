@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_page import SEVEN, WATCH, draw, move, picture, picture_comes, said, violations
+from live_page import SEVEN, draw, move, opened, picture, picture_comes, said, violations, watched
 from playwright.sync_api import expect
 
 from harness import registry
@@ -61,33 +61,19 @@ def oracle(two, place=0):
 
 
 @pytest.fixture
-def page_of(chromium):
+def page_of(chromium, noise):
     """Opens a file, offline; at the end nothing may have been asked for or complained of."""
-    contexts, noise = [], []
+    with watched(chromium, noise) as window:
 
-    def open_page(path, width=1280, script="", **options):
-        options.setdefault("color_scheme", "light")
-        context = chromium.new_context(
-            viewport={"width": width, "height": 860}, offline=True, **options
-        )
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.add_init_script(WATCH + script)
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("console", lambda message: noise.append(message.text))
-        own = (path.as_uri(), "data:", "blob:null/")
-        page.on("request", lambda ask: None if ask.url.startswith(own) else noise.append(ask.url))
-        page.goto(path.as_uri())
-        expect(said(page)).to_contain_text("Taken for")
-        return page
+        def open_page(path, width=1280, script="", **options):
+            context = window(width, offline=True, **options)
+            context.set_default_timeout(10_000)
+            own = (path.as_uri(), "data:", "blob:null/")
+            page = opened(context, path.as_uri(), noise, own, script)
+            expect(said(page)).to_contain_text("Taken for")
+            return page
 
-    yield open_page
-    for context in contexts:
-        for page in context.pages:
-            noise += page.evaluate("window.violations")
-        context.close()
-    assert noise == []
+        yield open_page
 
 
 NO_WORKERS = "window.Worker = class { constructor() { throw new Error('no'); } };"

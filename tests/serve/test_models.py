@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from backends_at_hand import at_hand
 from small_models import NET, small_images
 from tiny_spec import tiny_spec
 
@@ -133,7 +134,7 @@ def npz(tmp_path_factory):
 
 
 def test_a_model_s_file_tells_the_shape_of_its_images(tmp_path, npz):
-    pytest.importorskip("onnx")
+    at_hand("onnx")
     path = tmp_path / "small.onnx"
     export(Network(NET, initial_weights(NET, seed=0)), path, "onnx")
     found = served(str(path), backends=["numpy"])
@@ -206,6 +207,6 @@ def test_examples_begin_with_the_first_of_each_class():
 def test_two_backends_have_two_names(spec_file):
     there = [name for name in ("torch", "keras", "jax") if not registry.missing(name)]
     if not there:
-        pytest.skip("NumPy is the only backend here")
+        pytest.skip("NumPy is the only backend here; tox -e models has others")
     found = served(str(spec_file), backends=["numpy", there[0]], names=["mlp"])
     assert list(found.models) == ["mlp@numpy", f"mlp@{there[0]}"]
