@@ -158,8 +158,8 @@ def test_an_onnx_file_is_exported_on(command, network, home, tmp_path):
         ("two", ["--out", "page.html"], "say which of one, two (up to 2, --model for each)"),
         (
             "two",
-            ["--out", "a.onnx", "--model", "one", "--model", "two"],
-            "onnx has room for 1, not",
+            ["--out", "a.safetensors", "--model", "one", "--model", "two"],
+            "safetensors has room for 1, not",
         ),
         ("two", ["--out", "a.html", "--model", "one", "--model", "one"], "one is named twice"),
     ],
