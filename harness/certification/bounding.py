@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.certification.layers import Linear, one_hot
 from harness.certification.numbers import Numbers
+from harness.certification.patches import Plan
 from harness.certification.regions import Interval, Region
 from harness.certification.relaxations import Affine, Bent, Joined, Node, Path, Peaked, backward, taken
 from harness.protocol import Array, BoolArray, FloatArray, IntArray
@@ -29,6 +30,8 @@ def _room(node: Node) -> int:
         return 2 * int(node.middle.shape[1])
     if isinstance(node, Peaked):
         return 2 * int(node.middle.shape[1])
+    if not isinstance(node, Joined):
+        return int(node.mask.shape[1])
     parts = max((_room(part) for part in (*node.branch, *node.shortcut)), default=1)
     return parts + 2 * int(node.slack.shape[1])
 
@@ -88,6 +91,92 @@ def lowest(
     return region.lowest(rows) + total - numbers.floor
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Going back from single values of the last layer of a path, through whole maps.
+
+    Attributes:
+        route: The layers' bounds.
+        region: Where the images are.
+        count: How many values the last layer has.
+    """
+
+    route: Path
+    region: Region
+    count: int
+
+    @property
+    def most(self) -> int:
+        """How many values go back together."""
+        return max(1, rows_at_once(self.route) // 2)
+
+    def arranged(self, wanted: BoolArray) -> BoolArray:
+        """Which values of all images are wanted, (b, n), as ``bounds`` has them."""
+        return wanted
+
+    def restored(self, places: IntArray) -> IntArray:
+        """What is arranged so, as (b, n)."""
+        return places
+
+    def bounds(self, group: Group) -> tuple[Array, Array]:
+        """Bounds of the values of a group, twice (b, r)."""
+        rest, rows, total = _both(self.route, group, self.region.interval.numbers, self.count)
+        return _ends(lowest(rest, self.region, group.images, rows, total))
+
+
+@dataclass(frozen=True)
+class Patched:
+    """The same through patches, from each place of an image as from an image of its own.
+
+    Attributes:
+        plan: How far back patches go.
+        region: Where the images are.
+        count: How many values the last layer has.
+    """
+
+    plan: Plan
+    region: Region
+    count: int
+
+    @property
+    def most(self) -> int:
+        """How many values go back together."""
+        room = self.plan.room
+        if not self.plan.to_pixels:
+            room = max(room, _room_of(self.plan.rest))
+        return max(1, ROOM // (16 * room))
+
+    def arranged(self, wanted: BoolArray) -> BoolArray:
+        """Which values are wanted, (b, n), with a row for each place of each image."""
+        maps = wanted.reshape(len(wanted), -1, self.plan.places)
+        return np.moveaxis(maps, 1, 2).reshape(-1, maps.shape[1])
+
+    def restored(self, places: IntArray) -> IntArray:
+        """What is arranged so, as (b, n)."""
+        maps = places.reshape(-1, self.plan.places, places.shape[1])
+        return np.moveaxis(maps, 2, 1).reshape(-1, self.count)
+
+    def bounds(self, group: Group) -> tuple[Array, Array]:
+        """Bounds of the values of a group, twice (m, r)."""
+        plan, numbers = self.plan, self.region.interval.numbers
+        images, places = np.divmod(group.images, plan.places)
+        path = plan.path(numbers, images, places)
+        every = Group(np.arange(len(images)), group.rows)
+        path, rows, total = _both(path, every, numbers, plan.patches[-1].count)
+        rows, total = backward(path, rows, total)
+        if plan.to_pixels:
+            region = plan.region(self.region, images, places)
+            return _ends(region.lowest(rows) + total - numbers.floor)
+        rows = plan.spread(numbers, images, places, rows)
+        return _ends(lowest(plan.rest, self.region, images, rows, total))
+
+
+def _ends(found: Array) -> tuple[Array, Array]:
+    """Lower bounds of values, then of the same negative, (b, 2 r), as both bounds of the values."""
+    count = found.shape[1] // 2
+    return found[:, :count], -found[:, count:]
+
+
 def narrowed(path: Path, region: Region, known: Interval, wanted: BoolArray) -> Interval:
     """An interval, narrowed where that is wanted by what the layers before say of it.
 
@@ -97,22 +186,21 @@ def narrowed(path: Path, region: Region, known: Interval, wanted: BoolArray) -> 
         known: What is known of what the last layer makes, (b, n).
         wanted: Which of it is to be narrowed, (b, n).
     """
-    numbers, xp = known.numbers, known.numbers.xp
-    lows, highs, place, done = [], [], np.full(wanted.shape, -1), 0
-    for group in groups(wanted, max(1, rows_at_once(path) // 2)):
-        rest, rows, total = _both(path, group, numbers, wanted.shape[1])
-        found = lowest(rest, region, group.images, rows, total)
-        count = group.rows.shape[1]
-        lows.append(xp.reshape(found[:, :count], (-1,)))
-        highs.append(xp.reshape(-found[:, count:], (-1,)))
+    numbers, xp, count = known.numbers, known.numbers.xp, wanted.shape[1]
+    plan = Plan.of(path)
+    way = Whole(path, region, count) if plan is None else Patched(plan, region, count)
+    arranged, lows, highs, done = way.arranged(wanted), [], [], 0
+    place = np.full(arranged.shape, -1)
+    for group in groups(arranged, way.most):
+        for ends, found in zip((lows, highs), way.bounds(group), strict=True):
+            ends.append(xp.reshape(found, (-1,)))
         numbered = done + np.arange(group.rows.size).reshape(group.rows.shape)
-        np.put_along_axis(place_of := place[group.images], group.rows, numbered, axis=1)
-        place[group.images] = place_of
+        place[group.images[:, None], group.rows] = numbered
         done += group.rows.size
     if not lows:
         return known
-    at = numbers.places(np.maximum(place, 0).reshape(-1))
-    chosen = place >= 0
+    place = way.restored(place)
+    at, chosen = numbers.places(np.maximum(place, 0).reshape(-1)), place >= 0
     mask = chosen if numbers.on_host else numbers.floats(chosen.astype(np.float64)) > 0
     low, high = (
         xp.reshape(numbers.take(numbers.joined(ends, axis=0), at), place.shape)

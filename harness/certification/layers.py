@@ -28,14 +28,50 @@ from harness.protocol import (
     MaxPool,
     MeanPool,
     Network,
+    Pair,
     Placed,
     ReLU,
     Residual,
     Scale,
+    Shape,
 )
 
 KEPT = 64 * 2**20
-"""Bytes of the matrix of a convolution, up to which it is kept as such."""
+"""Bytes of the matrix of a layer, up to which it is kept as such."""
+FEW = 128
+"""Channels, up to which a layer that works on each by itself is a convolution of all of them."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """How a linear layer slides over maps: as a convolution.
+
+    Attributes:
+        before: Shape (channels, height, width) of what it is given.
+        after: Of what it makes.
+        kernel: Height and width of its window.
+        stride: Of its window.
+        corner: How far the first window begins above and left of the map.
+        matrix: What it does in each window, (channels after, channels before · kernel).
+        bias: (channels after,).
+    """
+
+    before: Shape
+    after: Shape
+    kernel: Pair
+    stride: Pair
+    corner: Pair
+    matrix: Array
+    bias: Array
+
+    def within(self, numbers: Numbers, size: Pair, terms: int) -> Linear:
+        """The same layer as far as so many of its values (height, width) depend on it."""
+        around = tuple(
+            (side - 1) * step + window
+            for side, step, window in zip(size, self.stride, self.kernel, strict=True)
+        )
+        windows = Windows.of((1, *around), self.kernel, self.stride, UNPADDED)
+        return convolution(numbers, self, windows, terms)
 
 
 @dataclass(frozen=True)
@@ -54,6 +90,7 @@ class Linear:
         spread: |W| x, likewise.
         back: a' W, of n vectors (n, out).
         squares: The sum of the squares of each row of W, (out,).
+        local: How it slides over maps, if it does.
     """
 
     numbers: Numbers
@@ -67,6 +104,7 @@ class Linear:
     back: Callable[[Array], Array]
     squares: Callable[[], Array]
     moves: bool = False
+    local: Local | None = None
 
     def rows(self, at: IntArray) -> Array:
         """Rows of W by their positions, (m,): (m, in)."""
@@ -94,10 +132,32 @@ class Rectified:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The largest number of each window of maps."""
+    """The largest number of each window of maps.
 
-    channels: int
+    Attributes:
+        before: Shape (channels, height, width) of the maps.
+        size: Height and width of a window.
+        stride: Of the window.
+        corner: How far the first window begins above and left of the map.
+        windows: All of them.
+    """
+
+    before: Shape
+    size: Pair
+    stride: Pair
+    corner: Pair
     windows: Windows
+
+    @property
+    def channels(self) -> int:
+        """How many maps there are."""
+        return self.before[0]
+
+    def within(self, around: Pair) -> Pooled:
+        """The same over maps of another size (height, width), without padding."""
+        before = (self.channels, *around)
+        windows = Windows.of(before, self.size, self.stride, UNPADDED)
+        return Pooled(before, self.size, self.stride, (0, 0), windows)
 
 
 @dataclass(frozen=True)
@@ -161,7 +221,8 @@ class _Maker:
             return [Rectified(count)]
         if isinstance(layer, MaxPool):
             windows = Windows.of(place.before, layer.size, layer.stride, layer.padding)
-            return [Pooled(place.before[0], windows)]
+            (top, _), (left, _) = layer.padding
+            return [Pooled(place.before, layer.size, layer.stride, (top, left), windows)]
         if isinstance(layer, Flatten):
             return self._flatten(place)
         if isinstance(layer, Residual):
@@ -186,32 +247,16 @@ class _Maker:
         )  # fmt: skip
 
     def _conv(self, place: Placed, layer: Conv) -> Linear:
-        numbers, xp = self.numbers, self.numbers.xp
         windows = Windows.of(place.before, layer.kernel, layer.stride, layer.padding)
         weight, bias = self._weights(place)
-        inner, outer, many = place.before[0], layer.channels, windows.size * windows.count
-        matrix = xp.reshape(weight, (outer, inner * windows.size))
-        across, ones = _across(xp, matrix), np.ones((1, inner * windows.pixels))
-
-        def forth(x: Array, matrix: Array = matrix) -> Array:
-            seen = windows.gather(numbers, xp.reshape(x, (-1, inner, windows.pixels)))
-            seen = xp.reshape(seen, (-1, inner * windows.size, windows.count))
-            return xp.reshape(xp.matmul(matrix, seen), (x.shape[0], outer * windows.count))
-
-        def back(a: Array) -> Array:
-            parts = xp.matmul(across, xp.reshape(a, (-1, outer, windows.count)))
-            maps = windows.spread(numbers, xp.reshape(parts, (-1, inner, many)))
-            return xp.reshape(maps, (a.shape[0], inner * windows.pixels))
-
-        positive, squared = xp.abs(matrix), matrix * matrix
-        size = (inner * windows.pixels, outer * windows.count)
-        return Linear(
-            numbers, size, _each(xp, bias, windows.count), inner * windows.size,
-            max(inner * windows.size, outer * windows.most, size[1]),
-            inner * (many + windows.most * windows.pixels) + sum(size),
-            forth, lambda x: forth(x, positive), back,
-            lambda: forth(numbers.floats(ones), squared)[0],
-        )  # fmt: skip
+        matrix = self.numbers.xp.reshape(weight, (layer.channels, -1))
+        (top, _), (left, _) = layer.padding
+        local = Local(
+            place.before, place.after, layer.kernel, layer.stride, (top, left), matrix, bias
+        )
+        inner, outer = place.before[0] * windows.size, layer.channels * windows.most
+        terms = max(inner, outer, math.prod(place.after))
+        return convolution(self.numbers, local, windows, terms)
 
     def _scale(self, place: Placed) -> Linear:
         xp, pixels = self.numbers.xp, math.prod(place.before[1:])
@@ -243,7 +288,19 @@ class _Maker:
             numbers, size, zeros, windows.size, max(windows.size, windows.most, size[1]),
             channels * windows.size * windows.count + sum(size),
             forth, forth, back, lambda: zeros + share,
+            local=self._channelwise(place, layer.size, layer.stride, share),
         )  # fmt: skip
+
+    def _channelwise(
+        self, place: Placed, kernel: Pair, stride: Pair, share: float
+    ) -> Local | None:
+        """Of a layer that does the same in all channels, and in each by itself."""
+        channels = place.before[0]
+        if channels > FEW:
+            return None
+        eye = np.repeat(np.eye(channels), math.prod(kernel), axis=1)
+        matrix, bias = self.numbers.floats(eye) * share, self.numbers.floats(np.zeros(channels))
+        return Local(place.before, place.after, kernel, stride, (0, 0), matrix, bias)
 
     def _flatten(self, place: Placed) -> list[Step]:
         if not (self.channels_last and len(place.before) == 3):
@@ -264,6 +321,30 @@ class _Maker:
             lambda a: numbers.take(a, inverse, axis=1), lambda: numbers.floats(zeros + 1),
             moves=True,
         )  # fmt: skip
+
+
+def convolution(numbers: Numbers, local: Local, windows: Windows, terms: int) -> Linear:
+    """A convolution over the windows of some maps."""
+    xp, matrix, inner, outer = numbers.xp, local.matrix, local.before[0], local.after[0]
+    many, across, positive = windows.size * windows.count, _across(xp, matrix), xp.abs(matrix)
+    size = (inner * windows.pixels, outer * windows.count)
+
+    def forth(x: Array, matrix: Array) -> Array:
+        seen = windows.gather(numbers, xp.reshape(x, (-1, inner, windows.pixels)))
+        seen = xp.reshape(seen, (-1, inner * windows.size, windows.count))
+        return xp.reshape(xp.matmul(matrix, seen), (x.shape[0], size[1]))
+
+    def back(a: Array) -> Array:
+        parts = xp.matmul(across, xp.reshape(a, (-1, outer, windows.count)))
+        maps = windows.spread(numbers, xp.reshape(parts, (-1, inner, many)))
+        return xp.reshape(maps, (a.shape[0], size[0]))
+
+    return Linear(
+        numbers, size, _each(xp, local.bias, windows.count), inner * windows.size, terms,
+        inner * (many + windows.most * windows.pixels) + sum(size),
+        lambda x: forth(x, matrix), lambda x: forth(x, positive), back,
+        lambda: forth(numbers.floats(np.ones((1, size[0]))), matrix * matrix)[0], local=local,
+    )  # fmt: skip
 
 
 def _across(xp: Array, matrix: Array) -> Array:

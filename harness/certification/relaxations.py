@@ -47,7 +47,7 @@ class Affine:
 
     def back(self, rows: Array, total: Array) -> tuple[Array, Array]:
         """See the module."""
-        numbers, xp, step = self.given.numbers, self.given.numbers.xp, self.step
+        step, numbers, xp = self.step, self.step.numbers, self.step.numbers.xp
         if not step.moves:
             total = total + numbers.dot(rows, step.bias)
             total = total - numbers.dot(xp.abs(rows), self.slack)
@@ -215,7 +215,28 @@ class Joined:
         return both, total - self.numbers.dot(self.numbers.xp.abs(both), self.slack)
 
 
-Node: TypeAlias = Affine | Bent | Peaked | Joined
+@dataclass(frozen=True)
+class Inside:
+    """Numbers that are there, and others beyond the edge of a map, which are 0.
+
+    Attributes:
+        numbers: The arithmetic.
+        mask: 1 for those that are there, 0 for the others, (b, n).
+    """
+
+    numbers: Numbers
+    mask: Array
+
+    def taken(self, at: Array) -> Inside:
+        """The same of some of the images."""
+        return Inside(self.numbers, self.numbers.take(self.mask, at))
+
+    def back(self, rows: Array, total: Array) -> tuple[Array, Array]:
+        """See the module."""
+        return rows * self.mask[:, None, :], total
+
+
+Node: TypeAlias = Affine | Bent | Peaked | Joined | Inside
 Path: TypeAlias = tuple[Node, ...]
 
 
