@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from harness import certification
 from harness.attacks import make_attack
 from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.strongest import require_distinct
-from harness.certification import make_certifier
 from harness.errors import HarnessError, SpecError, first_problem, one_line, unknown
 from harness.evaluation.resolve import wider_than
-from harness.maths.norms import NORMS
 from harness.names import checked_name
 from harness.protocol import Attack, Bounds, Certifier
 from harness.spec.expect import ExpectSpec
@@ -216,26 +215,19 @@ def certifiers_from(certifiers: Any, radii: Sequence[float], bounds: Bounds) -> 
 
 def _certifier(given: Any) -> Certifier:
     if isinstance(given, str):
-        return make_certifier(given)
-    kind = type(given).__name__
+        return certification.make_certifier(given)
     if isinstance(given, type):
         raise HarnessError(
             f"certifiers: {given.__name__} is a class; pass an object, {given.__name__}()"
         )
-    if not all(hasattr(given, name) for name in ("name", "norm", "certified")):
+    if not certification.is_certifier(given):
         raise HarnessError(
-            f"certifiers: {kind} is no certifier; pass names, or objects with name, norm and "
-            "certified, as harness.protocol.Certifier says"
+            f"certifiers: {type(given).__name__} is no certifier; pass names, or objects with "
+            "name, norm and certified, as harness.protocol.Certifier says"
         )
-    name_from(given.name, f"certifiers: the name of {kind}")
-    if not isinstance(given.norm, str) or given.norm not in NORMS:
-        raise HarnessError(
-            one_line(
-                f"certifiers: {given.name} has the norm {given.norm!r}, not {' or '.join(NORMS)}"
-            )
-        )
-    if not callable(given.certified):
-        raise HarnessError(f"certifiers: {given.name} has {given.certified!r} for certified")
+    name_from(given.name, f"certifiers: the name of {type(given).__name__}")
+    if flaw := certification.flaw_of(given):
+        raise HarnessError(one_line(f"certifiers: {flaw}"))
     certifier: Certifier = given
     return certifier
 

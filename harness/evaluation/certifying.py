@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.certification.sweep import certify
+from harness.certification import certify
 from harness.checks.validity import Certificate
 from harness.evaluation.models import LoadedModel
 from harness.protocol import Certifier, Images, IntArray
