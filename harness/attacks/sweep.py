@@ -13,7 +13,7 @@ import numpy as np
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import pieces
-from harness.maths.portions import portions
+from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
     Predictions,
     batch_size_for,
@@ -219,6 +219,13 @@ class Remembering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many images the model takes at a time, also where that has only turned out."""
+        said: int | None = getattr(self._model, "batch_size", None)
+        known = limit_of(self._model, np.empty((0, *self._images.shape[1:]), np.float32))
+        return min((size for size in (said, known) if size is not None), default=None)
 
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
