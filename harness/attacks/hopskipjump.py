@@ -27,8 +27,10 @@ from harness.protocol import (
     NormName,
 )
 
-Asking: TypeAlias = Generator[FloatArray, BoolArray, FloatArray | None]
+Moving: TypeAlias = Generator[FloatArray, BoolArray, FloatArray]
 """Yields images (r, *shape), is sent which of them are misclassified, and returns an image."""
+Asking: TypeAlias = Generator[FloatArray, BoolArray, FloatArray | None]
+"""The same, where there may be none to return."""
 STARTS = 100
 """So many images are tried for a first misclassified one, at most."""
 COMPARED, COARSE = 8, 0.04
@@ -216,7 +218,7 @@ class _Walk:
             noise = np.where(noise < (low + high) / 2, low, high)
         return (noise + self.clean) / 2 if number % 4 > 1 else noise
 
-    def _to_boundary(self, found: FloatArray, close: float | None = None) -> Asking:
+    def _to_boundary(self, found: FloatArray, close: float | None = None) -> Moving:
         """The nearest misclassified image on the way to the clean one, by halving."""
         near, far, nearest = 0.0, 1.0, found
         while far - near > (close or self.close) and self.left > 0:
@@ -237,7 +239,7 @@ class _Walk:
         radius = share * float(np.abs(change).max())
         return self._inside(self.clean + np.clip(change, -radius, radius))
 
-    def _direction(self, at: FloatArray, number: int, count: int) -> Asking:
+    def _direction(self, at: FloatArray, number: int, count: int) -> Moving:
         """The change of length one that leads further beyond the boundary, as is estimated."""
         size = 0.1 * (self.bounds[1] - self.bounds[0])
         if number > 1:
@@ -267,7 +269,7 @@ class _Walk:
         else:
             drawn = self.random.standard_normal(shape, dtype=np.float32)
         length = np.linalg.norm(drawn.reshape(count, -1), axis=1)
-        return drawn / length.reshape(-1, *(1 for _ in self.clean.shape))
+        return np.asarray(drawn / length.reshape(-1, *(1 for _ in self.clean.shape)))
 
     def _ahead(self, at: FloatArray, direction: FloatArray, number: int) -> Asking:
         """A misclassified image in a direction; None if there is none, however near."""

@@ -18,9 +18,8 @@ from harness.maths.query import (
     Predictions,
     batch_size_for,
     correct_count,
-    finite_logits,
     joined,
-    read,
+    voted,
 )
 from harness.protocol import (
     Array,
@@ -163,7 +162,7 @@ class _Tried:
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
             known = asked.clean if distance == 0 else None
-            found.append(read(finite_logits(model, adversarial, known)))
+            found.append(voted(model, adversarial, known))
             values = model.numpy(adversarial) if inside else clean
             # Copies, should the attack go on in the same memory.
             kept.append({at: values[at - part.start].copy() for at in inside})
