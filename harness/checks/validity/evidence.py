@@ -17,6 +17,7 @@ from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, 
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import NotApplicable, one_line
+from harness.maths.adaptive import is_randomised
 from harness.maths.around import why_no_gradient
 from harness.maths.images import IN_MEMORY, Chosen
 from harness.maths.norms import NORMS
@@ -123,7 +124,9 @@ class Evidence:
 
     @cached_property
     def labels(self) -> IntArray:
-        """Predicted labels of the clean images, (n,)."""
+        """Predicted labels of the clean images, (n,); of a random model by votes."""
+        if is_randomised(self.model):
+            return predicted(self.model, self.x)
         return np.asarray(self.logits.argmax(axis=1))
 
     @cached_property
@@ -159,7 +162,7 @@ class Evidence:
     @cached_property
     def mislabelled(self) -> IntArray:
         """Which images, (i,), clean accuracy counts under another label, beyond rounding."""
-        if (everything := self.measured()) is None:
+        if is_randomised(self.model) or (everything := self.measured()) is None:
             return np.zeros(0, dtype=np.int64)
         counted = np.asarray(everything[self._chosen], dtype=np.int64)
         said = np.flatnonzero(counted != NO_LABEL)
@@ -192,7 +195,8 @@ class Evidence:
     @cached_property
     def one_mode(self) -> bool:
         """Whether the logits beside a gradient are those of a plain call; see above."""
-        return not self.differ(self.with_gradient[0])
+        beside, _ = self.with_gradient
+        return is_randomised(self.model) or not self.differ(beside)
 
     @property
     def gradients(self) -> FloatArray:
@@ -259,6 +263,8 @@ class Evidence:
         self._require_fitting_labels()
         if not self.in_bounds:
             raise NotApplicable("the images are outside the model's bounds")
+        if is_randomised(self.model):
+            return
         if not self.steady:
             raise NotApplicable("the logits change from call to call")
         if self.differ(self.logits_apart):
