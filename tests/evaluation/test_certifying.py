@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from backends_at_hand import package_at_hand
 from small_models import linear
 
 import harness
@@ -129,7 +130,7 @@ def test_a_name_that_is_none_of_the_certifiers_is_one_line():
 @pytest.fixture
 def file(tmp_path):
     """The network as a file."""
-    pytest.importorskip("onnx")
+    package_at_hand("onnx")
     from harness.networks.onnx.writing import onnx_bytes
 
     path = tmp_path / "net.onnx"
