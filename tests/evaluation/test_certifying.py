@@ -17,6 +17,7 @@ from harness.protocol import Network, fully_connected
 from harness.results import keys
 from harness.results.judge import judge
 from harness.results.recorder import Recorder
+from harness.results.records import LOWER_BOUND, UPPER_BOUND
 from harness.results.run import Run
 from harness.results.summary import accuracy_tables
 from harness.spec.expect import ExpectSpec
@@ -228,16 +229,17 @@ def test_a_range_of_an_attack_of_the_same_name_is_not_that_of_the_certifier():
     assert judge(attacked, expect, evaluation.recorder.run).status == "failed"
 
 
-def test_the_table_of_the_terminal_says_which_accuracies_are_lower_bounds():
+def test_the_tables_of_the_terminal_say_which_accuracies_are_lower_bounds():
     evaluation = evaluation_of(Counting())
     evaluation.attacked("fgsm", 0.02)
-    (table,) = accuracy_tables(evaluation.recorder.run)
-    assert (table.columns[2].header, "lower" in table.caption) == ("attack", False)
     evaluation.certified("counting", 0.02)
-    (table,) = accuracy_tables(evaluation.recorder.run)
-    assert table.columns[2].header == "attack or certifier"
-    assert "an upper bound" in table.caption
-    assert "a lower bound" in table.caption
+    upper, lower = accuracy_tables(evaluation.recorder.run)
+    assert (upper.columns[2].header, upper.caption) == ("attack", UPPER_BOUND)
+    assert (lower.columns[2].header, lower.caption) == ("certifier", LOWER_BOUND)
+    assert str(lower.title) == "certified accuracy in % (, L∞)"
+    rows = [[str(cell) for cell in column.cells] for column in lower.columns[2:5]]
+    assert rows == [["counting"], [""], ["75.00"]]
+    assert [column.header for column in lower.columns[4:]] == ["ε=0", "ε=0.02", "ε=0.09", "ε=0.15"]
 
 
 # Specs
