@@ -178,6 +178,12 @@ def test_a_black_box_is_skipped_and_everything_else_is_measured():
     assert run.find(("model", "callable", "square", 0.02)).status == "measured"
 
 
+def test_epsilons_out_of_proportion_are_noted_of_certifiers_too(file):
+    run = evaluate(harness.wrap(file, backend="numpy"), epsilons=[1e-5])
+    said = [note for note in run.notes if "less than a thousandth" in note]
+    assert [note.partition(":")[0] for note in said] == ["fgsm", "certified/crown"]
+
+
 WRONG = {
     "unknown": ({"certifiers": ["crwn"]}, ["crwn", "did you mean crown"]),
     "a class": ({"certifiers": [CROWN]}, ["certifiers: CROWN is a class"]),
