@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,14 +20,18 @@ from harness.attacks.pgd import MIM, PGD
 from harness.attacks.square import Square
 from harness.attacks.square_l2 import SquareL2
 from harness.attacks.strongest import Strongest, require_ensemble
+from harness.attacks.transfer import Transfer
 from harness.errors import HarnessError, SpecError, closest, one_line, unknown
-from harness.protocol import Attack
+from harness.protocol import Attack, NormName
 from harness.registry import Registry
 
 ENSEMBLE = ("fgsm", "pgd", "apgd", "apgd-t", "square")
 """What ``strongest`` runs unless it is told otherwise."""
 ENSEMBLE_L2 = ("fgm-l2", "pgd-l2", "deepfool", "apgd-l2", "apgd-t-l2", "square-l2")
 """What ``strongest-l2`` runs unless it is told otherwise."""
+
+TRANSFERS = ("transfer", "transfer-l2")
+"""Those that take images from another model, which may lie in a file."""
 
 
 def strongest(members: Sequence[str] = ENSEMBLE, name: str = "strongest") -> Strongest:
@@ -51,6 +56,38 @@ def strongest_l2(members: Sequence[str] = ENSEMBLE_L2, name: str = "strongest-l2
     if attacks[0].norm != "l2":
         attacks = tuple(_kin_in_l2(attack.name) for attack in attacks)
     return Strongest(members=attacks, name=name)
+
+
+def transfer(
+    source: Any = None,
+    method: str | None = None,
+    steps: int = 20,
+    norm: NormName = "linf",
+    rounds: int = 2,
+    name: str = "transfer",
+    home: Path | None = None,
+) -> Transfer:
+    """Images made against another model; see ``Transfer``.
+
+    Args:
+        source: The other model; a substitute, trained on the attacked one's answers, if None.
+        method: The attack that makes them, with its defaults; steps up the loss if None.
+        steps: How many, without a method.
+        norm: The norm, without a method.
+        rounds: Of a substitute's training.
+        name: What the records call it.
+        home: Where files and functions are looked for.
+
+    Raises:
+        SpecError: There is no such attack, or an option is not what it should be.
+    """
+    try:
+        attack = None if method is None else make_attack(method)
+    except SpecError as error:
+        raise SpecError(f"method: {error}") from error
+    return Transfer(
+        source=source, attack=attack, steps=steps, norm=norm, rounds=rounds, name=name, home=home
+    )
 
 
 def _members(members: Sequence[str]) -> tuple[Attack, ...]:
@@ -93,6 +130,8 @@ OWN: dict[str, Callable[..., Attack]] = {
     "square-l2": SquareL2,
     "hopskipjump": HopSkipJump,
     "hopskipjump-l2": partial(HopSkipJump, name="hopskipjump-l2", norm="l2"),
+    "transfer": transfer,
+    "transfer-l2": partial(transfer, name="transfer-l2", norm="l2"),
     "strongest": strongest,
     "strongest-l2": strongest_l2,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness import registry
-from harness.attacks import make_attack
+from harness.attacks import TRANSFERS, make_attack
 from harness.data import DATASETS, shape_of
 from harness.errors import SpecError, unknown
 from harness.evaluation.imported import RUNTIME
@@ -98,4 +98,7 @@ def attack_of(spec: Spec, name: str) -> Attack:
     if name not in spec.attacks:
         return make_attack(name)
     sweep = spec.attacks[name]
-    return make_attack(name, sweep.attack, sweep.options)
+    options = sweep.options
+    if (sweep.attack or name) in TRANSFERS:  # which may read a file
+        options |= {"home": spec.home}
+    return make_attack(name, sweep.attack, options)
