@@ -85,6 +85,11 @@ class Place:
             self.asarray(inside) > 0, self.xp.take(values, self.asarray(at), axis=0), whole
         )
 
+    def taken(self, rows: IntArray, *arrays: Array) -> tuple[Array, ...]:
+        """Some rows of arrays that ``xp`` computed."""
+        at = self.asarray(rows)
+        return tuple(self.xp.take(array, at, axis=0) for array in arrays)
+
     def booleans(self, chosen: Array) -> BoolArray:
         """Booleans that ``xp`` computed, on the host."""
         return np.asarray(chosen) if self.on_host else self.model.numpy(chosen)
