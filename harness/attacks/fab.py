@@ -119,7 +119,7 @@ class FAB(MinimumNorm):
                              for one in (hunt.clean, moving, gradient))  # fmt: skip
         rises = -lead, xp.sum(normal * (at - clean), axis=1) - lead
         ahead, direct = (
-            shortest_change(xp, here, normal, rise, (low, high), self.norm, place.booleans)
+            shortest_change(place, here, normal, rise, (low, high), self.norm)
             for here, rise in zip((at, clean), rises, strict=True)
         )
         norm = NORMS[self.norm]
@@ -146,7 +146,7 @@ def _boundary(hunt: Hunt, moving: Array, towards: IntArray, norm: Norm) -> tuple
     place, xp, model, images = hunt.place, hunt.place.xp, hunt.model, hunt.place.array(moving)
     known = hunt.nearest.best.known
     clean, labels = known[0][hunt.rows], known[1][hunt.rows]
-    found = []
+    found: list[Array] = []
     for goals in towards.T:
         given = model.asarray(signs(clean, labels, goals))
         logits, gradient = differentiable(model).logits_and_gradient(images, given, AIM)

@@ -59,6 +59,12 @@ class Place:
         """Booleans that ``xp`` computed, likewise."""
         return self.model.asarray(chosen) > 0 if self.on_host else chosen
 
+    def numbers(self, chosen: Array, like: Array) -> Array:
+        """Booleans that ``xp`` computed as ones and zeros, of the dtype of another array."""
+        if self.on_host:
+            return chosen.astype(like.dtype)
+        return self.xp.where(chosen, 0.0 * like + 1.0, 0.0 * like)
+
     def chosen(self, taken: Array, values: Array, others: Array) -> Array:
         """Images (m, *shape): the one of ``values`` where taken, (m,), else that of ``others``."""
         if not self.on_host:
