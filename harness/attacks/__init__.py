@@ -11,8 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.attacks.apgd import APGD
+from harness.attacks.cw import CarliniWagner
+from harness.attacks.ddn import DDN
 from harness.attacks.deepfool import DeepFool
+from harness.attacks.fab import FAB
 from harness.attacks.fgsm import FGSM
+from harness.attacks.fmn import FMN
 from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.hopskipjump import HopSkipJump
 from harness.attacks.noise import Noise
@@ -110,6 +114,31 @@ def _kin_in_l2(name: str) -> Attack:
     return make_attack(kin) if kin in ATTACKS else make_attack(kin, name, {"norm": "l2"})
 
 
+def autoattack(name: str = "autoattack", norm: NormName = "linf", seed: int = 0) -> Strongest:
+    """AutoAttack's standard ensemble (Croce & Hein 2020, section 5), with its published budgets.
+
+    Auto-PGD with the cross-entropy, and at nine other classes with the ratio of logits, 100 steps
+    each; FAB at nine classes, 100 steps each; and 5,000 queries of Square Attack. A network of
+    fewer classes has fewer to aim at, and margins where there are too few for the ratio. Of a black
+    box the Square Attack alone is left.
+
+    Args:
+        name: What the records call it.
+        norm: The norm that bounds the perturbation.
+        seed: Seed of all random starts and draws.
+    """
+    square = Square if norm == "linf" else SquareL2
+    return Strongest(
+        members=(
+            APGD(name="apgd-ce", norm=norm, losses=("cross-entropy",), seed=seed),
+            APGD(name="apgd-t", norm=norm, losses=("dlr",), target="each", seed=seed),
+            FAB(name="fab-t", norm=norm, target="each", seed=seed),
+            square(name="square", steps=5000, seed=seed),
+        ),
+        name=name,
+    )
+
+
 OWN: dict[str, Callable[..., Attack]] = {
     "noise": Noise,
     "fgsm": FGSM,
@@ -134,6 +163,16 @@ OWN: dict[str, Callable[..., Attack]] = {
     "transfer-l2": partial(transfer, name="transfer-l2", norm="l2"),
     "strongest": strongest,
     "strongest-l2": strongest_l2,
+    "fab": FAB,
+    "fab-t": partial(FAB, name="fab-t", target="each"),
+    "fab-l2": partial(FAB, name="fab-l2", norm="l2"),
+    "fab-t-l2": partial(FAB, name="fab-t-l2", norm="l2", target="each"),
+    "ddn": DDN,
+    "fmn": FMN,
+    "fmn-l2": partial(FMN, name="fmn-l2", norm="l2"),
+    "cw-l2": CarliniWagner,
+    "autoattack": autoattack,
+    "autoattack-l2": partial(autoattack, name="autoattack-l2", norm="l2"),
 }
 ATTACKS: Registry[Callable[..., Attack]] = Registry("attack", "harness.attacks", OWN)
 

@@ -169,7 +169,10 @@ def test_a_spec_names_a_function_or_a_file_beside_it(tmp_path, monkeypatch):
     )
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     torch.jit.script(net).save(tmp_path / "net.pt")
-    text = 'name = "x"\nbackends = ["numpy"]\n[data]\nname = "digits"\n[models.m]\nload = "a_source_of_theirs:net"\n'
+    text = (
+        'name = "x"\nbackends = ["numpy"]\n[data]\nname = "digits"\n[models.m]\n'
+        'load = "a_source_of_theirs:net"\n'
+    )
     x = np.random.default_rng(0).random((5, 8, 8), dtype=np.float32)
     model, y = linear_digits(), np.zeros(5, int)
     found = []
