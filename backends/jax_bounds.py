@@ -39,7 +39,7 @@ def margins(architecture: Architecture, weights: Arrays, box: Pair, labels: Arra
 
 
 class _Bounds:
-    """Carries bounds through layers: affine ones by centre and radius, monotone ones as they are."""
+    """Carries bounds through layers: affine ones by centre and radius, others as they are."""
 
     def __init__(self, weights: Arrays, last: bool) -> None:
         sizes = {

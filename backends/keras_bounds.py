@@ -58,7 +58,7 @@ def margins(
 
 
 class _Bounds(NamedTuple):
-    """Carries bounds through layers: affine ones by centre and radius, monotone ones as they are.
+    """Carries bounds through layers: affine ones by centre and radius, others as they are.
 
     Attributes:
         weights: See ``margins``.

@@ -40,7 +40,9 @@ class Certifying:
             MeasurementError: The model's logits are not finite.
         """
         images, labels = x[:CERTIFIED], y[:CERTIFIED]
-        (held,) = certify(make_certifier("ibp"), network, model, images, labels, [self.spec.epsilon])
+        (held,) = certify(
+            make_certifier("ibp"), network, model, images, labels, [self.spec.epsilon]
+        )
         return {"certified_accuracy": float(held.mean())}
 
     def _share(self, progress: float) -> float:
