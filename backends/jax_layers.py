@@ -50,12 +50,14 @@ class Training:
         norms: ``NAME.scale`` and ``NAME.shift`` of each batch normalisation.
         key: Of the dropout masks.
         statistics: ``NAME.mean`` and ``NAME.variance``: those before, and after the pass.
+        moments: Those of the batch itself, by which it was normalised.
         dropped: How many layers of dropout there were.
     """
 
     norms: Arrays
     key: Array
     statistics: dict[str, Array] = field(default_factory=dict)
+    moments: dict[str, Array] = field(default_factory=dict)
     dropped: int = 0
 
 
@@ -63,8 +65,8 @@ def logits_of(
     architecture: Architecture, weights: Arrays, x: Array, training: Training | None = None
 ) -> Array:
     """Logits (n, k) of images (n, *shape); in inference where there is no ``training``."""
-    made = _Pass(weights, architecture.channels_last, training)
-    return made.sequence(architecture.placed, _maps(architecture, x))
+    made = Pass(weights, architecture.channels_last, training)
+    return made.sequence(architecture.placed, maps_of(architecture, x))
 
 
 def norms_of(architecture: Architecture) -> dict[str, Placed]:
@@ -94,10 +96,10 @@ def folded(weights: Arrays, norms: Arrays, statistics: Arrays) -> dict[str, Arra
     return found
 
 
-class _Pass:
+class Pass:
     """One pass of images through a network; ``last`` as in ``Architecture.channels_last``."""
 
-    def __init__(self, weights: Arrays, last: bool, training: Training | None) -> None:
+    def __init__(self, weights: Arrays, last: bool, training: Training | None = None) -> None:
         self.weights, self.last, self.training = weights, last, training
         self.kinds: dict[type, Callable[[Placed, Any, Array], Array]] = {
             Dense: self._dense,
@@ -119,11 +121,19 @@ class _Pass:
             if isinstance(place.layer, BatchNorm) and place.name not in named:
                 x = self._scaled(place, x)  # what it is folded into; in training it does not learn
             named.add(place.name)
-            kind = type(place.layer)
-            if kind not in self.kinds:
-                raise BackendError(f"the jax backend has no {kind.__name__}")
-            x = self.kinds[kind](place, place.layer, x)
+            x = self.one(place, x)
         return x
+
+    def one(self, place: Placed, x: Array) -> Array:
+        """One layer; a batch normalisation alone, without what it is folded into.
+
+        Raises:
+            BackendError: The backend has no such layer.
+        """
+        kind = type(place.layer)
+        if kind not in self.kinds:
+            raise BackendError(f"the jax backend has no {kind.__name__}")
+        return self.kinds[kind](place, place.layer, x)
 
     def _dense(self, place: Placed, layer: Dense, x: Array) -> Array:
         weight, bias = self._of(place)
@@ -154,6 +164,7 @@ class _Pass:
             raise BackendError("batch normalisation is folded in before inference")
         axes = tuple(range(x.ndim - 1))
         mean, variance = x.mean(axes), x.var(axes)
+        training.moments |= {f"{name}.mean": mean, f"{name}.variance": variance}
         count = x.size // x.shape[-1]
         # Running statistics are of the whole population, as those of PyTorch.
         now = {"mean": mean, "variance": variance * (count / max(1, count - 1))}
@@ -181,7 +192,7 @@ class _Pass:
         return self.weights[f"{place.name}.weight"], self.weights[f"{place.name}.bias"]
 
 
-def _maps(architecture: Architecture, x: Array) -> Array:
+def maps_of(architecture: Architecture, x: Array) -> Array:
     """Images (n, *shape) as the first layer takes them; maps are (n, height, width, channels)."""
     if not architecture.takes_maps:
         return x.reshape(x.shape[0], -1)  # in the order of the images' own axes

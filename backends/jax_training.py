@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from backends.jax_bounds import margins
 from backends.jax_layers import Arrays, Training, folded, frozen_of, logits_of, norms_of
 from backends.jax_wrapped import Compiled, JaxModel
 from harness.protocol import (
     Architecture,
     Array,
     Batch,
+    Bounds,
     FloatArray,
     Optimizer,
     Step,
@@ -67,7 +69,8 @@ class Losses:
     Attributes:
         architecture: With its dropout and batch normalisations.
         optimizer: How steps are made.
-        kinds: What of a ``Batch`` there is: ``trades``, ``mart``, ``moved``, ``aligned``.
+        kinds: What of a ``Batch`` there is: ``trades``, ``mart``, ``moved``, ``aligned``,
+            ``certified``.
     """
 
     architecture: Architecture
@@ -124,6 +127,12 @@ class Losses:
         if "aligned" in self.kinds:
             plain = folded(weights, norms, statistics)
             loss += batch["align"] * self._misalignment(plain, batch)
+        if "certified" in self.kinds:
+            plain = folded(weights, norms, first.moments)
+            box = batch["lower"], batch["upper"]
+            least = margins(self.architecture, plain, box, targets.argmax(1))
+            certified = cross_entropy(jax.nn.log_softmax(-least), targets)
+            loss = (1 - batch["certified"]) * loss + batch["certified"] * certified
         return loss, (logits, after)
 
     def _misalignment(self, weights: Arrays, batch: Tree) -> Array:
@@ -191,7 +200,7 @@ class JaxTrainer:
 
     def step(self, batch: Batch, learning_rate: float) -> Step:
         """See ``protocol.Trainer``."""
-        kinds, given = _given(batch)
+        kinds, given = _given(batch, self._model.bounds)
         step = stepping(self.architecture, self.optimizer, kinds)
         key = jax.random.fold_in(self._key, int(self._held["steps"]["steps"]))
         key = jax.device_put(key, self.device)
@@ -268,7 +277,7 @@ def _at_first(architecture: Architecture, weights: Weights) -> dict[str, dict[st
     }
 
 
-def _given(batch: Batch) -> tuple[frozenset[str], dict[str, Any]]:
+def _given(batch: Batch, bounds: Bounds) -> tuple[frozenset[str], dict[str, Any]]:
     """What of a batch there is, and its arrays."""
     kinds: set[str] = set()
     given: dict[str, Any] = {"x": batch.x, "targets": batch.targets}
@@ -279,9 +288,12 @@ def _given(batch: Batch) -> tuple[frozenset[str], dict[str, Any]]:
         )  # fmt: skip
         kinds.add(kind)
         given[kind] = weight
-    if batch.aligned is not None and batch.noisy is not None and batch.align_lambda:
+    if (compared := batch.compared) is not None:
         kinds.add("aligned")
-        given |= {"aligned": batch.aligned, "noisy": batch.noisy, "align": batch.align_lambda}
+        given |= {"aligned": compared[0], "noisy": compared[1], "align": batch.align_lambda}
+    if (box := batch.box(bounds)) is not None:
+        kinds.add("certified")
+        given |= {"lower": box[0], "upper": box[1], "certified": batch.certified_weight}
     if batch.weight_gamma:
         kinds.add("moved")
         given["gamma"] = batch.weight_gamma

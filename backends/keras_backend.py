@@ -54,7 +54,7 @@ class KerasBackend:
         """See ``protocol.Builder``."""
         with on(how.device):
             model = self._model(network, how, built(network.architecture, seed=seed))
-            return KerasTrainer(model, self.build(network, how), optimizer)
+            return KerasTrainer(model, self.build(network, how), network.architecture, optimizer)
 
     def _model(self, network: Network, how: Wrapping, made: Built) -> BuiltKerasModel:
         model = BuiltKerasModel(made, how, network.architecture.channel_axis)

@@ -7,7 +7,7 @@ is built for inference can be saved, and loaded without the harness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,32 @@ class Built:
     def matrices(self) -> list[keras.Variable]:
         """Weights of two axes or more, from input to logits."""
         return [layer.kernel for layer in self.named.values() if hasattr(layer, "kernel")]
+
+    def watched(self) -> keras.Model:
+        """The network with more outputs than its ``logits``: what each of ``norms`` is given."""
+        inputs = {name: norm.input for name, norm in self.norms.items()}
+        return keras.Model(self.net.inputs, {"logits": self.net.outputs[0]} | inputs)
+
+    def folded(
+        self, held: Mapping[int, Any], given: Mapping[str, Any]
+    ) -> dict[str, tuple[Any, Any]]:
+        """Weight and bias of each layer, in the layout of Keras, as a batch has been normalised.
+
+        Args:
+            held: Values of all variables, by their ``id``.
+            given: What each of ``norms`` was given, (n, ..., channels).
+        """
+        found = {}
+        for name, layer in self.named.items():
+            weight, bias = _parts(layer)
+            found[name] = held[id(weight)], held[id(bias)]
+        for name, norm in self.norms.items():
+            axes = list(range(len(given[name].shape) - 1))
+            mean, variance = keras.ops.moments(given[name], axes)
+            factor = held[id(norm.gamma)] * keras.ops.rsqrt(variance + norm.epsilon)
+            weight, bias = found[name]
+            found[name] = weight * factor, (bias - mean) * factor + held[id(norm.beta)]
+        return found
 
     def weights(self) -> dict[str, FloatArray]:
         """Copies of the weights under neutral names, with batch normalisation folded in."""

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from backends.keras_bounds import margins
 from backends.keras_devices import on
 from backends.keras_layers import Built
 from backends.keras_taken import taken
 from backends.keras_wrapped import KerasModel
 from harness.protocol import (
+    Architecture,
     Array,
     Batch,
     FloatArray,
@@ -61,13 +63,19 @@ class KerasTrainer:
     """See ``protocol.Trainer``."""
 
     def __init__(
-        self, model: BuiltKerasModel, plain: BuiltKerasModel, optimizer: Optimizer
+        self,
+        model: BuiltKerasModel,
+        plain: BuiltKerasModel,
+        architecture: Architecture,
+        optimizer: Optimizer,
     ) -> None:
+        self.architecture = architecture
         self.model = model
         self.plain = plain
         self.l2 = optimizer.l2
-        self.variables: list[keras.Variable] = model.net.trainable_variables
-        self.others: list[keras.Variable] = model.net.non_trainable_variables
+        self.watched = model.built.watched()
+        self.variables: list[keras.Variable] = self.watched.trainable_variables
+        self.others: list[keras.Variable] = self.watched.non_trainable_variables
         matrices = {id(matrix) for matrix in model.built.matrices()}
         self.matrices = [id(variable) in matrices for variable in self.variables]
         self.optimizer = keras.optimizers.AdamW(
@@ -103,9 +111,13 @@ class KerasTrainer:
             given["perturbed"] = asarray(batch.perturbed)
             name = "mart_lambda" if batch.mart_lambda else "trades_beta"
             numbers[name] = getattr(batch, name)
-        if batch.aligned is not None and batch.noisy is not None and batch.align_lambda:
-            given |= {"aligned": asarray(batch.aligned), "noisy": asarray(batch.noisy)}
-            numbers["align_lambda"] = batch.align_lambda
+        for weight, names, pair in (
+            ("align_lambda", ("aligned", "noisy"), batch.compared),
+            ("certified_weight", ("lower", "upper"), batch.box(self.model.bounds)),
+        ):
+            if pair is not None:
+                given |= {name: asarray(images) for name, images in zip(names, pair, strict=True)}
+                numbers[weight] = getattr(batch, weight)
         if batch.weight_gamma:
             numbers["weight_gamma"] = batch.weight_gamma
         return given | {name: asarray(np.asarray(value)) for name, value in numbers.items()}
@@ -151,34 +163,46 @@ class KerasTrainer:
 
     def _pass(self, weights: list[Array], given: Given) -> _Passed:
         """A pass of a batch with some weights; statistics and generators are left alone."""
-        net = self.model.net
+        net = self.watched
         before: list[Array] = [variable.value for variable in self.others]
         others = before
 
-        def ask(x: Array) -> Array:
+        def ask(x: Array) -> dict[str, Array]:
             nonlocal others
-            logits, others = net.stateless_call(weights, others, x, training=True)
-            return logits
+            found, others = net.stateless_call(weights, others, x, training=True)
+            return dict(found)
 
-        targets = given["targets"]
-        logits = ask(given["x"])
+        targets, passed = given["targets"], ask(given["x"])
+        logits = passed["logits"]
         if "mart_lambda" in given:
-            loss = mart(logits, ask(given["perturbed"]), targets, given["mart_lambda"])
+            loss = mart(logits, ask(given["perturbed"])["logits"], targets, given["mart_lambda"])
         else:
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         if "trades_beta" in given:
-            theirs = tf.nn.log_softmax(ask(given["perturbed"]))
+            theirs = tf.nn.log_softmax(ask(given["perturbed"])["logits"])
             divergence = _divergence(tf.nn.log_softmax(logits), theirs)
             loss += given["trades_beta"] * tf.reduce_mean(divergence)
         if "align_lambda" in given:
 
             def infer(x: Array) -> Array:
-                return net.stateless_call(weights, before, x, training=False)[0]
+                return net.stateless_call(weights, before, x, training=False)[0]["logits"]
 
             apart = misalignment(infer, given["aligned"], given["noisy"], targets)
             loss += given["align_lambda"] * apart
+        if "certified_weight" in given:
+            share = given["certified_weight"]
+            held = {id(v): w for v, w in zip(self.variables, weights, strict=True)}
+            held |= {id(v): w for v, w in zip(self.others, before, strict=True)}
+            folded = self.model.built.folded(held, passed)
+            loss = (1 - share) * loss + share * self._certified(folded, given)
         hits = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
         return _Passed(loss, tf.reduce_sum(tf.cast(hits, tf.int64)), others)
+
+    def _certified(self, weights: Mapping[str, tuple[Array, Array]], given: Given) -> Array:
+        """The mean certified loss of a batch."""
+        targets, box = given["targets"], (given["lower"], given["upper"])
+        least = margins(self.architecture, weights, box, tf.argmax(targets, axis=1))
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, -least))
 
     def weights(self) -> dict[str, FloatArray]:
         """See ``protocol.Trainer``."""

@@ -21,6 +21,7 @@ from backends.torch_wrapped import TorchModel
 from harness.protocol import (
     GRADIENT,
     UNIT,
+    Architecture,
     Batch,
     Bounds,
     FloatArray,
@@ -58,8 +59,13 @@ class TorchTrainer:
     """See ``protocol.Trainer``."""
 
     def __init__(
-        self, model: BuiltTorchModel, plain: BuiltTorchModel, optimizer: Optimizer
+        self,
+        model: BuiltTorchModel,
+        plain: BuiltTorchModel,
+        architecture: Architecture,
+        optimizer: Optimizer,
     ) -> None:
+        self.architecture = architecture
         self.model = model
         self.plain = plain
         self.l2 = optimizer.l2
@@ -79,7 +85,7 @@ class TorchTrainer:
         net = self.model.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        given = RobustBatch.of(batch, self.model.asarray)
+        given = RobustBatch.of(batch, self.model)
         self.optimizer.zero_grad(set_to_none=True)
         if batch.weight_gamma:
             with moved_weights(net, given, batch.weight_gamma) as (logits, first):
@@ -175,7 +181,7 @@ class TorchBackend:
         net = Built(architecture, seed).to(device=device_named(how.device))
         model = BuiltTorchModel(net, how.bounds, architecture.channel_axis)
         model.set_weights(network.weights)
-        return TorchTrainer(model, self.build(network, how), optimizer)
+        return TorchTrainer(model, self.build(network, how), architecture, optimizer)
 
     def knows(self, net: Any) -> bool:
         """See ``protocol.Backend``."""

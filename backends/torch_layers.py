@@ -240,7 +240,7 @@ class _Making:
         raise BackendError(f"the torch backend has no {type(layer).__name__}")
 
 
-class _PreparedConv(nn.Module):
+class PreparedConv(nn.Module):
     """A convolution of maps that another module makes ready."""
 
     def __init__(self, convolution: nn.Conv2d, prepared: nn.Module) -> None:
@@ -269,9 +269,9 @@ def _convolution(layer: Conv, channels: int) -> nn.Module:
     (top, bottom), (left, right) = layer.padding
     if layer.kernel == (1, 1) and max(layer.stride) > 1 and layer.padding == UNPADDED:
         convolution.stride = (1, 1)
-        return _PreparedConv(convolution, Strided(layer.stride))
+        return PreparedConv(convolution, Strided(layer.stride))
     if top != bottom or left != right:
-        return _PreparedConv(convolution, Padded(layer.padding, 0.0))
+        return PreparedConv(convolution, Padded(layer.padding, 0.0))
     convolution.padding = (top, left)
     return convolution
 

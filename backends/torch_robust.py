@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch.nn import functional
 
+from backends.torch_bounds import Interval, margins
 from backends.torch_layers import Built
-from backends.torch_wrapped import inference_mode
-from harness.protocol import Batch, FloatArray
+from backends.torch_wrapped import TorchModel, inference_mode
+from harness.protocol import Batch
+
+Pair: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,27 +27,31 @@ class RobustBatch:
     perturbed: torch.Tensor | None
     trades_beta: float
     mart_lambda: float
-    aligned: torch.Tensor | None
-    noisy: torch.Tensor | None
+    compared: Pair | None
     align_lambda: float
+    box: Pair | None
+    certified_weight: float
 
     @classmethod
-    def of(cls, batch: Batch, asarray: Callable[[FloatArray], torch.Tensor]) -> RobustBatch:
-        """The batch, brought to where the network is."""
-        perturbed, aligned, noisy = (
-            None if images is None else asarray(images)
-            for images in (batch.perturbed, batch.aligned, batch.noisy)
+    def of(cls, batch: Batch, model: TorchModel) -> RobustBatch:
+        """The batch, brought to where the network of a model is."""
+        asarray = model.asarray
+        compared, box = (
+            None if pair is None else (asarray(pair[0]), asarray(pair[1]))
+            for pair in (batch.compared, batch.box(model.bounds))
         )
         return cls(
-            asarray(batch.x), asarray(batch.targets), perturbed, batch.trades_beta,
-            batch.mart_lambda, aligned, noisy, batch.align_lambda,
+            asarray(batch.x), asarray(batch.targets),
+            None if batch.perturbed is None else asarray(batch.perturbed),
+            batch.trades_beta, batch.mart_lambda, compared, batch.align_lambda,
+            box, batch.certified_weight,
         )  # fmt: skip
 
     def loss(self, net: Built) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of x, (n, k), and the mean loss of the batch, without the L2 penalty."""
         # First, for the passes in training mode change running statistics.
         apart = self._misalignment(net)
-        logits = net(self.x)
+        logits, certified = self._passed(net)
         if self.perturbed is None:
             loss = functional.cross_entropy(logits, self.targets)
         elif self.mart_lambda:
@@ -55,12 +63,23 @@ class RobustBatch:
             loss = loss + self.trades_beta * functional.kl_div(
                 theirs, ours, log_target=True, reduction="batchmean"
             )
-        return logits, loss if apart is None else loss + self.align_lambda * apart
+        if apart is not None:
+            loss = loss + self.align_lambda * apart
+        if certified is not None:
+            loss = torch.lerp(loss, certified, self.certified_weight)
+        return logits, loss
+
+    def _passed(self, net: Built) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits of x, and the certified loss where it counts."""
+        if self.box is None:
+            return net(self.x), None
+        logits, least = margins(net, Interval(self.x, *self.box), self.targets.argmax(1))
+        return logits, functional.cross_entropy(-least, self.targets)
 
     def _misalignment(self, net: Built) -> torch.Tensor | None:
-        if self.aligned is None or self.noisy is None or not self.align_lambda:
+        if self.compared is None:
             return None
-        return misalignment(net, self.aligned, self.noisy, self.targets.argmax(1))
+        return misalignment(net, *self.compared, self.targets.argmax(1))
 
 
 def mart(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from harness.protocol.model import Bounds, DifferentiableModel, FloatArray, Model, Weights
-from harness.protocol.network import Network
+from harness.protocol.network import Architecture, Network
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Batch:
     """What one optimizer step learns from, and by which loss.
 
     By default that is the cross-entropy of f(x), the mean over the batch. Of what follows,
-    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``; the other two go
+    ``trades_beta`` and ``mart_lambda`` exclude each other, and need ``perturbed``; the others go
     with any. f is the network in training, but for the gradients that are aligned. What is
     said of a class y is said of the most likely class of the target.
 
@@ -86,6 +87,20 @@ class Batch:
             of zero counts as aligned. These gradients are the adversary's, so f is in inference
             mode here: without dropout, and with the running statistics that batch normalisation
             has before the step, which they leave as they are.
+        radius: L∞ radius ε of the ball around each of ``x``, cut off at the pixel range, in which
+            predictions are to be certified; None in a training that certifies nothing.
+        certified_weight: Weight w of the certified loss, in [0, 1]: what is minimised is (1 - w)
+            times all of the above and w times this (Gowal et al. 2018, eq. 8; w is the paper's
+            1 - κ). Where it is 0 no bounds are computed. The certified loss is the cross-entropy of
+            the target with the worst-case logits -m_k, the mean over the batch. m_k is a lower
+            bound on f_y - f_k over the ball by interval bound propagation, m_y = 0: each layer is
+            given bounds [c - r, c + r]; an affine one makes c W + b and r |W| of them, and all
+            others are monotone. A ``Dense`` that comes last gives m_k by the difference of its rows
+            y and k ("elision of the last layer"); any other, as the lower bound of f_y less the
+            upper one of f_k. Nothing is dropped out of bounds. A batch normalisation is the affine
+            map that it is in the training-mode pass of ``x``, by the mean and the (biased) variance
+            of its input there, through which gradients pass, too; bounds leave its running
+            statistics alone.
     """
 
     x: FloatArray
@@ -97,11 +112,32 @@ class Batch:
     aligned: FloatArray | None = None
     noisy: FloatArray | None = None
     align_lambda: float = 0.0
+    radius: float | None = None
+    certified_weight: float = 0.0
 
     @property
     def beyond_cross_entropy(self) -> bool:
-        """Whether the loss is more than the cross-entropy of the images."""
-        return self.perturbed is not None or self.aligned is not None or self.weight_gamma > 0
+        """Whether the loss is more than the cross-entropy of the images, or will be."""
+        beside = (self.perturbed, self.aligned, self.radius)
+        return any(one is not None for one in beside) or self.weight_gamma > 0
+
+    @property
+    def compared(self) -> tuple[FloatArray, FloatArray] | None:
+        """``aligned`` and ``noisy``; None where nothing is to be aligned."""
+        if self.aligned is None or self.noisy is None or not self.align_lambda:
+            return None
+        return self.aligned, self.noisy
+
+    def box(self, bounds: Bounds) -> tuple[FloatArray, FloatArray] | None:
+        """The lowest and the highest image of each ball; None where nothing is to be certified.
+
+        Args:
+            bounds: Lowest and highest pixel value.
+        """
+        if self.radius is None or not self.certified_weight:
+            return None
+        lower, upper = (np.clip(self.x + side, *bounds) for side in (-self.radius, self.radius))
+        return lower, upper
 
 
 class Step(NamedTuple):
@@ -119,7 +155,13 @@ class Step(NamedTuple):
 
 
 class Trainer(Protocol):
-    """A model in training and its optimizer; the loop is ``harness.training.loop``."""
+    """A model in training and its optimizer; the loop is ``harness.training.loop``.
+
+    Attributes:
+        architecture: Of the network, with its dropout and batch normalisation.
+    """
+
+    architecture: Architecture
 
     @property
     def model(self) -> DifferentiableModel:

@@ -154,7 +154,7 @@ class Epoch(BaseModel):
     """One epoch of a training: losses are means per image, in nats; accuracies in [0, 1].
 
     Adversarial training also gives the accuracy of some validation images at the epsilon that is
-    trained for, under FGSM and under PGD.
+    trained for, under FGSM and under PGD; certified training, their certified accuracy there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -168,6 +168,7 @@ class Epoch(BaseModel):
     seconds: float
     fgsm_accuracy: float | None = None
     pgd_accuracy: float | None = None
+    certified_accuracy: float | None = None
 
     @property
     def collapsed(self) -> bool:

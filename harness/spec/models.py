@@ -114,8 +114,8 @@ class ModelSpec(BaseModel):
 
     @property
     def defended(self) -> bool:
-        """Whether it is trained adversarially."""
-        return self.training.adversary is not None
+        """Whether it is trained adversarially, or to be certified."""
+        return self.training.defends
 
 
 def _kind(given: Any) -> str:

@@ -43,6 +43,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     # (Andriushchenko & Flammarion 2020); λ is the paper's at 8/255, and grows with epsilon there.
     "gradalign": _LONG
     | {"adversary": {"steps": 1, "rel_stepsize": 1.0, "start": "clean", "align_lambda": 0.2}},
+    # Bounds of the logits by intervals, in a ball that grows (Gowal et al. 2018).
+    "ibp": _LONG
+    | {"augmentation": "none", "certified": {"kappa": 0.5, "warm_up": 0.05, "ramp": 0.5}},
 }
 
 
@@ -83,7 +86,34 @@ class AdversarySpec(Sparse):
         return self
 
 
-class TrainingSpec(Part):
+class CertifiedTrainingSpec(Part):
+    """How a network is trained so that its predictions can be certified; see ``protocol.Batch``.
+
+    Attributes:
+        epsilon: L∞ radius in pixel units, that of the ball at the end.
+        kappa: Weight κ of the ordinary loss at the end (Gowal et al. 2018, eq. 8); the certified
+            one has 1 - κ.
+        warm_up: Share of the training, at its beginning, in which the ordinary loss is all.
+        ramp: Share of the training, after that, in which the radius grows from zero to epsilon,
+            and the certified loss's weight from zero to 1 - κ, both linearly.
+    """
+
+    epsilon: Positive
+    kappa: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    warm_up: Fraction = 0.05
+    ramp: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.warm_up + self.ramp > 1:
+            raise ValueError(
+                f"warm_up and ramp are shares of one training: {self.warm_up:g} + {self.ramp:g} is "
+                "more than 1"
+            )
+        return self
+
+
+class TrainingSpec(Sparse):
     """How a model is trained; a named recipe fills in what is not said (``RECIPES``).
 
     Attributes:
@@ -99,10 +129,13 @@ class TrainingSpec(Part):
         augmentation: Random distortions of the training images.
         patience: Epochs without a better one after which training stops.
         adversary: Adversarial training, if there is one.
+        certified: Certified training, if there is one.
     """
 
+    SILENT: ClassVar[tuple[str, ...]] = ("certified",)
+
     recipe: Literal[
-        "standard", "accurate", "fgsm-at", "pgd-at", "trades", "mart", "awp", "gradalign"
+        "standard", "accurate", "fgsm-at", "pgd-at", "trades", "mart", "awp", "gradalign", "ibp"
     ] = "standard"
     epochs: Epochs
     batch_size: BatchSize = 128
@@ -115,6 +148,18 @@ class TrainingSpec(Part):
     augmentation: Literal["none", "affine", "flip-crop", "flip-crop-cutout", "colour"] = "none"
     patience: Annotated[int, Field(ge=1)] = 5
     adversary: AdversarySpec | None = None
+    certified: CertifiedTrainingSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_defence(self) -> Self:
+        if self.adversary is not None and self.certified is not None:
+            raise ValueError("adversary and certified are two defences; say one, with its recipe")
+        return self
+
+    @property
+    def defends(self) -> bool:
+        """Whether it makes a network withstand perturbations."""
+        return self.adversary is not None or self.certified is not None
 
     @model_validator(mode="before")
     @classmethod
@@ -124,8 +169,9 @@ class TrainingSpec(Part):
             return said
         defaults = RECIPES.get(str(said.get("recipe", "standard")), {})
         filled = defaults | said
-        if isinstance(said.get("adversary"), dict):
-            # None says nothing, so that what a dump leaves out is what it was.
-            own = {key: value for key, value in said["adversary"].items() if value is not None}
-            filled["adversary"] = defaults.get("adversary", {}) | own
+        for part in ("adversary", "certified"):
+            if isinstance(said.get(part), dict):
+                # None says nothing, so that what a dump leaves out is what it was.
+                own = {key: value for key, value in said[part].items() if value is not None}
+                filled[part] = defaults.get(part, {}) | own
         return filled

@@ -16,11 +16,21 @@ from harness.maths.channels import channel_axis_of
 from harness.maths.objectives import CrossEntropy
 from harness.maths.query import logits_of
 from harness.progress import progress_bar
-from harness.protocol import Batch, FloatArray, IntArray, Model, Step, Trainer, Weights
+from harness.protocol import (
+    Batch,
+    FloatArray,
+    IntArray,
+    Model,
+    Network,
+    Step,
+    Trainer,
+    Weights,
+)
 from harness.results.records import Epoch
 from harness.spec.training import TrainingSpec
 from harness.training.adversary import Adversary, probe
 from harness.training.augmentation import augment
+from harness.training.certifying import Certifying
 from harness.training.checkpoint import Checkpoint, fits
 
 AVERAGE_EVERY = 16
@@ -54,8 +64,9 @@ def train(
     """Train until the recipe's epochs are over, or no better epoch has come for a while.
 
     The best epoch is the one of highest validation accuracy, and of lowest validation loss among
-    equals; in adversarial training the accuracy under PGD is added. Its weights are returned. Every
-    backend sees the same images, distorted in the same way, in the same order.
+    equals; in adversarial training the accuracy under PGD is added, in certified training the
+    certified accuracy at the epsilon of its end. Its weights are returned. Every backend sees the
+    same images, distorted in the same way, in the same order.
 
     Args:
         trainer: A backend's trainer, with initial weights.
@@ -128,6 +139,7 @@ class _Loop:
         self.rate = learning_rates(self.recipe, self.steps)
         self.classes = logits_of(self.trainer.model, self.training.x[:1]).shape[1]
         self.adversary = Adversary(self.recipe.adversary) if self.recipe.adversary else None
+        self.certifying = Certifying(self.recipe.certified) if self.recipe.certified else None
 
     def finished(self) -> bool:
         """Whether the epochs are over, or the patience."""
@@ -218,13 +230,15 @@ class _Loop:
         if self.recipe.label_smoothing:
             share = self.recipe.label_smoothing
             targets = targets * np.float32(1 - share) + np.float32(share / self.classes)
-        rate = self.rate(step)
-        if self.adversary is None:
-            return self.trainer.step(Batch(x, targets), rate)
-        random = np.random.default_rng([self.seed, step, 1])
         progress = step / (self.recipe.epochs * self.steps)
-        batch = self.adversary.batch(self.trainer.model, x, y, targets, progress, random)
-        return self.trainer.step(batch, rate)
+        if self.adversary is not None:
+            random = np.random.default_rng([self.seed, step, 1])
+            batch = self.adversary.batch(self.trainer.model, x, y, targets, progress, random)
+        elif self.certifying is not None:
+            batch = self.certifying.batch(x, targets, progress)
+        else:
+            batch = Batch(x, targets)
+        return self.trainer.step(batch, self.rate(step))
 
     def _average(self, updates: int) -> None:
         """Move the averaged weights towards the present ones, quickly at first."""
@@ -239,7 +253,7 @@ class _Loop:
         }
 
     def _judge(self, weights: Weights, number: int) -> dict[str, float]:
-        """Loss and accuracy on the validation images, under attack too if that is trained for."""
+        """Loss and accuracy on the validation images, and what a defence is trained for."""
         model = self.trainer.inference(weights)
         x, y = self.validation.x, self.validation.y
         try:
@@ -247,6 +261,9 @@ class _Loop:
             judged = {"validation_loss": loss, "validation_accuracy": accuracy}
             if self.adversary is not None:
                 judged |= probe(model, x, y, self.adversary.epsilon)
+            if self.certifying is not None:
+                network = Network(self.trainer.architecture, weights)
+                judged |= self.certifying.certified(network, model, x, y)
         except MeasurementError as error:
             raise TrainingError(
                 f"{self.title}: in validation after epoch {number}: {error}; {self._remedy()}"
@@ -266,4 +283,5 @@ def _evaluate(model: Model, x: FloatArray, y: IntArray) -> tuple[float, float]:
 
 
 def _merit(epoch: Epoch) -> tuple[float, float]:
-    return (epoch.validation_accuracy + (epoch.pgd_accuracy or 0.0), -epoch.validation_loss)
+    defence = epoch.pgd_accuracy or epoch.certified_accuracy or 0.0
+    return (epoch.validation_accuracy + defence, -epoch.validation_loss)

@@ -1,4 +1,4 @@
-"""The recipes of adversarial training, each given the same time, in PyTorch.
+"""The recipes of adversarial and certified training, each given the same time, in PyTorch.
 
     python -m suites.speed.recipes --seconds 120 --device cpu --recipes pgd-at trades mart
 
@@ -9,8 +9,8 @@ cross-entropy PGD. It needs NumPy, PyTorch and what the harness itself needs.
 The epochs of a recipe are as many as fit, by the time that one of its epochs takes, which is
 measured first and does not count; nor does the attack at the end. All else is as the recipes say,
 but for augmentation (``--augmentation``), which short trainings at a large ε have no use for, and
-early stopping. Keys of the adversary may follow a name, as in
-``gradalign:align_lambda=1,start=random``. Let nothing else run meanwhile: what shares the machine
+early stopping. Keys of the adversary, or of certified training, may follow a name, as in
+``gradalign:align_lambda=1,start=random`` and ``ibp:kappa=0.2``. Let nothing else run meanwhile: what shares the machine
 takes its epochs away.
 """
 
@@ -69,20 +69,20 @@ class Contest:
         """The recipe, with so many epochs, none of which is left out.
 
         Raises:
-            HarnessError: There is no such recipe, or no such key of an adversary.
+            HarnessError: There is no such recipe, or no such key of its defence.
         """
         name, _, keys = named.partition(":")
         if name not in RECIPES:
             raise HarnessError(unknown(name, "recipe", RECIPES))
-        adversary: dict[str, str | float] | None = None
-        if keys or "adversary" in RECIPES[name]:
-            adversary = {"epsilon": self.epsilon}
-            adversary |= dict(one.split("=", 1) for one in keys.split(",") if "=" in one)
-        said = {} if self.augmentation == "recipe" else {"augmentation": self.augmentation}
+        said: dict[str, Any] = {}
+        defence = "certified" if "certified" in RECIPES[name] else "adversary"
+        if keys or defence in RECIPES[name]:
+            said[defence] = {"epsilon": self.epsilon}
+            said[defence] |= dict(one.split("=", 1) for one in keys.split(",") if "=" in one)
+        if self.augmentation != "recipe":
+            said["augmentation"] = self.augmentation
         try:
-            return TrainingSpec(
-                recipe=name, epochs=epochs, patience=epochs, adversary=adversary, **said
-            )
+            return TrainingSpec(recipe=name, epochs=epochs, patience=epochs, **said)
         except ValidationError as error:
             raise HarnessError(f"{named}: {first_problem(error, TrainingSpec)}") from error
 

@@ -1,4 +1,5 @@
-"""MART, TRADES, moved weights and aligned gradients, in each framework, against NumPy's sums."""
+"""MART, TRADES, moved weights, aligned gradients and bounds, in each framework, against NumPy's
+sums."""
 
 from __future__ import annotations
 
@@ -52,6 +53,11 @@ KINDS = {
     "mart-awp": {"mart_lambda": 5.0, "weight_gamma": 0.2},
     "gradalign-awp": {"align_lambda": 0.7, "weight_gamma": 0.2},
     "mart-gradalign": {"mart_lambda": 5.0, "align_lambda": 0.7},
+    "ibp": {"radius": 0.1, "certified_weight": 0.5},
+    "ibp-alone": {"radius": 0.2, "certified_weight": 1.0},
+    "ibp-awp": {"radius": 0.1, "certified_weight": 0.5, "weight_gamma": 0.2},
+    "ibp-trades": {"radius": 0.1, "certified_weight": 0.3, "trades_beta": 3.0},
+    "ibp-gradalign": {"radius": 0.1, "certified_weight": 0.3, "align_lambda": 0.7},
 }  # fmt: skip
 
 

@@ -251,6 +251,17 @@ WRONG = [
     *(("epochs = 2", f'recipe = "{name}"',
        "models.mlp.training.adversary.epsilon: Field required")
       for name in ("fgsm-at", "pgd-at", "trades", "mart", "awp", "gradalign")),
+    ("epochs = 2", 'recipe = "ibp"', "models.mlp.training.certified.epsilon: Field required"),
+    ("epochs = 2", 'recipe = "ibp"\ncertified = {epsilon = 0.1, kappa = 1.0}',
+     "models.mlp.training.certified.kappa: * (got 1.0)"),
+    ("epochs = 2", 'recipe = "ibp"\ncertified = {epsilon = 0.1, steps = 3}',
+     "models.mlp.training.certified.steps: unknown key*"),
+    ("epochs = 2", 'recipe = "ibp"\ncertified = {epsilon = 0.1, warm_up = 0.3, ramp = 0.8}',
+     "models.mlp.training.certified: warm_up and ramp are shares of one training: 0.3 + 0.8 is "
+     "more than 1"),
+    ("epochs = 2", 'recipe = "ibp"\ncertified = {epsilon = 0.1}\nadversary = {epsilon = 0.1, '
+     "steps = 3, rel_stepsize = 0.5}",
+     "models.mlp.training: adversary and certified are two defences; say one, with its recipe"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilon = 0.0}',
      "models.mlp.training.adversary.epsilon: * (got 0.0)"),
     ("epochs = 2", 'recipe = "pgd-at"\nadversary = {epsilom = 0.1}',
@@ -366,20 +377,20 @@ def test_without_a_recipe_it_is_the_standard_one():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_named_recipe_fills_in_what_is_not_said(name):
-    adversarial = "adversary" in RECIPES[name]
-    found = training(
-        f'recipe = "{name}"' + ("\nadversary = {epsilon = 0.25}" if adversarial else "")
-    )
+    defences = {"adversary", "certified"} & set(RECIPES[name])
+    said = "".join(f"\n{part} = {{epsilon = 0.25}}" for part in defences)
+    found = training(f'recipe = "{name}"{said}')
     for key, value in RECIPES[name].items():
-        if key != "adversary":
+        if key not in defences:
             assert getattr(found, key) == value, key
-    if adversarial:
-        assert found.adversary.epsilon == 0.25
-        for key, value in RECIPES[name]["adversary"].items():
-            assert getattr(found.adversary, key) == value, key
-    else:
-        assert found.adversary is None
+    for part in ("adversary", "certified"):
+        defence = getattr(found, part)
+        assert (defence is not None) == (part in defences)
+        for key, value in RECIPES[name].get(part, {}).items():
+            assert getattr(defence, key) == value, key
+        assert defence is None or defence.epsilon == 0.25
     assert found.recipe == name
+    assert found.defends == bool(defences)
 
 
 def test_what_is_said_wins_and_the_adversary_is_merged():
@@ -407,6 +418,7 @@ def test_the_recipes_are_not_changed_by_being_used():
           for name in ("trades", "mart", "awp", "gradalign")),
         'recipe = "gradalign"\nadversary = {epsilon = 0.5, start = "random"}',
         'recipe = "awp"\nadversary = {epsilon = 0.5, mart_lambda = 2.0, steps = 3}',
+        'recipe = "ibp"\ncertified = {epsilon = 0.5, kappa = 0.25}',
         'recipe = "accurate"', "",
     ],
 )  # fmt: skip
@@ -420,6 +432,14 @@ def test_what_an_adversary_does_not_do_is_not_in_its_dump():
     found = training('recipe = "fgsm-at"\nadversary = {epsilon = 0.25}')
     assert found.adversary.model_dump() == {
         "epsilon": 0.25, "steps": 1, "rel_stepsize": 1.25, "trades_beta": None, "ramp": 0.2,
+    }  # fmt: skip
+
+
+def test_what_is_not_to_be_certified_is_not_in_a_dump():
+    assert "certified" not in training("").model_dump()
+    found = training('recipe = "ibp"\ncertified = {epsilon = 0.5}')
+    assert found.model_dump()["certified"] == {
+        "epsilon": 0.5, "kappa": 0.5, "warm_up": 0.05, "ramp": 0.5,
     }  # fmt: skip
 
 

@@ -20,8 +20,14 @@ from harness.training.loop import train
 from suites.speed import recipes
 
 FRAMEWORKS = [name for name in NAMES if name != "numpy"]
-ROBUST = ["trades", "mart", "awp", "gradalign"]
+ROBUST = ["trades", "mart", "awp", "gradalign", "ibp"]
 EPSILON = 0.1
+
+
+def defence(recipe, **said):
+    """What a recipe has to be told beside its name."""
+    part = "certified" if recipe == "ibp" else "adversary"
+    return {part: {"epsilon": EPSILON} | said} if recipe in ROBUST else {}
 
 
 @pytest.fixture(params=FRAMEWORKS)
@@ -35,10 +41,9 @@ def on_digits(name, recipe):
     """Accuracy under FGSM and PGD after a few epochs."""
     data = load_dataset(DataSpec(name="digits"))
     net = fully_connected((8, 8), (64,), 10)
-    adversary = {"epsilon": EPSILON} if recipe in ROBUST else None
     said = TrainingSpec(
         recipe=recipe, epochs=8, batch_size=64, learning_rate=1e-2, augmentation="none",
-        averaging=0.0, adversary=adversary,
+        averaging=0.0, **defence(recipe),
     )  # fmt: skip
     trainer = at_hand(name).trainer(
         Network(net, initial_weights(net, 0)),
@@ -58,7 +63,7 @@ def test_each_defence_withstands_more_than_standard_training(name, recipe):
 
 @pytest.mark.parametrize("recipe", ROBUST)
 def test_a_training_that_is_resumed_ends_with_the_same_weights(name, recipe, tmp_path):
-    said = toy_recipe(recipe, epochs=3, averaging=0.9, adversary={"epsilon": 0.1})
+    said = toy_recipe(recipe, epochs=3, averaging=0.9, **defence(recipe))
     checkpoint = tmp_path / "model.checkpoint"
 
     def broken_off(epoch):
@@ -77,7 +82,7 @@ def test_the_comparison_of_recipes_prints_a_row_for_each(capsys):
     at_hand("torch")
     recipes.main(
         ["--data", "digits", "--seconds", "0.1", "--images", "30", "--steps", "2",
-         "--recipes", "gradalign:steps=2", "mart"]
+         "--recipes", "gradalign:steps=2", "mart", "ibp:kappa=0.2"]
     )  # fmt: skip
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "|" in line]
     assert [row[0].strip("| ") for row in rows] == [
@@ -85,6 +90,7 @@ def test_the_comparison_of_recipes_prints_a_row_for_each(capsys):
         "---",
         "`gradalign:steps=2`",
         "`mart`",
+        "`ibp:kappa=0.2`",
     ]
     assert len({len(row) for row in rows}) == 1
     assert all(row[4].endswith("%") for row in rows[2:])
@@ -94,6 +100,7 @@ def test_a_recipe_that_is_not_there_and_a_wrong_key_are_one_line():
     for said, message in (
         ("gradalin", "gradalin: no such recipe; *"),
         ("mart:steps=none", "mart:steps=none: adversary.steps: *"),
+        ("ibp:kappa=none", "ibp:kappa=none: certified.kappa: *"),
     ):
         with pytest.raises(HarnessError) as error:
             recipes.main(["--data", "digits", "--recipes", "mart", said])
