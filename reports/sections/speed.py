@@ -1,4 +1,4 @@
-"""The section on speed: how long measurements took."""
+"""The section on speed: how long measurements took, and how many passes of the model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from harness.results.records import Timing
 from harness.results.run import Run
+from reports import formats
 from reports.section import Section
 from reports.stored import Pair
 from reports.view import RunView
@@ -20,6 +23,33 @@ class Speed:
     checks: list[str]
     pairs: list[Pair]
     cells: dict[tuple[str, Pair], Timing]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes an image took, by attack and pair: forward and backward ones, each in words."""
+
+    attacks: list[str]
+    pairs: list[Pair]
+    cells: dict[tuple[str, Pair], tuple[str, str]]
+
+
+def passes_of(frame: pd.DataFrame, order: Sequence[Pair]) -> Passes | None:
+    """What each attack took, of several epsilons the least and the most; None if none says."""
+    told = frame.dropna(subset=["epsilon", "forwards", "backwards"])
+    told = told[told["epsilon"] > 0]
+    cells = {
+        (str(check), Pair(backend, model)): (_span(part["forwards"]), _span(part["backwards"]))
+        for (check, backend, model), part in told.groupby(["check", "backend", "model"], sort=False)
+    }
+    found = {pair for _, pair in cells}
+    attacks = list(dict.fromkeys(check for check, _ in cells))
+    return Passes(attacks, [pair for pair in order if pair in found], cells) if cells else None
+
+
+def _span(values: pd.Series[float]) -> str:
+    ends = dict.fromkeys(formats.few(end) for end in (values.min(), values.max()))
+    return "–".join(ends)
 
 
 def section_of(run: Run, order: Sequence[Pair]) -> Speed | None:
@@ -35,8 +65,8 @@ def section_of(run: Run, order: Sequence[Pair]) -> Speed | None:
 
 
 def _content(view: RunView) -> dict[str, Any] | None:
-    found = section_of(view.run, view.order)
-    return {"speed": found} if found else None
+    speed, passes = section_of(view.run, view.order), passes_of(view.frame, view.order)
+    return {"speed": speed, "passes": passes} if speed or passes else None
 
 
 SECTION = Section("speed", "Speed", place=140, content=_content, rank=110)
