@@ -140,7 +140,7 @@ def brackets_of(run: Run, frame: pd.DataFrame, pair: Pair) -> list[Brackets]:
             tables.rows_of(attacked[attacked["norm"] == norm]), clean,
         )
         for norm in NORMS
-        if not (here := sure[sure["norm"] == norm]).empty
+        if ((here := sure[sure["norm"] == norm])["epsilon"] > 0).any()
     ]  # fmt: skip
 
 

@@ -73,13 +73,13 @@ def section_of(view: RunView) -> list[OfPair]:
 def _band(found: Brackets, chance: float | None, name: str) -> Band:
     known = [row for row in found.rows if row.lower is not None and row.upper is not None]
     # What was measured on both sides says more than what follows from other epsilons.
-    said = ([row for row in known if row.measured] or known)[:SENTENCES]
+    said = [row for row in known if row.measured or row.wrong] or known
     norm = NORMS[found.norm].label
     label = f"Line chart: {norm} bounds on the robust accuracy of {found.pair.label}. " + " ".join(
-        _told(row) for row in said
+        _told(row) for row in said[:SENTENCES]
     )
     return Band(
-        found, norm, band_chart(found, chance, name, label), said,
+        found, norm, band_chart(found, chance, name, label), said[:SENTENCES],
         [row for row in found.rows if row.wrong],
     )  # fmt: skip
 
