@@ -12,6 +12,7 @@ from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient,
 from harness.attacks.sweep import sweep
 from harness.errors import NotApplicable, Unanswered
 from harness.evaluation.examples import Examples
+from harness.maths.adaptive import is_randomised
 from harness.maths.around import why_no_gradient
 from harness.maths.outputs import kind_of
 from harness.maths.query import (
@@ -147,13 +148,17 @@ class Attacking:
         with recorder.timed(CLEAN, len(self.x)):
             predictions = answered_predictions(self.model, self.x)
         recorder.keep(keys.predictions(CLEAN), predictions.labels)
-        with suppress(Unanswered):  # none of the first images is answered
-            logits = answers_of(self.model, self.x[:SIGNED]).logits
-            signature = logits.max(axis=1) - logits.mean(axis=1)
-            recorder.keep(keys.SIGNATURE, signature.astype(np.float32))
+        if not is_randomised(self.model):  # whose logits tell it from no other
+            self._keep_signature()
         confidence = predictions.confidence[self.examples.index]
         recorder.keep(keys.example(CLEAN, "confidence"), confidence)
         return predictions
+
+    def _keep_signature(self) -> None:
+        with suppress(Unanswered):  # none of the first images is answered
+            logits = answers_of(self.model, self.x[:SIGNED]).logits
+            signature = logits.max(axis=1) - logits.mean(axis=1)
+            self.recorder.keep(keys.SIGNATURE, signature.astype(np.float32))
 
     def _keep_extremes(self, method: str, smallest: SmallestEpsilons) -> None:
         """The most fragile and most robust images of those not misclassified as they are."""
