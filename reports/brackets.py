@@ -18,6 +18,8 @@ from reports import stored, tables
 from reports.stored import BoolArray, Pair
 
 CLEAN = "clean"
+SEARCHES = ("pgd", "fgsm")
+"""Methods that look for the smallest epsilon of each image, in L∞."""
 TOGETHER = ""
 """In place of a name where several certifiers, or attacks, know more than each of them."""
 
@@ -27,8 +29,9 @@ class Bound:
     """A bound on robust accuracy.
 
     Attributes:
-        by: The certifier or attack; ``clean`` where no attack was measured at so small an epsilon;
-            ``TOGETHER`` where several say more than one.
+        by: The certifier or attack, or a search for the smallest epsilons; ``clean`` where no
+            attack was measured at so small an epsilon; ``TOGETHER`` where several say more than
+            one.
         epsilon: The radius at which it was measured. What is certified at a larger one holds at a
             smaller one, and what misclassifies at a smaller one does at a larger one.
         correct: Images that are certified; or not misclassified.
@@ -151,8 +154,11 @@ def _brackets(
     certified = _all(_certified(run, pair, row) for row in sure)
     wrong = _all(_misclassified(run, pair, row) for row in (*clean, *attacked))
     if clean and certified is not None and wrong is not None:
-        images = _shared(certified, wrong)
-        rows = [_by_image(certified, wrong, epsilon, images) for epsilon in epsilons]
+        images = _shared(certified, [*wrong[1:], *_searched(run, pair, norm, 0.0)] or wrong)
+        rows = [
+            _by_image(certified, wrong + _searched(run, pair, norm, epsilon), epsilon, images)
+            for epsilon in epsilons
+        ]
         left = images - int(_any(wrong[:1], images).sum())
         start = _bound(CLEAN, 0.0, left, images)
         return Brackets(pair, norm, start, rows, images)
@@ -193,6 +199,15 @@ def _misclassified(run: Run, pair: Pair, row: Any) -> Told | None:
     return Told(_name(row), _radius(row), missed)
 
 
+def _searched(run: Run, pair: Pair, norm: NormName, epsilon: float) -> list[Told]:
+    """What the searches for the smallest epsilons of images tell at any epsilon."""
+    return [
+        Told(f"the search with {method}", epsilon, found <= epsilon)
+        for method in (SEARCHES if norm == "linf" else ())
+        if (found := stored.smallest_epsilons(run, pair, method)) is not None
+    ]
+
+
 def _shared(certified: Sequence[Told], wrong: Sequence[Told]) -> int:
     """How many of the first images are counted: those of the best certifier that were attacked.
 
@@ -211,7 +226,7 @@ def _shared(certified: Sequence[Told], wrong: Sequence[Told]) -> int:
         )
 
     best = max(sizes, key=lambda name: (found(name), sizes[name]))
-    return min(sizes[best], max(_sizes(wrong[1:] or wrong).values()))
+    return min(sizes[best], max(_sizes(wrong).values()))
 
 
 def _sizes(told: Sequence[Told]) -> dict[str, int]:

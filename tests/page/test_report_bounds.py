@@ -272,6 +272,25 @@ def test_norms_are_apart() -> None:
     assert "Robust accuracy in L2" in words(run)
 
 
+def test_a_search_for_the_smallest_epsilons_says_it_of_every_epsilon() -> None:
+    run = by_hand()
+    run.arrays["torch/mlp/minimal-epsilon/pgd"] = np.array([np.inf, 0.2, 0.15, 0.3, 0.1, 0.05])
+    rows = found_in(run).rows
+    assert found_in(run).images == IMAGES
+    # Images 4 and 5 of six; the attacks miss 6, 7, 8, 9. CROWN certifies 4 at 0.1.
+    assert ends(rows[0])[1] == ("", 0.1, 4, 10)
+    assert counts(rows[0]) == [4, 0, 5, 1]
+    # At 0.2 images 1, 2, 4, 5, and those that PGD found there, 4 to 9.
+    assert ends(rows[1])[1] == ("", 0.2, 2, 10)
+    assert ends(rows[2])[1] == ("", 0.3, 1, 10)
+    right(run, "pgd-l2", 0.1, range(9), norm="l2")
+    sure(run, "crown-l2", 0.1, [0], norm="l2")
+    assert ends(found_in(run, "l2").rows[0])[1] == ("pgd-l2", 0.1, 9, 10)
+    run.records = [record for record in run.records if record.check not in ("pgd", "square")]
+    assert found_in(run).images == 6, "those that were searched"
+    assert ends(found_in(run).rows[0]) == [("crown", 0.1, 5, 6), ("the search with pgd", 0.1, 4, 6)]
+
+
 def test_by_image_as_by_brute_force() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):
