@@ -15,6 +15,7 @@ from harness.evaluation.checking import Checking, require_known
 from harness.evaluation.examples import Asked, Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
+from harness.maths.adaptive import is_randomised
 from harness.maths.channels import channel_axis_of
 from harness.progress import measuring
 from harness.protocol import Attack, Certifier, FloatArray, Images, IntArray
@@ -134,6 +135,7 @@ class Evaluation:
     ) -> None:
         self.loaded, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
+        recorder.randomised = is_randomised(loaded.model)
         self._selected, self._while_measuring = selected or {}, while_measuring
         examples = Examples(x, y, recorder, self._pictures())
         self._attacking = Attacking(loaded.model, x, y, examples, recorder)
