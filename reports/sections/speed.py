@@ -10,7 +10,6 @@ import pandas as pd
 
 from harness.results.records import Timing
 from harness.results.run import Run
-from reports import formats
 from reports.section import Section
 from reports.stored import Pair
 from reports.view import RunView
@@ -27,29 +26,23 @@ class Speed:
 
 @dataclass(frozen=True)
 class Passes:
-    """Passes an image took, by attack and pair: forward and backward ones, each in words."""
+    """By attack and pair, the forward and backward passes an image took at one epsilon."""
 
     attacks: list[str]
     pairs: list[Pair]
-    cells: dict[tuple[str, Pair], tuple[str, str]]
+    cells: dict[tuple[str, Pair], tuple[float, float]]
 
 
 def passes_of(frame: pd.DataFrame, order: Sequence[Pair]) -> Passes | None:
-    """What each attack took, of several epsilons the least and the most; None if none says."""
+    """What each attack took, of several epsilons the most; None if none says."""
     told = frame.dropna(subset=["epsilon", "forwards", "backwards"])
-    told = told[told["epsilon"] > 0]
     cells = {
-        (str(check), Pair(backend, model)): (_span(part["forwards"]), _span(part["backwards"]))
+        (str(check), Pair(backend, model)): (part["forwards"].max(), part["backwards"].max())
         for (check, backend, model), part in told.groupby(["check", "backend", "model"], sort=False)
     }
     found = {pair for _, pair in cells}
     attacks = list(dict.fromkeys(check for check, _ in cells))
     return Passes(attacks, [pair for pair in order if pair in found], cells) if cells else None
-
-
-def _span(values: pd.Series[float]) -> str:
-    ends = dict.fromkeys(formats.few(end) for end in (values.min(), values.max()))
-    return "–".join(ends)
 
 
 def section_of(run: Run, order: Sequence[Pair]) -> Speed | None:
