@@ -60,7 +60,7 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
         "number": formats.number, "words": formats.words, "points": formats.points,
-        "code": formats.code,
+        "code": formats.code, "few": formats.few,
     }  # fmt: skip
     made.globals |= {"symbols": SYMBOLS, "stamps": STAMPS, "nothing": formats.NOTHING}
     return made

@@ -169,13 +169,8 @@ def accuracy_chart(
             rows["epsilon"], rows["accuracy"], color=look.colour, linestyle=look.linestyle,
             marker=look.marker, markeredgecolor=SURFACE,
         )  # fmt: skip
-    if chance is not None:
-        axes.axhline(chance, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)))
-        axes.annotate(
-            f"chance, {100 * chance:.2g}\u202f%",
-            (0.0, chance), (3, 4), xycoords=("axes fraction", "data"), textcoords="offset points",
-        )  # fmt: skip
-    _share_axis(axes)
+    chance_line(axes, chance)
+    share_axis(axes)
     axes.set_title("Accuracy", pad=10)
     axes.set_xlabel(axis, labelpad=6)
     axes.margins(x=0.02)
@@ -204,7 +199,7 @@ def robust_chart(
             places, robust, color=look.colour, linestyle=look.linestyle, marker=look.marker,
             markevery=20, markeredgecolor=SURFACE,
         )  # fmt: skip
-    _share_axis(axes)
+    share_axis(axes)
     axes.set_title("Images not misclassified yet", pad=10)
     axes.set_xlabel(AXES["linf"], labelpad=6)
     axes.margins(x=0.02)
@@ -232,7 +227,7 @@ def share_chart(
             places, values, color=look.colour, linestyle=look.linestyle, marker=look.marker,
             markevery=max(1, len(places) // 7), markersize=4.2, markeredgecolor=SURFACE,
         )  # fmt: skip
-    _share_axis(axes)
+    share_axis(axes)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol="\u202f%"))
     axes.set_title(title, pad=9)
     axes.set_xlabel(axis, labelpad=5)
@@ -269,7 +264,18 @@ def training_chart(
     return inline(figure, name, label)
 
 
-def _share_axis(axes: Axes) -> None:
+def chance_line(axes: Axes, chance: float | None) -> None:
+    """Mark the accuracy of guessing, where the number of classes is known."""
+    if chance is None:
+        return
+    axes.axhline(chance, color=MUTED, linewidth=1.0, linestyle=(0, (2, 2)))
+    axes.annotate(
+        f"chance, {100 * chance:.2g}\u202f%",
+        (0.0, chance), (3, 4), xycoords=("axes fraction", "data"), textcoords="offset points",
+    )  # fmt: skip
+
+
+def share_axis(axes: Axes) -> None:
     """Let the vertical axis run from 0 to 100 %, with room for markers at its ends."""
     axes.set_ylim(-0.02, 1.03)
     axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])

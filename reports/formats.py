@@ -44,6 +44,11 @@ def number(value: float | None, factor: int = 1) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:.6g}"
 
 
+def few(value: float) -> str:
+    """A mean count with as many digits as it takes to tell it: ``1``, ``38.4`` or ``1,940``."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def words(name: str) -> str:
     """A name as it is written: ``gradient × input``."""
     return name.replace("-x-", " × ").replace("-", " ").replace("_", " ")

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.results import keys
 from harness.results.run import Run
 from reports import figures, stored, tables
 from reports.figures import Series
@@ -19,7 +20,7 @@ class Row:
     """One measurement in all runs.
 
     Attributes:
-        check: ``clean``, or the attack's name.
+        check: ``clean``, the attack's name, or ``certified/`` and the certifier's.
         epsilon: Its radius, or NaN.
         cells: The measurement in each run; None where there is none.
         changes: By how much each accuracy is above that of the first run; None likewise.
@@ -29,6 +30,11 @@ class Row:
     epsilon: float
     cells: list[Any | None]
     changes: list[float | None]
+
+    @property
+    def certified(self) -> bool:
+        """Whether it is a lower bound on robust accuracy."""
+        return keys.is_certified(self.check)
 
 
 @dataclass(frozen=True)

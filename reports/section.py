@@ -19,8 +19,8 @@ class Section:
     Attributes:
         id: Its anchor, and its name in the registry: small letters, digits and hyphens.
         title: Its heading.
-        place: Where it is: sections follow each other by rising place. Those of the harness are
-            ten apart, from 10 to 150.
+        place: Where it is: sections follow each other by rising place. Those of the harness have
+            places from 10 to 150, with room between them.
         content: What its template prints of a run, by name; None where the run holds nothing for
             the section, which is then not on the page.
         template: The file of its Jinja template; ``templates/ID.html.jinja`` of the report if it

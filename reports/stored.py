@@ -17,6 +17,7 @@ from harness.results.run import Run
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 UNANSWERED = -1
 """The predicted label of an image to which a model gave no answer."""
 
@@ -69,9 +70,26 @@ def labels_of(run: Run) -> IntArray | None:
 
 def predictions_of(run: Run, pair: Pair, check: str) -> IntArray | None:
     """The predictions of a check, if there is one for each true label; -1 where none was given."""
+    labels, found = labels_of(run), first_predictions(run, pair, check)
+    return found if labels is not None and found is not None and found.size == labels.size else None
+
+
+def first_predictions(run: Run, pair: Pair, check: str) -> IntArray | None:
+    """The same where only the first images were measured: no more of them than true labels."""
     labels = labels_of(run)
     found = _known_classes(run, _integers(run, keys.of(*pair, keys.predictions(check))), UNANSWERED)
-    return found if labels is not None and found is not None and found.size == labels.size else None
+    return found if labels is not None and found is not None and found.size <= labels.size else None
+
+
+def certified_of(run: Run, pair: Pair, certifier: str, epsilon: float) -> BoolArray | None:
+    """Which of the first images are certified at an epsilon, if that is stored."""
+    labels, found = (
+        labels_of(run),
+        run.arrays.get(keys.of(*pair, keys.certified(certifier, epsilon))),
+    )
+    if labels is None or found is None or found.dtype.kind != "b" or found.ndim != 1:
+        return None
+    return found if 0 < found.size <= labels.size else None
 
 
 def named(names: Sequence[str], label: int) -> str | None:

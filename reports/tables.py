@@ -19,7 +19,9 @@ CONCERNS = ("failed", "error", "skipped")
 OCCLUSIONS = {"saliency/least": "Least salient", "saliency/random": "Random",
               "saliency/top": "Most salient"}  # fmt: skip
 SANITY = "saliency-sanity/"
-NUMBERS = ("epsilon", "accuracy", "ci_low", "ci_high")
+LOWER = "lower"
+"""The bound that a certified accuracy is; those under attack are upper ones."""
+NUMBERS = ("epsilon", "accuracy", "ci_low", "ci_high", "forwards", "backwards")
 KEY = ["model", "backend", "check", "epsilon"]
 
 
@@ -41,12 +43,14 @@ class KeyFigures:
         clean: On the images as they are.
         attacked: Under the first attack, at the headline epsilon.
         lowest: Under the attack that left the fewest correct at that epsilon.
+        certified: By the certifier that certified the most at that epsilon.
     """
 
     pair: Pair
     clean: Any | None
     attacked: Any | None
     lowest: Any | None
+    certified: Any | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,23 @@ def concerns(frame: pd.DataFrame) -> list[Concern]:
     ]
 
 
+def attacks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies under attack: upper bounds on robust accuracy."""
+    measured = frame.dropna(subset=["epsilon", "accuracy"])
+    rows: pd.DataFrame = measured[measured["bound"] != LOWER]
+    return rows
+
+
+def certificates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The certified accuracies: lower bounds on robust accuracy."""
+    measured = frame.dropna(subset=["epsilon", "accuracy"])
+    rows: pd.DataFrame = measured[measured["bound"] == LOWER]
+    return rows
+
+
 def sweeps(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The measured accuracies of each attack, by rising epsilon; ``fgsm`` first, then L∞ ones."""
-    measured = frame.dropna(subset=["epsilon", "accuracy"])
+    measured = attacks(frame)
     found = {
         str(check): part.sort_values("epsilon", kind="stable")
         for check, part in measured.groupby("check", sort=False)
@@ -125,14 +143,15 @@ def sweeps(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """The accuracies under attacks of one norm: L∞, or L2 where nothing else was measured."""
-    attacked = frame[(frame["epsilon"] > 0) & frame["accuracy"].notna()]
+    measured = attacks(frame)
+    attacked = measured[measured["epsilon"] > 0]
     norm = "linf" if (attacked["norm"] == "linf").any() else "l2"
     found: pd.DataFrame = attacked[attacked["norm"] == norm]
     return found
 
 
 def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
-    """Clean accuracies and those under attack."""
+    """Clean accuracies, those under attack, and certified ones."""
     about = (frame["check"] == "clean") | frame["epsilon"].notna()
     rows: pd.DataFrame = frame[about & frame["accuracy"].notna()]
     return rows
@@ -160,8 +179,11 @@ def key_figures(
     attacked = by_pair(at[at["check"] == attack])
     # The last in order stays, so the lowest comes last.
     lowest = by_pair(at.sort_values("accuracy", ascending=False, kind="stable"))
+    sure = certificates(frame)
+    sure = sure[(sure["epsilon"] == epsilon) & sure["norm"].isin(at["norm"])]
+    certified = by_pair(sure.sort_values("accuracy", kind="stable"))
     return [
-        KeyFigures(pair, clean.get(pair), attacked.get(pair), lowest.get(pair))
+        KeyFigures(pair, clean.get(pair), attacked.get(pair), lowest.get(pair), certified.get(pair))
         for pair in order
         if pair in clean or pair in attacked
     ]

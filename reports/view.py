@@ -50,6 +50,13 @@ class RunView:
         return tables.sweeps(self.frame)
 
     @cached_property
+    def randomised(self) -> list[Pair]:
+        """Models that are random on purpose, and were counted by votes."""
+        marked = self.frame[self.frame["randomised"].astype(bool)]
+        found = {Pair(row.backend, row.model) for row in tables.rows_of(marked)}
+        return [pair for pair in self.order if pair in found]
+
+    @cached_property
     def attack(self) -> str | None:
         """The attack that is shown where there is room for one; None if none was measured."""
         return next(iter(self.sweeps), None)

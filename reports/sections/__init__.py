@@ -8,6 +8,7 @@ from reports.sections import (
     accuracy,
     backends,
     baseline,
+    bounds,
     classes,
     conformance,
     confusion,
@@ -25,6 +26,7 @@ from reports.sections import (
 OWN = (
     baseline,
     accuracy,
+    bounds,
     examples,
     minimal,
     confusion,

@@ -65,7 +65,7 @@ def sweeps_of(run: Run, sweeps: dict[str, pd.DataFrame], series: dict[Pair, Seri
 
 def ladders_of(run: Run, frame: pd.DataFrame, order: list[Pair]) -> list[Ladder]:
     """For each pair that met several attacks, all of them side by side, a norm at a time."""
-    measured = frame.dropna(subset=["epsilon", "accuracy"])
+    measured = tables.attacks(frame)
     looks = figures.ladder_of(list(dict.fromkeys(measured["check"].astype(str))))
     found = []
     for place, pair in enumerate(order):
@@ -114,7 +114,9 @@ def _rungs(
 def _content(view: RunView) -> dict[str, Any] | None:
     sweeps = sweeps_of(view.run, view.sweeps, view.series)
     ladders = ladders_of(view.run, view.frame, view.order)
-    return {"sweeps": sweeps, "ladders": ladders} if sweeps else None
+    if not sweeps:
+        return None
+    return {"sweeps": sweeps, "ladders": ladders, "randomised": view.randomised}
 
 
 SECTION = Section(

@@ -23,7 +23,7 @@ class Check:
     """One measurement of a model, in every backend.
 
     Attributes:
-        name: ``clean``, or the attack's name.
+        name: ``clean``, the attack's name, or ``certified/`` and the certifier's.
         epsilon: Its radius, or None.
         cells: The measurement in each backend; None where there is none.
         spread: The largest difference of the accuracies.

@@ -99,7 +99,32 @@ def own():
     return run
 
 
+def certified(wrong=()):
+    """A random model with certificates, of the images named although they are misclassified."""
+    run = everything(backends=["torch"])
+    left = {
+        epsilon: run.arrays[f"torch/mlp/fgsm@{epsilon:g}/predictions"] == run.arrays["labels"]
+        for epsilon in (0.0, 0.05, 0.1, 0.2, 0.3)
+    }
+    sure = np.all(list(left.values()), axis=0)
+    sure &= run.arrays["torch/mlp/clean/predictions"] == run.arrays["labels"]
+    sure[list(wrong)] = True
+    for epsilon in (0.05, 0.1):
+        run.put(counted("mlp", "torch", "certified/crown", int(sure.sum()), 60, epsilon,
+                        norm="linf"))  # fmt: skip
+        run.arrays[f"torch/mlp/certified/crown@{epsilon:g}/certified"] = sure
+    run.records = [record for record in run.records if record.check != "pgd"]
+    fgsm = run.find(("mlp", "torch", "fgsm", 0.1))
+    run.put(fgsm.model_copy(update={"forwards": 1.0, "backwards": 1.0, "randomised": True}))
+    if wrong:
+        run.put(Record(model="mlp", backend="torch", check="validity/certified-misclassified",
+                       status="failed", reason="fgsm misclassifies an image"))  # fmt: skip
+    return run
+
+
 MADE_UP = {
+    "certified": lambda: [Source(certified())],
+    "contradiction": lambda: [Source(certified(range(60)))],
     "everything": lambda: [Source(everything())],
     "failing": lambda: [failing()],
     "bare": lambda: [Source(bare())],
@@ -229,6 +254,37 @@ def test_a_point_of_a_chart_tells_its_values(opened):
     )  # fmt: skip
     page.locator("h1").hover()
     assert page.locator(".tip").is_hidden()
+
+
+def test_a_band_tells_its_bounds_by_pointing_and_in_words(opened):
+    page = opened("certified")
+    run = certified()
+    low = run.find(("mlp", "torch", "certified/crown", 0.1)).accuracy
+    told = []
+    for spot in page.locator("#bounds svg .spot").all():
+        spot.hover()
+        told += page.locator(".tip").inner_text().split("\n")
+    assert any(f"ε = 0.1, certified by crown: {100 * low:.1f}\u202f%" in line for line in told)
+    gap = page.locator("#bounds .gaps").inner_text()
+    assert f"At ε\xa0=\xa00.1 robust accuracy lies between {100 * low:.1f} and " in gap
+
+
+def test_the_shares_of_images_are_as_wide_as_they_are_many(opened):
+    page = opened("certified")
+    row = page.locator("#bounds .outcomes tbody tr").first
+    counts = [int(text) for text in row.locator("td.number").all_inner_texts()]
+    widths = row.locator(".shares i").evaluate_all("all => all.map(i => i.clientWidth)")
+    assert sum(counts) == 60
+    assert len(widths) == sum(count > 0 for count in counts)
+    shares = sorted(count / 60 for count in counts if count)
+    assert sorted(width / sum(widths) for width in widths) == pytest.approx(shares, abs=0.02)
+
+
+def test_a_contradiction_leads_to_what_the_check_found(opened):
+    page = opened("contradiction")
+    page.locator("#bounds .contradiction a").click()
+    assert page.evaluate("location.hash") == "#verdict"
+    assert "certified-misclassified" in page.locator("#verdict .concerns").inner_text()
 
 
 def test_the_numbers_can_be_taken_from_the_page(opened, tmp_path):

@@ -130,8 +130,9 @@ def test_what_is_named_first_gets_room_first():
 def test_sections_get_room_by_their_rank():
     own = sorted(SECTIONS.own.values(), key=lambda section: section.rank)
     assert [section.id for section in own] == [
-        "baseline", "accuracy", "thresholds", "validity", "provenance", "saliency", "examples",
-        "backends", "conformance", "search", "speed", "minimal", "confusion", "classes", "training",
+        "baseline", "accuracy", "bounds", "thresholds", "validity", "provenance", "saliency",
+        "examples", "backends", "conformance", "search", "speed", "minimal", "confusion", "classes",
+        "training",
     ]  # fmt: skip
     assert all(section.rank < Section("x", "X", 5, lambda _: None).rank for section in own)
 

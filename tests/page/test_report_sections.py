@@ -90,7 +90,7 @@ def without(html, name):
 
 def test_each_section_has_a_template_of_its_own_and_a_place_of_its_own():
     own = list(SECTIONS.own.values())
-    assert len({section.place for section in own}) == len(own) == 15
+    assert len({section.place for section in own}) == len(own) == 16
     assert [section.place for section in own] == sorted(section.place for section in own)
     assert all(section.file.is_file() for section in own)
     assert all(SECTIONS.own[section.id] is section for section in own)
