@@ -10,28 +10,39 @@ from typing import Any
 from harness import registry
 from harness.data.dataset import Part
 from harness.errors import HarnessError, SpecError
-from harness.evaluation.imported import NetworkCopies, imported_in, network_of
+from harness.evaluation.imported import (
+    Imported,
+    NetworkCopies,
+    from_weights,
+    imported_in,
+    network_of,
+)
 from harness.evaluation.models import LoadedModel
 from harness.evaluation.references import CopiedReferences
 from harness.evaluation.wrapping import backend_name_of, is_onnx, wrap
 from harness.factory import called
+from harness.files import model_path
 from harness.maths.around import innermost, preprocessing_of
 from harness.maths.outputs import kind_of
+from harness.networks.families import ImageKind, architecture_of
 from harness.networks.onnx.graph import GraphError
-from harness.protocol import About, Bounds, Copies, Model
+from harness.protocol import About, Bounds, Copies, Model, Wrapping, told
 from harness.results.records import ModelInfo
-from harness.spec.own import OwnModelSpec
+from harness.spec.own import OwnModelSpec, WeightsSpec
 from harness.spec.spec import Spec
 
 
-def own_model(spec: Spec, name: str, backend: str | None = None) -> Model:
+def own_model(
+    spec: Spec, name: str, backend: str | None = None, images: ImageKind | None = None
+) -> Model:
     """The model of that name in a spec, made by its function or read from its file.
 
     Args:
         spec: The spec.
         name: Of the model.
-        backend: In which the network of an ``.onnx`` file is built, where the spec leaves it open;
-            by default the first of the spec's that is installed, or any.
+        backend: In which the network of a file is built, where the spec leaves it open; by default
+            the first of the spec's that is installed, or any.
+        images: What it classifies, of weights in an architecture.
 
     Raises:
         SpecError: It cannot be had; the message begins with its key.
@@ -41,13 +52,47 @@ def own_model(spec: Spec, name: str, backend: str | None = None) -> Model:
         raise SpecError(f"models.{name}: is trained here")
     try:
         if wanted.file is not None:
-            found: Any = spec.home / Path(wanted.file).expanduser()
+            found: Any = model_path(wanted.file, spec.home)
+            if isinstance(wanted, WeightsSpec):
+                return _of_weights(found, spec, wanted, backend, images)
         else:
             found = called(str(wanted.load), wanted.options, spec.home)
         return wrapped(found, spec, wanted, backend)
     except HarnessError as error:
         key = "file" if wanted.file is not None else "load"
         raise SpecError(f"models.{name}.{key}: {error}") from error
+
+
+def _of_weights(
+    path: Path, spec: Spec, wanted: WeightsSpec, backend: str | None, images: ImageKind | None
+) -> Model:
+    architecture = None
+    if wanted.architecture is not None and images is not None:
+        architecture = architecture_of(wanted.architecture, wanted.described, images)
+    there = (name for name in spec.backends if not registry.missing(name))
+    chosen = _first(wanted.backend, backend, next(there, None))
+    how = Wrapping(spec.data.bounds, device=_first(wanted.device, spec.device))
+    built = from_weights(path, how, chosen, architecture, wanted.weights, wanted.sha256)
+    _require_images(built, path, images)
+    by = wanted.preprocessing
+    return wrap(
+        built,
+        preprocessing=None if by is None else {"mean": by.means, "std": by.deviations},
+        channel_axis=spec.data.channel_axis,
+        batch_size=_first(wanted.batch_size, spec.batch_size),
+    )
+
+
+def _require_images(built: Imported, path: Path, images: ImageKind | None) -> None:
+    """Refuse a network that says its own layers, and is for other images."""
+    own = built.read.network.architecture
+    if images is None:
+        return
+    if own.input_shape != tuple(images.shape) or own.classes < images.classes:
+        raise HarnessError(
+            f"{path}: its network takes images of {told(own.input_shape)}, of {own.classes} "
+            f"classes; these are of {told(tuple(images.shape))}, of {images.classes}"
+        )
 
 
 def wrapped(net: Any, spec: Spec, wanted: OwnModelSpec, backend: str | None = None) -> Model:
