@@ -1,22 +1,15 @@
-"""What a spec says of somebody's own models and data, and how it is left unsaid in a dump."""
+"""What a spec says of somebody's own models and data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from harness.spec.expect import ExpectSpec
-from harness.spec.part import BatchSize, Part
+from harness.spec.part import BatchSize, Part, Sparse
 
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -38,26 +31,6 @@ def checked_factory(name: str) -> str:
 
 
 FactoryName: TypeAlias = Annotated[str, AfterValidator(checked_factory)]
-
-
-class Sparse(Part):
-    """A part of which no dump tells what was not said, so that hashes of older specs stay.
-
-    Attributes:
-        SILENT: The keys that are left out where they have their default.
-    """
-
-    SILENT: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        said: dict[str, Any] = dump(self)
-        for key in self.SILENT:
-            if getattr(self, key) == type(self).model_fields[key].get_default(
-                call_default_factory=True
-            ):
-                said.pop(key, None)
-        return said
 
 
 class PreprocessingSpec(Part):
