@@ -111,7 +111,8 @@ def parsed(text: str, source: str) -> dict[str, Any]:
             "levels deep; no spec needs them"
         )
     try:
-        return tomllib.loads(text)
+        found: dict[str, Any] = tomllib.loads(text)
+        return found
     except ValueError as error:  # besides TOMLDecodeError that of an integer of 5,000 digits
         raise SpecError(f"{source}: not valid TOML: {one_line(error)}") from error
 
