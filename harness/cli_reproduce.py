@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
     from harness.evaluation.published import Reproduction
     from harness.results.published import Outcome
+    from harness.results.records import Record
     from harness.spec.published import NumberSpec, Table
 
 WIDTH = 110
 """Signs a line, at least."""
+INTERVALS = (
+    "In brackets: 95 % Wilson intervals. Accuracy under attack is an upper bound on robust accuracy, "
+    "a certified one a lower bound."
+)
 
 
 def reproduce(
@@ -152,19 +157,13 @@ def _printed(reproduction: Reproduction, outcomes: list[Outcome]) -> Printed:
     )  # fmt: skip
     several = len(table.spec.models) > 1
     for outcome in outcomes:
-        number, record = outcome.number, outcome.record
+        number = outcome.number
         named = f"{number.model} {number.check}" if several else number.check
         seconds = reproduction.seconds(outcome)
-        measured = "" if record.accuracy is None else _percent(
-            record.accuracy, (record.ci_low or 0.0, record.ci_high or 1.0)
-        )  # fmt: skip
-        passes = (
-            "" if record.forwards is None else f"{record.forwards + (record.backwards or 0):.0f}"
-        )
         printed.add_row(
             plain(named), "" if number.epsilon is None else f"{number.epsilon:g}",
-            _percent(number.percent / 100, interval(number)), measured, str(record.total or ""),
-            passes, plain(outcome.said, "red" if outcome.failed else "green"),
+            _percent(number.percent / 100, *interval(number)), *_measured(outcome.record),
+            plain(outcome.said, "red" if outcome.failed else "green"),
             "" if seconds is None else f"{seconds:.0f}",
         )  # fmt: skip
     return printed
@@ -172,8 +171,7 @@ def _printed(reproduction: Reproduction, outcomes: list[Outcome]) -> Printed:
 
 def _small_print(table: Table, outcomes: list[Outcome]) -> list[str]:
     """What the numbers are, and where budgets and images are fewer than the paper's."""
-    lines = ["In brackets: 95 % Wilson intervals. Accuracy under attack is an upper bound on robust "
-             "accuracy, a certified one a lower bound."]  # fmt: skip
+    lines = [INTERVALS]
     for outcome in outcomes:
         number, total = outcome.number, outcome.record.total
         budget = f" ({number.budget})" if number.budget else ""
@@ -185,6 +183,14 @@ def _small_print(table: Table, outcomes: list[Outcome]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def _percent(share: float, ends: tuple[float, float]) -> str:
-    low, high = ends
+def _measured(record: Record) -> tuple[str, str, str]:
+    """Accuracy, images, and the passes that each took."""
+    if record.accuracy is None or record.ci_low is None or record.ci_high is None:
+        return "", "", ""
+    passes = None if record.forwards is None else record.forwards + (record.backwards or 0.0)
+    told = _percent(record.accuracy, record.ci_low, record.ci_high)
+    return told, str(record.total), "" if passes is None else f"{passes:.0f}"
+
+
+def _percent(share: float, low: float, high: float) -> str:
     return f"{100 * share:.2f} ({100 * low:.2f}–{100 * high:.2f})"

@@ -14,7 +14,14 @@ from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.imported import RUNTIME, default_backend, imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
-from harness.evaluation.own import info_of, loaded_own, own_model, with_bounds
+from harness.evaluation.own import (
+    info_of,
+    loaded_own,
+    model_of_weights,
+    own_model,
+    weights_of,
+    with_bounds,
+)
 from harness.evaluation.proportion import data_info, out_of_proportion
 from harness.evaluation.resolve import attack_of, check_architectures, resolved
 from harness.evaluation.wrapping import backend_name_of
@@ -25,7 +32,6 @@ from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 from harness.results.records import ModelInfo
-from harness.spec.own import WeightsSpec
 from harness.spec.spec import Spec
 
 
@@ -100,7 +106,7 @@ class Benchmark:
                 ``backends``.
 
         Raises:
-            SpecError: An own model cannot be loaded.
+            SpecError: An own model cannot be loaded, or the weights of one do not fit.
         """
         spec = self.spec
         trained = [(backend, name) for backend in backends for name in spec.trained]
@@ -137,8 +143,8 @@ class Benchmark:
         if (wanted := self.spec.trained.get(name)) is not None:
             made = registry.backend(backend)
             return *self._trainable.loaded(backend, name, wanted), made.versions()
-        data, weights = self.dataset, name in self.spec.weights
-        model = self._own(name, backend if weights else None)
+        data = self.dataset
+        model = self._own(name, backend if name in self.spec.weights else None)
         if backend_name_of(model)[0] != backend:
             model = self._own(name, backend)
         notes = [f"{name}: {note}" for note in notes_of(model)]
@@ -150,8 +156,11 @@ class Benchmark:
     def _own(self, name: str, backend: str | None = None) -> Model:
         key = (name, backend)
         if key not in self._models:
-            images = _kind_of(self.dataset) if name in self.spec.weights else None
-            model = own_model(self.spec, name, backend, images)
+            if name in self.spec.weights:
+                built_in = backend or self._built_in(name)[0]
+                model = model_of_weights(self.spec, name, built_in, _kind_of(self.dataset))
+            else:
+                model = own_model(self.spec, name, backend)
             self._models[key] = with_bounds(model, self.spec.data.bounds, f"models.{name}")
         return self._models[key]
 
@@ -159,8 +168,9 @@ class Benchmark:
         self, name: str, named: Sequence[str], backends: Sequence[str] = ()
     ) -> list[str]:
         """The backends in which somebody's own model is measured."""
-        if (weights := self.spec.weights.get(name)) is not None:
-            return self._built_in(weights, named, backends)
+        if name in self.spec.weights:
+            weights_of(self.spec, name, _kind_of(self.dataset))  # what is wrong with it is said now
+            return self._built_in(name, named, backends)
         own, able = self.backend_of(name), (*registry.builders(), RUNTIME)
         fixed = self.spec.models[name].backend is not None  # type: ignore[union-attr]
         if named and not fixed and imported_in(self._own(name)) is not None:
@@ -168,13 +178,15 @@ class Benchmark:
         return [own] if not named or own in named else []
 
     def _built_in(
-        self, weights: WeightsSpec, named: Sequence[str], backends: Sequence[str]
+        self, name: str, named: Sequence[str] = (), backends: Sequence[str] = ()
     ) -> list[str]:
         """The backends in which a network of somebody's weights is built."""
+        weights = self.spec.weights[name]
         if weights.backend is not None:
             return [weights.backend] if not named or weights.backend in named else []
         wanted = named or backends or self.spec.backends or [default_backend()]
-        return [backend for backend in wanted if backend in registry.builders()]
+        able = registry.builders()
+        return [backend for backend in wanted if backend in able]
 
     def _name_classes(self, loaded: LoadedModel) -> None:
         """Where nobody has named the classes, they are numbered, as many as the model has."""

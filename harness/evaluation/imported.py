@@ -168,36 +168,40 @@ def from_onnx(path: Path, how: Wrapping, outputs: Outputs, backend: str | None) 
     return model
 
 
-def from_weights(
+def read_file_of_weights(
     path: Path,
-    how: Wrapping,
-    backend: str | None,
     architecture: Architecture | None = None,
     mapping: Mapping[str, str] | None = None,
     sha256: str | None = None,
-) -> Imported:
-    """A network with the weights of a safetensors file, built in a framework.
+) -> Read:
+    """A network with the weights of a safetensors file.
 
     Args:
         path: The file.
-        how: How it is to be called.
-        backend: In which it is built; by default one that is installed.
         architecture: What it is made of; by default what the file says.
         mapping: Which layer of the file is which of the network; see ``networks.naming``.
         sha256: Of the file, if it is known.
 
     Raises:
         WeightsError: The file is none, or does not fit.
+    """
+    file = read_weights(path, sha256)
+    network = network_of_file(file, architecture, mapping)
+    said = {"file": file.sha256, "layers": described(network.architecture)} | dict(mapping or {})
+    return Read(network, "", fingerprint(said))
+
+
+def built_of_weights(path: Path, read: Read, how: Wrapping, backend: str | None) -> Imported:
+    """That network, built in a framework; by default one that is installed.
+
+    Raises:
         BackendError: There is no such backend.
     """
     backend = backend or default_backend()
     if backend not in (known := registry.builders()):
         raise BackendError(f"backend: {unknown(backend, 'backend', known)}")
-    file = read_weights(path, sha256)
-    network = network_of_file(file, architecture, mapping)
-    identity = fingerprint({"file": file.sha256, "layers": described(network.architecture)})
-    inner = registry.builder(backend).build(network, how)
-    return Imported(inner, Read(network, "", identity), backend, how, path, "weights of")
+    inner = registry.builder(backend).build(read.network, how)
+    return Imported(inner, read, backend, how, path, "weights of")
 
 
 def _built(path: Path, read: Read, how: Wrapping, backend: str) -> Imported:

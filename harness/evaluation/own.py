@@ -11,11 +11,11 @@ from harness import registry
 from harness.data.dataset import Part
 from harness.errors import HarnessError, SpecError
 from harness.evaluation.imported import (
-    Imported,
     NetworkCopies,
-    from_weights,
+    built_of_weights,
     imported_in,
     network_of,
+    read_file_of_weights,
 )
 from harness.evaluation.models import LoadedModel
 from harness.evaluation.references import CopiedReferences
@@ -26,23 +26,21 @@ from harness.maths.around import innermost, preprocessing_of
 from harness.maths.outputs import kind_of
 from harness.networks.families import ImageKind, architecture_of
 from harness.networks.onnx.graph import GraphError
+from harness.networks.onnx.reading import Read
 from harness.protocol import About, Bounds, Copies, Model, Wrapping, told
 from harness.results.records import ModelInfo
-from harness.spec.own import OwnModelSpec, WeightsSpec
+from harness.spec.own import OwnModelSpec
 from harness.spec.spec import Spec
 
 
-def own_model(
-    spec: Spec, name: str, backend: str | None = None, images: ImageKind | None = None
-) -> Model:
+def own_model(spec: Spec, name: str, backend: str | None = None) -> Model:
     """The model of that name in a spec, made by its function or read from its file.
 
     Args:
         spec: The spec.
         name: Of the model.
-        backend: In which the network of a file is built, where the spec leaves it open; by default
-            the first of the spec's that is installed, or any.
-        images: What it classifies, of weights in an architecture.
+        backend: In which the network of an ``.onnx`` file is built, where the spec leaves it open;
+            by default the first of the spec's that is installed, or any.
 
     Raises:
         SpecError: It cannot be had; the message begins with its key.
@@ -53,8 +51,6 @@ def own_model(
     try:
         if wanted.file is not None:
             found: Any = model_path(wanted.file, spec.home)
-            if isinstance(wanted, WeightsSpec):
-                return _of_weights(found, spec, wanted, backend, images)
         else:
             found = called(str(wanted.load), wanted.options, spec.home)
         return wrapped(found, spec, wanted, backend)
@@ -63,31 +59,53 @@ def own_model(
         raise SpecError(f"models.{name}.{key}: {error}") from error
 
 
-def _of_weights(
-    path: Path, spec: Spec, wanted: WeightsSpec, backend: str | None, images: ImageKind | None
-) -> Model:
-    architecture = None
-    if wanted.architecture is not None and images is not None:
-        architecture = architecture_of(wanted.architecture, wanted.described, images)
-    there = (name for name in spec.backends if not registry.missing(name))
-    chosen = _first(wanted.backend, backend, next(there, None))
+def weights_of(spec: Spec, name: str, images: ImageKind) -> tuple[Path, Read]:
+    """The file of a model of weights, and the network that they are put into; nothing is built.
+
+    Args:
+        spec: The spec.
+        name: Of the model.
+        images: What it classifies.
+
+    Raises:
+        SpecError: The file is not there, no whole one, or does not fit; the message begins with
+            its key.
+    """
+    wanted = spec.weights[name]
+    try:
+        path = model_path(str(wanted.file), spec.home)
+        architecture = None
+        if wanted.architecture is not None:
+            architecture = architecture_of(wanted.architecture, wanted.described, images)
+        read = read_file_of_weights(path, architecture, wanted.weights, wanted.sha256)
+        _require_images(read, path, images)
+    except HarnessError as error:
+        raise SpecError(f"models.{name}.file: {error}") from error
+    return path, read
+
+
+def model_of_weights(spec: Spec, name: str, backend: str, images: ImageKind) -> Model:
+    """A model of weights, built in a backend.
+
+    Raises:
+        SpecError: As for ``weights_of``.
+        BackendError: There is no such backend.
+    """
+    wanted, (path, read) = spec.weights[name], weights_of(spec, name, images)
     how = Wrapping(spec.data.bounds, device=_first(wanted.device, spec.device))
-    built = from_weights(path, how, chosen, architecture, wanted.weights, wanted.sha256)
-    _require_images(built, path, images)
     by = wanted.preprocessing
     return wrap(
-        built,
+        built_of_weights(path, read, how, backend),
+        spec.data.bounds,
         preprocessing=None if by is None else {"mean": by.means, "std": by.deviations},
         channel_axis=spec.data.channel_axis,
         batch_size=_first(wanted.batch_size, spec.batch_size),
     )
 
 
-def _require_images(built: Imported, path: Path, images: ImageKind | None) -> None:
+def _require_images(read: Read, path: Path, images: ImageKind) -> None:
     """Refuse a network that says its own layers, and is for other images."""
-    own = built.read.network.architecture
-    if images is None:
-        return
+    own = read.network.architecture
     if own.input_shape != tuple(images.shape) or own.classes < images.classes:
         raise HarnessError(
             f"{path}: its network takes images of {told(own.input_shape)}, of {own.classes} "

@@ -9,7 +9,13 @@ from typing import Any
 from harness import registry
 from harness.errors import BackendError, HarnessError, one_line
 from harness.evaluation.arguments import bounds_from
-from harness.evaluation.imported import SUFFIX, Imported, from_onnx, from_weights
+from harness.evaluation.imported import (
+    SUFFIX,
+    Imported,
+    built_of_weights,
+    from_onnx,
+    read_file_of_weights,
+)
 from harness.factory import called, is_function
 from harness.maths.around import Laid, Limited, Preprocessed, innermost
 from harness.maths.outputs import Outputs, declared
@@ -159,7 +165,7 @@ def _loaded(path: Path, how: Wrapping, outputs: Outputs, backend: str | None) ->
         return found.load(path, how)
     if is_onnx(path):
         return from_onnx(path, how, outputs, backend)
-    return from_weights(path, how, backend)
+    return built_of_weights(path, read_file_of_weights(path), how, backend)
 
 
 def _dressed(

@@ -107,8 +107,10 @@ def assigned(
             raise HarnessError(f"weights: {unknown(name, 'layer', places)}")
         if path not in free:
             raise HarnessError(f"weights.{name}: {unknown(path, 'layer of the file', free)}")
-        found[name] = free.pop(path)
+        _require_fitting(places[name], free[path], normed)
+        found[name] = free[path]
     _require_once(mapping)
+    free = {path: layer for path, layer in free.items() if path not in mapping.values()}
     open_places = [place for name, place in places.items() if name not in found]
     if all(place.name in free for place in open_places):
         found |= {place.name: free.pop(place.name) for place in open_places}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -9,6 +10,9 @@ from harness.maths.statistics import wilson
 from harness.results.records import Record
 from harness.spec.published import NumberSpec
 
+Z = 1.959963984540054
+"""Of 95 % of a normal distribution."""
+ROUNDING = 1e-12
 Verdict: TypeAlias = Literal[
     "reproduced", "stronger", "tighter", "weaker", "looser", "higher", "lower", "not measured"
 ]
@@ -39,10 +43,10 @@ class Outcome:
     @classmethod
     def of(cls, number: NumberSpec, record: Record) -> Outcome:
         """The published number beside the record of the same check."""
-        if record.accuracy is None or record.ci_low is None or record.ci_high is None:
+        if record.accuracy is None:
             return cls(number, record, "not measured")
-        published, (low, high) = number.percent / 100, interval(number)
-        if low <= record.accuracy <= high or record.ci_low <= published <= record.ci_high:
+        published, (low, high) = number.percent / 100, _allowed(number, record.total or 1)
+        if low - ROUNDING <= record.accuracy <= high + ROUNDING:
             return cls(number, record, "reproduced")
         words = BELOW if record.accuracy < published else ABOVE
         return cls(number, record, words[number.bound])
@@ -72,10 +76,9 @@ class Outcome:
     @property
     def threshold(self) -> tuple[float | None, float | None]:
         """The lowest and highest accuracy that would not have failed; see ``Record``."""
-        low, high = interval(self.number)
-        ends = (min(low, self._reached(-1)), max(high, self._reached(1)))
+        low, high = _allowed(self.number, self.record.total or 1)
         bound = self.number.bound
-        return None if bound == "upper" else ends[0], None if bound == "lower" else ends[1]
+        return None if bound == "upper" else low, None if bound == "lower" else high
 
     def judged(self) -> Record:
         """The record with status ``passed`` or ``failed``, as the verdict says."""
@@ -85,23 +88,18 @@ class Outcome:
         status: Literal["failed", "passed"] = "failed" if self.failed else "passed"
         return self.record.judged(status, told, self.threshold)
 
-    def _reached(self, way: int) -> float:
-        """The accuracy farthest from the published one whose own interval still holds that."""
-        published, total = self.number.percent / 100, self.record.total or 1
-        correct = round(published * total)
-        if not holds(correct, total, published):
-            return published
-        while 0 <= correct + way <= total and holds(correct + way, total, published):
-            correct += way
-        return correct / total
-
-
-def holds(correct: int, total: int, share: float) -> bool:
-    """Whether the 95 % Wilson interval of a count holds a share."""
-    low, high = wilson(correct, total)
-    return low <= share <= high
-
 
 def interval(number: NumberSpec) -> tuple[float, float]:
     """The 95 % Wilson interval of a published number, of its own number of images."""
     return wilson(round(number.percent / 100 * number.images), number.images)
+
+
+def _allowed(number: NumberSpec, total: int) -> tuple[float, float]:
+    """The lowest and highest accuracy of so many images that reproduce a number.
+
+    They lie in the published number's interval, or their own holds it: a Wilson interval of n
+    images holds all p that the measured share is no farther from than z √(p (1 - p) / n).
+    """
+    published, (low, high) = number.percent / 100, interval(number)
+    reach = Z * math.sqrt(published * (1 - published) / total)
+    return min(low, published - reach), max(high, published + reach)

@@ -142,8 +142,6 @@ class WeightsSpec(OwnModelSpec):
         *OwnModelSpec.SILENT, "architecture", "weights", "sha256",
     )  # fmt: skip
     ELSEWHERE: ClassVar[Mapping[str, str]] = {
-        "load": "weights come from a file",
-        "options": "say those of the architecture beside it, without a table of their own",
         "outputs": "a network that is described here gives logits",
         "output": "a network that is described here has one output",
         "channel_axis": "say it of the data; the network is built for them",
