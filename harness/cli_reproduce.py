@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WIDTH = 110
 """Signs a line, at least."""
 INTERVALS = (
-    "In brackets: 95 % Wilson intervals. Accuracy under attack is an upper bound on robust accuracy, "
-    "a certified one a lower bound."
+    "In brackets: 95 % Wilson intervals. Accuracy under attack is an upper bound on robust "
+    "accuracy, a certified one a lower bound."
 )
 
 
