@@ -8,10 +8,11 @@ from rich.table import Table
 
 from harness.errors import one_line
 from harness.protocol import NormName
-from harness.results.records import UPPER_BOUND, Record
+from harness.results.records import Bound, Record, bound_of, bounds_told
 from harness.results.run import Run
 from harness.terminal import plain
 
+HEADINGS: dict[Bound, str] = {"upper": "attack", "lower": "certifier"}
 NORMS: dict[NormName | None, str] = {None: "clean", "linf": "L∞", "l2": "L2"}
 
 
@@ -21,10 +22,11 @@ def note_lines(run: Run) -> list[str]:
 
 
 def accuracy_tables(run: Run) -> Iterator[Table]:
-    """For each norm a table with a row per backend, model and attack, in percent.
+    """For each norm a table with a row per backend, model, and attack or certifier, in percent.
 
     Its columns are the clean accuracy, and the accuracy at each epsilon, an upper bound on robust
-    accuracy, as the line below says; where nothing was attacked, the clean accuracy alone.
+    accuracy, or a lower one if it is certified, as the line below says; where nothing was attacked,
+    the clean accuracy alone.
     """
     norms = list(dict.fromkeys(r.norm for r in run.records if r.epsilon is not None and r.norm))
     for norm in norms:
@@ -37,8 +39,10 @@ def _table(run: Run, norm: NormName | None) -> Table:
     records = [r for r in run.records if r.epsilon is not None and r.norm == norm]
     epsilons = sorted({r.epsilon for r in records if r.epsilon is not None})
     title = f"accuracy in % ({run.spec.get('name', '')}, {NORMS[norm]})"
-    bound = UPPER_BOUND if epsilons else None
-    table = Table("backend", "model", "attack", title=plain(title), caption=bound)
+    bounds = {bound_of(record.check, record.epsilon) for record in records}
+    by = " or ".join(HEADINGS[bound] for bound in ("upper", "lower") if bound in bounds)
+    caption = bounds_told(bounds) or None
+    table = Table("backend", "model", by or "attack", title=plain(title), caption=caption)
     for heading in ("clean", *(f"ε={epsilon:g}" for epsilon in epsilons)):
         table.add_column(heading, justify="right")
     rows = dict.fromkeys((r.backend, r.model, r.check) for r in records)

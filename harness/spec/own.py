@@ -80,12 +80,14 @@ class OwnModelSpec(Sparse):
         device: Where it is computed: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         batch_size: Images at a time; what fits into memory if None.
         backend: Of an ``.onnx`` file: in which its network is built; see ``harness.wrap``.
+        randomised: Whether it is random on purpose, so that images are counted by votes.
+        votes: Calls that vote on an image then.
         expect: What its measurements are judged by; they are measured only if None.
     """
 
     SILENT: ClassVar[tuple[str, ...]] = (
         "load", "file", "options", "outputs", "output", "preprocessing", "channel_axis", "device",
-        "batch_size", "backend", "expect",
+        "batch_size", "backend", "randomised", "votes", "expect",
     )  # fmt: skip
 
     load: FactoryName | None = None
@@ -98,6 +100,8 @@ class OwnModelSpec(Sparse):
     device: str | None = None
     batch_size: BatchSize | None = None
     backend: str | None = None
+    randomised: bool = False
+    votes: Annotated[int, Field(ge=1)] | None = None
     expect: ExpectSpec | None = None
 
     @model_validator(mode="after")
@@ -110,6 +114,8 @@ class OwnModelSpec(Sparse):
             raise ValueError(
                 f"backend: it is of {' and '.join(BUILT)} files; other models have their own"
             )
+        if self.votes is not None and not self.randomised:
+            raise ValueError("votes: they are taken of a random model; say randomised = true, too")
         return self
 
     @property
@@ -145,6 +151,7 @@ class WeightsSpec(OwnModelSpec):
         "outputs": "a network that is described here gives logits",
         "output": "a network that is described here has one output",
         "channel_axis": "say it of the data; the network is built for them",
+        "randomised": "a network that is described here draws no random numbers",
     }
 
     architecture: str | None = None
