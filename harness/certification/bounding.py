@@ -7,11 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.certification.layers import Linear, one_hot
+from harness.certification.layers import one_hot
 from harness.certification.numbers import Numbers
 from harness.certification.patches import Plan
 from harness.certification.regions import Interval, Region
-from harness.certification.relaxations import Affine, Bent, Joined, Node, Path, Peaked, backward, taken
+from harness.certification.relaxations import (
+    Affine,
+    Bent,
+    Joined,
+    Node,
+    Path,
+    Peaked,
+    backward,
+    taken,
+)
 from harness.protocol import Array, BoolArray, FloatArray, IntArray
 
 ROOM = 24 * 2**20
@@ -71,9 +80,7 @@ def groups(wanted: BoolArray, most: int) -> Iterator[Group]:
         start += len(images)
 
 
-def lowest(
-    path: Path, region: Region, images: IntArray, rows: Array, total: Array
-) -> Array:
+def lowest(path: Path, region: Region, images: IntArray, rows: Array, total: Array) -> Array:
     """Lower bounds of linear functions of what the last layer of a path makes.
 
     Args:
@@ -189,7 +196,9 @@ def narrowed(path: Path, region: Region, known: Interval, wanted: BoolArray) -> 
     numbers, xp, count = known.numbers, known.numbers.xp, wanted.shape[1]
     plan = Plan.of(path)
     way = Whole(path, region, count) if plan is None else Patched(plan, region, count)
-    arranged, lows, highs, done = way.arranged(wanted), [], [], 0
+    arranged, done = way.arranged(wanted), 0
+    lows: list[Array] = []
+    highs: list[Array] = []
     place = np.full(arranged.shape, -1)
     for group in groups(arranged, way.most):
         for ends, found in zip((lows, highs), way.bounds(group), strict=True):
@@ -245,7 +254,7 @@ def margins(path: Path, region: Region, y: IntArray, classes: int) -> Array:
         y: The labels, (b,).
         classes: How many logits there are.
     """
-    numbers, xp = region.interval.numbers, region.interval.numbers.xp
+    numbers = region.interval.numbers
     count, most = classes - 1, rows_at_once(path)
     images = max(1, most // count)
     found = []

@@ -61,7 +61,7 @@ def linear_bounds(
 
 
 def refining(region: Region) -> Refine:
-    """Bounds what layers are given by the layers before, where intervals leave open what they do."""
+    """Bounds what layers are given by the layers before, where intervals are not enough."""
 
     def refine(step: Step, known: Known, path: Path) -> Interval:
         interval = known.interval
@@ -92,7 +92,7 @@ def _crossing(interval: Interval) -> BoolArray:
 
 def _undecided(step: Pooled, interval: Interval) -> BoolArray:
     """Which inputs of maxima may be the largest, in windows where more than one may, (b, n)."""
-    numbers, xp, windows = interval.numbers, interval.numbers.xp, step.windows
+    numbers, windows = interval.numbers, step.windows
     nothing = -float("inf")
     low, high = (
         numbers.numpy(seen(step, end, numbers, nothing)) for end in (interval.low, interval.high)

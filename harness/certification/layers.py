@@ -291,9 +291,7 @@ class _Maker:
             local=self._channelwise(place, layer.size, layer.stride, share),
         )  # fmt: skip
 
-    def _channelwise(
-        self, place: Placed, kernel: Pair, stride: Pair, share: float
-    ) -> Local | None:
+    def _channelwise(self, place: Placed, kernel: Pair, stride: Pair, share: float) -> Local | None:
         """Of a layer that does the same in all channels, and in each by itself."""
         channels = place.before[0]
         if channels > FEW:

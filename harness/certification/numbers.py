@@ -1,8 +1,8 @@
 """The arithmetic of certificates: where it is done, in which precision, and how far it may be off.
 
 A sum of n products, in any order, with or without fused steps, differs from the exact one by at
-most γ_n Σ|a_i||b_i|, where γ_n = n u / (1 - n u), and u is the unit roundoff (Higham 2002, "Accuracy
-and Stability of Numerical Algorithms", sections 3.1 and 4.2). All slack here is of this form.
+most γ_n Σ|a_i||b_i|, where γ_n = n u / (1 - n u), and u is the unit roundoff (Higham 2002,
+"Accuracy and Stability of Numerical Algorithms", sections 3.1 and 4.2). All slack is of this form.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Numbers:
 
     def model_gamma(self, terms: int) -> float:
         """The same of what the model computes."""
-        return _gamma(terms + SPARE, self.model_unit)
+        return _gamma(terms + 8, self.model_unit)
 
     def floats(self, values: FloatArray) -> Array:
         """NumPy floats in the precision of the model, then in that of the computation."""
@@ -74,14 +74,11 @@ class Numbers:
             return np.asarray(values, dtype=np.float64)
         return self.widened(self.model.asarray(np.asarray(values)))
 
-    def view(self, array: Array) -> Array:
-        """An array of the model's, as ``xp`` takes it."""
-        return self.model.numpy(array) if self.on_host and self.model is not None else array
-
     def widened(self, array: Array) -> Array:
         """Floats of the model's in the precision of the computation."""
         if self.on_host:
-            return np.asarray(self.view(array)).astype(np.float64)
+            values = array if self.model is None else self.model.numpy(array)
+            return np.asarray(values).astype(np.float64)
         return _widened(self.xp, array)
 
     def places(self, values: IntArray) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class Bounding:
         numbers = numbers_for(network, Numbers.of(model, x))
         steps, labels = steps_of(network, numbers), model.numpy(y)
         require_shape(network, tuple(x.shape[1:]))
-        vectors = numbers.widened(numbers.xp.reshape(numbers.view(x), (x.shape[0], -1)))
+        vectors = numbers.xp.reshape(numbers.widened(x), (x.shape[0], -1))
         size, still = images_at_once(steps), np.ones(len(labels), dtype=bool)
         for epsilon in epsilons:
             found, left = np.zeros_like(still), np.flatnonzero(still)
@@ -98,9 +99,7 @@ def numbers_for(network: Network, numbers: Numbers) -> Numbers:
     return replace(numbers, extra=SPARE + 4 * layers)
 
 
-def robust_by(
-    path: Path, region: Region, known: Known, y: IntArray, classes: int
-) -> BoolArray:
+def robust_by(path: Path, region: Region, known: Known, y: IntArray, classes: int) -> BoolArray:
     """Which images have margins that are larger than what the model's rounding may take, (b,)."""
     numbers = region.interval.numbers
     lows: FloatArray = numbers.numpy(margins(path, region, y, classes))
@@ -110,9 +109,7 @@ def robust_by(
     return np.asarray((lows > (own + rivals) * (1 + 1e-6)).all(axis=1))
 
 
-def by_intervals(
-    steps: tuple[Step, ...], region: Region, y: IntArray, classes: int
-) -> BoolArray:
+def by_intervals(steps: tuple[Step, ...], region: Region, y: IntArray, classes: int) -> BoolArray:
     """The same by intervals alone, with the differences of logits folded into the last layer."""
     known, path = Propagation(region.interval.numbers).network(steps, region)
     return robust_by(*trailing(path, region, known.interval), known, y, classes)
@@ -169,5 +166,5 @@ def require_epsilons(
                 f"epsilon {epsilon:g} is not from 0 to {widest:g}, the size of the box of pixels "
                 f"[{bounds[0]:g}, {bounds[1]:g}] in {'L∞' if norm == 'linf' else 'L2'}"
             )
-    if any(a >= b for a, b in zip(epsilons, epsilons[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(epsilons)):
         raise MeasurementError("epsilons must increase from each to the next")

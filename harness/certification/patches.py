@@ -16,7 +16,7 @@ from harness.certification.layers import Linear, Pooled
 from harness.certification.numbers import Numbers
 from harness.certification.regions import Interval, Region
 from harness.certification.relaxations import Affine, Bent, Inside, Node, Path, Peaked
-from harness.protocol import Array, IntArray, Pair, Shape
+from harness.protocol import Array, BoolArray, IntArray, Pair, Shape
 
 LARGEST = 0.5
 """Patches that are a larger share of their maps save too little."""
@@ -79,7 +79,9 @@ class Patch:
         return Patch(shape, (size[0], size[1]), strides, (corners[0], corners[1]), self.grid)
 
 
-def _inside(grid: int, stride: int, size: int, corner: int, side: int) -> tuple[IntArray, IntArray]:
+def _inside(
+    grid: int, stride: int, size: int, corner: int, side: int
+) -> tuple[IntArray, BoolArray]:
     """Rows of each part, (grid, size), within the map, and which of them are."""
     found = np.arange(grid)[:, None] * stride - corner + np.arange(size)
     return np.clip(found, 0, side - 1), (found >= 0) & (found < side)
@@ -154,14 +156,15 @@ class Plan:
         if local is None:
             return None
         grid = (local.after[1], local.after[2])
-        patches, steps = [Patch(local.after, (1, 1), (1, 1), (0, 0), grid)], []
+        patches, first = [Patch(local.after, (1, 1), (1, 1), (0, 0), grid)], len(path)
+        steps: list[Linear | Pooled | None] = []
         for node in reversed(path):
             found = _before(node, patches[0])
             if found is None or found[0].count > LARGEST * found[0].whole:
                 break
             patches.insert(0, found[0])
             steps.insert(0, found[1])
-        first = len(path) - len(steps)
+            first -= 1
         return cls(path[:first], path[first:], tuple(patches), tuple(steps)) if steps else None
 
     @property
@@ -196,10 +199,12 @@ class Plan:
                 made.append(Bent(numbers, *(after.of(part) for part in parts)))
             elif isinstance(node, Peaked) and isinstance(step, Pooled):
                 size = step.windows.size
-                wide = (after.of(part, size) for part in (node.middle, node.half))
                 made.append(
-                    Peaked(numbers, step, *wide, after.of(node.above), after.of(node.slack))
-                )
+                    Peaked(
+                        numbers, step, after.of(node.middle, size), after.of(node.half, size),
+                        after.of(node.above), after.of(node.slack),
+                    )
+                )  # fmt: skip
             elif isinstance(node, Affine) and isinstance(step, Linear):
                 # A ReLU or a maximum before makes nothing of what is beyond the edge.
                 if not made or not isinstance(made[-1], Bent | Peaked):
@@ -221,9 +226,7 @@ class Plan:
         ball = region.ball
         return Region(interval, None if ball is None else replace(ball, centre=pixels(ball.centre)))
 
-    def spread(
-        self, numbers: Numbers, images: IntArray, places: IntArray, rows: Array
-    ) -> Array:
+    def spread(self, numbers: Numbers, images: IntArray, places: IntArray, rows: Array) -> Array:
         """Coefficients (m, r, count) on patches as those on whole maps, (m, r, n)."""
         patch, xp, (count, functions) = self.patches[0], numbers.xp, tuple(rows.shape)[:2]
         at = patch.index[places]

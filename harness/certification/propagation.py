@@ -88,8 +88,8 @@ class Propagation:
         middle, radius, count = given.middle, given.radius, given.low.shape[0]
         sizes = numbers.joined([radius, xp.abs(middle) + radius, known.error], axis=0)
         sums = step.spread(sizes)
-        reach, error = sums[:count], sums[2 * count :]
-        most = sums[count : 2 * count] + xp.abs(step.bias)
+        reach, error = sums[:count, :], sums[2 * count :, :]
+        most = sums[count : 2 * count, :] + xp.abs(step.bias)
         slack = gamma * (1 + gamma) * most
         interval = _around(numbers, step.forth(middle) + step.bias, reach, slack)
         if known.ball is not None:
@@ -127,7 +127,7 @@ class Propagation:
         return Known(Interval(self.numbers, low, high), largest(known.error, 0.0))
 
     def _branches(self, step: Branches, known: Known, path: Path) -> tuple[Known, Path]:
-        numbers, xp = self.numbers, self.numbers.xp
+        numbers = self.numbers
         one, branch = self.through(step.branch, known, path)
         other, shortcut = self.through(step.shortcut, known, path)
         gamma, theirs = numbers.gamma(1), numbers.model_gamma(1)

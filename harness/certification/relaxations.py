@@ -141,7 +141,10 @@ class Peaked:
     def on(cls, step: Pooled, given: Interval) -> Peaked:
         """That on an interval, (b, channels · pixels)."""
         numbers, xp, size = given.numbers, given.numbers.xp, step.windows.size
-        low, high = seen(step, given.low, numbers, -np.inf), seen(step, given.high, numbers, -np.inf)
+        low, high = (
+            seen(step, given.low, numbers, -np.inf),
+            seen(step, given.high, numbers, -np.inf),
+        )
         plain, ends = seen(step, given.low, numbers, 0.0), seen(step, given.high, numbers, 0.0)
         most = xp.maximum(xp.abs(plain), xp.abs(ends))
         least, top = (xp.max(part, axis=2, keepdims=True) for part in (low, high))

@@ -78,6 +78,6 @@ def _checked(name: str, found: list[BoolArray], epsilons: int, images: int) -> B
     if len(found) != epsilons:
         raise MeasurementError(f"{name} yields other than one array per epsilon")
     for one in found:
-        if getattr(one, "shape", None) != (images,) or getattr(one, "dtype", None) != bool:
+        if not isinstance(one, np.ndarray) or one.shape != (images,) or one.dtype.kind != "b":
             raise MeasurementError(f"{name} yields other than booleans of shape ({images},)")
     return np.array(found).reshape(epsilons, images)

@@ -50,7 +50,7 @@ class Windows:
 
     @property
     def views(self) -> IntArray:
-        """``seen`` by the places of a window, (size, count); at one all windows see other pixels."""
+        """``seen``, (size, count): at one place of a window each sees another pixel."""
         return self.seen.reshape(self.size, self.count)
 
     @property

@@ -65,7 +65,7 @@ class Attack(Protocol):
 
 
 class Certifier(Protocol):
-    """Proves that no image near another one is classified otherwise; written once over ``model.xp``.
+    """Proves that no image near another is classified otherwise; written once over ``model.xp``.
 
     ``options`` may be absent; a class that derives from this one has them.
     """
