@@ -102,4 +102,4 @@ def _allowed(number: NumberSpec, total: int) -> tuple[float, float]:
     """
     published, (low, high) = number.percent / 100, interval(number)
     reach = Z * math.sqrt(published * (1 - published) / total)
-    return min(low, published - reach), max(high, published + reach)
+    return max(0.0, min(low, published - reach)), min(1.0, max(high, published + reach))
