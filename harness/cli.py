@@ -18,6 +18,7 @@ from harness.cli_baseline import RunFolder, accepted
 from harness.cli_evaluate import evaluate
 from harness.cli_export import export
 from harness.cli_init import init
+from harness.cli_reproduce import reproduce
 from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
 from harness.serve.command import serve
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
     from harness.results.run import Run
 
 
-def _exit(outcome: int | Path) -> None:
-    """What a command returns is the exit code, or the folder of a run that is to be drawn."""
-    if isinstance(outcome, Path):
-        outcome = _report_of(outcome, outcome / "report.html")
-    raise typer.Exit(outcome)
+def _exit(outcome: int | Path | list[Path]) -> None:
+    """What a command returns is the exit code, or the folders of runs that are to be drawn."""
+    if isinstance(outcome, int):
+        raise typer.Exit(outcome)
+    folders = [outcome] if isinstance(outcome, Path) else outcome
+    raise typer.Exit(max(_report_of(folder, folder / "report.html") for folder in folders))
 
 
 app = typer.Typer(
@@ -47,6 +49,7 @@ app.add_typer(accepted, name="baseline")
 app.command()(evaluate)
 app.command()(export)
 app.command()(init)
+app.command()(reproduce)
 app.command()(serve)
 
 SpecName = Annotated[

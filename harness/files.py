@@ -95,6 +95,29 @@ def data_path(said: str, home: Path) -> Path:
     return next((there for folder in folders if (there := folder / path).exists()), home / path)
 
 
+def model_path(said: str, home: Path) -> Path:
+    """Where the file of a model is that a spec names.
+
+    Args:
+        said: A path; ``~`` at its beginning is somebody's home.
+        home: The folder that it is relative to. What that has not is looked for in
+            ``$HARNESS_MODELS_DIR``.
+
+    Raises:
+        HarnessError: It is in neither; the line says where it was looked for. Or one of them begins
+            with ``~`` and a name that nobody has.
+    """
+    path = _at_home(said, said)
+    given = folder_of("HARNESS_MODELS_DIR")
+    folders = [home] if given is None or path.is_absolute() else [home, given]
+    places = [folder / path for folder in folders]
+    if (found := next((place for place in places if place.exists()), None)) is not None:
+        return found
+    looked = " nor ".join(map(str, places))
+    unset = "" if given is not None or path.is_absolute() else "; HARNESS_MODELS_DIR is not set"
+    raise HarnessError(f"there is no {looked}{unset}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file under a temporary name and rename it, so that it is never seen half-written.

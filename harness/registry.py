@@ -333,6 +333,7 @@ def backend_for(path: Path) -> Backend:
     if suffix in UNSAFE:
         raise BackendError(f"{path}: {UNSAFE[suffix]}")
     known = [one for entry in OWN.values() for one in entry.suffixes if one != FOLDER]
+    known.append(".safetensors")  # which is put into a network of any of them
     raise BackendError(
         f"{path}: not a file that is loaded; those are {', '.join(known)}, and folders of "
         "SavedModels"
@@ -348,8 +349,6 @@ UNSAFE = {
     **dict.fromkeys(
         (".h5", ".hdf5"), "such files can run code, also in safe mode; save the model as .keras"
     ),
-    ".safetensors": "it holds weights, not a network; load them in a function of yours, and say "
-    "load = 'package.module:function'",
 }
 """What is said of files that are not loaded."""
 

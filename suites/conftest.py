@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.results.records import Record
 
 HERE = Path(__file__).parent
+PUBLISHED = HERE / "published"
 claimed: list[str] = []
 """Short options that belong to another plugin of this environment."""
 
@@ -38,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "defended: robustness_defended, in the suites")
     config.addinivalue_line("markers", "speed: a benchmark, run with --benchmark-only alone")
     plugin.start(config, HERE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave published tables out unless they are named: their weights are of others, and large."""
+    if collection_path != PUBLISHED:
+        return None
+    named = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
+    return None if any(PUBLISHED in (path, *path.parents) for path in named) else True
 
 
 def pytest_report_header() -> list[str]:

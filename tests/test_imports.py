@@ -156,7 +156,16 @@ FLOORS = (
     {"saliency", "training", "gate"},
     {"checks", "search"},
     {"evaluation", "reports"},
-    {"__init__", "cli_baseline", "cli_evaluate", "cli_export", "cli_init", "serve", "testing"},
+    {
+        "__init__",
+        "cli_baseline",
+        "cli_evaluate",
+        "cli_export",
+        "cli_init",
+        "cli_reproduce",
+        "serve",
+        "testing",
+    },
     {"cli"},
     {"__main__"},
 )

@@ -65,6 +65,33 @@ def test_the_project_s_own_environments_share_one_file_of_upper_bounds():
     assert all("--constraint constraints.txt" in line for line in installs)
 
 
+def test_data_files_are_in_the_package(project):
+    """Whatever lies beside the modules is in wheel and sdist, but for weights of others."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    for package, patterns in setuptools["package-data"].items():
+        folder = ROOT / package
+        packed = {path for pattern in patterns for path in folder.glob(pattern)}
+        lying = {
+            path for path in folder.rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".pyc", ".safetensors")
+            and not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        }  # fmt: skip
+        assert not lying - packed, package
+        assert packed
+
+
+def test_ci_passes_on_what_lies_beside_the_checkout():
+    tox = ConfigParser()
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    passed = tox["testenv"]["pass_env"].split()
+    said = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for variable in ("HARNESS_DATA_DIR", "HARNESS_MODELS_DIR"):
+        assert variable in passed
+        assert re.search(rf"^export .*\b{variable}\b", said, re.MULTILINE)
+
+
 def test_ci_trains_small_networks_and_full_ones_are_asked_for():
     tox = ConfigParser()
     tox.read(ROOT / "tox.ini", encoding="utf-8")

@@ -12,9 +12,16 @@ from harness import registry
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Evaluation, Measures
-from harness.evaluation.imported import RUNTIME, imported_in, notes_of
+from harness.evaluation.imported import RUNTIME, default_backend, imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
-from harness.evaluation.own import info_of, loaded_own, own_model, with_bounds
+from harness.evaluation.own import (
+    info_of,
+    loaded_own,
+    model_of_weights,
+    own_model,
+    weights_of,
+    with_bounds,
+)
 from harness.evaluation.proportion import data_info, out_of_proportion
 from harness.evaluation.resolve import attack_of, certifier_of, check_architectures, resolved
 from harness.evaluation.wrapping import backend_name_of
@@ -57,6 +64,10 @@ class Benchmark:
         for name, model in spec.trained.items():
             options = options_for(model.architecture, model.options)
             self.run.spec["models"][name] |= options.model_dump(mode="json")
+        for name, own in spec.weights.items():
+            if own.architecture is not None:
+                options = options_for(own.architecture, own.described)
+                self.run.spec["models"][name] |= options.model_dump(mode="json")
         self.run.gate = spec.gate
         self._retrain, self._shown = retrain, shown
         self._save = save
@@ -69,8 +80,7 @@ class Benchmark:
         """The data of the spec."""
         dataset = load_dataset(self.spec.data, self.spec.home)
         if dataset.train is not None:
-            images = ImageKind.of(dataset.input_shape, len(dataset.classes), dataset.channel_axis)
-            check_architectures(self.spec, images)
+            check_architectures(self.spec, _kind_of(dataset))
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
         self.run.arrays[keys.LABELS] = dataset.test.y.astype(np.int32)
@@ -92,17 +102,18 @@ class Benchmark:
         Args:
             backends: In which models are trained and measured.
             named: If any, own models of other backends are left out; networks that are read from
-                ONNX files are built in each of them.
+                ONNX files are built in each of them. Weights are put into networks of each of
+                ``backends``.
 
         Raises:
-            SpecError: An own model cannot be loaded.
+            SpecError: An own model cannot be loaded, or the weights of one do not fit.
         """
         spec = self.spec
         trained = [(backend, name) for backend in backends for name in spec.trained]
         own = [
             (backend, name)
             for name in spec.models if name not in spec.trained
-            for backend in self._backends_of(name, named)
+            for backend in self._backends_of(name, named, backends)
         ]  # fmt: skip
         return trained + own
 
@@ -132,7 +143,8 @@ class Benchmark:
         if (wanted := self.spec.trained.get(name)) is not None:
             made = registry.backend(backend)
             return *self._trainable.loaded(backend, name, wanted), made.versions()
-        data, model = self.dataset, self._own(name)
+        data = self.dataset
+        model = self._own(name, backend if name in self.spec.weights else None)
         if backend_name_of(model)[0] != backend:
             model = self._own(name, backend)
         notes = [f"{name}: {note}" for note in notes_of(model)]
@@ -144,17 +156,37 @@ class Benchmark:
     def _own(self, name: str, backend: str | None = None) -> Model:
         key = (name, backend)
         if key not in self._models:
-            model = own_model(self.spec, name, backend)
+            if name in self.spec.weights:
+                built_in = backend or self._built_in(name)[0]
+                model = model_of_weights(self.spec, name, built_in, _kind_of(self.dataset))
+            else:
+                model = own_model(self.spec, name, backend)
             self._models[key] = with_bounds(model, self.spec.data.bounds, f"models.{name}")
         return self._models[key]
 
-    def _backends_of(self, name: str, named: Sequence[str]) -> list[str]:
+    def _backends_of(
+        self, name: str, named: Sequence[str], backends: Sequence[str] = ()
+    ) -> list[str]:
         """The backends in which somebody's own model is measured."""
+        if name in self.spec.weights:
+            weights_of(self.spec, name, _kind_of(self.dataset))  # what is wrong with it is said now
+            return self._built_in(name, named, backends)
         own, able = self.backend_of(name), (*registry.builders(), RUNTIME)
         fixed = self.spec.models[name].backend is not None  # type: ignore[union-attr]
         if named and not fixed and imported_in(self._own(name)) is not None:
             return [backend for backend in named if backend in able]
         return [own] if not named or own in named else []
+
+    def _built_in(
+        self, name: str, named: Sequence[str] = (), backends: Sequence[str] = ()
+    ) -> list[str]:
+        """The backends in which a network of somebody's weights is built."""
+        weights = self.spec.weights[name]
+        if weights.backend is not None:
+            return [weights.backend] if not named or weights.backend in named else []
+        wanted = named or backends or self.spec.backends or [default_backend()]
+        able = registry.builders()
+        return [backend for backend in wanted if backend in able]
 
     def _name_classes(self, loaded: LoadedModel) -> None:
         """Where nobody has named the classes, they are numbered, as many as the model has."""
@@ -170,3 +202,9 @@ class Benchmark:
             self.dataset, spec.seed, self._retrain, self._shown, spec.device,
             spec.batch_size,
         )  # fmt: skip
+
+
+def _kind_of(dataset: Dataset) -> ImageKind:
+    """What a network for the images of a dataset has to know of them."""
+    labels = len(dataset.classes) or int(dataset.test.y.max()) + 1
+    return ImageKind.of(dataset.input_shape, labels, dataset.channel_axis)

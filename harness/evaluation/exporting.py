@@ -18,6 +18,7 @@ from harness.files import as_json, check_folder, check_writable, replacing, repl
 from harness.networks.description import described
 from harness.networks.onnx.writing import NOT_INSTALLED, onnx_bytes
 from harness.networks.tfjs import is_of_a_layers_model, tfjs_files
+from harness.networks.weights import ARCHITECTURE
 from harness.protocol import Network
 from harness.spec.spec import Spec
 
@@ -32,8 +33,6 @@ NEEDED: Mapping[Format, str] = {"keras": "keras", "pt2": "pt2", "playground": "h
 """Suffixes by which files are known when they are opened."""
 SAVED_BY: Mapping[Format, str] = {"keras": "keras", "pt2": "torch"}
 """The backends whose frameworks write their own files."""
-ARCHITECTURE = "architecture"
-"""The key of a safetensors file's metadata under which its layers are, as JSON."""
 Chosen: TypeAlias = tuple[str, str, Network]
 """Name of a model, and of its backend, and its network."""
 
@@ -119,8 +118,9 @@ def networks_in(
 
 
 def _backend_for(benchmark: Benchmark, name: str, backend: str | None) -> str:
-    if name in benchmark.spec.trained:
-        return backend or _first_installed(benchmark.spec)
+    spec = benchmark.spec
+    if name in spec.trained or (name in spec.weights and spec.backends):
+        return backend or _first_installed(spec)
     named = () if backend is None else (backend,)
     pairs = [pair for pair in benchmark.pairs((), named) if pair[1] == name]
     return pairs[0][0] if pairs else benchmark.backend_of(name)
@@ -131,7 +131,7 @@ def _network(benchmark: Benchmark, name: str, backend: str) -> Network:
     if network is None:
         raise HarnessError(
             f"--model: {name} is somebody's own model, whose layers are not known; those that the "
-            "harness builds are exported, and those that it reads from .onnx files"
+            "harness builds are exported, and those that it reads from .onnx and .safetensors files"
         )
     return network
 

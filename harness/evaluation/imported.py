@@ -1,9 +1,10 @@
-"""Networks of ONNX files: built in a framework, or, where they do not fit, black boxes."""
+"""Networks of files: built in a framework; of ONNX files that do not fit, black boxes."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import numpy as np
 from harness import registry
 from harness.checks.sanity.randomised import cascade
 from harness.errors import BackendError, MeasurementError, one_line, unknown
+from harness.files import fingerprint
 from harness.maths.adaptive import is_randomised, is_transformed
 from harness.maths.around import Around, BlackBox, Preprocessed
 from harness.maths.outputs import Outputs
 from harness.maths.query import logits_of
+from harness.networks.description import described
 from harness.networks.initial import initial_weights
 from harness.networks.onnx.graph import GraphError
 from harness.networks.onnx.reading import Read, read_network
+from harness.networks.weights import network_of_file, read_weights
 from harness.protocol import (
     About,
     Architecture,
@@ -44,7 +48,7 @@ networks is below a hundredth of it, and an operator that was read wrongly is fa
 
 
 class Imported(Around):
-    """A network that was read from an ONNX file, built in a framework.
+    """A network that was read from a file, built in a framework.
 
     Args:
         inner: The model that was built.
@@ -52,14 +56,19 @@ class Imported(Around):
         backend: Name of the framework's backend.
         how: How it is called.
         path: The file.
+        kind: What it is a file of.
 
     Attributes:
         notes: What a reader of its numbers should know.
     """
 
-    def __init__(self, inner: Model, read: Read, backend: str, how: Wrapping, path: Path) -> None:
+    def __init__(
+        self, inner: Model, read: Read, backend: str, how: Wrapping, path: Path,
+        kind: str = "ONNX file",
+    ) -> None:  # fmt: skip
         super().__init__(inner)
         self.read, self.backend, self.how, self.path = read, backend, how, path
+        self.kind = kind
         self.notes: list[str] = []
         if read.end:
             self.notes.append(
@@ -71,7 +80,7 @@ class Imported(Around):
         """What it is; it is identified by its file."""
         ask = getattr(self.inner, "about", None)
         return About(
-            kind=f"ONNX file {self.path.name}, built in {self.backend}",
+            kind=f"{self.kind} {self.path.name}, built in {self.backend}",
             parameters=sum(weight.size for weight in self.read.network.weights.values()),
             device=ask().device if callable(ask) else self.how.device or "cpu",
             identity=self.read.identity,
@@ -160,6 +169,42 @@ def from_onnx(path: Path, how: Wrapping, outputs: Outputs, backend: str | None) 
     return model
 
 
+def read_file_of_weights(
+    path: Path,
+    architecture: Architecture | None = None,
+    mapping: Mapping[str, str] | None = None,
+    sha256: str | None = None,
+) -> Read:
+    """A network with the weights of a safetensors file.
+
+    Args:
+        path: The file.
+        architecture: What it is made of; by default what the file says.
+        mapping: Which layer of the file is which of the network; see ``networks.naming``.
+        sha256: Of the file, if it is known.
+
+    Raises:
+        WeightsError: The file is none, or does not fit.
+    """
+    file = read_weights(path, sha256)
+    network = network_of_file(file, architecture, mapping)
+    said = {"file": file.sha256, "layers": described(network.architecture)} | dict(mapping or {})
+    return Read(network, "", fingerprint(said))
+
+
+def built_of_weights(path: Path, read: Read, how: Wrapping, backend: str | None) -> Imported:
+    """That network, built in a framework; by default one that is installed.
+
+    Raises:
+        BackendError: There is no such backend.
+    """
+    backend = backend or default_backend()
+    if backend not in (known := registry.builders()):
+        raise BackendError(f"backend: {unknown(backend, 'backend', known)}")
+    inner = registry.builder(backend).build(read.network, how)
+    return Imported(inner, read, backend, how, path, "weights of")
+
+
 def _built(path: Path, read: Read, how: Wrapping, backend: str) -> Imported:
     inner = registry.builder(backend).build(read.network, how)
     return Imported(inner, read, backend, how, path)
@@ -218,7 +263,7 @@ def default_backend() -> str:
 
 
 def imported_in(model: Model) -> Imported | None:
-    """The network from an ONNX file that a model is, behind all that is in front of it."""
+    """The network from a file that a model is, behind all that is in front of it."""
     while isinstance(model, Around) and not isinstance(model, Imported):
         model = model.inner
     return model if isinstance(model, Imported) else None

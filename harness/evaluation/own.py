@@ -10,15 +10,24 @@ from typing import Any
 from harness import registry
 from harness.data.dataset import Part
 from harness.errors import HarnessError, SpecError
-from harness.evaluation.imported import NetworkCopies, imported_in, network_of
+from harness.evaluation.imported import (
+    NetworkCopies,
+    built_of_weights,
+    imported_in,
+    network_of,
+    read_file_of_weights,
+)
 from harness.evaluation.models import LoadedModel
 from harness.evaluation.references import CopiedReferences
 from harness.evaluation.wrapping import backend_name_of, is_onnx, wrap
 from harness.factory import called
+from harness.files import model_path
 from harness.maths.around import innermost, preprocessing_of
 from harness.maths.outputs import kind_of
+from harness.networks.families import ImageKind, architecture_of
 from harness.networks.onnx.graph import GraphError
-from harness.protocol import About, Bounds, Copies, Model
+from harness.networks.onnx.reading import Read
+from harness.protocol import About, Bounds, Copies, Model, Wrapping, told
 from harness.results.records import ModelInfo
 from harness.spec.own import OwnModelSpec
 from harness.spec.spec import Spec
@@ -41,13 +50,67 @@ def own_model(spec: Spec, name: str, backend: str | None = None) -> Model:
         raise SpecError(f"models.{name}: is trained here")
     try:
         if wanted.file is not None:
-            found: Any = spec.home / Path(wanted.file).expanduser()
+            found: Any = model_path(wanted.file, spec.home)
         else:
             found = called(str(wanted.load), wanted.options, spec.home)
         return wrapped(found, spec, wanted, backend)
     except HarnessError as error:
         key = "file" if wanted.file is not None else "load"
         raise SpecError(f"models.{name}.{key}: {error}") from error
+
+
+def weights_of(spec: Spec, name: str, images: ImageKind) -> tuple[Path, Read]:
+    """The file of a model of weights, and the network that they are put into; nothing is built.
+
+    Args:
+        spec: The spec.
+        name: Of the model.
+        images: What it classifies.
+
+    Raises:
+        SpecError: The file is not there, no whole one, or does not fit; the message begins with
+            its key.
+    """
+    wanted = spec.weights[name]
+    try:
+        path = model_path(str(wanted.file), spec.home)
+        architecture = None
+        if wanted.architecture is not None:
+            architecture = architecture_of(wanted.architecture, wanted.described, images)
+        read = read_file_of_weights(path, architecture, wanted.weights, wanted.sha256)
+        _require_images(read, path, images)
+    except HarnessError as error:
+        raise SpecError(f"models.{name}.file: {error}") from error
+    return path, read
+
+
+def model_of_weights(spec: Spec, name: str, backend: str, images: ImageKind) -> Model:
+    """A model of weights, built in a backend.
+
+    Raises:
+        SpecError: As for ``weights_of``.
+        BackendError: There is no such backend.
+    """
+    wanted, (path, read) = spec.weights[name], weights_of(spec, name, images)
+    how = Wrapping(spec.data.bounds, device=_first(wanted.device, spec.device))
+    by = wanted.preprocessing
+    return wrap(
+        built_of_weights(path, read, how, backend),
+        spec.data.bounds,
+        preprocessing=None if by is None else {"mean": by.means, "std": by.deviations},
+        channel_axis=spec.data.channel_axis,
+        batch_size=_first(wanted.batch_size, spec.batch_size),
+    )
+
+
+def _require_images(read: Read, path: Path, images: ImageKind) -> None:
+    """Refuse a network that says its own layers, and is for other images."""
+    own = read.network.architecture
+    if own.input_shape != tuple(images.shape) or own.classes < images.classes:
+        raise HarnessError(
+            f"{path}: its network takes images of {told(own.input_shape)}, of {own.classes} "
+            f"classes; these are of {told(tuple(images.shape))}, of {images.classes}"
+        )
 
 
 def wrapped(net: Any, spec: Spec, wanted: OwnModelSpec, backend: str | None = None) -> Model:

@@ -114,17 +114,22 @@ def wider_than(bounds: Bounds, epsilons: Iterable[float], certifier: Certifier) 
 
 
 def check_architectures(spec: Spec, images: ImageKind | None) -> None:
-    """Each network that is to be trained must exist, and fit the images where they are known.
+    """Each network that is described must exist, and fit the images where they are known.
 
     Raises:
         SpecError: One does not; the message begins with its key.
     """
-    for name, model in spec.trained.items():
+    said = {name: (one.architecture, one.options) for name, one in spec.trained.items()}
+    said |= {
+        name: (one.architecture, one.described)
+        for name, one in spec.weights.items() if one.architecture is not None
+    }  # fmt: skip
+    for name, (architecture, options) in said.items():
         try:
             if images is None:
-                options_for(model.architecture, model.options)
+                options_for(architecture, options)
             else:
-                architecture_of(model.architecture, model.options, images)
+                architecture_of(architecture, options, images)
         except SpecError as error:
             raise SpecError(f"models.{name}.{error}") from error
 

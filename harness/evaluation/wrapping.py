@@ -9,7 +9,13 @@ from typing import Any
 from harness import registry
 from harness.errors import BackendError, HarnessError, one_line
 from harness.evaluation.arguments import bounds_from
-from harness.evaluation.imported import SUFFIX, Imported, from_onnx
+from harness.evaluation.imported import (
+    SUFFIX,
+    Imported,
+    built_of_weights,
+    from_onnx,
+    read_file_of_weights,
+)
 from harness.factory import called, is_function
 from harness.maths.adaptive import (
     VOTES,
@@ -22,6 +28,7 @@ from harness.maths.adaptive import (
 from harness.maths.around import Laid, Limited, Preprocessed, innermost, why_no_gradient
 from harness.maths.outputs import Outputs, declared
 from harness.protocol import GRADIENT, UNIT, Bounds, Calls, Model, Wrapping
+from harness.spec.own import BUILT
 
 
 def wrap(
@@ -47,9 +54,10 @@ def wrap(
         net: A network of PyTorch (a module, TorchScript, an exported program), of Keras or
             TensorFlow (a ``keras.Model``, a ``tf.function``, a SavedModel), a session of ONNX
             Runtime, a fitted classifier of scikit-learn, or the path of a file that holds one:
-            ``.pt2``, ``.pt``, ``.keras``, ``.onnx``, or the folder of a SavedModel; or the name of
-            a function that returns one, ``package.module:function``. A function of images is
-            wrapped by ``wrap_function``.
+            ``.pt2``, ``.pt``, ``.keras``, ``.onnx``, a ``.safetensors`` that says its layers (as
+            those of ``harness export``), or the folder of a SavedModel; or the name of a function
+            that returns one, ``package.module:function``. A function of images is wrapped by
+            ``wrap_function``.
         bounds: Lowest and highest pixel value of the images; epsilon is in these units.
         outputs: What the network returns. With ``auto`` outputs that look like probabilities are
             refused when they are met. ``logits`` says that they are none, whatever they look like.
@@ -65,7 +73,7 @@ def wrap(
         batch_size: Images at a time; by default as many as fit into memory.
         backend: Of an ``.onnx`` file: the framework in which its network is built, where it is made
             of layers that the harness knows (by default one that is installed), or ``onnx`` for
-            ONNX Runtime, which gives no gradients.
+            ONNX Runtime, which gives no gradients. Of a ``.safetensors`` file the framework.
         randomised: Whether it draws random numbers on purpose, as a defence. Then it is measured,
             not refused: an image's label is what most of several calls say. Its random numbers are
             its own, so that two measurements are alike up to chance.
@@ -89,9 +97,12 @@ def wrap(
     how = Wrapping(bounds_from(bounds), output, device)
     if isinstance(net, str) and is_function(net):
         net = called(net, {})
-    if backend is not None and not (isinstance(net, str | Path) and is_onnx(net)):
+    if backend is not None and not (isinstance(net, str | Path) and is_built(net)):
         raise HarnessError(
-            one_line(f"backend: {backend} is said of what is no .onnx file, and has its own")
+            one_line(
+                f"backend: {backend} is said of what is no {' or '.join(BUILT)} file, and has its "
+                "own"
+            )
         )
     if isinstance(net, str | Path):
         model = _loaded(Path(net), how, outputs, backend)
@@ -240,11 +251,20 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == SUFFIX
 
 
+def is_built(path: str | Path) -> bool:
+    """Whether a file holds a network that a backend of the harness builds."""
+    return Path(path).suffix.lower() in BUILT
+
+
 def _loaded(path: Path, how: Wrapping, outputs: Outputs, backend: str | None) -> Model:
-    found = None if is_onnx(path) else registry.backend_for(path)
+    found = None if is_built(path) else registry.backend_for(path)
     if not path.exists():
         raise BackendError(f"{path}: there is no such file")
-    return from_onnx(path, how, outputs, backend) if found is None else found.load(path, how)
+    if found is not None:
+        return found.load(path, how)
+    if is_onnx(path):
+        return from_onnx(path, how, outputs, backend)
+    return built_of_weights(path, read_file_of_weights(path), how, backend)
 
 
 def _dressed(

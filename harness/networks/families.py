@@ -40,6 +40,7 @@ from harness.protocol import (
 from harness.protocol import Dropout as DropoutLayer
 from harness.registry import Registry
 from harness.spec.models import ModelSpec
+from harness.spec.own import WeightsSpec
 from harness.spec.part import Dropout, Hidden, Width
 
 
@@ -280,7 +281,8 @@ def options_for(name: str, given: Mapping[str, Any]) -> BaseModel:
     try:
         return options.model_validate(dict(given))
     except ValidationError as error:
-        raise SpecError(first_problem(error, options, ModelSpec.model_fields)) from error
+        beside = (*ModelSpec.model_fields, *WeightsSpec.model_fields)
+        raise SpecError(first_problem(error, options, beside)) from error
 
 
 def architecture_of(name: str, given: Mapping[str, Any], images: ImageKind) -> Architecture:

@@ -196,7 +196,7 @@ def _of_spec(
 
 def _trained_in(spec: Spec, backends: Sequence[str], measured: Sequence[str]) -> list[str]:
     """The backends in which models of a spec are trained: those named, or one that is there."""
-    if not spec.trained:
+    if not spec.trained and not (spec.weights and spec.backends):
         return []
     able = registry.builders()
     for name in backends:

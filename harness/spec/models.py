@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from typing_extensions import Self
 
 from harness.spec.expect import TrainedExpectSpec
-from harness.spec.own import FactoryName, Finite, OwnModelSpec
+from harness.spec.own import FactoryName, Finite, OwnModelSpec, WeightsSpec
 from harness.spec.part import Seed, Sparse
 from harness.spec.training import TrainingSpec
 
@@ -121,15 +121,23 @@ class ModelSpec(BaseModel):
 def _kind(given: Any) -> str:
     """Which kind of model a part of a spec is of: the keys of an own one say so."""
     if isinstance(given, OwnModelSpec):
-        return OWN
-    if not isinstance(given, dict) or {"training", "architecture"} & set(given):
+        return WEIGHTS if isinstance(given, WeightsSpec) else OWN
+    if not isinstance(given, dict) or "training" in given:
+        return TRAINED
+    if "file" in given:
+        of_weights = "architecture" in given or str(given["file"]).lower().endswith(".safetensors")
+        return WEIGHTS if of_weights else OWN
+    if "architecture" in given:
         return TRAINED
     return OWN if set(OwnModelSpec.SILENT) - {"expect"} & set(given) else TRAINED
 
 
-TRAINED, OWN = "[trained]", "[own]"
+TRAINED, OWN, WEIGHTS = "[trained]", "[own]", "[weights]"
 """What stands in pydantic's places of errors between a model's name and its key."""
 AnyModelSpec: TypeAlias = Annotated[
-    Annotated[ModelSpec, Tag(TRAINED)] | Annotated[OwnModelSpec, Tag(OWN)], Discriminator(_kind)
+    Annotated[ModelSpec, Tag(TRAINED)]
+    | Annotated[WeightsSpec, Tag(WEIGHTS)]
+    | Annotated[OwnModelSpec, Tag(OWN)],
+    Discriminator(_kind),
 ]
 """A model that the harness trains, or somebody's own."""

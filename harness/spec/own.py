@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from harness.spec.expect import ExpectSpec
@@ -60,6 +61,10 @@ class PreprocessingSpec(Part):
         return self.std if isinstance(self.std, tuple) else (self.std,)
 
 
+BUILT = (".onnx", ".safetensors")
+"""The suffixes of files whose networks are built in backends of the harness."""
+
+
 class OwnModelSpec(Sparse):
     """Somebody's own model: a function that returns it, or a file.
 
@@ -105,8 +110,10 @@ class OwnModelSpec(Sparse):
             raise ValueError("give one of load and file")
         if self.options and self.load is None:
             raise ValueError("options: they are the arguments of load; a file has none")
-        if self.backend is not None and not str(self.file).lower().endswith(".onnx"):
-            raise ValueError("backend: it is of .onnx files; other models have their own")
+        if self.backend is not None and not str(self.file).lower().endswith(BUILT):
+            raise ValueError(
+                f"backend: it is of {' and '.join(BUILT)} files; other models have their own"
+            )
         if self.votes is not None and not self.randomised:
             raise ValueError("votes: they are taken of a random model; say randomised = true, too")
         return self
@@ -120,3 +127,52 @@ class OwnModelSpec(Sparse):
     def defended(self) -> bool:
         """Whether the harness has trained it adversarially."""
         return False
+
+
+class WeightsSpec(OwnModelSpec):
+    """Somebody's weights, in a network that is described here or in their file.
+
+    Any key that is not below is an option of the architecture, such as ``channels``.
+
+    Attributes:
+        file: ``.safetensors``; looked for beside the spec, then in ``$HARNESS_MODELS_DIR``.
+        architecture: The family of networks that it is of; by default the file must say its layers.
+        weights: Which layer of the file is which of the network, where names and shapes leave a
+            doubt: ``{ "layers.0" = "conv1" }``.
+        sha256: Of the file, if it must be one and no other.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    SILENT: ClassVar[tuple[str, ...]] = (
+        *OwnModelSpec.SILENT, "architecture", "weights", "sha256",
+    )  # fmt: skip
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        "outputs": "a network that is described here gives logits",
+        "output": "a network that is described here has one output",
+        "channel_axis": "say it of the data; the network is built for them",
+        "randomised": "a network that is described here draws no random numbers",
+    }
+
+    architecture: str | None = None
+    weights: dict[str, str] = Field(default_factory=dict)
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _of_weights(self) -> Self:
+        for key, why in self.ELSEWHERE.items():
+            if key in self.model_fields_set:
+                raise ValueError(f"{key}: {why}")
+        if not str(self.file).lower().endswith(".safetensors"):
+            raise ValueError(
+                f"file: {self.file} is no .safetensors file, and no others are put into an "
+                "architecture; save the weights as one, or leave the architecture out"
+            )
+        if self.architecture is None and self.described:
+            raise ValueError(f"{next(iter(self.described))}: is of an architecture; name that")
+        return self
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Options of the architecture, by their names."""
+        return dict(self.model_extra or {})

@@ -7,8 +7,9 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from harness.errors import SpecError, first_problem, one_line, unknown
 from harness.files import DEEPEST, read_bounded
@@ -21,6 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+T = TypeVar("T", bound=BaseModel)
 LARGEST = 1 << 20
 """Bytes of a spec; that of MNIST has 3,500."""
 TOKENS = re.compile(
@@ -73,11 +75,19 @@ def load_spec(name_or_path: str) -> Spec:
         SpecError: There is no such file, or its content is wrong; the message is one line.
     """
     path = spec_path(name_or_path)
+    return parse_spec(read_text(path), source=str(path)).model_copy(update={"home": path.parent})
+
+
+def read_text(path: Path) -> str:
+    """The text of a spec's file.
+
+    Raises:
+        SpecError: It cannot be read; the message is one line.
+    """
     try:
-        text = read_bounded(path, LARGEST).decode("utf-8")
+        return read_bounded(path, LARGEST).decode("utf-8")
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read ({one_line(error)})") from error
-    return parse_spec(text, source=str(path)).model_copy(update={"home": path.parent})
 
 
 def parse_spec(text: str, source: str) -> Spec:
@@ -86,18 +96,40 @@ def parse_spec(text: str, source: str) -> Spec:
     Raises:
         SpecError: The text is not TOML or not a spec, or nested too deeply.
     """
+    return checked(parsed(text, source), Spec, source)
+
+
+def parsed(text: str, source: str) -> dict[str, Any]:
+    """The data of a TOML text; ``source`` names it in errors.
+
+    Raises:
+        SpecError: The text is not TOML, or nested too deeply.
+    """
     if _too_deep(text):
         raise SpecError(
             f"{source}: a key of more than {DEEPEST} parts, or lists nested more than {DEEPEST} "
             "levels deep; no spec needs them"
         )
     try:
-        # Strict: true and "2" are no numbers. As JSON: lists become tuples, and keys numbers.
-        document = json.dumps(in_pixel_units(tomllib.loads(text)), default=str)
-        return Spec.model_validate_json(document, strict=True)
-    except ValidationError as error:
-        raise SpecError(f"{source}: {first_problem(error, Spec)}") from error
+        found: dict[str, Any] = tomllib.loads(text)
+        return found
     except ValueError as error:  # besides TOMLDecodeError that of an integer of 5,000 digits
+        raise SpecError(f"{source}: not valid TOML: {one_line(error)}") from error
+
+
+def checked(document: dict[str, Any], kind: type[T], source: str) -> T:
+    """The data of a file as what it describes; epsilons are brought to pixel units.
+
+    Raises:
+        SpecError: They are none; the message is one line, and begins with the source.
+    """
+    try:
+        # Strict: true and "2" are no numbers. As JSON: lists become tuples, and keys numbers.
+        said = json.dumps(in_pixel_units(document), default=str)
+        return kind.model_validate_json(said, strict=True)
+    except ValidationError as error:
+        raise SpecError(f"{source}: {first_problem(error, kind)}") from error
+    except ValueError as error:
         raise SpecError(f"{source}: not valid TOML: {one_line(error)}") from error
 
 

@@ -15,6 +15,7 @@ from harness.spec.gate import GateSettings
 from harness.spec.grid import GridSpec
 from harness.spec.measures import MeasuresSpec, SweepSpec
 from harness.spec.models import AnyModelSpec, DataSpec, ModelSpec
+from harness.spec.own import WeightsSpec
 
 
 class Spec(MeasuresSpec):
@@ -97,6 +98,11 @@ class Spec(MeasuresSpec):
     def trained(self) -> dict[str, ModelSpec]:
         """The models that the harness trains."""
         return {name: one for name, one in self.models.items() if isinstance(one, ModelSpec)}
+
+    @property
+    def weights(self) -> dict[str, WeightsSpec]:
+        """The models of weights that somebody else has trained, which the harness builds, too."""
+        return {name: one for name, one in self.models.items() if isinstance(one, WeightsSpec)}
 
     @property
     def sha256(self) -> str:

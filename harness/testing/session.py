@@ -88,7 +88,8 @@ class Session:
         if len(self.spec.trained) == len(self.spec.models):
             return [(backend, name) for backend in self.backends for name in self.spec.trained]
         # They are loaded here, so what else will be needed is imported before them, in order.
-        self.selected |= {*self.backends} - {*self.absent} if self.spec.trained else set()
+        built = self.spec.trained or self.spec.weights
+        self.selected |= {*self.backends} - {*self.absent} if built else set()
         return self.open().pairs(self.backends, self.named)
 
     @property

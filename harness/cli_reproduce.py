@@ -1,0 +1,196 @@
+"""The command ``harness reproduce``: published tables, measured again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.errors import printable
+from harness.interruption import INTERRUPTED
+from harness.terminal import as_path
+
+if TYPE_CHECKING:
+    from rich.table import Table as Printed
+
+    from harness.evaluation.published import Reproduction
+    from harness.results.published import Outcome
+    from harness.results.records import Record
+    from harness.spec.published import NumberSpec, Table
+
+WIDTH = 110
+"""Signs a line, at least."""
+INTERVALS = (
+    "In brackets: 95 % Wilson intervals. Accuracy under attack is an upper bound on robust "
+    "accuracy, a certified one a lower bound."
+)
+
+
+def reproduce(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A table of suites/published, the path of a .toml, or a folder of these; "
+            "without it they are listed.",
+        ),
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Attack and certify the first N test images only."),
+    ] = None,
+    only: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Only these numbers, such as clean,pgd-40.")
+    ] = "",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="In which networks are built (default: the first installed)."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=as_path,
+            metavar="DIR",
+            help="Where run and report go (default: results/published/NAME).",
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the tables, and stop.")] = False,
+) -> list[Path] | int:
+    """Measure a published table again, and say of each number whether it is reproduced.
+
+    Exit code 1 if one is not. A stronger attack or a tighter certificate than the published one is
+    no failure. What has been measured in an earlier call is not measured again.
+    """
+    from harness.data import require_data
+    from harness.evaluation.published import require_files
+    from harness.files import check_folder
+    from harness.spec.published import load_table, table_paths
+
+    tables = [load_table(path).of_first(images) for path in table_paths(name)]
+    if name is None or listed:
+        _list(tables)
+        return 0
+    wanted = [one for one in map(str.strip, only.split(",")) if one]
+    chosen = [table.chosen(wanted) for table in tables]
+    folders = [_folder(out, table, len(tables)) for table in tables]
+    for table, folder in zip(tables, folders, strict=True):
+        require_files(table)
+        require_data(table.spec.data, table.spec.home)
+        check_folder(folder, "--out")
+    for table, numbers, folder in zip(tables, chosen, folders, strict=True):
+        try:
+            _reproduced(table, numbers, folder, backend)
+        except KeyboardInterrupt as stop:
+            typer.echo("harness: stopped; the same command goes on from here", err=True)
+            raise typer.Exit(INTERRUPTED) from stop
+    return folders
+
+
+def _folder(out: Path | None, table: Table, count: int) -> Path:
+    if out is None:
+        return Path("results") / "published" / table.name
+    return out if count == 1 else out / table.name
+
+
+def _list(tables: list[Table]) -> None:
+    """What there is, and whether it can be measured here."""
+    from rich.console import Console
+    from rich.table import Table as Printed
+
+    from harness.evaluation.published import missing_files
+    from harness.terminal import plain
+
+    printed = Printed("table", "paper", "numbers", "data", "weights")
+    for table in tables:
+        missing = [reason for _, reason in missing_files(table)]
+        paper = f"{table.paper.authors} {table.paper.year}: {table.paper.title}"
+        printed.add_row(
+            plain(table.name), plain(paper), plain(", ".join(n.label for n in table.numbers)),
+            plain(table.spec.data.told), plain("; ".join(missing) or "found"),
+        )  # fmt: skip
+    Console(width=max(WIDTH, Console().width)).print(printed)
+
+
+def _reproduced(
+    table: Table, numbers: tuple[NumberSpec, ...], folder: Path, backend: str | None
+) -> None:
+    """Measure the numbers of one table, print each as it is known, and the table at the end."""
+    from rich.console import Console
+
+    from harness.evaluation.published import Reproduction
+
+    began = time.perf_counter()
+    reproduction = Reproduction(table, folder, backend)
+    outcomes: list[Outcome] = []
+    for number in numbers:
+        outcomes.append(reproduction.measured(number))
+        line = f"{table.name}: {number.label}: {outcomes[-1].said}"
+        typer.echo(printable(line), err=True)
+    reproduction.finish()
+    console = Console(width=max(WIDTH, Console().width))
+    console.print(_printed(reproduction, outcomes))
+    for note in _small_print(table, outcomes):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    failed = sum(outcome.failed for outcome in outcomes)
+    took = time.perf_counter() - began
+    typer.echo(
+        f"{table.name}: {len(outcomes) - failed} of {len(outcomes)} numbers hold, {took:.0f} s"
+    )
+
+
+def _printed(reproduction: Reproduction, outcomes: list[Outcome]) -> Printed:
+    """Published beside measured, with intervals and verdicts."""
+    from rich.table import Table as Printed
+
+    from harness.results.published import interval
+    from harness.terminal import plain
+
+    table = reproduction.table
+    paper = f"{table.paper.authors} {table.paper.year}"
+    printed = Printed(
+        "", "ε", "published, %", "measured, %", "images", "passes", "verdict", "seconds",
+        title=plain(f"{table.name}: {paper}"),
+    )  # fmt: skip
+    several = len(table.spec.models) > 1
+    for outcome in outcomes:
+        number = outcome.number
+        named = f"{number.model} {number.check}" if several else number.check
+        seconds = reproduction.seconds(outcome)
+        printed.add_row(
+            plain(named), "" if number.epsilon is None else f"{number.epsilon:g}",
+            _percent(number.percent / 100, *interval(number)), *_measured(outcome.record),
+            plain(outcome.said, "red" if outcome.failed else "green"),
+            "" if seconds is None else f"{seconds:.0f}",
+        )  # fmt: skip
+    return printed
+
+
+def _small_print(table: Table, outcomes: list[Outcome]) -> list[str]:
+    """What the numbers are, and where budgets and images are fewer than the paper's."""
+    lines = [INTERVALS]
+    for outcome in outcomes:
+        number, total = outcome.number, outcome.record.total
+        budget = f" ({number.budget})" if number.budget else ""
+        smaller = f"; here: {number.smaller}" if number.smaller else ""
+        fewer = ""
+        if total is not None and total < number.images:
+            fewer = f"; here: the first {total} of {number.images} images"
+        lines.append(f"{number.label}: {number.source}{budget}{smaller}{fewer}")
+    return [printable(line) for line in lines]
+
+
+def _measured(record: Record) -> tuple[str, str, str]:
+    """Accuracy, images, and the passes that each took."""
+    if record.accuracy is None or record.ci_low is None or record.ci_high is None:
+        return "", "", ""
+    passes = None if record.forwards is None else record.forwards + (record.backwards or 0.0)
+    told = _percent(record.accuracy, record.ci_low, record.ci_high)
+    return told, str(record.total), "" if passes is None else f"{passes:.0f}"
+
+
+def _percent(share: float, low: float, high: float) -> str:
+    return f"{100 * share:.2f} ({100 * low:.2f}–{100 * high:.2f})"
