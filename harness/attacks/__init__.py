@@ -10,6 +10,7 @@ from harness.attacks.apgd import APGD
 from harness.attacks.deepfool import DeepFool
 from harness.attacks.fgsm import FGSM
 from harness.attacks.foreign import flaw_of, is_attack
+from harness.attacks.hopskipjump import HopSkipJump
 from harness.attacks.noise import Noise
 from harness.attacks.pgd import MIM, PGD
 from harness.attacks.square import Square
@@ -88,6 +89,8 @@ OWN: dict[str, Callable[..., Attack]] = {
     "deepfool": DeepFool,
     "square": Square,
     "square-l2": SquareL2,
+    "hopskipjump": HopSkipJump,
+    "hopskipjump-l2": partial(HopSkipJump, name="hopskipjump-l2", norm="l2"),
     "strongest": strongest,
     "strongest-l2": strongest_l2,
 }

@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from harness.maths.adaptive import one_draw, votes_on_success
 from harness.maths.norms import NORMS
 from harness.maths.pieces import Place
+from harness.maths.query import voted
 from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
 
 ROUNDING = 1e-5
@@ -107,7 +109,8 @@ class BestSoFar:
 
     Once the attack on an image has succeeded, it is attacked no more: its adversarial image lies in
     every larger ball too. It succeeds when the image is misclassified; or, once ``aim`` has been
-    called, when it is classified as its goal.
+    called, when it is classified as its goal. Of a model that is random on purpose, or averaged
+    over draws, several draws vote on that.
 
     Nothing leaves the device but ``open``, because the size of a batch follows from it when images
     leave.
@@ -128,6 +131,7 @@ class BestSoFar:
 
     def __init__(self, model: Model, x: Array, y: Array, logits: Array | None = None) -> None:
         self.model, self.place = model, Place.of(model, x)
+        self.votes = votes_on_success(model)
         self.labels, self.logits = y, model.logits(x) if logits is None else logits
         self.found = self.place.view(x)
         self.goals: IntArray | None = None
@@ -156,8 +160,8 @@ class BestSoFar:
         Where that is the image's own class none can: it stays open, and is not to be attacked.
         """
         goal = self._added(self._one_hot(self.model.asarray(goals)))
-        self._start(Judge(self.place, self.judge.label, goal))
         self.goals = goals
+        self._start(Judge(self.place, self.judge.label, goal))
         self.open |= goals == self.known[1]
 
     def renew(self) -> None:
@@ -188,9 +192,41 @@ class BestSoFar:
             self._wrong = self.place.replaced(self._wrong, part.rows, part.wrong)
             self._margin = self.place.replaced(self._margin, part.rows, part.margin)
 
+    def confirmed(
+        self,
+        images: Array,
+        rows: IntArray,
+        succeeded: Array,
+        wrong: Array,
+        among: BoolArray | None = None,
+    ) -> tuple[Array, Array]:
+        """What votes say where single answers say that images are misclassified, each (m,).
+
+        Args:
+            images: The images, (m, *shape), arrays of the model's.
+            rows: Their positions in the batch, (m,).
+            succeeded: On which the attack has succeeded, by one answer.
+            wrong: Which are misclassified, likewise.
+            among: Those that are still of interest, (m,); all if None.
+        """
+        if self.votes == 1:
+            return succeeded, wrong
+        hits = self.place.booleans(succeeded | wrong)
+        at = np.flatnonzero(hits if among is None else hits & among)
+        said = np.zeros((2, len(rows)), dtype=np.float32)
+        if len(at):
+            some = self.model.xp.take(images, self.model.asarray(at), axis=0)
+            labels = voted(one_draw(self.model), some, votes=self.votes).labels
+            said[1, at] = missed = labels != self.known[1][rows[at]]
+            said[0, at] = missed if self.goals is None else labels == self.goals[rows[at]]
+        reached, missed = (self.place.asarray(row) > 0 for row in said)
+        return reached, missed
+
     def _start(self, judge: Judge) -> None:
         self.judge = judge
-        succeeded, self._wrong, self._margin = judge.of(self.logits)
+        succeeded, wrong, self._margin = judge.of(self.logits)
+        everything = np.arange(self.logits.shape[0])
+        succeeded, self._wrong = self.confirmed(self.images, everything, succeeded, wrong)
         self.open: BoolArray = ~self.place.booleans(succeeded)
 
     def _one_hot(self, classes: Array) -> Array:
@@ -240,6 +276,7 @@ class Part:
             logits: What the model says of them, (m, k).
         """
         succeeded, wrong, margin = self.judge.of(logits)
+        succeeded, wrong = self.best.confirmed(images, self.rows, succeeded, wrong, self.open)
         still = ~succeeded if self._open is None else self._open & ~succeeded
         before, self.open = np.count_nonzero(self.open), self.best.place.booleans(still)
         if self.judge.goal is not None:
@@ -262,6 +299,7 @@ class Part:
                 always, or where their margin is larger.
         """
         succeeded, wrong, margin = self.judge.of(logits)
+        succeeded, wrong = self.best.confirmed(images, self.rows, succeeded, wrong)
         taken = succeeded | wrong | ~self.wrong
         if keep == "best":
             # NaN is kept, too: whoever checks the images must see it.

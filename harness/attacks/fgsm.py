@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from harness.attacks.iterated import OPTIONS
+from harness.attacks.iterated import EOT_OFF, OPTIONS, Count
 from harness.attacks.own import Own
+from harness.maths.adaptive import averaged
 from harness.maths.norms import NORMS
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.pieces import shifted
@@ -28,17 +29,24 @@ class FGSM(Own):
     Attributes:
         name: What the records call it.
         norm: The norm that bounds the perturbation.
+        eot: Draws of a random model that the gradient is averaged over.
     """
 
     name: str = "fgsm"
     norm: NormName = "linf"
+    eot: Count = 1
     requires: ClassVar[frozenset[str]] = frozenset({GRADIENT})
+
+    def options(self) -> dict[str, Any]:
+        """See ``protocol.Attack``; without ``eot`` where it does nothing, as it was always."""
+        return {key: value for key, value in super().options().items() if (key, value) != EOT_OFF}
 
     def perturb(
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
-        _, gradient = differentiable(model).logits_and_gradient(x, y, TemperedLogOdds())
+        averages = differentiable(averaged(model, self.eot))
+        _, gradient = averages.logits_and_gradient(x, y, TemperedLogOdds())
         direction = NORMS[self.norm].steepest(model.xp, gradient)
         for epsilon in epsilons:
             yield shifted(model, x, direction, float(epsilon))

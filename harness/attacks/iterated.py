@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
@@ -18,6 +18,7 @@ from typing_extensions import Self
 from harness.attacks.ball import Ball, BestSoFar, Part
 from harness.attacks.own import Own
 from harness.attacks.targets import Target, aims
+from harness.maths.adaptive import averaged
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
 from harness.maths.objectives import ODDS, LogitRatio, Margin, Towards
@@ -45,6 +46,7 @@ OBJECTIVES: dict[Loss, Objective] = {
     "margin": Margin(),
     "dlr": LogitRatio(),
 }
+EOT_OFF = ("eot", 1)
 LEAVE = 0.1
 """Once the attack has succeeded on this share of the images in the batch, they leave it."""
 OPTIONS = ConfigDict(extra="forbid", strict=True)
@@ -76,6 +78,9 @@ class Iterated(Own):
             cannot be led to it: it stays as it is, and does not count in the success.
         targets: How many classes ``each`` tries.
         seed: Seed of the random starts.
+        eot: Draws of a random model that each gradient and all logits are averaged over; then as
+            many vote on whether the attack has succeeded, or as many as the model says. Options
+            tell of it where there are several.
     """
 
     name: str
@@ -87,6 +92,7 @@ class Iterated(Own):
     target: Target = "none"
     targets: Count = 9
     seed: Annotated[int, Field(ge=0)] = 0
+    eot: Count = 1
     requires: ClassVar[frozenset[str]] = frozenset({GRADIENT})
 
     @model_validator(mode="after")
@@ -97,6 +103,10 @@ class Iterated(Own):
                 'set restarts = 1, or start = "random"'
             )
         return self
+
+    def options(self) -> dict[str, Any]:
+        """See ``protocol.Attack``; without ``eot`` where it does nothing, as it was always."""
+        return {key: value for key, value in super().options().items() if (key, value) != EOT_OFF}
 
     @property
     def aims_at_one(self) -> bool:
@@ -154,7 +164,7 @@ class Iterated(Own):
         return best
 
     def _best_so_far(self, model: Model, x: Array, y: Array, index: IntArray) -> BestSoFar:
-        best = BestSoFar(model, x, y)
+        best = BestSoFar(averaged(model, self.eot), x, y)
         if self.aims_at_one:
             best.aim(aims(*best.known, self.target, index))
         return best

@@ -10,10 +10,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from harness.attacks.ball import BestSoFar
+from harness.maths.adaptive import is_randomised
 from harness.maths.norms import Linf, per_image
 from harness.maths.objectives import TemperedLogOdds
 from harness.maths.portions import whole
-from harness.maths.query import batch_size_for
+from harness.maths.query import batch_size_for, voted
 from harness.protocol import (
     Array,
     BoolArray,
@@ -112,17 +113,19 @@ def _along_gradient(model: Model, x: Array, y: IntArray, limit: float) -> Smalle
         low, high = model.bounds
         return model.xp.clip(x + _radii(model, size, x) * direction, low, high)
 
-    def misclassified(logits: Array) -> BoolArray:
-        return judge.place.booleans(judge.of(logits)[0])
+    def misclassified(images: Array, logits: Array | None = None) -> BoolArray:
+        if is_randomised(model):  # one noisy hit is none
+            return np.asarray(voted(model, images).labels != y)
+        return judge.place.booleans(judge.of(model.logits(images) if logits is None else logits)[0])
 
     def succeeds(size: FloatArray) -> BoolArray:
-        return misclassified(model.logits(moved(size)))
+        return misclassified(moved(size))
 
     first = np.full(len(y), np.inf)
     for size in np.linspace(limit, 0, GRID, endpoint=False):
         first = np.where(succeeds(np.full(len(y), size)), size, first)
     found = _bisected(succeeds, first - limit / GRID, first, HALVINGS - int(math.log2(GRID)))
-    found = np.where(misclassified(logits), 0.0, found)
+    found = np.where(misclassified(x, logits), 0.0, found)
     return SmallestEpsilons(found, model.numpy(moved(np.where(np.isfinite(found), found, 0.0))))
 
 

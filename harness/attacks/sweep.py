@@ -13,14 +13,13 @@ import numpy as np
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import pieces
-from harness.maths.portions import portions
+from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
     Predictions,
     batch_size_for,
     correct_count,
-    finite_logits,
     joined,
-    read,
+    voted,
 )
 from harness.protocol import (
     Array,
@@ -46,11 +45,18 @@ class Attacked:
         epsilon: Radius in pixel units.
         predictions: Predictions on the adversarial images.
         kept: The adversarial images that were asked for, (m, *shape).
+        forwards: Forward passes that the attack took of an image for this epsilon, the mean of the
+            images that are answered. What serves several epsilons counts at the first of them, and
+            an image on which the attack succeeds early is asked less often. That the harness asks
+            the model of the final images itself does not count: no attack can do without.
+        backwards: Backward passes likewise. A gradient takes one of each.
     """
 
     epsilon: float
     predictions: Predictions
     kept: FloatArray
+    forwards: float
+    backwards: float
 
 
 def sweep(
@@ -99,10 +105,8 @@ def sweep(
         predictions = joined([_at(portion, index) for _, portion in found])
         images = [_kept(found[places[at]][1], index, at, x) for at in keep]
         kept = np.array(images).reshape(-1, *x.shape[1:])
-        results.append(Attacked(epsilon, predictions, kept))
-    moved = not any(epsilons) or any(
-        portion.moved for _, portion in found if isinstance(portion, _Portion)
-    )
+        results.append(Attacked(epsilon, predictions, kept, *_passes(found, index)))
+    moved = not any(epsilons) or any(portion.moved for portion in _answered(found))
     # Where no image was right, there may have been nothing to attack.
     if not moved and any(correct_count(result.predictions, y) for result in results):
         raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
@@ -111,10 +115,15 @@ def sweep(
 
 @dataclass(frozen=True)
 class _Portion:
-    """What came of some images: for each epsilon the predictions, and images by their place."""
+    """What came of some images: for each epsilon the predictions, and images by their place.
+
+    Attributes:
+        passes: Images of which the attack took a forward pass, and a backward pass, likewise.
+    """
 
     predictions: list[Predictions]
     kept: list[dict[int, FloatArray]]
+    passes: list[tuple[int, int]]
     moved: bool
 
 
@@ -145,18 +154,19 @@ class _Tried:
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(self.epsilons), index=places)
         _require_batches(attack, perturbed)
-        found, kept, moved = [], [], False
+        found, kept, passes, moved = [], [], [], False
         for epsilon, adversarial in zip_longest(self.epsilons, perturbed, fillvalue=NOTHING):
             if epsilon is NOTHING or adversarial is NOTHING:
                 raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
+            passes.append(asked.taken())
             distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
             moved |= distance > 0
             known = asked.clean if distance == 0 else None
-            found.append(read(finite_logits(model, adversarial, known)))
+            found.append(voted(model, adversarial, known))
             values = model.numpy(adversarial) if inside else clean
             # Copies, should the attack go on in the same memory.
             kept.append({at: values[at - part.start].copy() for at in inside})
-        return _Portion(found, kept, moved)
+        return _Portion(found, kept, passes, moved)
 
 
 def _inside(part: slice, places: Iterable[int]) -> list[int]:
@@ -173,10 +183,27 @@ def _kept(portion: _Portion | Unanswered, index: int, at: int, x: Images) -> Flo
     return np.asarray(x[at]) if isinstance(portion, Unanswered) else portion.kept[index][at]
 
 
-class Remembering:
-    """A model that keeps what it said of the clean images, if an attack has asked it for that.
+def _answered(found: Iterable[tuple[slice, _Portion | Unanswered]]) -> list[_Portion]:
+    return [portion for _, portion in found if isinstance(portion, _Portion)]
 
-    Most attacks do, and at ε = 0 return the images as they were: then nobody need ask again.
+
+def _passes(
+    found: Sequence[tuple[slice, _Portion | Unanswered]], index: int
+) -> tuple[float, float]:
+    """The mean numbers of forward and of backward passes of an image at the epsilon of a number."""
+    portions_ = _answered(found)
+    images = max(1, sum(len(portion.predictions[index].labels) for portion in portions_))
+    forwards, backwards = (
+        sum(portion.passes[index][kind] for portion in portions_) / images for kind in (0, 1)
+    )
+    return forwards, backwards
+
+
+class Remembering:
+    """A model that counts what an attack asks, and keeps what it said of the clean images.
+
+    Most attacks ask for that, and at ε = 0 return the images as they were: then nobody need ask
+    again.
 
     Args:
         model: What is asked.
@@ -187,21 +214,37 @@ class Remembering:
     def __init__(self, model: Model, images: Array, given: Array) -> None:
         self._model, self._images, self._given = model, images, given
         self.clean: FloatArray | None = None
+        self._forwards = self._backwards = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
+    @property
+    def batch_size(self) -> int | None:
+        """How many images the model takes at a time, also where that has only turned out."""
+        said: int | None = getattr(self._model, "batch_size", None)
+        known = limit_of(self._model, np.empty((0, *self._images.shape[1:]), np.float32))
+        return min((size for size in (said, known) if size is not None), default=None)
+
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
         logits = self._model.logits(x)
+        self._forwards += _count(x)
         self._keep(x, logits)
         return logits
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.DifferentiableModel``."""
         logits, gradient = differentiable(self._model).logits_and_gradient(x, y, objective)
+        self._forwards += _count(x)
+        self._backwards += _count(x)
         self._keep(x, logits)
         return logits, gradient
+
+    def taken(self) -> tuple[int, int]:
+        """Of how many images a forward and a backward pass were taken since the last call."""
+        taken, self._forwards, self._backwards = (self._forwards, self._backwards), 0, 0
+        return taken
 
     def _keep(self, x: Array, logits: Array) -> None:
         # By now the attack may have worked on its copy in place.
@@ -209,6 +252,12 @@ class Remembering:
             pairs = pieces(self._model, x, self._images)
             if all(bool(xp.all(given == image)) for xp, given, image in pairs):
                 self.clean = np.array(self._model.numpy(logits))  # an attack may write to its own
+
+
+def _count(x: Any) -> int:
+    """How many images a batch holds; foreign attacks may give a model what it happens to take."""
+    shape = getattr(x, "shape", None)
+    return int(shape[0]) if shape else 0
 
 
 def check_perturbation(

@@ -15,6 +15,13 @@ from harness.attacks.fgsm import FGSM
 from harness.attacks.sweep import sweep
 from harness.checks.check import Check
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.adaptive import (
+    RANDOM_ON_PURPOSE,
+    STOOD_IN,
+    is_randomised,
+    is_transformed,
+    stands_in,
+)
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
@@ -98,6 +105,7 @@ def check_batch_split(evidence: Evidence) -> None:
     which of them gets the gradient, and it differs with the size of a batch; see
     ``differences.off_the_ties``.
     """
+    _require_steady(evidence)
     x = off_the_ties(evidence.x, evidence.model.bounds).astype(evidence.x.dtype)
     whole = _outputs(evidence.model, x, evidence.y)
     parts = [
@@ -112,6 +120,7 @@ def check_batch_split(evidence: Evidence) -> None:
 
 def check_inference_mode(evidence: Evidence) -> None:
     """Two calls give the same logits: dropout is off, and no call updates anything."""
+    _require_steady(evidence)
     images = evidence.model.asarray(evidence.x)
     first = evidence.model.numpy(evidence.model.logits(images))
     second = evidence.model.numpy(evidence.model.logits(images))
@@ -137,6 +146,9 @@ def check_gradient(evidence: Evidence) -> None:
     with confidence it is so flat that differences are mostly rounding. And the images are moved a
     little: see ``differences.off_the_ties``.
     """
+    _require_steady(evidence)
+    if stands_in(evidence.model):
+        raise NotApplicable(STOOD_IN)
     if evidence.exact is None:
         raise NotApplicable("the network cannot be rebuilt in float64")
     model, x = evidence.exact, off_the_ties(evidence.x[:3], evidence.exact.bounds)
@@ -173,6 +185,7 @@ def check_input_unchanged(evidence: Evidence) -> None:
 
 def check_oracle(evidence: Evidence) -> None:
     """Logits and gradients agree with the NumPy network of the same weights."""
+    _require_comparable(evidence)
     if evidence.oracle is None:
         raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
     for objective in OBJECTIVES:
@@ -184,6 +197,7 @@ def check_oracle(evidence: Evidence) -> None:
 
 def check_parity(evidence: Evidence) -> None:
     """As many images are correct under FGSM at each epsilon as with NumPy, to 2 in 7,000."""
+    _require_comparable(evidence)
     if evidence.oracle is None:
         raise NotApplicable("the weights have no neutral names, so NumPy cannot load them")
     x = evidence.x if evidence.test_x is None else evidence.test_x
@@ -215,6 +229,20 @@ OWN: dict[str, Check[Evidence]] = {
 CHECKS: Registry[Check[Evidence]] = Registry("check", "harness.checks.conformance", OWN)
 
 
+def _require_steady(evidence: Evidence) -> None:
+    if is_randomised(evidence.model):
+        raise NotApplicable(RANDOM_ON_PURPOSE)
+
+
+def _require_comparable(evidence: Evidence) -> None:
+    """Of a transform that rounds, say, another precision makes other images."""
+    _require_steady(evidence)
+    if is_transformed(evidence.model):
+        raise NotApplicable("images are transformed on their way to the network")
+    if stands_in(evidence.model):
+        raise NotApplicable(STOOD_IN)
+
+
 def _outputs(
     model: Model, x: FloatArray, y: IntArray, objective: Objective = OBJECTIVES[0]
 ) -> dict[str, FloatArray]:
@@ -224,7 +252,8 @@ def _outputs(
     if GRADIENT not in model.capabilities:
         return {"logits": logits}
     beside, gradients = differentiable(model).logits_and_gradient(images, labels, objective)
-    _require_close(model.numpy(beside), logits, "logits beside the gradient are different ones")
+    if not is_randomised(model):
+        _require_close(model.numpy(beside), logits, "logits beside the gradient are different ones")
     return {"logits": logits, "gradients": model.numpy(gradients)}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from harness import registry
 from harness.checks.sanity.randomised import cascade
 from harness.errors import BackendError, MeasurementError, one_line, unknown
+from harness.maths.adaptive import is_randomised, is_transformed
 from harness.maths.around import Around, BlackBox, Preprocessed
 from harness.maths.outputs import Outputs
 from harness.maths.query import logits_of
@@ -237,8 +238,11 @@ def notes_of(model: Model) -> tuple[str, ...]:
 def network_of(model: Model) -> Network | None:
     """Layers and weights of a model from pixels to logits, where they are known.
 
-    A normalisation in front of it is its first layer.
+    A normalisation in front of it is its first layer. Behind a transform of the images, or where
+    random numbers are drawn, they are not all of the model.
     """
+    if is_transformed(model) or is_randomised(model):
+        return None
     imported = imported_in(model)
     network = None if imported is None else imported.read.network
     normalised: list[Preprocessed] = []

@@ -60,6 +60,7 @@ def wrapped(net: Any, spec: Spec, wanted: OwnModelSpec, backend: str | None = No
         channel_axis=_first(wanted.channel_axis, spec.data.channel_axis),
         device=_first(wanted.device, spec.device),
         batch_size=_first(wanted.batch_size, spec.batch_size),
+        randomised=wanted.randomised, votes=wanted.votes,
     )  # fmt: skip
     if wanted.file is None or not is_onnx(wanted.file):
         return call()

@@ -11,9 +11,17 @@ from harness.errors import BackendError, HarnessError, one_line
 from harness.evaluation.arguments import bounds_from
 from harness.evaluation.imported import SUFFIX, Imported, from_onnx
 from harness.factory import called, is_function
-from harness.maths.around import Laid, Limited, Preprocessed, innermost
+from harness.maths.adaptive import (
+    VOTES,
+    Backward,
+    GradientsFrom,
+    Randomised,
+    Transform,
+    Transformed,
+)
+from harness.maths.around import Laid, Limited, Preprocessed, innermost, why_no_gradient
 from harness.maths.outputs import Outputs, declared
-from harness.protocol import UNIT, Bounds, Calls, Model, Wrapping
+from harness.protocol import GRADIENT, UNIT, Bounds, Calls, Model, Wrapping
 
 
 def wrap(
@@ -27,6 +35,11 @@ def wrap(
     device: str | None = None,
     batch_size: int | None = None,
     backend: str | None = None,
+    randomised: bool = False,
+    votes: int | None = None,
+    transform: Transform | None = None,
+    backward: Backward | None = None,
+    gradients_from: Any = None,
 ) -> Model:
     """A user's own network as a model to evaluate; the network is not changed.
 
@@ -53,6 +66,20 @@ def wrap(
         backend: Of an ``.onnx`` file: the framework in which its network is built, where it is made
             of layers that the harness knows (by default one that is installed), or ``onnx`` for
             ONNX Runtime, which gives no gradients.
+        randomised: Whether it draws random numbers on purpose, as a defence. Then it is measured,
+            not refused: an image's label is what most of several calls say. Its random numbers are
+            its own, so that two measurements are alike up to chance.
+        votes: Calls that vote on an image then; 10 if None.
+        transform: A function that is applied to the images first, as a part of the model: given
+            NumPy images, (n, *shape) in pixel units, it returns those that the network sees. It
+            need not be differentiable (JPEG, quantisation).
+        backward: Stands in for the derivative of ``transform`` (BPDA, Athalye, Carlini & Wagner
+            2018): given the images, (n, *shape), and the gradient by what the transform made of
+            them, it returns the gradient by the images, (n, *shape). If None, the transform counts
+            as the identity.
+        gradients_from: Another network, or a model that is wrapped already, whose gradients stand
+            in for those of this one, which may be a black box. It takes the same images; a network
+            is wrapped with the same bounds, preprocessing and device.
 
     Raises:
         HarnessError: An argument is not what it should be.
@@ -75,7 +102,11 @@ def wrap(
         model = registry.backend_of(net).wrap(net, how)
     if isinstance(model, Imported) and model.read.end:
         outputs = "logits"  # those before what makes probabilities of them
-    return _dressed(model, outputs, preprocessing, channel_axis, batch_size)
+    other = None
+    if gradients_from is not None:
+        other = _stand_in(gradients_from, bounds, preprocessing, channel_axis, device)
+    model = _dressed(model, outputs, preprocessing, channel_axis, batch_size, other)
+    return _defended(model, transform, backward, randomised, votes)
 
 
 def wrap_function(
@@ -89,6 +120,9 @@ def wrap_function(
     batch_size: int | None = None,
     retries: int = 0,
     wait: float = 0.1,
+    randomised: bool = False,
+    votes: int | None = None,
+    gradients_from: Any = None,
 ) -> Model:
     """Any Python function of images as a black box: attacks ask it, and get no gradient.
 
@@ -105,6 +139,9 @@ def wrap_function(
         retries: How often a call that raises is made again; then the images that alone are not
             answered are left out, and counted.
         wait: Seconds before the first of these, doubled before each further one.
+        randomised: As in ``wrap``.
+        votes: As in ``wrap``.
+        gradients_from: As in ``wrap``.
 
     Returns:
         A model whose ``queries`` is how many images the function was asked of.
@@ -121,7 +158,69 @@ def wrap_function(
     size = _size(batch_size)
     how = Calls(bounds_from(bounds), output, batch_size=size, retries=retries, wait=wait)
     model = registry.backend("callable").wrap(function, how)
-    return _dressed(model, outputs, preprocessing, channel_axis, size)
+    other = None
+    if gradients_from is not None:
+        other = _stand_in(gradients_from, bounds, preprocessing, channel_axis, None)
+    model = _dressed(model, outputs, preprocessing, channel_axis, size, other)
+    return _defended(model, None, None, randomised, votes)
+
+
+def _stand_in(
+    net: Any,
+    bounds: Bounds,
+    preprocessing: Mapping[str, Any] | None,
+    channel_axis: int | None,
+    device: str | None,
+) -> Model:
+    """Another network, whose gradients are used in place of a model's.
+
+    Raises:
+        HarnessError: It is none, has other bounds, or gives no gradients.
+    """
+    try:
+        if isinstance(net, Model) and not isinstance(net, type):
+            other = net
+        else:
+            other = wrap(
+                net, bounds, preprocessing=preprocessing, channel_axis=channel_axis, device=device
+            )
+    except HarnessError as error:
+        raise HarnessError(one_line(f"gradients_from: {error}")) from error
+    if GRADIENT not in other.capabilities:
+        why = why_no_gradient(other)
+        raise HarnessError(one_line(f"gradients_from: it gives no gradients itself{why}"))
+    if tuple(other.bounds) != tuple(bounds_from(bounds)):
+        raise HarnessError(
+            f"gradients_from: it takes pixels in {list(other.bounds)}, the model in "
+            f"{list(bounds_from(bounds))}; wrap both with the same bounds"
+        )
+    return other
+
+
+def _defended(
+    model: Model,
+    transform: Transform | None,
+    backward: Backward | None,
+    randomised: bool,
+    votes: int | None,
+) -> Model:
+    """The model behind its transform, and marked as random."""
+    for name, function in (("transform", transform), ("backward", backward)):
+        if function is not None and not callable(function):
+            raise HarnessError(
+                one_line(f"{name}: {function!r} is no function; pass what takes NumPy images")
+            )
+    if backward is not None and transform is None:
+        raise HarnessError("backward: it stands in for a transform; pass transform, too")
+    if transform is not None:
+        model = Transformed(model, transform, backward)
+    if not isinstance(randomised, bool):
+        raise HarnessError(one_line(f"randomised: {randomised!r} is neither True nor False"))
+    if votes is not None and not randomised:
+        raise HarnessError("votes: they are taken of a random model; pass randomised=True, too")
+    if votes is not None and (isinstance(votes, bool) or not isinstance(votes, int) or votes < 1):
+        raise HarnessError(one_line(f"votes: {votes!r} is not a whole number ≥ 1"))
+    return Randomised(model, VOTES if votes is None else votes) if randomised else model
 
 
 def _require_unsaid(model: Model, how: Wrapping) -> None:
@@ -154,6 +253,7 @@ def _dressed(
     preprocessing: Mapping[str, Any] | None,
     channel_axis: int | None,
     batch_size: int | None,
+    other: Model | None = None,
 ) -> Model:
     """The model behind what prepares its images, and says what its outputs are."""
     if channel_axis is not None and (
@@ -163,6 +263,8 @@ def _dressed(
     if preprocessing is not None:
         mean, std = _normalisation(preprocessing)
         model = Preprocessed(model, mean, std, channel_axis)
+    if other is not None:  # in front of probabilities, which give no gradients
+        model, outputs = GradientsFrom(declared(model, outputs), other), "auto"
     if channel_axis is not None:
         model = Laid(model, channel_axis)
     if (size := _size(batch_size)) is not None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
+from harness.maths.adaptive import votes_of
 from harness.maths.portions import limit_of, portions, whole
 from harness.protocol import Array, BoolArray, FloatArray, Images, IntArray, Model
 
@@ -145,14 +146,14 @@ def answers_of(model: Model, x: Images) -> Answers:
 
 
 def predictions_of(model: Model, x: Images, batch_size: int | None = None) -> Predictions:
-    """Predicted labels and confidences for images (n, *shape).
+    """Predicted labels and confidences for images (n, *shape); see ``voted``.
 
     Raises:
         MeasurementError: A logit is NaN or infinite, or an image is not answered.
     """
     # Read batch by batch: the logits of all images for 1,000 classes would take 4 KB an image.
     size = batch_size or batch_size_for(model, x)
-    return joined([f for _, f in whole(model, x, size, lambda p: read(_finite(model, x, p)))])
+    return joined([f for _, f in whole(model, x, size, lambda p: _predicted(model, x, p))])
 
 
 def answered_predictions(model: Model, x: Images) -> Predictions:
@@ -162,7 +163,7 @@ def answered_predictions(model: Model, x: Images) -> Predictions:
         MeasurementError: A logit is NaN or infinite, or no image is answered.
     """
     size = batch_size_for(model, x)
-    return joined([f for _, f in portions(model, x, size, lambda p: read(_finite(model, x, p)))])
+    return joined([f for _, f in portions(model, x, size, lambda p: _predicted(model, x, p))])
 
 
 def joined(parts: Sequence[Predictions | Unanswered]) -> Predictions:
@@ -223,6 +224,41 @@ def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> Fl
 
 def _finite(model: Model, x: Images, part: slice) -> FloatArray:
     return finite_logits(model, model.asarray(np.asarray(x[part])))
+
+
+def _predicted(model: Model, x: Images, part: slice) -> Predictions:
+    return voted(model, model.asarray(np.asarray(x[part])))
+
+
+def voted(
+    model: Model, x: Array, known: FloatArray | None = None, votes: int | None = None
+) -> Predictions:
+    """What a model predicts of one batch of its own images: if it is random, by votes of draws.
+
+    Then an image's label is the one that most draws predict, and of several the one of the larger
+    mean probability; and that is its confidence.
+
+    Args:
+        model: The model.
+        x: The images, (n, *shape).
+        known: Logits (n, k) that are known of them, if the model is not random.
+        votes: Draws that vote; as the model says if None.
+
+    Raises:
+        MeasurementError: As in ``finite_logits``.
+    """
+    votes = votes_of(model) if votes is None else votes
+    if votes == 1:
+        return read(finite_logits(model, x, known))
+    counts = shares = np.zeros(1)
+    for _ in range(votes):
+        logits = finite_logits(model, x).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = shares + odds / odds.sum(axis=1, keepdims=True) / votes
+        counts = counts + np.eye(logits.shape[1])[logits.argmax(axis=1)]
+    labels = (counts + shares / 2).argmax(axis=1)
+    confidence = shares[np.arange(len(labels)), labels]
+    return Predictions(labels.astype(np.int32), confidence.astype(np.float32))
 
 
 def read(logits: FloatArray) -> Predictions:

@@ -13,6 +13,8 @@ from harness.names import checked_name
 LABELS = "labels"
 """True labels of the test images, for the whole run: the one key without backend and model."""
 SIGNATURE = "signature"
+CERTIFIED = "certified/"
+"""What the names of certifiers follow in the names of their checks."""
 INDEX = "examples/index"
 MAPS = "examples/saliency"
 """The maps by which pixels are occluded, of the examples."""
@@ -32,6 +34,26 @@ def at(check: str, epsilon: float | None = None) -> str:
 def predictions(check: str, epsilon: float | None = None) -> str:
     """Predicted labels."""
     return f"{at(check, epsilon)}/predictions"
+
+
+def certificate(name: str) -> str:
+    """What records call a certifier."""
+    return f"{CERTIFIED}{name}"
+
+
+def is_certified(check: str) -> bool:
+    """Whether records of that name hold certified accuracies."""
+    return check.startswith(CERTIFIED)
+
+
+def certifier_of(check: str) -> str | None:
+    """The certifier whose accuracies records of that name hold; None of other records."""
+    return check.removeprefix(CERTIFIED) if is_certified(check) else None
+
+
+def certified(name: str, epsilon: float | None) -> str:
+    """Which images a certifier certifies at an epsilon."""
+    return f"{at(certificate(name), epsilon)}/certified"
 
 
 def example(name: str, part: Literal["", "confidence", "labels"] = "") -> str:
@@ -71,6 +93,7 @@ ONE = r"[^/]+"
 # A pattern of what follows BACKEND/MODEL/, kinds of dtype, and how many dimensions.
 RULES: tuple[Rule, ...] = (
     (predictions(".+"), "iu", (1, 1)),
+    (f"{certificate(ONE)}/certified", "b", (1, 1)),
     (SIGNATURE, "f", (1, 1)),
     (smallest(ONE), "f", (1, 1)),
     (extremes(ONE, "(index|labels)"), "iu", (1, 1)),
@@ -98,7 +121,7 @@ def check_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
     Raises:
         ValueError: A key is none, or an array is of another kind or number of dimensions; or there
-            are more predictions than labels.
+            are more predictions or certificates than labels.
     """
     for key, array in arrays.items():
         _, kinds, (fewest, most) = rule = _rule(key)
@@ -106,8 +129,9 @@ def check_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
             wanted = "" if rule is ANY else f", not {_wanted(kinds, fewest, most)}"
             raise ValueError(f"{key} is {array.dtype} of shape {array.shape}{wanted}")
         labels = arrays.get(LABELS)
-        if key.endswith("/predictions") and labels is not None and len(array) > len(labels):
-            raise ValueError(f"{key} holds {len(array)} labels, but there are {len(labels)} images")
+        of_images = key.endswith(("/predictions", "/certified"))
+        if of_images and labels is not None and len(array) > len(labels):
+            raise ValueError(f"{key} holds {len(array)} values, but there are {len(labels)} images")
 
 
 def _rule(key: str) -> Rule:

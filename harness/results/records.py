@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Iterable
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from harness.errors import one_line
 from harness.maths.statistics import wilson
 from harness.protocol import NormName
+from harness.results import keys
 
 UPPER_BOUND = "Accuracy under attack is an upper bound on robust accuracy."
 """Stands beside every table of such accuracies."""
+LOWER_BOUND = "Certified accuracy is a lower bound on robust accuracy."
+"""Stands beside every table of these."""
 COLLAPSE = 0.2
 """An accuracy under FGSM so far above that under PGD is no robustness (Wong et al. 2020)."""
 Status: TypeAlias = Literal["measured", "passed", "failed", "skipped", "error"]
 Key: TypeAlias = tuple[str, str, str, float | None]
+Bound: TypeAlias = Literal["exact", "upper", "lower"]
+
+
+def bound_of(check: str, epsilon: float | None) -> Bound:
+    """What an accuracy is of the one that it stands for.
+
+    A certified accuracy is a lower bound on robust accuracy, and one under an attack an upper one;
+    others, of clean images or with pixels covered, are exact.
+    """
+    if keys.is_certified(check):
+        return "lower"
+    return "exact" if epsilon is None else "upper"
+
+
+def bounds_told(bounds: Iterable[Bound | None]) -> str:
+    """What stands beside a table of such accuracies; empty where all of them are exact."""
+    found = set(bounds)
+    told = {"upper": UPPER_BOUND, "lower": LOWER_BOUND}
+    return " ".join(text for bound, text in told.items() if bound in found)
 
 
 class Record(BaseModel):
@@ -24,10 +47,12 @@ class Record(BaseModel):
     Attributes:
         model: Name of the model in the spec.
         backend: Name of the backend.
-        check: ``clean``, an attack's name, ``saliency/...``, ``saliency-sanity/METHOD/RULE``,
-            ``minimal-epsilon/...``, ``validity/...``, ``conformance/...`` or ``training/...``.
+        check: ``clean``, an attack's name, ``certified/NAME``, ``saliency/...``,
+            ``saliency-sanity/METHOD/RULE``, ``minimal-epsilon/...``, ``validity/...``,
+            ``conformance/...`` or ``training/...``.
         epsilon: Radius in pixel units, or None where the check has none.
-        correct: Images classified correctly, or None for checks that count no images.
+        correct: Images classified correctly, or certified, which are that in the whole ball; None
+            for checks that count no images.
         total: Images measured, those that a black box did not answer left out; or None likewise.
         accuracy: ``correct / total``.
         ci_low: Lower end of the 95 % Wilson interval of the accuracy.
@@ -40,6 +65,14 @@ class Record(BaseModel):
         value: What was measured where that is no accuracy, such as a median epsilon; of an attack
             that aims at a class of each image, the share of images that are taken for it, of those
             that are of another.
+        bound: What the accuracy is of robust accuracy: ``upper`` under an attack, ``lower`` if it
+            is certified; of others it is ``exact``. None where there is no accuracy. Runs that were
+            stored before they said so get theirs when they are read.
+        forwards: How many forward passes an image took at this epsilon, in the mean; None where
+            they were not counted.
+        backwards: Backward passes, likewise.
+        randomised: Whether the model draws random numbers on purpose, and images were counted by
+            repeated votes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +91,17 @@ class Record(BaseModel):
     reason: str = ""
     norm: NormName | None = None
     value: float | None = None
+    bound: Bound | None = None
+    forwards: float | None = None
+    backwards: float | None = None
+    randomised: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bound_is_said(cls, said: Any) -> Any:
+        if not isinstance(said, dict) or "bound" in said or said.get("accuracy") is None:
+            return said
+        return said | {"bound": bound_of(str(said.get("check")), said.get("epsilon"))}
 
     @property
     def key(self) -> Key:

@@ -13,7 +13,7 @@ from harness.files import as_json, document_of, read_document, replacing
 from harness.names import checked_name, checked_path
 from harness.results.arrays import Arrays, ArraysError, Written, read_arrays, write_arrays
 from harness.results.keys import check_arrays
-from harness.results.records import UPPER_BOUND, DataInfo, Key, ModelInfo, Record, Timing
+from harness.results.records import DataInfo, Key, ModelInfo, Record, Timing, bounds_told
 from harness.spec.gate import GateSettings
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ HASH = "arrays_sha256"
 FIRST, AGAIN = "run `harness run` first", "run `harness run` again"
 COLUMNS = (
     "model", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
-    "threshold", "status", "reason", "norm", "value",
+    "threshold", "status", "reason", "norm", "value", "bound",
+    "forwards", "backwards", "randomised",
 )  # fmt: skip
 
 
@@ -37,6 +38,8 @@ class Run(BaseModel):
     - ``CHECK@EPSILON/predictions``: predicted labels (n,) int32, the per-example outcomes
       (``CHECK/predictions`` where there is no epsilon); -1 of an image that was not answered, which
       is not counted;
+    - ``certified/NAME@EPSILON/certified``: which images a certifier certifies, (n,) bool: none of
+      the ball within the box gets another label than the true one;
     - ``signature``: of the first images the largest logit less the mean of all, (m,) float32, by
       which a model is identified; NaN of one that was not answered;
     - ``minimal-epsilon/METHOD``: the smallest epsilon at which each of the first images is
@@ -162,13 +165,14 @@ class Run(BaseModel):
     def frame(self) -> pd.DataFrame:
         """The records as a table, a row each, with the columns ``COLUMNS``.
 
-        Accuracy under an attack is an upper bound on robust accuracy: ``frame().attrs`` says so.
+        An accuracy under an attack is an upper bound on robust accuracy, and a certified one a
+        lower bound: the column ``bound`` says so of each, and ``frame().attrs`` of both.
         """
         import pandas as pd
 
         rows = [record.model_dump() for record in self.records]
         table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS))
-        table.attrs["accuracy"] = UPPER_BOUND
+        table.attrs["accuracy"] = bounds_told(["upper", *(record.bound for record in self.records)])
         return table
 
     def save(self, folder: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from harness.protocol import GRADIENT, Attack
 
-GRADIENT_STEPS, QUERIES, RESTARTS = 100, 1000, 1
-"""What an attack may take at most: steps with a gradient each, or queries without; and attempts."""
+GRADIENT_STEPS, QUERIES, RESTARTS, DRAWS = 100, 1000, 1, 10
+"""What an attack may take at most: steps with a gradient each, or queries without; attempts; and
+draws that each gradient is averaged over."""
 
 
 def capped(attack: Attack) -> Attack:
@@ -21,7 +22,8 @@ def capped(attack: Attack) -> Attack:
     if isinstance(members, tuple):
         changes["members"] = tuple(map(capped, members))
     most = GRADIENT_STEPS if GRADIENT in attack.requires else QUERIES
-    for key, largest in (("steps", most), ("restarts", RESTARTS)):
+    limits = (("steps", most), ("queries", QUERIES), ("restarts", RESTARTS), ("eot", DRAWS))
+    for key, largest in limits:
         said = getattr(attack, key, None)
         if isinstance(said, int) and said > largest:
             changes[key] = largest

@@ -1,4 +1,4 @@
-"""What is measured of each model: attacks, saliency maps, smallest epsilons."""
+"""What is measured of each model: attacks, certificates, saliency maps, smallest epsilons."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from typing_extensions import Self
 
 from harness.names import Name
-from harness.spec.own import Sparse
-from harness.spec.part import BatchSize, Epsilon, Fraction, Part, Seed, distinct
+from harness.spec.part import BatchSize, Epsilon, Fraction, Part, Seed, Sparse, distinct
 
 
-class AttackSpec(BaseModel):
-    """How an attack is swept; any other key is an option of the attack itself, such as ``steps``.
+class SweepSpec(BaseModel):
+    """What is asked of images in balls that grow; any other key is an option of what asks.
 
     Attributes:
         epsilons: Radii of the ball, in pixel units.
-        attack: Which attack it is, if its name in the spec does not say so.
-        images: So many test images are attacked, the first ones; all if None.
+        images: So many test images are taken, the first ones; all if None.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
-    attack: str | None = None
     images: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _increasing(self) -> AttackSpec:
+    def _increasing(self) -> Self:
         if any(a >= b for a, b in zip(self.epsilons, self.epsilons[1:], strict=False)):
             raise ValueError("epsilons must increase from each to the next")
         if len({f"{epsilon:g}" for epsilon in self.epsilons}) < len(self.epsilons):
@@ -37,8 +34,28 @@ class AttackSpec(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of the attack, by their names."""
+        """The other keys."""
         return dict(self.model_extra or {})
+
+
+class AttackSpec(SweepSpec):
+    """How an attack is swept; any other key is an option of the attack itself, such as ``steps``.
+
+    Attributes:
+        attack: Which attack it is, if its name in the spec does not say so.
+    """
+
+    attack: str | None = None
+
+
+class CertifiedSpec(SweepSpec):
+    """What is certified; any other key is an option of the certifier itself.
+
+    Attributes:
+        certifier: Which certifier it is, if its name in the spec does not say so.
+    """
+
+    certifier: str | None = None
 
 
 class SanitySpec(Part):
@@ -116,11 +133,12 @@ class MeasuresSpec(Sparse):
         device: Where models are computed, if they do not say so themselves.
         batch_size: Images at a time, likewise; what fits into memory if None.
         attacks: By the names of their records.
+        certified: Likewise, by what follows ``certified/`` there.
         saliency: How saliency maps are computed and tested.
         minimal: How smallest epsilons are measured.
     """
 
-    SILENT: ClassVar[tuple[str, ...]] = ("epsilon_unit", "device", "batch_size")
+    SILENT: ClassVar[tuple[str, ...]] = ("epsilon_unit", "device", "batch_size", "certified")
 
     name: Name
     seed: Seed = 0
@@ -128,6 +146,7 @@ class MeasuresSpec(Sparse):
     device: str | None = None
     batch_size: BatchSize | None = None
     attacks: dict[Name, AttackSpec]
+    certified: dict[Name, CertifiedSpec] = Field(default_factory=dict)
     saliency: SaliencySpec = SaliencySpec()
     minimal: MinimalSpec = MinimalSpec()
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from typing_extensions import Self
 
 from harness.spec.expect import TrainedExpectSpec
-from harness.spec.own import FactoryName, Finite, OwnModelSpec, Sparse
-from harness.spec.part import Seed
+from harness.spec.own import FactoryName, Finite, OwnModelSpec
+from harness.spec.part import Seed, Sparse
 from harness.spec.training import TrainingSpec
 
 Side: TypeAlias = Annotated[int, Field(ge=1)]

@@ -1,20 +1,14 @@
-"""What a spec says of somebody's own models and data, and how it is left unsaid in a dump."""
+"""What a spec says of somebody's own models and data."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from harness.spec.expect import ExpectSpec
-from harness.spec.part import BatchSize, Part
+from harness.spec.part import BatchSize, Part, Sparse
 
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -36,26 +30,6 @@ def checked_factory(name: str) -> str:
 
 
 FactoryName: TypeAlias = Annotated[str, AfterValidator(checked_factory)]
-
-
-class Sparse(Part):
-    """A part of which no dump tells what was not said, so that hashes of older specs stay.
-
-    Attributes:
-        SILENT: The keys that are left out where they have their default.
-    """
-
-    SILENT: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        said: dict[str, Any] = dump(self)
-        for key in self.SILENT:
-            if getattr(self, key) == type(self).model_fields[key].get_default(
-                call_default_factory=True
-            ):
-                said.pop(key, None)
-        return said
 
 
 class PreprocessingSpec(Part):
@@ -101,12 +75,14 @@ class OwnModelSpec(Sparse):
         device: Where it is computed: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         batch_size: Images at a time; what fits into memory if None.
         backend: Of an ``.onnx`` file: in which its network is built; see ``harness.wrap``.
+        randomised: Whether it is random on purpose, so that images are counted by votes.
+        votes: Calls that vote on an image then.
         expect: What its measurements are judged by; they are measured only if None.
     """
 
     SILENT: ClassVar[tuple[str, ...]] = (
         "load", "file", "options", "outputs", "output", "preprocessing", "channel_axis", "device",
-        "batch_size", "backend", "expect",
+        "batch_size", "backend", "randomised", "votes", "expect",
     )  # fmt: skip
 
     load: FactoryName | None = None
@@ -119,6 +95,8 @@ class OwnModelSpec(Sparse):
     device: str | None = None
     batch_size: BatchSize | None = None
     backend: str | None = None
+    randomised: bool = False
+    votes: Annotated[int, Field(ge=1)] | None = None
     expect: ExpectSpec | None = None
 
     @model_validator(mode="after")
@@ -129,6 +107,8 @@ class OwnModelSpec(Sparse):
             raise ValueError("options: they are the arguments of load; a file has none")
         if self.backend is not None and not str(self.file).lower().endswith(".onnx"):
             raise ValueError("backend: it is of .onnx files; other models have their own")
+        if self.votes is not None and not self.randomised:
+            raise ValueError("votes: they are taken of a random model; say randomised = true, too")
         return self
 
     @property

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -38,3 +45,23 @@ class Part(BaseModel):
     """A frozen part of a spec; an unknown key is an error, because it is mostly a typo."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sparse(Part):
+    """A part of which no dump tells what was not said, so that hashes of older specs stay.
+
+    Attributes:
+        SILENT: The keys that are left out where they have their default.
+    """
+
+    SILENT: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = dump(self)
+        for key in self.SILENT:
+            if getattr(self, key) == type(self).model_fields[key].get_default(
+                call_default_factory=True
+            ):
+                said.pop(key, None)
+        return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -12,7 +13,7 @@ from harness.files import fingerprint
 from harness.names import Name
 from harness.spec.gate import GateSettings
 from harness.spec.grid import GridSpec
-from harness.spec.measures import MeasuresSpec
+from harness.spec.measures import MeasuresSpec, SweepSpec
 from harness.spec.models import AnyModelSpec, DataSpec, ModelSpec
 
 
@@ -52,27 +53,29 @@ class Spec(MeasuresSpec):
         for name, model in self.models.items():
             if model.expect is None:
                 continue
-            for attack, ranges in model.expect.attacks.items():
-                where = f"models.{name}.expect.attacks.{attack}"
-                if attack not in self.attacks:
-                    raise ValueError(f"{where}: there is no [attacks.{attack}]")
-                for epsilon in ranges:
-                    if epsilon not in self.attacks[attack].epsilons:
-                        raise ValueError(f"{where}: epsilon {epsilon:g} is not in the sweep")
+            for section, sweeps in self._sweeps.items():
+                for sweep, ranges in getattr(model.expect, section).items():
+                    where = f"models.{name}.expect.{section}.{sweep}"
+                    if sweep not in sweeps:
+                        raise ValueError(f"{where}: there is no [{section}.{sweep}]")
+                    for epsilon in ranges:
+                        if epsilon not in sweeps[sweep].epsilons:
+                            raise ValueError(f"{where}: epsilon {epsilon:g} is not in the sweep")
         return self
 
     @model_validator(mode="after")
     def _tolerances_are_of_checks(self) -> Spec:
-        known = {"clean", *self.attacks} | {
-            f"{name}@{epsilon:g}"
-            for name, sweep in self.attacks.items()
-            for epsilon in sweep.epsilons
+        swept: dict[str, SweepSpec] = {
+            **self.attacks, **{f"certified/{name}": one for name, one in self.certified.items()}
+        }  # fmt: skip
+        known = {"clean", *swept} | {
+            f"{name}@{epsilon:g}" for name, sweep in swept.items() for epsilon in sweep.epsilons
         }
         for name in self.gate.tolerances:
             if name not in known:
                 raise ValueError(
-                    f"gate.tolerances.{name}: no such check; use clean, the name of an attack, or "
-                    "ATTACK@EPSILON with an epsilon of its sweep"
+                    f"gate.tolerances.{name}: no such check; use clean, the name of an attack, "
+                    "certified/NAME of a certifier, or NAME@EPSILON with an epsilon of its sweep"
                 )
         return self
 
@@ -84,6 +87,11 @@ class Spec(MeasuresSpec):
         if wanted is not None and wanted not in self.trained:
             raise ValueError(f"grid.model: {wanted} is not trained here")
         return self
+
+    @property
+    def _sweeps(self) -> dict[str, Mapping[str, SweepSpec]]:
+        """What is swept, by section and name."""
+        return {"attacks": self.attacks, "certified": self.certified}
 
     @property
     def trained(self) -> dict[str, ModelSpec]:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from harness.spec.own import Positive, Sparse
-from harness.spec.part import L2, BatchSize, Epochs, Fraction, LearningRate, Part
+from harness.spec.own import Positive
+from harness.spec.part import L2, BatchSize, Epochs, Fraction, LearningRate, Part, Sparse
 
 _LONG: dict[str, Any] = {
     "epochs": 25,

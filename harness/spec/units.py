@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
+SWEPT = ("attacks", "certified")
+"""The sections of a spec with sweeps."""
 EPSILON_KEYS = {"saliency": "epsilon", "minimal": "limit", "grid": "fgsm_epsilon"}
 """Where else than in sweeps an epsilon stands in a spec."""
 
@@ -26,7 +29,7 @@ def in_pixel_units(spec: dict[str, Any]) -> dict[str, Any]:
     def divided(value: Any) -> Any:
         return value / unit if _is_number(value) else value
 
-    for sweep in _parts(found.get("attacks")):
+    for sweep in chain.from_iterable(_parts(found.get(section)) for section in SWEPT):
         if isinstance(sweep.get("epsilons"), list | tuple):
             sweep["epsilons"] = [divided(epsilon) for epsilon in sweep["epsilons"]]
     for part, key in EPSILON_KEYS.items():
@@ -34,10 +37,11 @@ def in_pixel_units(spec: dict[str, Any]) -> dict[str, Any]:
             found[part][key] = divided(found[part][key])
     for model in _parts(found.get("models")):
         expect = model.get("expect")
-        if isinstance(expect, dict) and isinstance(expect.get("attacks"), dict):
-            for name, ranges in expect["attacks"].items():
+        for section in SWEPT:
+            expected: Any = expect.get(section) if isinstance(expect, dict) else None
+            for name, ranges in expected.items() if isinstance(expected, dict) else ():
                 if isinstance(ranges, dict):
-                    expect["attacks"][name] = _renamed(ranges, divided)
+                    expected[name] = _renamed(ranges, divided)
     _divide_tolerances(found, divided)
     return found
 

@@ -29,14 +29,17 @@ DIAGONAL = [[1, -2], [-1, 2]]
 FOUR = [[1, -2], [-1, 2], [0, 0], [0, 0]], [0, 0, -9, -9]
 RANDOM = (
     "noise", "fgsm-rs", "pgd", "apgd", "apgd-t", "pgd-l2", "apgd-l2", "apgd-t-l2", "square",
-    "square-l2", "strongest", "strongest-l2",
+    "square-l2", "hopskipjump", "hopskipjump-l2", "strongest", "strongest-l2",
 )  # fmt: skip
-LASTING = [name for name in ATTACKS if name not in ("noise", "fgsm", "fgm-l2", "deepfool")]
+ONE_SEARCH = ("fgsm", "fgm-l2", "deepfool", "hopskipjump", "hopskipjump-l2")
+"""Attacks of which one search serves all epsilons."""
+LASTING = [name for name in ATTACKS if name not in ("noise", *ONE_SEARCH)]
 """Attacks that leave an image alone once it is misclassified."""
 SHORT = {
     "pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12}, "apgd-l2": {"steps": 12},
     "apgd-t": {"steps": 6}, "apgd-t-l2": {"steps": 6}, "square": {"steps": 40},
     "square-l2": {"steps": 40}, "deepfool": {"steps": 10},
+    "hopskipjump": {"queries": 300}, "hopskipjump-l2": {"queries": 300},
 }  # fmt: skip
 ENSEMBLES = ("strongest", "strongest-l2")
 
@@ -355,10 +358,13 @@ def test_the_named_variants_are_what_they_are_called():
     assert make_attack("apgd-t-l2") == replace(found, name="apgd-t-l2", norm="l2")
     assert make_attack("apgd-l2") == replace(make_attack("apgd"), name="apgd-l2", norm="l2")
     black = {name for name in ATTACKS if not make_attack(name).requires}
-    assert black == {"noise", "square", "square-l2", *ENSEMBLES}
+    assert black == {
+        "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", *ENSEMBLES
+    }  # fmt: skip
     in_l2 = {name for name in ATTACKS if make_attack(name).norm == "l2"}
     assert in_l2 == {
-        "fgm-l2", "pgd-l2", "apgd-l2", "apgd-t-l2", "deepfool", "square-l2", "strongest-l2",
+        "fgm-l2", "pgd-l2", "apgd-l2", "apgd-t-l2", "deepfool", "square-l2", "hopskipjump-l2",
+        "strongest-l2",
     }  # fmt: skip
 
 

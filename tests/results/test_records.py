@@ -15,8 +15,9 @@ from synthetic import synthetic_run
 from harness.errors import RunError
 from harness.files import fingerprint, read_document, replacing
 from harness.maths.statistics import wilson
+from harness.results import keys
 from harness.results.provenance import new_run
-from harness.results.records import ModelInfo, Record, counted
+from harness.results.records import LOWER_BOUND, ModelInfo, Record, counted
 from harness.results.run import SCHEMA, Run
 
 
@@ -167,7 +168,7 @@ def test_the_table_has_its_columns_and_a_row_per_record():
     run = run_of()
     columns = (
         "model backend check epsilon correct total accuracy ci_low ci_high "
-        "threshold status reason norm value"
+        "threshold status reason norm value bound forwards backwards randomised"
     )
     assert " ".join(run.frame().columns) == columns
     run.put(record("fgsm", "failed", 0.1).judged("failed", "low", (0.95, 1.0)))
@@ -193,6 +194,72 @@ def test_a_new_run_says_with_what_it_was_made():
     assert run.created.endswith("+00:00")
     assert (run.commit is None) == (run.dirty is None)
     assert run.finished is False
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("check", "epsilon", "bound"),
+    [
+        ("clean", None, "exact"),
+        ("saliency/top", None, "exact"),
+        ("fgsm", 0.1, "upper"),
+        ("fgsm", 0.0, "upper"),
+        ("certified/ibp", 0.1, "lower"),
+        ("certified/ibp", 0.0, "lower"),
+    ],
+)
+def test_an_accuracy_says_what_it_is_of_robust_accuracy(check, epsilon, bound):
+    assert counted("mlp", "toy", check, 3, 4, epsilon).bound == bound
+    nothing = Record(model="mlp", backend="toy", check=check, epsilon=epsilon)
+    assert nothing.judged("error", "broke").bound is None
+
+
+def test_a_run_that_was_stored_before_gets_its_bounds_and_counts_no_passes(stored):
+    run = Run.load(stored)
+    path = stored / "run.json"
+    document = json.loads(path.read_text())
+    for record in document["records"]:
+        for field in ("bound", "forwards", "backwards", "randomised"):
+            del record[field]
+    path.write_text(json.dumps(document))
+    again = Run.load(stored)
+    assert again.records == run.records
+    said = {(r.check, r.bound) for r in again.records if r.accuracy is not None}
+    assert {("clean", "exact"), ("fgsm", "upper")} <= said
+    assert again.frame().forwards.isna().all()
+    assert not again.frame().randomised.any()
+
+
+def test_what_is_certified_is_stored_and_read_back(stored):
+    run = Run.load(stored)
+    which = np.arange(len(run.arrays["labels"])) % 3 == 0
+    name = keys.of("torch", "mlp", keys.certified("ibp", 0.05))
+    assert name == "torch/mlp/certified/ibp@0.05/certified"
+    run.arrays[name] = which
+    run.put(counted("mlp", "torch", "certified/ibp", int(which.sum()), which.size, 0.05))
+    run.save(stored)
+    again = Run.load(stored)
+    assert np.array_equal(again.arrays[name], which)
+    row = again.frame().query("check == 'certified/ibp'").iloc[0]
+    assert row.bound == "lower"
+    assert LOWER_BOUND in again.frame().attrs["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.zeros(4, np.int64), "not truth values in 1 dimension"),
+        (np.zeros((2, 2), bool), "not truth values in 1 dimension"),
+        (np.zeros(10**5, bool), "holds 100000 values, but there are"),
+    ],
+)
+def test_what_cannot_be_certificates_is_refused(stored, array, why):
+    run = Run.load(stored)
+    run.arrays["torch/mlp/certified/ibp@0.05/certified"] = array
+    run.save(stored)
+    assert why in complaint(stored)
 
 
 # Files

@@ -123,7 +123,10 @@ def test_smallest_epsilons_are_those_of_the_suites(net):
 
 def test_a_black_box_is_attacked_without_gradients_only():
     model = live(Box(small_net(dtype="float32")), "box")
-    assert set(model.attacks) == {"noise", "square", "square-l2", "strongest", "strongest-l2"}
+    assert set(model.attacks) == {
+        "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", "strongest",
+        "strongest-l2",
+    }  # fmt: skip
     assert model.methods == ()
     assert model.climbers == ()
     x, _ = small_images(2, 0)

@@ -8,6 +8,7 @@ from harness.checks.validity.evidence import SHARES, Evidence
 from harness.checks.validity.panel import shortfall
 from harness.checks.validity.reported import Change, attacked_changes, counted_changes
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.adaptive import RANDOM_ON_PURPOSE, is_randomised
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import BoolArray
 
@@ -19,6 +20,8 @@ TOLD = 0.02
 
 def check_epsilon_zero(evidence: Evidence) -> None:
     """At ε = 0 no prediction changes: there the ball holds the clean image alone."""
+    if is_randomised(evidence.model):
+        raise NotApplicable(RANDOM_ON_PURPOSE)
     looked = False
     for outcome in evidence.at_zero():
         looked = True

@@ -11,9 +11,13 @@ from harness.checks.validity import repeated
 from harness.checks.validity.evidence import FEW, Evidence
 from harness.checks.validity.outcome import outputs
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.adaptive import RANDOM_ON_PURPOSE, is_randomised
 from harness.protocol import GRADIENT, FloatArray
 
-RANDOM = "Put the network in inference mode; attack a random defence on its average (EOT)."
+RANDOM = (
+    "Put the network in inference mode; if it is random on purpose, say randomised = true, and "
+    "attack a random defence on its average (EOT)."
+)
 MEMORY = (
     "Put the network in inference mode, and let no counter, cache or running average of earlier "
     "calls influence its logits."
@@ -49,6 +53,7 @@ def check_call_to_call(evidence: Evidence) -> None:
     (EOT, Athalye et al. 2018, section 4) measures how robust such a model is. Where the logits
     depend on the calls before, no attack does.
     """
+    _require_no_purpose(evidence)
     if evidence.steady:
         return
     calls = [outputs(evidence.model, evidence.x) for _ in range(repeated.CALLS)]
@@ -69,6 +74,7 @@ def check_batch_dependence(evidence: Evidence) -> None:
     The same images are evaluated in batches of one class, in other places, and alone; and their
     labels are compared with those that clean accuracy counts, which is measured in larger batches.
     """
+    _require_no_purpose(evidence)
     if not evidence.steady:
         raise NotApplicable("the logits change from call to call")
     if len(evidence.y) < 2:
@@ -107,6 +113,7 @@ def check_gradient_mode(evidence: Evidence) -> None:
     A network may compute other logits where gradients are on: then attacks climb another model than
     the one that is measured.
     """
+    _require_no_purpose(evidence)
     if not evidence.steady:
         raise NotApplicable("the logits change from call to call")
     try:
@@ -123,6 +130,11 @@ def check_gradient_mode(evidence: Evidence) -> None:
             ONE_MODE,
             of="gradient-mode",
         )
+
+
+def _require_no_purpose(evidence: Evidence) -> None:
+    if is_randomised(evidence.model):
+        raise NotApplicable(RANDOM_ON_PURPOSE)
 
 
 def _moved(evidence: Evidence, logits: FloatArray) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -12,10 +12,12 @@ import numpy as np
 
 from harness.checks.check import BrokenError
 from harness.checks.validity import repeated
+from harness.checks.validity.certificate import Certificate
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs, predicted
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer, substitute_for
 from harness.errors import NotApplicable, one_line
+from harness.maths.adaptive import is_randomised
 from harness.maths.around import why_no_gradient
 from harness.maths.images import IN_MEMORY, Chosen
 from harness.maths.norms import NORMS
@@ -56,6 +58,9 @@ class Evidence:
             in; or None, if it cannot be measured.
         counted: Gives the labels that are counted under a reported attack at an epsilon, of all
             test images or the first; or None, if that was not measured.
+        certificates: Gives what is certified in the run.
+        searched: Gives the smallest epsilons, in L∞, at which the first images were found to be
+            misclassified, infinite where they were not, (m,), by the name of the search.
     """
 
     model: Model
@@ -68,6 +73,8 @@ class Evidence:
     counted: Callable[[Attack, float], IntArray | None] = field(
         default=lambda attack, epsilon: None, repr=False
     )
+    certificates: Callable[[], Sequence[Certificate]] = field(default=tuple, repr=False)
+    searched: Callable[[], Mapping[str, FloatArray]] = field(default=dict, repr=False)
     _kept: dict[object, object] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -117,7 +124,9 @@ class Evidence:
 
     @cached_property
     def labels(self) -> IntArray:
-        """Predicted labels of the clean images, (n,)."""
+        """Predicted labels of the clean images, (n,); of a random model by votes."""
+        if is_randomised(self.model):
+            return predicted(self.model, self.x)
         return np.asarray(self.logits.argmax(axis=1))
 
     @cached_property
@@ -153,7 +162,7 @@ class Evidence:
     @cached_property
     def mislabelled(self) -> IntArray:
         """Which images, (i,), clean accuracy counts under another label, beyond rounding."""
-        if (everything := self.measured()) is None:
+        if is_randomised(self.model) or (everything := self.measured()) is None:
             return np.zeros(0, dtype=np.int64)
         counted = np.asarray(everything[self._chosen], dtype=np.int64)
         said = np.flatnonzero(counted != NO_LABEL)
@@ -186,7 +195,8 @@ class Evidence:
     @cached_property
     def one_mode(self) -> bool:
         """Whether the logits beside a gradient are those of a plain call; see above."""
-        return not self.differ(self.with_gradient[0])
+        beside, _ = self.with_gradient
+        return is_randomised(self.model) or not self.differ(beside)
 
     @property
     def gradients(self) -> FloatArray:
@@ -253,6 +263,8 @@ class Evidence:
         self._require_fitting_labels()
         if not self.in_bounds:
             raise NotApplicable("the images are outside the model's bounds")
+        if is_randomised(self.model):
+            return
         if not self.steady:
             raise NotApplicable("the logits change from call to call")
         if self.differ(self.logits_apart):

@@ -9,10 +9,11 @@ import numpy as np
 from harness.attacks.sweep import require_images
 from harness.checks.check import BrokenError
 from harness.errors import MeasurementError, NotApplicable, one_line
+from harness.maths.adaptive import is_randomised
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.objectives import LogOdds
 from harness.maths.portions import whole
-from harness.maths.query import batch_size_for, batches
+from harness.maths.query import batch_size_for, batches, predictions_of, voted
 from harness.protocol import (
     GRADIENT,
     Array,
@@ -93,8 +94,8 @@ def attacked(
     numbers = np.arange(len(x)) if index is None else index
     images, labels, valid = [x[:0]], [], []
 
-    def on(part: slice) -> tuple[FloatArray, FloatArray, BoolArray]:
-        """Images, their logits, and which of these are finite."""
+    def on(part: slice) -> tuple[FloatArray, IntArray, BoolArray]:
+        """Images, their labels, and of which the logits are finite."""
         # A copy, so that an attack that works in place does not move what it is checked by.
         given, true = model.asarray(np.array(x[part])), model.asarray(y[part].copy())
         yielded = list(attack.perturb(model, given, true, [epsilon], index=numbers[part]))
@@ -104,18 +105,25 @@ def attacked(
         finite = np.isfinite(logits).all(axis=1)
         if gradient and GRADIENT in model.capabilities:
             finite &= _sloped(model, found, true)
-        return values, logits, finite
+        return values, _labels(model, found, logits), finite
 
     try:
-        for _, (values, logits, finite) in whole(model, x, batch_size_for(model, x), on):
+        for _, (values, found, finite) in whole(model, x, batch_size_for(model, x), on):
             images.append(values)
-            labels.append(logits.argmax(axis=1))
+            labels.append(found)
             valid.append(finite)
     except Exception as error:
         raise BrokenError(
             one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {said(error)}")
         ) from error
     return _described(attack, epsilon, model.bounds, x, np.concatenate(images), labels, valid)
+
+
+def _labels(model: Model, found: Array, logits: FloatArray) -> IntArray:
+    """Predicted labels, (n,): those of these logits, or of a random model those of its votes."""
+    if is_randomised(model) and np.isfinite(logits).all():
+        return voted(model, found).labels.astype(np.int64)
+    return np.asarray(logits.argmax(axis=1))
 
 
 def _one_batch(model: Model, yielded: list[Array], given: Array, x: FloatArray) -> Array:
@@ -176,6 +184,11 @@ def predicted(model: Model, x: Images) -> IntArray:
     Raises:
         BrokenError: As in ``outputs``.
     """
+    if is_randomised(model):
+        try:
+            return predictions_of(model, x).labels.astype(np.int64)
+        except Exception as error:
+            raise BrokenError(one_line(f"the model breaks: {said(error)}")) from error
     labels = [
         outputs(model, np.asarray(x[part])).argmax(axis=1)
         for part in batches(len(x), batch_size_for(model, x))
