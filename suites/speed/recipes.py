@@ -10,8 +10,8 @@ The epochs of a recipe are as many as fit, by the time that one of its epochs ta
 measured first and does not count; nor does the attack at the end. All else is as the recipes say,
 but for augmentation (``--augmentation``), which short trainings at a large ε have no use for, and
 early stopping. Keys of the adversary, or of certified training, may follow a name, as in
-``gradalign:align_lambda=1,start=random`` and ``ibp:kappa=0.2``. Let nothing else run meanwhile: what shares the machine
-takes its epochs away.
+``gradalign:align_lambda=1,start=random`` and ``ibp:kappa=0.2``. Let nothing else run meanwhile:
+what shares the machine takes its epochs away.
 """
 
 from __future__ import annotations

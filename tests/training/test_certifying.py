@@ -23,7 +23,7 @@ NET = fully_connected(SHAPE, (8,), CLASSES)
     [(0.0, 0.0), (0.19, 0.0), (0.2, 0.0), (0.3, 0.25), (0.4, 0.5), (0.6, 1.0), (0.99, 1.0)],
 )
 def test_ball_and_weight_grow_in_the_ramp_after_the_warm_up(progress, share):
-    """A fifth of the training, then two fifths: κ falls from 1 to 0.7, so the weight rises to 0.3."""
+    """A fifth of the training, then two fifths; κ falls to 0.7, so the weight rises to 0.3."""
     said = CertifiedTrainingSpec(epsilon=0.2, kappa=0.7, warm_up=0.2, ramp=0.4)
     x, targets = TRAINING.x[:4], np.eye(CLASSES, dtype=np.float32)[TRAINING.y[:4]]
     batch = Certifying(said).batch(x, targets, progress)
@@ -129,7 +129,7 @@ class Scripted:
 
 
 def test_the_best_epoch_is_one_whose_predictions_are_certified():
-    """Each threshold classifies all images correctly; that of 0.5 alone is not within 0.25 of one."""
+    """Each threshold classifies all images correctly; only that of 0.5 is within 0.25 of none."""
     trainer = Scripted(0.6, 0.5, 0.4)
     recipe = TrainingSpec(epochs=3, batch_size=40, certified={"epsilon": 0.25})
 
