@@ -165,11 +165,15 @@ def test_attacks_that_cannot_be_one_ensemble_are_refused(members, complaint):
 # In L2
 
 
-def test_by_default_the_ensemble_in_l2_has_what_there_is_in_l2():
+# Attacks that came after the counts of shipped specs had been taken are members only if named.
+LATER = {"fab-l2", "fab-t-l2", "ddn", "fmn-l2", "cw-l2", "autoattack-l2"}
+
+
+def test_by_default_the_ensemble_in_l2_has_what_there_was_in_l2():
     attack = make_attack("strongest-l2")
     assert (attack.name, attack.norm) == ("strongest-l2", "l2")
     in_l2 = {name for name in ATTACKS if make_attack(name).norm == "l2"} - {"strongest-l2"}
-    assert {member.name for member in attack.members} == in_l2
+    assert {member.name for member in attack.members} == in_l2 - LATER
     assert attack.members == tuple(make_attack(name) for name in ENSEMBLE_L2)
 
 
