@@ -4,6 +4,8 @@ The accuracy under attack is compared where some images are misclassified and ot
 may leave one image in a hundred more correct than the best of the peers, and no more.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,33 @@ def test_cw_is_no_weaker(victim):
         torchattacks.CW(model.net, c=1.0, steps=SEARCHES * STEPS, lr=0.05)(x, y),
     ]
     require_no_weaker(victim, mine, theirs, "l2")
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.15), ("l2", 1.5)])
+def test_autoattack_is_no_weaker(victim, norm, epsilon):
+    """Its four attacks with a tenth of their budgets, here as in torchattacks."""
+    import torch
+    import torchattacks as peer
+
+    model, x, y = victim
+    x, y = x[: COUNT // 2], y[: COUNT // 2]
+    standard = make_attack("autoattack" if norm == "linf" else "autoattack-l2")
+    budgets = {
+        "apgd-ce": {"steps": 20}, "apgd-t": {"steps": 20, "targets": 3},
+        "fab-t": {"steps": 20, "targets": 3}, "square": {"steps": 300},
+    }  # fmt: skip
+    members = tuple(replace(one, **budgets[one.name]) for one in standard.members)
+    attack = replace(standard, members=members)
+    (mine,) = attack.perturb(model, x, y, [epsilon], index=np.arange(len(x)))
+    net = torch.nn.Sequential(torch.nn.Flatten(1, 2), model.net)  # it wants a channel
+    same = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": epsilon}
+    ensemble = peer.MultiAttack([
+        peer.APGD(net, steps=20, loss="ce", **same),
+        peer.APGDT(net, steps=20, n_classes=4, **same),
+        peer.FAB(net, steps=20, n_restarts=1, multi_targeted=True, n_classes=4, **same),
+        peer.Square(net, n_queries=300, **same),
+    ])  # fmt: skip
+    theirs = ensemble(x[:, None], y)[:, 0]
+    left = [right((model, x, y), images, norm, epsilon * 1.0001) for images in (mine, theirs)]
+    assert left[0] <= left[1] + LUCK
+    assert 0 < left[1] < len(x)
