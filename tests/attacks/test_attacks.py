@@ -29,7 +29,8 @@ DIAGONAL = [[1, -2], [-1, 2]]
 FOUR = [[1, -2], [-1, 2], [0, 0], [0, 0]], [0, 0, -9, -9]
 RANDOM = (
     "noise", "fgsm-rs", "pgd", "apgd", "apgd-t", "pgd-l2", "apgd-l2", "apgd-t-l2", "square",
-    "square-l2", "hopskipjump", "hopskipjump-l2", "strongest", "strongest-l2",
+    "square-l2", "hopskipjump", "hopskipjump-l2", "strongest", "strongest-l2", "autoattack",
+    "autoattack-l2",
 )  # fmt: skip
 ONE_SEARCH = ("fgsm", "fgm-l2", "deepfool", "hopskipjump", "hopskipjump-l2")
 """Attacks of which one search serves all epsilons."""
@@ -43,18 +44,25 @@ SHORT = {
     "square-l2": {"steps": 40}, "deepfool": {"steps": 10},
     "hopskipjump": {"queries": 300}, "hopskipjump-l2": {"queries": 300},
     "transfer": {"rounds": 0}, "transfer-l2": {"rounds": 0},
+    "fab": {"steps": 8},
+    "fab-t": {"steps": 8}, "fab-l2": {"steps": 8}, "fab-t-l2": {"steps": 8}, "ddn": {"steps": 20},
+    "fmn": {"steps": 20}, "fmn-l2": {"steps": 20}, "cw-l2": {"searches": 4, "steps": 30},
 }  # fmt: skip
-ENSEMBLES = ("strongest", "strongest-l2")
+ENSEMBLES = ("strongest", "strongest-l2", "autoattack", "autoattack-l2")
 
 
 def short(name, seed=None):
     """An attack of few steps, so that many can be tried."""
     if name in ENSEMBLES:
         whole = make_attack(name)
-        members = tuple(short(member.name, seed) for member in whole.members)
-        return replace(whole, members=members)
+        return replace(whole, members=tuple(_shortened(one, seed) for one in whole.members))
     options = {"seed": seed} if seed is not None and hasattr(make_attack(name), "seed") else {}
     return make_attack(name, options=SHORT.get(name, {}) | options)
+
+
+def _shortened(attack, seed):
+    options = {} if seed is None or not hasattr(attack, "seed") else {"seed": seed}
+    return replace(attack, **SHORT.get(attack.name, {}) | options)
 
 
 def radii(attack):
