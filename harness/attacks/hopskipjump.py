@@ -44,6 +44,8 @@ CLOSE, FINE = 1e-6, 1e-3
 rounding of float32 would decide, and of small images at least to the second."""
 PROBED = 1e-5
 """By so much, of the pixel range, directions change a pixel at least, likewise."""
+KEPT = 0.5
+"""So much of the estimates before counts in each: the boundary's direction changes little."""
 HALVINGS = 20
 """A step is halved so often until it leads to a misclassified image."""
 
@@ -173,6 +175,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         self.left = self.how.queries - 1
+        self.slope = np.zeros(self.clean.shape)
         self.tight = self.how.norm == "linf"
         pixels = max(1, self.clean.size)
         self.close = min(max(CLOSE, pixels**-2 if self.tight else pixels**-1.5), FINE)
@@ -271,7 +274,8 @@ class _Walk:
         # Unless all are alike, the mean sign is taken off: that lowers the variance (eq. 16).
         if abs(balance) < count:
             signed = signed - (balance / count) * total
-        steepest = NORMS[self.how.norm].steepest(np, signed[None])[0]
+        self.slope = signed + KEPT * self.slope
+        steepest = NORMS[self.how.norm].steepest(np, self.slope[None])[0]
         return np.asarray(steepest)
 
     def _drawn(self, count: int) -> FloatArray:
