@@ -22,7 +22,8 @@ class DataSpec(Sparse):
     validation and test. ``canonical`` keeps the publisher's own test set, and holds a seeded
     stratified sixth of the publisher's training set out for validation; ``canonical-shuffled`` is
     the same with its test images in a seeded random order, so that the first of them are a fair
-    sample (of MNIST they are harder than the others). Own images are test images, all of them; of training images beside them a seeded stratified sixth is for validation.
+    sample (the first ones of MNIST are harder than the others). Own images are test images, all of
+    them; of training images beside them a seeded stratified sixth is for validation.
 
     Attributes:
         name: Name of a dataset.
