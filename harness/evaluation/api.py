@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.checks.conformance import EPSILONS
 from harness.checks.sanity.checks import rules_for
-from harness.checks.validity import CHEAP, CHECKS
+from harness.checks.validity import BESIDE_CERTIFICATES, CHEAP, CHECKS, ValidityCheck
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, NotApplicable, Unanswered, gist, one_line
 from harness.evaluation.arguments import (
@@ -188,13 +188,19 @@ def evaluate(
     loaded, recorder = loaded_own(model, data.train, seed), Recorder(run, kind, name, save)
     run.put_model(info_of(model, name, source))
     evaluation = Evaluation(
-        loaded, data.test.x, data.test.y, recorder, measures,
-        validity=CHECKS if "validity" in wanted else CHEAP,
-    )  # fmt: skip
+        loaded, data.test.x, data.test.y, recorder, measures, validity=_checks(measures, wanted)
+    )
     _measured(evaluation, wanted, expected, progress)
     run.finished = True
     save()
     return run
+
+
+def _checks(measures: Measures, suites: Sequence[str]) -> Mapping[str, ValidityCheck]:
+    """The checks of validity: all that are asked for, or the cheap ones."""
+    if "validity" in suites:
+        return CHECKS
+    return CHEAP | BESIDE_CERTIFICATES if measures.certified else CHEAP
 
 
 def _names(made: Sequence[Attack | Certifier]) -> list[str]:
@@ -250,7 +256,7 @@ def _steps(evaluation: Evaluation, suites: Sequence[str]) -> Iterator[Step]:
                 yield Step(method, partial(evaluation.explained, method, measure))
             for rule in rules_for(method):
                 yield Step(method, partial(checked, "saliency-sanity", f"{method}/{rule}"))
-    for rule in CHECKS if "validity" in suites else CHEAP:
+    for rule in _checks(measures, suites):
         yield Step("validity", partial(checked, "validity", rule))
 
 

@@ -60,8 +60,8 @@ from harness.errors import one_line
 from harness.registry import Registry
 
 __all__ = [
-    "CHEAP", "CHECKS", "Attacks", "Certificate", "Evidence", "Reported", "ValidityCheck",
-    "findings", "notes",
+    "BESIDE_CERTIFICATES", "CHEAP", "CHECKS", "Attacks", "Certificate", "Evidence", "Reported",
+    "ValidityCheck", "findings", "notes",
 ]  # fmt: skip
 
 ValidityCheck: TypeAlias = Check[Evidence]
@@ -101,7 +101,7 @@ CHEAP: dict[str, ValidityCheck] = {
         rule: OWN[rule]
         for rule in (
             "probabilities", "call-to-call", "batch-dependence", "gradient-mode", "epsilon-zero",
-            "epsilon-scale", "certified-misclassified",
+            "epsilon-scale",
         )
     },
     "no-better-than-chance": check_mostly_wrong,
@@ -110,6 +110,10 @@ CHEAP: dict[str, ValidityCheck] = {
 }  # fmt: skip
 """Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep. Some use
 the counts of the run, in place of attacks of their own."""
+BESIDE_CERTIFICATES: dict[str, ValidityCheck] = {
+    rule: OWN[rule] for rule in ("certified-misclassified",)
+}
+"""Those that it makes too where something is certified."""
 
 
 def findings(evidence: Evidence) -> dict[str, str]:
