@@ -39,7 +39,7 @@ def reproduce(
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Attack and certify the first N test images only."),
+        typer.Option(metavar="N", min=1, help="Attack and certify N test images only."),
     ] = None,
     only: Annotated[
         str, typer.Option(metavar="NAME,...", help="Only these numbers, such as clean,pgd-40.")
@@ -178,7 +178,7 @@ def _small_print(table: Table, outcomes: list[Outcome]) -> list[str]:
         smaller = f"; here: {number.smaller}" if number.smaller else ""
         fewer = ""
         if total is not None and total < number.images:
-            fewer = f"; here: the first {total} of {number.images} images"
+            fewer = f"; here: {total} of {number.images} images"
         lines.append(f"{number.label}: {number.source}{budget}{smaller}{fewer}")
     return [printable(line) for line in lines]
 

@@ -142,7 +142,8 @@ def split_indices(source: Source, spec: DataSpec) -> Indices:
     """Which images go into training, validation and test; each image goes into one of them.
 
     ``70-20-10`` rounds to whole images, and training takes what rounding leaves. What is drawn is
-    in random order, so that the first images of a part are a fair sample of it.
+    in random order, so that the first images of a part are a fair sample of it; a canonical test
+    set has its publisher's order unless the spec says that it is shuffled.
 
     Raises:
         DataError: The dataset has no canonical split, or the seed is out of range.
@@ -162,6 +163,8 @@ def split_indices(source: Source, spec: DataSpec) -> Indices:
             )
         validation_size = source.published_train // 6
         rest, test = np.split(everything, [source.published_train])
+        if spec.split == "canonical-shuffled":
+            test = np.random.default_rng(spec.seed).permutation(test)
     train, validation = _draw(rest, source.y, validation_size, spec.seed)
     return train, validation, test
 

@@ -20,8 +20,10 @@ class DataSpec(Sparse):
 
     A dataset is split. ``70-20-10`` is a seeded stratified split of all images into training,
     validation and test. ``canonical`` keeps the publisher's own test set, and holds a seeded
-    stratified sixth of the publisher's training set out for validation. Own images are test images,
-    all of them; of training images beside them a seeded stratified sixth is for validation.
+    stratified sixth of the publisher's training set out for validation; ``canonical-shuffled`` is
+    the same with its test images in a seeded random order, so that the first of them are a fair
+    sample (the first ones of MNIST are harder than the others). Own images are test images, all of
+    them; of training images beside them a seeded stratified sixth is for validation.
 
     Attributes:
         name: Name of a dataset.
@@ -48,7 +50,7 @@ class DataSpec(Sparse):
     )  # fmt: skip
 
     name: str | None = None
-    split: Literal["70-20-10", "canonical"] = "70-20-10"
+    split: Literal["70-20-10", "canonical", "canonical-shuffled"] = "70-20-10"
     seed: Seed = 0
     load: FactoryName | None = None
     options: dict[str, Any] = Field(default_factory=dict)
@@ -69,7 +71,7 @@ class DataSpec(Sparse):
         if self.name is not None:
             if own := [key for key in self.OWN if key in self.model_fields_set]:
                 raise ValueError(f"{own[0]}: is of own images, not of the dataset {self.name}")
-        elif self.split == "canonical":
+        elif self.split != "70-20-10":
             raise ValueError("split: own images are test images, all of them; remove it")
         if self.options and self.load is None:
             raise ValueError("options: they are the arguments of load")

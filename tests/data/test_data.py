@@ -56,6 +56,26 @@ def test_70_20_10_of_balanced_classes_is_exact_per_class():
         assert np.bincount(toy.y[part]).tolist() == [each, each]
 
 
+def test_a_canonical_test_set_may_be_shuffled_and_its_first_images_are_a_fair_sample():
+    toy = source([200, 200], published_train=300)
+    parts = {
+        name: split_indices(toy, DataSpec(name="toy", split=name, seed=3))
+        for name in ("canonical", "canonical-shuffled")
+    }
+    for kept, same in zip(parts["canonical"][:2], parts["canonical-shuffled"][:2], strict=True):
+        np.testing.assert_array_equal(kept, same)
+    test = parts["canonical-shuffled"][2]
+    np.testing.assert_array_equal(np.sort(test), parts["canonical"][2])
+    # Of 50 of 100 in a random order about half are of the first 50; the chance of 10 less is 1e-4.
+    assert 15 < np.sum(test[:50] < 350) < 35
+    again, other = (
+        split_indices(toy, DataSpec(name="toy", split="canonical-shuffled", seed=seed))[2]
+        for seed in (3, 4)
+    )
+    np.testing.assert_array_equal(again, test)
+    assert (other != test).any()
+
+
 def test_canonical_keeps_the_published_test_set_and_holds_out_a_stratified_sixth():
     toy = source([60, 30], published_train=72)
     train, validation, test = split_indices(toy, DataSpec(name="toy", split="canonical"))

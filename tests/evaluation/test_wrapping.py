@@ -149,7 +149,8 @@ def test_a_later_declaration_takes_the_place_of_an_earlier_one_behind_a_limit():
     ("name", "finding"),
     [
         ("net.pkl", "a pickle can run any code"), ("net.h5", "save the model as .keras"),
-        ("net.safetensors", "not a whole .safetensors file"), ("net.txt", "not a file that is loaded"),
+        ("net.safetensors", "not a whole .safetensors file"),
+        ("net.txt", "not a file that is loaded"),
         ("net.onnx", "there is no such file"),
     ],
 )  # fmt: skip
