@@ -42,7 +42,7 @@ def _room(node: Node) -> int:
     if not isinstance(node, Joined):
         return int(node.mask.shape[1])
     parts = max((_room(part) for part in (*node.branch, *node.shortcut)), default=1)
-    return parts + 2 * int(node.slack.shape[1])
+    return parts + 2 * int(node.inner.shape[1])
 
 
 def rows_at_once(path: Sequence[Node]) -> int:

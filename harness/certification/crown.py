@@ -49,8 +49,8 @@ class CROWN(Bounding):
         if len(left):
             numbers = region.interval.numbers
             rest = region.taken(numbers.places(left))
-            known, path = linear_bounds(steps, rest, self.intermediate)
-            found[left] = robust_by(path, rest, known, y[left], classes)
+            _, path = linear_bounds(steps, rest, self.intermediate)
+            found[left] = robust_by(path, rest, y[left], classes)
         return found
 
 

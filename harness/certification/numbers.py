@@ -34,7 +34,7 @@ class Numbers:
         unit: The unit roundoff u of what is computed.
         model: Whose arrays they are; None of NumPy's own.
         on_host: Whether NumPy computes.
-        model_unit: The unit roundoff of the model that is attacked; 0 if there is none.
+        model_unit: The unit roundoff of the model that is attacked; 0 of exact arithmetic.
         extra: Roundings that every slack has room for, on top of those of its own sum.
     """
 

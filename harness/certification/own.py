@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict
 
-from harness.certification.bounding import margins, others, trailing
+from harness.certification.bounding import margins, trailing
 from harness.certification.layers import Branches, Linear, Pooled, Step, steps_of
 from harness.certification.numbers import SPARE, Numbers
-from harness.certification.propagation import Known, Propagation
+from harness.certification.propagation import Propagation
 from harness.certification.regions import Region, region_around
 from harness.certification.relaxations import Path
 from harness.errors import MeasurementError
@@ -23,7 +23,6 @@ from harness.protocol import (
     Array,
     BoolArray,
     Bounds,
-    FloatArray,
     IntArray,
     Model,
     Network,
@@ -41,11 +40,10 @@ MOST = 64
 class Bounding:
     """A base of dataclasses: certified is what has a positive lower bound of all its margins.
 
-    The bounds are those of the network in exact arithmetic, with its weights as the model holds
-    them, over all images that ``check_perturbation`` allows at ε: an attack's images are rounded.
-    An image counts only if each z_y - z_k is larger than what the rounding of the model's own
-    logits can take from it, so that the model itself classifies all of these images correctly; see
-    ``propagation`` for the derivation, and for when it does not hold.
+    The bounds are those of the logits that the model itself computes, with its weights as it holds
+    them and its rounding, and of the same network in exact arithmetic; see ``propagation`` for the
+    derivation, and for when only the latter holds. They are over all images that
+    ``check_perturbation`` allows at ε, since an attack's images are rounded.
     """
 
     name: str
@@ -102,20 +100,16 @@ def numbers_for(network: Network, numbers: Numbers) -> Numbers:
     return replace(numbers, extra=SPARE + 4 * layers)
 
 
-def robust_by(path: Path, region: Region, known: Known, y: IntArray, classes: int) -> BoolArray:
-    """Which images have margins that are larger than what the model's rounding may take, (b,)."""
-    numbers = region.interval.numbers
-    lows: FloatArray = numbers.numpy(margins(path, region, y, classes))
-    errors: FloatArray = numbers.numpy(known.error)
-    rivals = np.take_along_axis(errors, others(y, classes), axis=1)
-    own = np.take_along_axis(errors, y[:, None], axis=1)
-    return np.asarray((lows > (own + rivals) * (1 + 1e-6)).all(axis=1))
+def robust_by(path: Path, region: Region, y: IntArray, classes: int) -> BoolArray:
+    """Which images have positive margins in all of their region, (b,)."""
+    lows = region.interval.numbers.numpy(margins(path, region, y, classes))
+    return np.asarray((lows > 0).all(axis=1))
 
 
 def by_intervals(steps: tuple[Step, ...], region: Region, y: IntArray, classes: int) -> BoolArray:
     """The same by intervals alone, with the differences of logits folded into the last layer."""
     known, path = Propagation(region.interval.numbers).network(steps, region)
-    return robust_by(*trailing(path, region, known.interval), known, y, classes)
+    return robust_by(*trailing(path, region, known.interval), y, classes)
 
 
 def images_at_once(steps: tuple[Step, ...]) -> int:

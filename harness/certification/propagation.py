@@ -1,15 +1,15 @@
-"""Intervals from layer to layer (Gowal et al. 2018), and what rounding can make of them.
+"""Intervals from layer to layer (Gowal et al. 2018), of what a model computes in its precision.
 
 An interval with the middle c and the radius r becomes W c + b ± |W| r. With γ of the longest sum
 of the layer, the rounded middle is off by no more than γ (|W| |c| + |b|), and the rounded radius by
 no more than γ |W| r; so the radius is γ (|W| (|c| + r) + |b|) larger. ReLUs and maxima are exact.
 
-What is attacked is a model in a precision of its own, such as float32. Let what it makes of the
-image be off by no more than e where the layer begins. Behind it that is no more than
-|W| e + γ' (|W| (m + e) + |b|), where m bounds what is exact, and γ' is that of the model's
-precision, which holds for sums in any order. It does not hold where a model computes with TF32,
-half precision or fast transforms that it does not have for its dtype; then certificates are those
-of its network in exact arithmetic.
+What is attacked is a model in a precision of its own, such as float32. Of what it is given, x, each
+of its linear layers makes W x + b + d, with |d| ≤ γ' (|W| |x| + |b|) and the γ' of its precision,
+in whatever order it sums. So it is the exact network with a perturbation behind each such layer,
+and that bound of d is added to the layer's slack: bounds and certificates hold for the model's own
+logits, and with d = 0 for the network in exact arithmetic. They hold for the latter alone where a
+model computes less precisely than its dtype says, as by TF32 or by Winograd's convolutions.
 """
 
 from __future__ import annotations
@@ -31,12 +31,10 @@ class Known:
 
     Attributes:
         interval: Where they are, (b, n).
-        error: How far those of the model may be off, (b, n).
         ball: In L2, as long as they are pixels.
     """
 
     interval: Interval
-    error: Array
     ball: Ball | None = None
 
 
@@ -58,8 +56,7 @@ class Propagation:
 
     def network(self, steps: tuple[Step, ...], region: Region) -> tuple[Known, Path]:
         """What is known of the logits, and linear bounds of all layers."""
-        error = 0.0 * region.interval.low
-        return self.through(steps, Known(region.interval, error, region.ball), ())
+        return self.through(steps, Known(region.interval, region.ball), ())
 
     def through(self, steps: tuple[Step, ...], known: Known, path: Path) -> tuple[Known, Path]:
         """The same behind some steps, and behind those of the path."""
@@ -86,18 +83,15 @@ class Propagation:
         numbers, xp = self.numbers, self.numbers.xp
         gamma, theirs = numbers.gamma(step.terms), numbers.model_gamma(step.fan)
         middle, radius, count = given.middle, given.radius, given.low.shape[0]
-        sizes = numbers.joined([radius, xp.abs(middle) + radius, known.error], axis=0)
-        sums = step.spread(sizes)
-        reach, error = sums[:count, :], sums[2 * count :, :]
-        most = sums[count : 2 * count, :] + xp.abs(step.bias)
-        slack = gamma * (1 + gamma) * most
+        sums = step.spread(numbers.joined([radius, xp.abs(middle) + radius], axis=0))
+        reach, most = sums[:count, :], sums[count:, :] + xp.abs(step.bias)
+        slack = (gamma + theirs) * (1 + gamma) * most
         interval = _around(numbers, step.forth(middle) + step.bias, reach, slack)
         if known.ball is not None:
             length = known.ball.radius * (1 + gamma) * xp.sqrt(step.squares())
             centre = step.forth(known.ball.centre) + step.bias
             interval = interval.within(_around(numbers, centre, length + 0.0 * reach, slack))
-        error = (error + theirs * (most + error)) * (1 + gamma)
-        return Known(interval, error), slack, given
+        return Known(interval), slack, given
 
     def _moved(self, step: Linear, known: Known) -> Known:
         interval = Interval(
@@ -106,25 +100,21 @@ class Propagation:
         ball = known.ball
         if ball is not None:
             ball = replace(ball, centre=step.forth(ball.centre))
-        return Known(interval, step.forth(known.error), ball)
+        return Known(interval, ball)
 
     def _rectified(self, known: Known) -> Known:
         xp, low, high = self.numbers.xp, known.interval.low, known.interval.high
         zero = xp.zeros_like(low)
-        return Known(
-            Interval(self.numbers, xp.maximum(low, zero), xp.maximum(high, zero)), known.error
-        )
+        return Known(Interval(self.numbers, xp.maximum(low, zero), xp.maximum(high, zero)))
 
     def _pooled(self, step: Pooled, known: Known) -> Known:
-        xp, count = self.numbers.xp, known.error.shape[0]
+        xp, given = self.numbers.xp, known.interval
 
-        def largest(maps: Array, padding: float) -> Array:
-            windows = seen(step, maps, self.numbers, padding)
-            return xp.reshape(xp.max(windows, axis=2), (count, -1))
+        def largest(maps: Array) -> Array:
+            windows = seen(step, maps, self.numbers, -float("inf"))
+            return xp.reshape(xp.max(windows, axis=2), (given.low.shape[0], -1))
 
-        nothing = -float("inf")
-        low, high = (largest(end, nothing) for end in (known.interval.low, known.interval.high))
-        return Known(Interval(self.numbers, low, high), largest(known.error, 0.0))
+        return Known(Interval(self.numbers, largest(given.low), largest(given.high)))
 
     def _branches(self, step: Branches, known: Known, path: Path) -> tuple[Known, Path]:
         numbers = self.numbers
@@ -132,15 +122,14 @@ class Propagation:
         other, shortcut = self.through(step.shortcut, known, path)
         gamma, theirs = numbers.gamma(1), numbers.model_gamma(1)
         most = one.interval.largest + other.interval.largest
-        slack = gamma * most
+        slack = (gamma + theirs) * most
         low = one.interval.low + other.interval.low - slack
         high = one.interval.high + other.interval.high + slack
-        error = one.error + other.error
-        error = (error + theirs * (most + error)) * (1 + gamma)
         joined = Joined(
-            numbers, branch[len(path) :], shortcut[len(path) :], gamma * known.interval.largest
-        )
-        return Known(Interval(numbers, low, high), error), (*path, joined)
+            numbers, branch[len(path) :], shortcut[len(path) :], slack,
+            gamma * known.interval.largest,
+        )  # fmt: skip
+        return Known(Interval(numbers, low, high)), (*path, joined)
 
 
 def _around(numbers: Numbers, middle: Array, reach: Array, slack: Array) -> Interval:

@@ -28,7 +28,7 @@ class Affine:
 
     The rounded a' W is off by no more than γ |a|' |W|, so that its product with x is by no more
     than γ |a|' |W| |x|, and a' b is off by no more than γ |a|' |b|. So the slack is
-    γ (|W| |x| + |b|).
+    γ (|W| |x| + |b|), plus what the model's own rounding adds; see ``propagation``.
 
     Attributes:
         step: The layer.
@@ -197,25 +197,30 @@ class Joined:
         numbers: The arithmetic.
         branch: The nodes of one.
         shortcut: Those of the other.
-        slack: Of the sum of the rows, (b, n).
+        slack: Of the sum of what they make, (b, out), which the model rounds.
+        inner: Of the sum of the rows, (b, n).
     """
 
     numbers: Numbers
     branch: Path
     shortcut: Path
     slack: Array
+    inner: Array
 
     def taken(self, at: Array) -> Joined:
         """The same of some of the images."""
         branch, shortcut = (taken(path, at) for path in (self.branch, self.shortcut))
-        return Joined(self.numbers, branch, shortcut, self.numbers.take(self.slack, at))
+        slack, inner = (self.numbers.take(part, at) for part in (self.slack, self.inner))
+        return Joined(self.numbers, branch, shortcut, slack, inner)
 
     def back(self, rows: Array, total: Array) -> tuple[Array, Array]:
         """See the module."""
+        numbers, xp = self.numbers, self.numbers.xp
+        total = total - numbers.dot(xp.abs(rows), self.slack)
         one, total = backward(self.branch, rows, total)
         other, total = backward(self.shortcut, rows, total)
         both = one + other
-        return both, total - self.numbers.dot(self.numbers.xp.abs(both), self.slack)
+        return both, total - numbers.dot(xp.abs(both), self.inner)
 
 
 @dataclass(frozen=True)

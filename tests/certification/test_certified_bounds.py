@@ -120,19 +120,32 @@ def test_no_margin_leaves_its_bounds_in_a_ball_in_l2(network, epsilon, seed):
 
 @RANDOM
 @given(networks(), EPSILONS, SEEDS)
-def test_float32_is_no_further_from_exact_logits_than_its_error_bound(network, epsilon, seed):
+def test_no_float32_margin_leaves_its_bounds(network, epsilon, seed):
     weights = {name: value.astype(np.float32) for name, value in network.weights.items()}
     network = Network(network.architecture, weights)
     low, high = around(pictures(network, 2, seed).astype(np.float32), epsilon)
     numbers = numbers_for(network, Numbers(np, 2.0**-53, model_unit=2.0**-24))
     flat = (end.reshape(len(low), -1).astype(float) for end in (low, high))
-    region = Region(Interval(numbers, *flat))
-    known, _ = Propagation(numbers).network(steps_of(network, numbers), region)
-    exact, rounded = model_of(network), model_of(network, "float32")
-    for images in tried(exact, low, high, seed, 10):
-        held = images.astype(np.float32)
-        off = np.abs(exact.logits(held.astype(float)) - rounded.logits(held))
-        assert (off <= known.error).all()
+    region, y = Region(Interval(numbers, *flat)), np.arange(len(low)) % CLASSES
+    least = {way: margin_bounds(network, region, y, way) for way in WAYS}
+    rounded = model_of(network, "float32")
+    for images in tried(rounded, low, high, seed, 20):
+        there = margins_at(rounded.logits(images.astype(np.float32)).astype(float), y)
+        for way in WAYS:
+            assert (least[way] <= there).all()
+
+
+def test_room_for_rounding_does_not_grow_with_the_depth_of_a_network():
+    network = dense(*[30] * 8, seed=0, inputs=4)
+    x = pictures(network, 4, 0)
+    flat = x.reshape(4, -1)
+    least = []
+    for unit in (0.0, 2.0**-24):
+        numbers = numbers_for(network, Numbers(np, 2.0**-53, model_unit=unit))
+        least.append(
+            margin_bounds(network, Region(Interval(numbers, flat, flat)), np.zeros(4, int), "crown")
+        )
+    np.testing.assert_allclose(least[1], least[0], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(6))
