@@ -91,6 +91,7 @@ class Linear:
         back: a' W, of n vectors (n, out).
         squares: The sum of the squares of each row of W, (out,).
         local: How it slides over maps, if it does.
+        matrix: W, where it is at hand.
     """
 
     numbers: Numbers
@@ -105,12 +106,14 @@ class Linear:
     squares: Callable[[], Array]
     moves: bool = False
     local: Local | None = None
+    matrix: Array | None = None
 
     def rows(self, at: IntArray) -> Array:
         """Rows of W by their positions, (m,): (m, in)."""
-        if math.prod(self.size) * 8 > KEPT:
+        if self.matrix is None and math.prod(self.size) * 8 > KEPT:
             return self._rows(at)
-        return self.numbers.take(self._matrix, self.numbers.places(at))
+        matrix = self._matrix if self.matrix is None else self.matrix
+        return self.numbers.take(matrix, self.numbers.places(at))
 
     @cached_property
     def _matrix(self) -> Array:
@@ -244,6 +247,7 @@ class _Maker:
             self.numbers, size, bias, size[0], max(size), sum(size),
             lambda x: xp.matmul(x, across), lambda x: xp.matmul(x, positive),
             lambda a: xp.matmul(a, weight), lambda: xp.sum(weight * weight, axis=1),
+            matrix=weight,
         )  # fmt: skip
 
     def _conv(self, place: Placed, layer: Conv) -> Linear:

@@ -74,6 +74,7 @@ class Bounding:
         numbers = numbers_for(network, Numbers.of(model, x))
         steps, labels = steps_of(network, numbers), model.numpy(y)
         require_shape(network, tuple(x.shape[1:]))
+        classes = network.architecture.classes
         vectors = numbers.xp.reshape(numbers.widened(x), (x.shape[0], -1))
         size, still = images_at_once(steps), np.ones(len(labels), dtype=bool)
         for epsilon in epsilons:
@@ -82,7 +83,9 @@ class Bounding:
                 part = left[start : start + size]
                 near = numbers.take(vectors, numbers.places(part))
                 region = region_around(numbers, near, float(epsilon), self.norm, model.bounds)
-                found[part] = self.robust(steps, region, labels[part], network.architecture.classes)
+                # What overflows has no bounds, and is not certified.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    found[part] = self.robust(steps, region, labels[part], classes)
             still = found
             yield still.copy()
 

@@ -18,7 +18,7 @@ from certified_networks import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.certification import bounds_of
+from harness.certification import CROWN, bounds_of, certify
 from harness.certification.bounding import margins, others, trailing
 from harness.certification.crown import linear_bounds
 from harness.certification.layers import steps_of
@@ -57,7 +57,7 @@ def margin_bounds(network, region, y, way):
         path, region = trailing(path, region, known.interval)
     else:
         _, path = linear_bounds(steps, region, WAYS[way][1])
-    return margins(path, region, y, CLASSES)
+    return margins(path, region, y, network.architecture.classes)
 
 
 def margins_at(logits, y):
@@ -166,6 +166,16 @@ def test_two_pixels_two_units_and_two_classes_by_hand():
     np.testing.assert_allclose(
         bounds_of(network, low, high), [[[0.5, -0.125]], [[1.625, 1.0]]], **near
     )
+    # The difference of the logits is twice relu(h) of the first unit: at least 0 where it is folded
+    # into the last layer, and at least 2 h ≥ -0.5 as it is carried back.
+    region = Region(Interval(numbers_of(network), low, high))
+    for way in ("ibp", "crown"):
+        least = margin_bounds(network, region, np.array([0]), way)
+        np.testing.assert_allclose(least, [[0.0 if way == "ibp" else -0.5]], **near)
+    found = certify(
+        CROWN(), network, model_of(network), np.array([[0.5, 0.25]]), np.array([0]), [0.1, 0.25]
+    )
+    assert [one.tolist() for one in found] == [[True], [False]]
 
 
 def test_a_unit_that_is_rather_negative_is_bounded_by_zero_from_below():
