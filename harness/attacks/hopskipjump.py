@@ -44,6 +44,8 @@ CLOSE, FINE = 1e-6, 1e-3
 rounding of float32 would decide, and of small images at least to the second."""
 PROBED = 1e-5
 """By so much, of the pixel range, directions change a pixel at least, likewise."""
+KEPT = 0.5
+"""So much of the estimates before counts in each: the boundary's direction changes little."""
 HALVINGS = 20
 """A step is halved so often until it leads to a misclassified image."""
 
@@ -57,9 +59,9 @@ class HopSkipJump(Own):
     in that direction is followed by the next search for the boundary, now nearer. It judges models
     that tell nothing but a label, and those whose gradients and logits cannot be trusted.
 
-    The search does not depend on epsilon: at each epsilon an image's perturbation is used as it is
-    if it is short enough, and else shortened to that length. An image for which no misclassified
-    one is found stays as it is.
+    One search serves all epsilons: at each an image's perturbation is used as it is if it is short
+    enough, and else shortened to that length. Of an image that is within the smallest no more is
+    asked. An image for which no misclassified one is found stays as it is.
 
     Each image is asked about on its own, with random numbers of its own: batches do not matter. No
     more than the budget is asked of it, so that the last steps may fall to the ground.
@@ -83,12 +85,23 @@ class HopSkipJump(Own):
         self, model: Model, x: Array, y: Array, epsilons: Sequence[float], *, index: IntArray
     ) -> Iterator[Array]:
         """One adversarial batch per epsilon; see ``protocol.Attack``."""
-        found = self.search(model, x, y, index) if any(epsilons) else x
+        sizes = [float(epsilon) for epsilon in epsilons if epsilon > 0]
+        found = self.search(model, x, y, index, min(sizes)) if sizes else x
         for epsilon in epsilons:
             yield Ball(model, x, float(epsilon), self.norm).project(found)
 
-    def search(self, model: Model, x: Array, y: Array, index: IntArray) -> Array:
-        """Adversarial images as near as are found, (n, *shape); a misclassified one as it is."""
+    def search(
+        self, model: Model, x: Array, y: Array, index: IntArray, enough: float = 0.0
+    ) -> Array:
+        """Adversarial images as near as are found, (n, *shape); a misclassified one as it is.
+
+        Args:
+            model: The classifier under attack.
+            x: Clean images, (n, *shape) within ``model.bounds``.
+            y: Their true labels, (n,) int64.
+            index: Positions of the images in their dataset, (n,).
+            enough: No nearer image is looked for than at this distance, in pixel units.
+        """
         rows = BestSoFar(model, x, y).rows()
         if not len(rows):
             return x
@@ -98,7 +111,7 @@ class HopSkipJump(Own):
         for part in batches(len(rows), together):
             some = rows[part]
             walks = {
-                int(row): _Walk(images[row], model.bounds, self, random).walk()
+                int(row): _Walk(images[row], model.bounds, self, random, enough).walk()
                 for row, random in zip(some, generators(self.seed, index[some]), strict=True)
             }
             for row, found in _walked(model, walks, labels, size):
@@ -150,6 +163,7 @@ class _Walk:
         bounds: The box.
         how: The attack.
         random: Draws.
+        enough: The distance that need not be less.
         left: Questions that may still be asked.
     """
 
@@ -157,9 +171,11 @@ class _Walk:
     bounds: Bounds
     how: HopSkipJump
     random: np.random.Generator
+    enough: float
 
     def __post_init__(self) -> None:
         self.left = self.how.queries - 1
+        self.slope = np.zeros(self.clean.shape)
         self.tight = self.how.norm == "linf"
         pixels = max(1, self.clean.size)
         self.close = min(max(CLOSE, pixels**-2 if self.tight else pixels**-1.5), FINE)
@@ -177,7 +193,7 @@ class _Walk:
             # What the step and the search after it take is set aside.
             room = self.left - HALVINGS - math.ceil(-math.log2(self.close))
             count = min(round(self.how.draws * math.sqrt(number)), room)
-            if count < FEW:
+            if count < FEW or self._distance(nearest) <= self.enough:
                 return nearest
             direction = yield from self._direction(nearest, number, count)
             ahead = yield from self._ahead(nearest, direction, number)
@@ -258,7 +274,8 @@ class _Walk:
         # Unless all are alike, the mean sign is taken off: that lowers the variance (eq. 16).
         if abs(balance) < count:
             signed = signed - (balance / count) * total
-        steepest = NORMS[self.how.norm].steepest(np, signed[None])[0]
+        self.slope = signed + KEPT * self.slope
+        steepest = NORMS[self.how.norm].steepest(np, self.slope[None])[0]
         return np.asarray(steepest)
 
     def _drawn(self, count: int) -> FloatArray:

@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from harness.attacks.ball import Ball, BestSoFar, Part
 from harness.attacks.own import Own
-from harness.attacks.targets import Target, aims
+from harness.attacks.targets import Target, aims, signs
 from harness.maths.adaptive import averaged
 from harness.maths.draws import generators, stacked
 from harness.maths.norms import NORMS
@@ -206,7 +206,7 @@ class Iterated(Own):
                 towards = aims(logits, true, self.target, part.rows, rank)
             else:
                 towards = goals[part.rows]
-            labels = model.asarray(_signed(logits, true, towards))
+            labels = model.asarray(signs(logits, true, towards))
             mask = labels
         return Climb(part, objective, ball, labels, mask, self.begin(ball, {"moving": start}))
 
@@ -293,11 +293,3 @@ class Climb:
         self.labels, self.mask = take(self.labels), take(self.mask)
         self.state = {key: take(value) for key, value in self.state.items()}
         return tuple(take(array) for array in arrays)
-
-
-def _signed(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray:
-    """What ``Towards`` takes for its mask: 1 for the goal, -1 for the true class, (m, k)."""
-    signs, rows = np.zeros(logits.shape, dtype=np.float32), np.arange(len(labels))
-    signs[rows, goals] = 1.0
-    signs[rows, labels] = -1.0
-    return signs

@@ -76,6 +76,14 @@ def aims(
     return np.asarray(order[:, -2 if target == "least-likely" else rank])
 
 
+def signs(logits: FloatArray, labels: IntArray, goals: IntArray) -> FloatArray:
+    """What ``Towards`` takes for its mask: 1 for the goal, -1 for the true class, (n, k)."""
+    signed, rows = np.zeros(logits.shape, dtype=np.float32), np.arange(len(labels))
+    signed[rows, goals] = 1.0
+    signed[rows, labels] = -1.0
+    return signed
+
+
 def _said(target: int | tuple[int, ...], index: IntArray, classes: int) -> IntArray:
     """The classes that were said, (n,)."""
     if isinstance(target, int):

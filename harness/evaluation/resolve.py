@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness import registry
-from harness.attacks import make_attack
+from harness.attacks import TRANSFERS, make_attack
 from harness.certification import make_certifier
 from harness.data import DATASETS, shape_of
 from harness.errors import SpecError, unknown
@@ -138,7 +138,10 @@ def attack_of(spec: Spec, name: str) -> Attack:
     if name not in spec.attacks:
         return make_attack(name)
     sweep = spec.attacks[name]
-    return make_attack(name, sweep.attack, sweep.options)
+    options = sweep.options
+    if (sweep.attack or name) in TRANSFERS:  # which may read a file
+        options |= {"home": spec.home}
+    return make_attack(name, sweep.attack, options)
 
 
 def certifier_of(spec: Spec, name: str) -> Certifier:

@@ -26,6 +26,12 @@ class Norm(Protocol):
     def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
         """The largest of their lengths, a scalar."""
 
+    def dual(self, xp: ArrayNamespace, gradient: Array) -> Array:
+        """How much a function of each gradient (n, *shape) rises by a change of length one: (n,).
+
+        That is the gradient's length in the dual norm.
+        """
+
     def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
         """The nearest changes that are no longer than the radius."""
 
@@ -50,6 +56,10 @@ class Linf:
     def longest(self, xp: ArrayNamespace, changes: Array) -> Array:
         """See ``Norm``."""
         return xp.maximum(xp.max(changes), -xp.min(changes))
+
+    def dual(self, xp: ArrayNamespace, gradient: Array) -> Array:
+        """See ``Norm``."""
+        return xp.sum(xp.reshape(xp.abs(gradient), (gradient.shape[0], -1)), axis=1)
 
     def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
         """See ``Norm``."""
@@ -81,6 +91,11 @@ class L2:
         """See ``Norm``."""
         return xp.max(self.length(xp, changes))
 
+    def dual(self, xp: ArrayNamespace, gradient: Array) -> Array:
+        """See ``Norm``."""
+        scaled, largest = self._scaled(xp, gradient)
+        return self.length(xp, scaled) * largest
+
     def within(self, xp: ArrayNamespace, change: Array, radius: Array | float) -> Array:
         """See ``Norm``."""
         length = self._lengths(xp, change)
@@ -88,10 +103,7 @@ class L2:
 
     def steepest(self, xp: ArrayNamespace, gradient: Array) -> Array:
         """See ``Norm``; a gradient of zero has no direction, and gives no change."""
-        # Scaled first, because the squares of a confident image's gradient underflow.
-        largest = xp.max(xp.reshape(xp.abs(gradient), (gradient.shape[0], -1)), axis=1)
-        largest = per_image(xp, largest, gradient)
-        scaled = gradient / xp.where(largest > 0, largest, 0.0 * largest + 1.0)
+        scaled, _ = self._scaled(xp, gradient)
         return scaled / self._lengths(xp, scaled)
 
     def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
@@ -99,6 +111,12 @@ class L2:
         direction = random.standard_normal(shape)
         size = random.random() ** (1 / direction.size)
         return np.asarray(direction * (size / np.linalg.norm(direction)), dtype=np.float32)
+
+    def _scaled(self, xp: ArrayNamespace, gradient: Array) -> tuple[Array, Array]:
+        """Gradients over their largest entries, because the squares of small ones underflow."""
+        largest = xp.max(xp.reshape(xp.abs(gradient), (gradient.shape[0], -1)), axis=1)
+        largest = xp.where(largest > 0, largest, 0.0 * largest + 1.0)
+        return gradient / per_image(xp, largest, gradient), largest
 
     def _lengths(self, xp: ArrayNamespace, change: Array) -> Array:
         """What each change is divided by: its length, or one where that is zero."""

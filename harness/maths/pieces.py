@@ -59,6 +59,12 @@ class Place:
         """Booleans that ``xp`` computed, likewise."""
         return self.model.asarray(chosen) > 0 if self.on_host else chosen
 
+    def numbers(self, chosen: Array, like: Array) -> Array:
+        """Booleans that ``xp`` computed as ones and zeros, of the dtype of another array."""
+        if self.on_host:
+            return chosen.astype(like.dtype)
+        return self.xp.where(chosen, 0.0 * like + 1.0, 0.0 * like)
+
     def chosen(self, taken: Array, values: Array, others: Array) -> Array:
         """Images (m, *shape): the one of ``values`` where taken, (m,), else that of ``others``."""
         if not self.on_host:
@@ -84,6 +90,11 @@ class Place:
         return self.chosen(
             self.asarray(inside) > 0, self.xp.take(values, self.asarray(at), axis=0), whole
         )
+
+    def taken(self, rows: IntArray, *arrays: Array) -> tuple[Array, ...]:
+        """Some rows of arrays that ``xp`` computed."""
+        at = self.asarray(rows)
+        return tuple(self.xp.take(array, at, axis=0) for array in arrays)
 
     def booleans(self, chosen: Array) -> BoolArray:
         """Booleans that ``xp`` computed, on the host."""

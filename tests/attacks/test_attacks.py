@@ -33,13 +33,16 @@ RANDOM = (
 )  # fmt: skip
 ONE_SEARCH = ("fgsm", "fgm-l2", "deepfool", "hopskipjump", "hopskipjump-l2")
 """Attacks of which one search serves all epsilons."""
-LASTING = [name for name in ATTACKS if name not in ("noise", *ONE_SEARCH)]
+ALONE = sorted(set(ATTACKS) - {"transfer", "transfer-l2"})
+"""Attacks on each image alone: a substitute is trained on all images of a batch."""
+LASTING = [name for name in ALONE if name not in ("noise", *ONE_SEARCH)]
 """Attacks that leave an image alone once it is misclassified."""
 SHORT = {
     "pgd": {"steps": 10}, "pgd-l2": {"steps": 10}, "apgd": {"steps": 12}, "apgd-l2": {"steps": 12},
     "apgd-t": {"steps": 6}, "apgd-t-l2": {"steps": 6}, "square": {"steps": 40},
     "square-l2": {"steps": 40}, "deepfool": {"steps": 10},
     "hopskipjump": {"queries": 300}, "hopskipjump-l2": {"queries": 300},
+    "transfer": {"rounds": 0}, "transfer-l2": {"rounds": 0},
 }  # fmt: skip
 ENSEMBLES = ("strongest", "strongest-l2")
 
@@ -241,7 +244,7 @@ def test_fgsm_reaches_the_highest_loss_in_the_ball_of_a_linear_model(matrix, lab
     assert found >= CrossEntropy().value(np, model.logits(corners), true).max() - 1e-12
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+@pytest.mark.parametrize("name", ALONE)
 def test_an_image_is_attacked_alike_whatever_batch_it_comes_in(name):
     attack, model, (x, y) = short(name), small_net(), small_images()
     epsilons = radii(attack)
@@ -324,7 +327,7 @@ def test_every_backend_gives_the_same_images(name):
     assert counts["numpy", "float64"][-1] < counts["numpy", "float64"][0]
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+@pytest.mark.parametrize("name", ALONE)
 def test_a_sweep_of_any_attack_does_not_depend_on_the_batch_size(name):
     attack, model, (x, y) = short(name), small_net(), small_images(20)
     keep = [0, 5, 19]
@@ -359,12 +362,13 @@ def test_the_named_variants_are_what_they_are_called():
     assert make_attack("apgd-l2") == replace(make_attack("apgd"), name="apgd-l2", norm="l2")
     black = {name for name in ATTACKS if not make_attack(name).requires}
     assert black == {
-        "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", *ENSEMBLES
+        "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", "transfer",
+        "transfer-l2", *ENSEMBLES,
     }  # fmt: skip
     in_l2 = {name for name in ATTACKS if make_attack(name).norm == "l2"}
     assert in_l2 == {
         "fgm-l2", "pgd-l2", "apgd-l2", "apgd-t-l2", "deepfool", "square-l2", "hopskipjump-l2",
-        "strongest-l2",
+        "transfer-l2", "strongest-l2",
     }  # fmt: skip
 
 

@@ -35,12 +35,12 @@ def test_it_comes_close_to_the_boundary_of_a_linear_model_and_not_beyond(norm):
     y = (x @ matrix.T + bias).argmax(axis=1)
     known = np.array([least(matrix, bias, *pair, norm) for pair in zip(x, y, strict=True)])
     model, attack = linear(matrix, bias), HopSkipJump(norm=norm, queries=4000)
-    (found,) = attacked(attack, model, x, y, [9.0])
+    _, found = attacked(attack, model, x, y, [1e-9, 9.0])
     assert right(model, found, y) == 0
     ratio = far(found, x, norm) / known
     assert ratio.min() >= 1
     assert ratio.max() < 1.1
-    (sooner,) = attacked(HopSkipJump(norm=norm, queries=400), model, x, y, [9.0])
+    _, sooner = attacked(HopSkipJump(norm=norm, queries=400), model, x, y, [1e-9, 9.0])
     assert (far(sooner, x, norm) / known).mean() > ratio.mean()
 
 
@@ -48,7 +48,7 @@ def test_by_hand_on_one_pixel():
     # Class 1 above one half: from 0.3 that is 0.2 away, and nothing is nearer.
     model = linear([[-1], [1]], [0.5, -0.5])
     for name in KINDS:
-        (found,) = attacked(make_attack(name), model, [[0.3], [0.9]], [0, 1], [1.0])
+        _, found = attacked(make_attack(name), model, [[0.3], [0.9]], [0, 1], [1e-9, 1.0])
         assert found.ravel() == pytest.approx([0.5, 0.5], abs=1e-3)
         assert right(model, found, [0, 1]) == 0
 
@@ -86,7 +86,7 @@ def test_labels_alone_are_asked_for(name):
 def test_no_more_than_the_budget_is_asked_of_an_image(name, queries):
     model, (x, y) = Counting(small_net()), small_images(5, wrong=0)
     attack = make_attack(name, options={"queries": queries})
-    (found,) = attacked(attack, model, x, y, [9.0])
+    _, found = attacked(attack, model, x, y, [1e-9, 9.0])
     assert sum(model.rows) <= queries * len(x)
     asked = np.concatenate(model.asked)
     assert (asked.min(), asked.max()) >= (0, 0)
@@ -115,7 +115,7 @@ def test_one_search_serves_all_epsilons_and_what_is_too_long_is_shortened(name):
     model = Counting(small_net())
     small, large, whole = attacked(attack, model, x.astype(float), y, [0.01, 3.0, 9.0])
     alone = Counting(small_net())
-    attacked(attack, alone, x.astype(float), y, [9.0])
+    attacked(attack, alone, x.astype(float), y, [0.01])
     assert sum(model.rows) == sum(alone.rows)
     length = far(whole, x, attack.norm)
     assert length == pytest.approx(far(large, x, attack.norm))
@@ -154,6 +154,14 @@ def test_no_call_holds_more_images_than_the_model_takes():
     np.testing.assert_array_equal(found.kept, expected.kept)
 
 
+def test_of_an_image_within_the_smallest_epsilon_no_more_is_asked():
+    # From 0.3 the first image that is found beyond one half is within 0.7.
+    model = Counting(linear([[-1], [1]], [0.5, -0.5]))
+    (found,) = attacked(HopSkipJump(queries=1000), model, [[0.3]], [0], [0.7])
+    assert sum(model.rows) < 200
+    assert 0.2 < found - 0.3 <= 0.7
+
+
 def test_an_image_for_which_nothing_is_found_stays_as_it_is():
     model = linear([[0.0], [0.0]], [1.0, 0.0])
     (found,) = attacked(HopSkipJump(), model, [[0.25]], [0], [1.0])
@@ -166,8 +174,8 @@ def test_it_does_the_same_in_every_backend(backend, name):
     x, y = small_images(6, wrong=1)
     attack = make_attack(name, options={"queries": 300})
     x64 = x.astype(float)
-    (expected,) = attacked(attack, small_net(), x64, y, [9.0])
-    (found,) = attacked(attack, small_net(backend), x64, y, [9.0])
+    _, expected = attacked(attack, small_net(), x64, y, [1e-9, 9.0])
+    _, found = attacked(attack, small_net(backend), x64, y, [1e-9, 9.0])
     expected, found = (far(one, x, attack.norm) for one in (expected, found))
     assert found == pytest.approx(expected, abs=1e-6)
 

@@ -61,8 +61,8 @@ def test_an_attack_finds_the_same_images_there_as_in_numpy(name, plain, strict):
         np.testing.assert_allclose(there.kept, here.kept, rtol=0, atol=1e-9)
 
 
-ON_HOST = ("hopskipjump", "hopskipjump-l2")
-"""Attacks that ask for labels of images that they draw on the host."""
+ON_HOST = ("hopskipjump", "hopskipjump-l2", "transfer", "transfer-l2")
+"""Attacks that ask about images that they make on the host."""
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in ON_HOST])

@@ -124,8 +124,8 @@ def test_smallest_epsilons_are_those_of_the_suites(net):
 def test_a_black_box_is_attacked_without_gradients_only():
     model = live(Box(small_net(dtype="float32")), "box")
     assert set(model.attacks) == {
-        "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", "strongest",
-        "strongest-l2",
+        "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", "transfer",
+        "transfer-l2", "strongest", "strongest-l2",
     }  # fmt: skip
     assert model.methods == ()
     assert model.climbers == ()

@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from harness.attacks.substitute import substitute_for
 from harness.checks.check import BrokenError
 from harness.checks.validity import repeated
 from harness.checks.validity.certificate import Certificate
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs, predicted
 from harness.checks.validity.panel import Attacks, Reported, chosen
-from harness.checks.validity.surrogate import Transfer, substitute_for
+from harness.checks.validity.surrogate import Transfer
 from harness.errors import NotApplicable, one_line
 from harness.maths.adaptive import is_randomised
 from harness.maths.around import why_no_gradient
