@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from pydantic import ValidationError
@@ -204,7 +205,8 @@ def certifiers_from(certifiers: Any, radii: Sequence[float], bounds: Bounds) -> 
         return []
     one = isinstance(certifiers, str | bytes | bytearray | type | Mapping) or not _many(certifiers)
     made = [_certifier(given) for given in ([certifiers] if one else certifiers)]
-    for name, count in Counter(certifier.name for certifier in made).items():
+    # Letters that are composed in another way print alike.
+    for name, count in Counter(normalize("NFC", one.name) for one in made).items():
         if count > 1:
             raise SpecError(f"certifiers: {count} of them are called {name}; name each otherwise")
     for certifier in made:

@@ -33,8 +33,9 @@ def accuracy_tables(run: Run) -> Iterator[Table]:
     for norm, bound in kinds:
         of = [r for r in swept if (r.norm, bound_of(r.check, 0.0)) == (norm, bound)]
         yield _table(run, of, norm, bound)
-    if not kinds and any(r.check == "clean" for r in run.records):
-        yield _table(run, [], None, "exact")
+    if not kinds and any(record.check == "clean" for record in run.records):
+        rest = [record for record in run.records if record.epsilon is not None]
+        yield _table(run, rest, None, "upper" if rest else "exact")
 
 
 def _table(run: Run, records: Sequence[Record], norm: NormName | None, bound: Bound) -> Table:
