@@ -8,7 +8,10 @@ from rich.text import Text
 
 from harness.errors import HarnessError, printable
 
-MODEL_HELP = "A .onnx, .keras or .pt2 file, the folder of a SavedModel, or package.module:function."
+MODEL_HELP = (
+    "A .onnx, .keras or .pt2 file, a .safetensors that says its layers, the folder of a "
+    "SavedModel, or package.module:function."
+)
 DATA_HELP = "An .npz file, a folder with a subfolder a class, or package.module:function."
 """What is said of arguments that several commands have."""
 

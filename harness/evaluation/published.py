@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 
 from harness import registry
@@ -94,10 +95,13 @@ class Reproduction:
         ]  # fmt: skip
         return times[-1] if times else None
 
+    @cached_property
+    def _backends(self) -> dict[str, str]:
+        """The backend of each model."""
+        return {name: backend for backend, name in self._benchmark.pairs((self._backend,))}
+
     def _evaluation(self, model: str) -> Evaluation:
-        pairs = self._benchmark.pairs((self._backend,))
-        backend = next(backend for backend, name in pairs if name == model)
-        return self._benchmark.evaluation(backend, model)
+        return self._benchmark.evaluation(self._backends[model], model)
 
     def _begin(self) -> None:
         """Take over what an earlier call has measured, or put this run in its place."""

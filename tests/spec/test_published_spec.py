@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from harness.errors import SpecError
@@ -147,6 +150,16 @@ def test_tables_are_named_or_in_a_file_or_in_a_folder(tmp_path):
         table_paths("traeds")
     with pytest.raises(SpecError, match=r"none\.toml: cannot be read"):
         load_table(tmp_path / "none.toml")
+
+
+def test_the_table_of_the_page_is_one():
+    page = Path(__file__).parents[2] / "docs" / "published.md"
+    if not page.is_file():
+        pytest.skip("not in a checkout")
+    (block,) = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    found = parse_table(block, "docs/published.md")
+    assert resolved(found.spec).name == found.name == "ours"
+    assert [one.label for one in found.numbers] == ["clean", "pgd-20@0.0313725"]
 
 
 @pytest.mark.parametrize("path", table_paths(), ids=lambda path: path.stem)
