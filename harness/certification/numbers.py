@@ -62,7 +62,7 @@ class Numbers:
 
     @property
     def model_floor(self) -> float:
-        """More than underflow can take from a sum of the model's, also where it makes zeros of it."""
+        """More than underflow can take from a sum of the model, also where it makes it zero."""
         if self.model_unit == 0.0:
             return 0.0
         return 1e-150 if self.model_unit < 1e-12 else 1e-30
