@@ -60,6 +60,13 @@ class Numbers:
         """What is taken off a bound at last: far more than underflow can have added to it."""
         return 1e-150 if self.unit < 1e-12 else 1e-18
 
+    @property
+    def model_floor(self) -> float:
+        """More than underflow can take from a sum of the model, also where it makes it zero."""
+        if self.model_unit == 0.0:
+            return 0.0
+        return 1e-150 if self.model_unit < 1e-12 else 1e-30
+
     def gamma(self, terms: int) -> float:
         """γ of a sum of so many products, with room for what goes with it."""
         return _gamma(terms + self.extra, self.unit)

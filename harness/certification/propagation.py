@@ -85,7 +85,7 @@ class Propagation:
         middle, radius, count = given.middle, given.radius, given.low.shape[0]
         sums = step.spread(numbers.joined([radius, xp.abs(middle) + radius], axis=0))
         reach, most = sums[:count, :], sums[count:, :] + xp.abs(step.bias)
-        slack = (gamma + theirs) * (1 + gamma) * most
+        slack = (gamma + theirs) * (1 + gamma) * most + numbers.model_floor
         interval = _around(numbers, step.forth(middle) + step.bias, reach, slack)
         if known.ball is not None:
             length = known.ball.radius * (1 + gamma) * xp.sqrt(step.squares())
