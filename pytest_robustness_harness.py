@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "robustness_check(name): what a test measures, as it is called in the records",
     )
-    config.addinivalue_line("markers", "robustness_defended: only for adversarially trained models")
+    config.addinivalue_line("markers", "robustness_defended: only for models trained to be robust")
     asked = any(config.getoption(f"robustness_{name}") for name in ("spec", "backend", "baseline"))
     if asked or config.getini("robustness_spec"):
         session = start(config)

@@ -165,6 +165,8 @@ def check_collapse(loaded: LoadedModel) -> None:
     if not loaded.history:
         raise NotApplicable("the harness did not train this model")
     kept = loaded.history[loaded.best_epoch - 1]
+    if kept.pgd_accuracy is None:
+        raise NotApplicable("it was not trained against an attack that it could withstand alone")
     if kept.collapsed:
         raise CheckFailed(
             f"accuracy on validation images is {kept.fgsm_accuracy:.4f} under FGSM, but "

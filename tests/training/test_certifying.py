@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from toy_training import CLASSES, SHAPE, TRAINING, VALIDATION, toy_recipe, toy_train
 
 from backends.numpy_backend import NumpyBackend
 from harness.data import Part
-from harness.errors import BackendError
+from harness.errors import BackendError, NotApplicable
+from harness.evaluation.checking import check_collapse
 from harness.networks.initial import initial_weights
 from harness.protocol import Batch, Network, Optimizer, Step, Wrapping, fully_connected
+from harness.results.records import Epoch
 from harness.spec.training import CertifiedTrainingSpec, TrainingSpec
 from harness.training.certifying import Certifying
 from harness.training.loop import train
@@ -142,6 +146,13 @@ def test_the_best_epoch_is_one_whose_predictions_are_certified():
     assert [epoch.certified_accuracy for epoch in trained.history] == [0.5, 1.0, 0.5]
     assert trained.best_epoch == 2
     np.testing.assert_allclose(trained.weights["layers.0.bias"], [0.5, -0.5])
+
+
+def test_what_was_attacked_by_nothing_cannot_have_collapsed():
+    epoch = Epoch(epoch=1, loss=1, accuracy=1, validation_loss=1, validation_accuracy=1,
+                  learning_rate=1, seconds=1, certified_accuracy=0.5)  # fmt: skip
+    with pytest.raises(NotApplicable, match=r"^it was not trained against an attack"):
+        check_collapse(SimpleNamespace(history=(epoch,), best_epoch=1))
 
 
 def test_numpy_leaves_it_to_the_frameworks_before_the_warm_up_is_over():
