@@ -222,3 +222,20 @@ def test_restarts_come_no_less_near_and_have_each_image_s_own_numbers():
     np.testing.assert_allclose(alone, often[some], atol=1e-9)
     other = FAB(steps=5, restarts=4, seed=1).search(model, x, y)[1]
     assert (other != often).any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_restart_begins_half_as_far_as_the_largest_epsilon_somewhere_else(norm, monkeypatch):
+    x, y = np.full((2, 30), 0.5), np.zeros(2, dtype=np.int64)
+    model, seen, start = linear(np.zeros((3, 30)), [1, 0, 0]), [], FAB._start
+
+    def told(self, *given):
+        seen.append(start(self, *given))
+        return seen[-1]
+
+    monkeypatch.setattr(FAB, "_start", told)
+    attacked(FAB(norm=norm, steps=1, restarts=3, target="each"), model, x, y, [0.1, 0.4])
+    assert len(seen) == 2 * 2  # of two classes, and the first attempt begins at the image
+    starts = np.concatenate(seen) - 0.5
+    np.testing.assert_allclose(NORMS[norm].length(np, starts), 0.2, rtol=1e-6)
+    assert len(np.unique(starts.round(9), axis=0)) == len(starts)
