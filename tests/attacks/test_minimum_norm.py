@@ -28,6 +28,7 @@ BEYOND = {"linf": 0.3, "l2": np.hypot(0.3, 0.2)}
 OPTIONS = {"cw-l2": {"searches": 6, "steps": 150, "initial_c": 0.1, "stepsize": 0.05}}
 LINF = ("fab", "fab-t", "fmn")
 NAMED = (*LINF, "fab-l2", "fab-t-l2", "fmn-l2", "ddn", "cw-l2")
+OPTIONS |= {name: {"steps": 30} for name in NAMED if name.startswith("fab")}
 EACH = {name: make_attack(name, options=OPTIONS.get(name, {})) for name in NAMED}
 BRIEF = {"cw-l2": {"searches": 5, "steps": 60, "initial_c": 1.0, "stepsize": 0.05}}
 QUICK = {name: make_attack(name, options=BRIEF.get(name, {"steps": 30})) for name in NAMED}
