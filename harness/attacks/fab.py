@@ -13,7 +13,7 @@ from harness.attacks.iterated import OPTIONS, Count
 from harness.attacks.minimum_norm import Hunt, MinimumNorm, Nearest
 from harness.attacks.targets import aims, signs
 from harness.maths.draws import generators, stacked
-from harness.maths.hyperplanes import shortest_change
+from harness.maths.hyperplanes import distance, shortest_change
 from harness.maths.norms import NORMS, Norm
 from harness.maths.objectives import Towards
 from harness.protocol import Array, IntArray, NormName, differentiable
@@ -22,8 +22,6 @@ AIM = Towards("margin")
 """The lead of a class before the true one, which is zero at their boundary."""
 SHORTEST = 1e-8
 """Steps count as no shorter than this, in pixel units, where they are weighed."""
-FLAT = 1e-12
-"""Keeps distances to boundaries finite where the gradient is zero."""
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -153,11 +151,11 @@ def _boundary(hunt: Hunt, moving: Array, towards: IntArray, norm: Norm) -> tuple
         logits, gradient = place.view(logits), place.view(gradient)
         slack = 2 * ROUNDING * xp.max(xp.abs(logits), axis=1)
         lead = AIM.value(xp, logits, place.view(given)) - slack
-        distance = xp.abs(lead) / (norm.dual(xp, gradient) + FLAT)
+        far = distance(xp, lead, gradient, norm)
         if found:
-            closer, (before, other, slope) = distance < found[0], found
-            distance = xp.where(closer, distance, before)
+            closer, (before, other, slope) = far < found[0], found
+            far = xp.where(closer, far, before)
             lead = xp.where(closer, lead, other)
             gradient = place.chosen(closer, gradient, slope)
-        found = [distance, lead, gradient]
+        found = [far, lead, gradient]
     return found[1], found[2]

@@ -11,12 +11,11 @@ from pydantic.dataclasses import dataclass
 from harness.attacks.ddn import LAST, annealed
 from harness.attacks.iterated import OPTIONS, Count, Positive
 from harness.attacks.minimum_norm import Hunt, MinimumNorm, Nearest
+from harness.maths.hyperplanes import distance
 from harness.maths.norms import L2, NORMS
 from harness.maths.objectives import Margin
 from harness.protocol import Array, IntArray, NormName, differentiable
 
-FLAT = 1e-12
-"""Keeps distances to boundaries finite where the gradient is zero."""
 LAST_GAMMA = 0.001
 """Share by which the ball's radius changes in the last step."""
 
@@ -25,7 +24,7 @@ LAST_GAMMA = 0.001
 class FMN(MinimumNorm):
     """Steps along the gradient of the margin, each into a ball whose radius follows the boundary.
 
-    Until the image is misclassified the radius is the distance of the linear approximation's
+    Until the image is misclassified the radius grows, at least to the linear approximation's
     boundary; then it shrinks as long as the image is, and grows where it is not.
 
     Attributes:
@@ -72,10 +71,10 @@ class FMN(MinimumNorm):
         """The radii after a step, (m,)."""
         xp, norm = hunt.place.xp, NORMS[self.norm]
         gamma = annealed(self.gamma, LAST_GAMMA, number, self.steps)
-        boundary = norm.length(xp, moving - hunt.clean) + xp.abs(lead) / (
-            norm.dual(xp, gradient) + FLAT
-        )
-        # A little beyond the boundary, on which nothing is misclassified yet.
-        grown = xp.where(hunt.distance < np.inf, radius, boundary) * (1 + gamma)
+        boundary = norm.length(xp, moving - hunt.clean) + distance(xp, lead, gradient, norm)
+        # A little beyond the boundary, on which nothing is misclassified yet. It is further away
+        # than it seems where the box takes away from a step, so the radius does not fall before.
+        begun = xp.maximum(boundary, radius) if number else boundary
+        grown = xp.where(hunt.distance < np.inf, radius, begun) * (1 + gamma)
         shrunk = xp.minimum(radius * (1 - gamma), hunt.distance)
         return xp.minimum(xp.where(wrong, shrunk, grown), hunt.farthest)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from harness.maths.norms import Norm
 from harness.maths.pieces import Place
-from harness.protocol import Array, Bounds, NormName
+from harness.protocol import Array, ArrayNamespace, Bounds, NormName
 
 BEYOND = 1e30
 """As far as anything is to go where the box keeps the hyperplane out of reach."""
@@ -65,6 +68,22 @@ def shortest_change(
         if not rises.any():
             break
     return (2 * upwards - 1) * xp.minimum(reach[:, None] * speed, room)
+
+
+def distance(xp: ArrayNamespace, lead: Array, gradient: Array, norm: Norm) -> Array:
+    """How far the boundary is by the linear approximation, (m,), whatever the scale of the logits.
+
+    Args:
+        xp: The namespace of the arrays.
+        lead: What is zero there, (m,).
+        gradient: Its gradients, (m, *shape); where one is zero, the boundary is beyond all boxes.
+        norm: What measures the distance.
+    """
+    slope = norm.dual(xp, gradient)
+    sloping = slope > 0
+    with np.errstate(over="ignore"):
+        found = xp.abs(lead) / xp.where(sloping, slope, 0.0 * slope + 1.0)
+    return xp.where(sloping, found, 0.0 * found + BEYOND)
 
 
 def _products(one: Array, other: Array) -> Array:

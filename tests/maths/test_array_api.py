@@ -10,6 +10,7 @@ from small_models import small_images, small_net
 from strict_model import StrictModel
 
 from harness.attacks import ATTACKS, make_attack
+from harness.attacks.fab import FAB
 from harness.attacks.iterated import OBJECTIVES
 from harness.attacks.minimal import along_gradient, by_search
 from harness.attacks.pgd import PGD
@@ -25,12 +26,20 @@ SHORT = {
     "apgd-t": {"steps": 5}, "apgd-l2": {"steps": 20}, "apgd-t-l2": {"steps": 5},
     "strongest": {"members": ["fgsm", "mim", "square"]},
     "hopskipjump": {"queries": 150}, "hopskipjump-l2": {"queries": 150},
-    "strongest-l2": {"members": ["fgm-l2", "deepfool"]},
+    "strongest-l2": {"members": ["fgm-l2", "deepfool"]}, "cw-l2": {"searches": 3, "steps": 20},
+} | {name: {"steps": 8} for name in ("fab", "fab-t", "fab-l2", "fab-t-l2")} | {
+    name: {"steps": 20} for name in ("ddn", "fmn", "fmn-l2")
 }  # fmt: skip
-EVERY = {name: make_attack(name, options=SHORT.get(name, {})) for name in ATTACKS} | {
-    f"pgd-{target}": PGD(steps=8, restarts=2, target=target)
-    for target in ("next", "runner-up", "least-likely", "each")
-}
+# Ensembles whose members are tried by themselves, and by themselves have many steps.
+LONG = ("autoattack", "autoattack-l2")
+EVERY = (
+    {name: make_attack(name, options=SHORT.get(name, {})) for name in ATTACKS if name not in LONG}
+    | {"fab-restarts": FAB(steps=4, restarts=2)}
+    | {
+        f"pgd-{target}": PGD(steps=8, restarts=2, target=target)
+        for target in ("next", "runner-up", "least-likely", "each")
+    }
+)
 MASKED = [*OBJECTIVES.values(), CrossEntropy(), ClassLogit()]
 
 
