@@ -8,8 +8,8 @@ runs the suites (whose ``conftest.py`` adds the short names).
 
 A test that is marked ``@pytest.mark.robustness_check(NAME)`` and asks for ``robustness_model``
 runs once per backend and model of the spec; if it asks for ``attack`` and ``epsilon`` too, once
-per attack of the spec and epsilon of its sweep. ``robustness_judge`` judges a record by what the
-spec expects.
+per attack of the spec and epsilon of its sweep; and likewise of ``certifier`` and ``epsilon``.
+``robustness_judge`` judges a record by what the spec expects.
 """
 
 from __future__ import annotations

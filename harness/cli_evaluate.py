@@ -15,6 +15,12 @@ from harness.terminal import DATA_HELP, MODEL_HELP, as_path
 Attacks = Annotated[
     list[str] | None, typer.Option("--attack", metavar="NAME", help="An attack; may be repeated.")
 ]
+Certifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--certifier", metavar="NAME", help="A certifier, such as crown; may be repeated."
+    ),
+]
 Epsilons = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,6 +41,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     data: Annotated[str, typer.Option(metavar="DATA", help=DATA_HELP)],
     attack: Attacks = None,
+    certifier: Certifiers = None,
     epsilon: Epsilons = None,
     suite: Suites = None,
     name: Annotated[str, typer.Option(help="What the records call the model.")] = "model",
@@ -97,8 +104,8 @@ def evaluate(
     chosen: dict[str, Any] = {"epsilons": radii} if radii else {}
     try:
         measured(
-            asked, dataset, attacks=attack or None, name=name, suites=suite or ("attacks",),
-            out=out, **chosen,
+            asked, dataset, attacks=attack or None, certifiers=certifier, name=name,
+            suites=suite or ("attacks",), out=out, **chosen,
         )  # fmt: skip
     except InterruptedRun as stop:
         typer.echo(

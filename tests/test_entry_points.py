@@ -173,6 +173,18 @@ def test_its_architecture_is_built_by_name(command):
     assert done.stdout.strip() == "[8, 4, 10]", done.stderr
 
 
+def test_its_certifier_is_made_by_name(command):
+    install(command.site)
+    done = command(
+        "-c",
+        "from harness.certification import make_certifier\n"
+        "print(make_certifier('cautious', options={'least': 0.1}).least)\n"
+        "make_certifier('cautious', options={'lest': 0.1})\n",
+    )
+    assert done.stdout.strip() == "0.1", done.stderr
+    assert "lest: cautious has no such option; did you mean least?" in done.stderr
+
+
 def test_a_name_that_two_packages_have_is_an_error_that_names_both(harness):
     install(harness.site)
     install(harness.site, "another", ATTACK.format("dimming"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backends_at_hand import package_at_hand
 
 from harness.data import load_dataset
 from harness.results.run import Run
@@ -75,6 +76,29 @@ def test_a_model_and_images_are_evaluated_in_one_command(repository):
     assert (info.backend, info.queries > 90, data.images) == ("callable", True, 90)
 
 
+def test_a_network_that_is_read_from_a_file_is_certified_in_one_command(repository):
+    package_at_hand("onnx")
+    from harness.networks.initial import initial_weights
+    from harness.networks.onnx.writing import onnx_bytes
+    from harness.protocol import Network, fully_connected
+
+    architecture = fully_connected((4, 4, 2), (6,), 3)
+    network = Network(architecture, initial_weights(architecture, seed=0))
+    (repository / "net.onnx").write_bytes(onnx_bytes(network))
+    done = harness(
+        "evaluate", "net.onnx", "--backend", "numpy", "--data", "theirs:images",
+        "--certifier", "ibp", "--certifier", "crown", "--epsilon", "0.01", "--out", "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = Run.load(repository / "out")
+    accuracies = {r.check: (r.status, r.bound) for r in run.records if r.epsilon is not None}
+    assert accuracies == {
+        "fgsm": ("measured", "upper"),
+        "certified/ibp": ("measured", "lower"),
+        "certified/crown": ("measured", "lower"),
+    }
+
+
 def test_an_evaluation_that_is_interrupted_says_what_is_kept_and_where(repository):
     (repository / "stopped.py").write_text(
         "import harness, theirs\n"
@@ -111,6 +135,7 @@ def test_an_evaluation_that_is_interrupted_says_what_is_kept_and_where(repositor
         (["net.pkl", "--data", "theirs:images"], "a pickle can run any code"),
         (["theirs:load", "--data", "theirs:images", "--epsilon", "8/0"], "--epsilon: '8/0'"),
         (["theirs:load", "--data", "theirs:images", "--attack", "sqare"], "did you mean square?"),
+        (["theirs:load", "--data", "theirs:images", "--certifier", "crwn"], "did you mean crown?"),
         (["theirs:load", "--data", "theirs:images", "--suite", "all"], "suites: all"),
         (["theirs:load", "--data", "theirs:images", "--mean", "0.5"], "--mean and --std"),
     ],

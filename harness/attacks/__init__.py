@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from harness.attacks.apgd import APGD
 from harness.attacks.cw import CarliniWagner
@@ -25,7 +22,8 @@ from harness.attacks.square import Square
 from harness.attacks.square_l2 import SquareL2
 from harness.attacks.strongest import Strongest, require_ensemble
 from harness.attacks.transfer import Transfer
-from harness.errors import HarnessError, SpecError, closest, one_line, unknown
+from harness.errors import SpecError
+from harness.making import made_by_name
 from harness.protocol import Attack, NormName
 from harness.registry import Registry
 
@@ -191,54 +189,5 @@ def make_attack(
         SpecError: There is no such attack, or it has no such option or value; or what another
             package made is not as ``protocol.Attack`` says.
     """
-    kind = kind or name
-    if kind not in ATTACKS:
-        raise SpecError(unknown(kind, "attack", sorted(ATTACKS)))
-    said = dict(options or {})
-    if "name" in said:
-        raise SpecError(f"name: {kind} has no such option")
-    if name != kind:
-        said["name"] = name
-    make = ATTACKS[kind]
-    try:
-        made: Any = make(**said)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "value_error":  # of options together; it names them itself
-            raise SpecError(first["msg"].removeprefix("Value error, ")) from error
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "unexpected_keyword_argument":
-            raise SpecError(_no_option(kind, key, _parameters(make))) from error
-        raise SpecError(f"{key}: {first['msg']} (got {first['input']!r})") from error
-    except HarnessError:
-        raise
-    except Exception as error:  # another package's attack refuses its options as it likes
-        known = _parameters(make)
-        if key := next((one for one in said if known and one not in known), ""):
-            raise SpecError(_no_option(kind, key, known)) from error
-        raise SpecError(one_line(f"{kind}: {error}")) from error
-    if not is_attack(made):
-        raise SpecError(f"{kind}: makes a {type(made).__name__}, which is no attack")
-    if made.name != name:  # by which its records are found
-        raise SpecError(one_line(f"{kind}: its name is {made.name!r}; give it that of its entry"))
-    if flaw := flaw_of(made):
-        raise SpecError(one_line(f"{kind}: {flaw}"))
-    attack: Attack = made
+    attack: Attack = made_by_name(ATTACKS, "attack", name, kind, options, is_attack, flaw_of)
     return attack
-
-
-def _parameters(make: Callable[..., Any]) -> list[str]:
-    """The names of an attack's options; none where they cannot be told."""
-    try:
-        parameters = signature(make).parameters.values()
-    except (TypeError, ValueError):  # it is no function, or written in C
-        return []
-    if any(one.kind is Parameter.VAR_KEYWORD for one in parameters):
-        return []
-    return [one.name for one in parameters]
-
-
-def _no_option(kind: str, key: str, known: Sequence[str]) -> str:
-    close = closest(key, known)
-    meant = f"; did you mean {close}?" if close else ""
-    return f"{key}: {kind} has no such option{meant}"

@@ -14,15 +14,15 @@ from harness.attacks.description import Describer
 from harness.errors import SpecError
 from harness.protocol import Attack
 
-KIND = "attack"
-"""Under this key the options say which attack it is: its class."""
+KIND, CERTIFIER = "attack", "certifier"
+"""Under this key the options of an attack, or of a certifier, say which one it is: its class."""
 BEFORE = "(before)"
 """Under this key those of a foreign attack have the values that a baseline counts as having."""
 UNTOLD = "(not compared)"
 """Under this key stand the names of those of which no value can be told."""
 
 
-def options_of(attack: Any) -> dict[str, Any]:
+def options_of(attack: Any, kind: str = KIND) -> dict[str, Any]:
     """Every option of an attack, those that have their default too, as JSON-like data.
 
     The name is left out: it says what the records call the attack. Under ``attack`` stands which
@@ -31,7 +31,9 @@ def options_of(attack: Any) -> dict[str, Any]:
     derives from one of ours without an ``options()`` of its own, both.
 
     Args:
-        attack: Any attack; that of a user may hold anything. Nothing that it does raises.
+        attack: Any attack; that of a user may hold anything. Nothing that it does raises. A
+            certifier's options are told likewise.
+        kind: Under which key it says what it is.
 
     Returns:
         Options by name: numbers, strings, booleans, None, and lists and mappings of these; the same
@@ -42,6 +44,7 @@ def options_of(attack: Any) -> dict[str, Any]:
     describer = Describer(_special)
     with describer.within(attack):
         options = _options(attack, describer, "", 0)
+    options = {kind: options.pop(KIND)} | options
     return options | ({UNTOLD: listed} if (listed := describer.listed) else {})
 
 
@@ -70,15 +73,17 @@ def options_before(name: str, said: Mapping[str, Any]) -> dict[str, Any] | None:
     return _before(attack, extras)
 
 
-def completed(known: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def completed(
+    known: Mapping[str, Any], other: Mapping[str, Any], kind: str = KIND
+) -> dict[str, Any]:
     """Stored options with those that only the other side knows, where it is known what they were.
 
     Each has the value in ``BEFORE`` of its attack's class, or else the default; that of a foreign
     class stands beside the options of the other side, since it cannot be asked any more.
     """
     full = dict(known)
-    if KIND in known and KIND in other:
-        late = _of_class(str(known[KIND])) | _mapping(other.get(BEFORE))
+    if kind in known and kind in other:
+        late = _of_class(str(known[kind])) | _mapping(other.get(BEFORE))
         full |= {key: late[key] for key in other if key not in known and key in late}
     for key in known.keys() & other.keys():
         if isinstance(known[key], Mapping) and isinstance(other[key], Mapping):

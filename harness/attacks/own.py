@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from harness.making import fields_of
 from harness.protocol import FloatArray, IntArray
 
 
@@ -17,10 +17,4 @@ class Own:
 
     def options(self) -> dict[str, Any]:
         """See ``protocol.Attack``: every field but the name."""
-        fields: Any = dataclasses.fields(self)  # type: ignore[arg-type]  # of its subclasses
-        return {field.name: _plain(getattr(self, field.name)) for field in fields
-                if field.name != "name"}  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+        return fields_of(self)

@@ -13,12 +13,13 @@ import numpy as np
 
 from harness.checks.conformance import EPSILONS
 from harness.checks.sanity.checks import rules_for
-from harness.checks.validity import CHEAP, CHECKS
+from harness.checks.validity import BESIDE_CERTIFICATES, CHEAP, CHECKS, ValidityCheck
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, NotApplicable, Unanswered, gist, one_line
 from harness.evaluation.arguments import (
     attacks_from,
     bounds_from,
+    certifiers_from,
     expectations_from,
     name_from,
     radii_from,
@@ -36,7 +37,7 @@ from harness.maths.around import Laid, Limited
 from harness.maths.outputs import Outputs, declared, kind_of, looked_through
 from harness.maths.query import answers_of, logits_of
 from harness.progress import progress_bar, quiet
-from harness.protocol import GRADIENT, Attack, Bounds, Images, IntArray, Model
+from harness.protocol import GRADIENT, Attack, Bounds, Certifier, Images, IntArray, Model
 from harness.results import keys
 from harness.results.judge import judge
 from harness.results.provenance import new_run
@@ -47,7 +48,7 @@ from harness.saliency.analysis import MEASURES
 from harness.saliency.methods import METHODS
 from harness.saliency.occlusion import CHOICES
 from harness.spec.expect import ExpectSpec
-from harness.spec.measures import AttackSpec, MeasuresSpec, MinimalSpec, SaliencySpec
+from harness.spec.measures import AttackSpec, CertifiedSpec, MeasuresSpec, MinimalSpec, SaliencySpec
 
 FIRST = 200
 """Images of which saliency maps are analysed and smallest epsilons searched."""
@@ -74,6 +75,7 @@ def evaluate(
     attacks: str | Attack | Iterable[str | Attack] | None = None,
     epsilons: float | Iterable[float] = EPSILONS,
     *,
+    certifiers: str | Certifier | Iterable[str | Certifier] | None = None,
     name: str = "model",
     bounds: Bounds | None = None,
     outputs: Outputs = "auto",
@@ -92,7 +94,8 @@ def evaluate(
     """Clean accuracy, and accuracy under each attack at each epsilon; and more, if it is wanted.
 
     Accuracy under an attack is an *upper bound* on robust accuracy: an attack that fails proves
-    nothing, and a stronger one may succeed.
+    nothing, and a stronger one may succeed. What a certifier proves is a *lower bound*: the truth
+    lies between.
 
     It also makes a few cheap checks of whether these numbers can be trusted, on some hundred images
     (``validity.CHEAP``): whether an image's answer changes from call to call, with the batch it
@@ -113,13 +116,16 @@ def evaluate(
             default ``fgsm``, and ``square`` for a black box. What a model lacks the gradient for is
             skipped.
         epsilons: Radii in pixel units, each ≥ 0; they are swept in rising order.
+        certifiers: Names of certifiers, such as ``crown``, or certifiers with options; they are
+            asked at the same epsilons. A model is skipped unless its network is known layer by
+            layer: built here, or read from an ONNX file.
         name: What the records call the model; it must be able to be a file name.
         bounds: Lowest and highest pixel value, of a network that is not wrapped; [0, 1] if None.
         outputs: What the model returns, as in ``wrap``; it takes the place of what was said there.
         suites: Of ``attacks``, ``validity`` (all its checks), ``saliency`` (measures of maps, and
             whether they explain the model), ``minimal`` (the smallest epsilon of each image).
         expect: What accuracies are judged by, as in a spec: ``{"clean": [0.9, 1.0], "attacks":
-            {"fgsm": {0.1: [0.5, 1.0]}}}``.
+            {"fgsm": {0.1: [0.5, 1.0]}}}``; ``certified`` by the names of certifiers, likewise.
         classes: Name of each class, in the order of the labels.
         train: Training images and labels, (x, y), for the check that learns random labels.
         channel_axis: Axis of one image that holds its channels; guessed where that leaves no doubt.
@@ -139,7 +145,7 @@ def evaluate(
     Raises:
         HarnessError: An argument is not what it should be; or the model returns probabilities,
             undeclared, instead of logits.
-        SpecError: There is no attack of that name, or two attacks have one name.
+        SpecError: There is no attack or certifier of that name, or two have one name.
         InterruptedRun: Ctrl-C; it has the run.
     """
     source = source_of(model)
@@ -154,13 +160,18 @@ def evaluate(
         model = Laid(model, channel_axis)
     made = attacks_from(attacks or ("fgsm" if GRADIENT in model.capabilities else "square"))
     radii = radii_from(epsilons, epsilon_unit)
-    expected = expectations_from(expect, [attack.name for attack in made], radii, epsilon_unit)
+    provers = certifiers_from(certifiers, radii, model.bounds)
+    expected = expectations_from(expect, _names(made), _names(provers), radii, epsilon_unit)
     count = _check_outputs(model, data)
 
     sweeps = {attack.name: AttackSpec(epsilons=tuple(radii)) for attack in made}
-    spec = _spec(name, seed, sweeps, wanted, model.bounds)
+    asked = {one.name: CertifiedSpec(epsilons=tuple(radii)) for one in provers}
+    spec = _spec(name, seed, sweeps, asked, wanted, model.bounds)
     given = {attack.name: attack for attack in made}
-    measures = Measures.of(spec, lambda of: given.get(of) or attacks_from(of)[0])
+    measures = Measures.of(
+        spec, lambda of: given.get(of) or attacks_from(of)[0],
+        dict(zip(_names(provers), provers, strict=True)).__getitem__,
+    )  # fmt: skip
     if "saliency" not in wanted:  # so that there is room for more pictures of attacks
         measures = replace(measures, saliency=SaliencySpec(methods=()))
     said = spec.model_dump(mode="json", exclude_unset=True) | {"outputs": kind_of(model)}
@@ -177,13 +188,23 @@ def evaluate(
     loaded, recorder = loaded_own(model, data.train, seed), Recorder(run, kind, name, save)
     run.put_model(info_of(model, name, source))
     evaluation = Evaluation(
-        loaded, data.test.x, data.test.y, recorder, measures,
-        validity=CHECKS if "validity" in wanted else CHEAP,
-    )  # fmt: skip
+        loaded, data.test.x, data.test.y, recorder, measures, validity=_checks(measures, wanted)
+    )
     _measured(evaluation, wanted, expected, progress)
     run.finished = True
     save()
     return run
+
+
+def _checks(measures: Measures, suites: Sequence[str]) -> Mapping[str, ValidityCheck]:
+    """The checks of validity: all that are asked for, or the cheap ones."""
+    if "validity" in suites:
+        return CHECKS
+    return CHEAP | BESIDE_CERTIFICATES if measures.certified else CHEAP
+
+
+def _names(made: Sequence[Attack | Certifier]) -> list[str]:
+    return [one.name for one in made]
 
 
 class Step(NamedTuple):
@@ -222,6 +243,9 @@ def _steps(evaluation: Evaluation, suites: Sequence[str]) -> Iterator[Step]:
         for attack, sweep in measures.sweeps.items():
             for epsilon in sweep.epsilons:
                 yield Step(attack, partial(evaluation.attacked, attack, epsilon))
+    for certifier, asked in measures.certified.items():
+        for epsilon in asked.epsilons:
+            yield Step("certified", partial(evaluation.certified, certifier, epsilon))
     for climber in measures.minimal.methods if "minimal" in suites else ():
         yield Step("minimal", partial(evaluation.smallest_epsilon, climber))
     if "saliency" in suites:
@@ -232,7 +256,7 @@ def _steps(evaluation: Evaluation, suites: Sequence[str]) -> Iterator[Step]:
                 yield Step(method, partial(evaluation.explained, method, measure))
             for rule in rules_for(method):
                 yield Step(method, partial(checked, "saliency-sanity", f"{method}/{rule}"))
-    for rule in CHECKS if "validity" in suites else CHEAP:
+    for rule in _checks(measures, suites):
         yield Step("validity", partial(checked, "validity", rule))
 
 
@@ -240,11 +264,14 @@ def _spec(
     name: str,
     seed: int,
     sweeps: Mapping[str, AttackSpec],
+    certified: Mapping[str, CertifiedSpec],
     suites: Sequence[str],
     bounds: Bounds,
 ) -> MeasuresSpec:
     """What is measured, as a spec says it, in proportion to the pixels."""
     said: dict[str, Any] = {"name": name, "attacks": dict(sweeps)}
+    if certified:
+        said["certified"] = dict(certified)
     if seed:
         said["seed"] = seed
     width = bounds[1] - bounds[0]

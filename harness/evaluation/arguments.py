@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from pydantic import ValidationError
 
+from harness import certification
 from harness.attacks import make_attack
 from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.strongest import require_distinct
-from harness.errors import HarnessError, first_problem, one_line, unknown
+from harness.errors import HarnessError, SpecError, first_problem, one_line, unknown
+from harness.evaluation.resolve import wider_than
 from harness.names import checked_name
-from harness.protocol import Attack, Bounds
+from harness.protocol import Attack, Bounds, Certifier
 from harness.spec.expect import ExpectSpec
 from harness.spec.units import in_pixel_units
 
@@ -116,14 +120,19 @@ def suites_from(suites: Any) -> list[str]:
 
 
 def expectations_from(
-    expect: Any, attacks: Sequence[str], radii: Sequence[float], unit: Any = None
+    expect: Any,
+    attacks: Sequence[str],
+    certifiers: Sequence[str],
+    radii: Sequence[float],
+    unit: Any = None,
 ) -> ExpectSpec | None:
     """What accuracies are judged by; None if nothing is expected.
 
     Args:
         expect: As a spec has it: ``{"clean": [low, high], "attacks": {NAME: {EPSILON: [low,
-            high]}}}``.
+            high]}}}``, and ``certified`` as ``attacks``.
         attacks: Names of the attacks that are run.
+        certifiers: Names of the certifiers that are asked.
         radii: Their epsilons, in pixel units.
         unit: What the epsilons in ``expect`` are divided by.
 
@@ -143,12 +152,21 @@ def expectations_from(
             found = ExpectSpec.model_validate(plain)
         except ValidationError as error:
             raise HarnessError(f"expect.{first_problem(error, ExpectSpec)}") from error
-    for name, ranges in found.attacks.items():
+    for name in found.attacks:
         if name not in attacks:
             raise HarnessError(f"expect.attacks.{name}: that attack is not run; name it in attacks")
-        for epsilon in ranges:
-            if epsilon not in radii:
-                raise HarnessError(f"expect.attacks.{name}: {epsilon:g} is none of the epsilons")
+    for name in found.certified:
+        if name not in certifiers:
+            raise HarnessError(
+                f"expect.certified.{name}: that certifier is not asked; name it in certifiers"
+            )
+    for section in ("attacks", "certified"):
+        for name, ranges in getattr(found, section).items():
+            for epsilon in ranges:
+                if epsilon not in radii:
+                    raise HarnessError(
+                        f"expect.{section}.{name}: {epsilon:g} is none of the epsilons"
+                    )
     return found
 
 
@@ -168,6 +186,52 @@ def attacks_from(attacks: Any) -> list[Attack]:
     made = [_attack(given) for given in ([attacks] if one else attacks)]
     require_distinct(made)
     return made
+
+
+def certifiers_from(certifiers: Any, radii: Sequence[float], bounds: Bounds) -> list[Certifier]:
+    """Certifiers, by their names or as objects, as attacks are given; none if None.
+
+    Args:
+        certifiers: What is given.
+        radii: The epsilons at which they are asked, in pixel units.
+        bounds: Lowest and highest pixel value.
+
+    Raises:
+        HarnessError: One is neither, or its name, norm or method are not what
+            ``protocol.Certifier`` says; or an epsilon is wider than the pixels.
+        SpecError: There is no certifier of that name, or two have one name.
+    """
+    if certifiers is None:
+        return []
+    one = isinstance(certifiers, str | bytes | bytearray | type | Mapping) or not _many(certifiers)
+    made = [_certifier(given) for given in ([certifiers] if one else certifiers)]
+    # Letters that are composed in another way print alike.
+    for name, count in Counter(normalize("NFC", one.name) for one in made).items():
+        if count > 1:
+            raise SpecError(f"certifiers: {count} of them are called {name}; name each otherwise")
+    for certifier in made:
+        if wide := wider_than(bounds, radii, certifier):
+            raise HarnessError(f"epsilons: {certifier.name}: {wide}")
+    return made
+
+
+def _certifier(given: Any) -> Certifier:
+    if isinstance(given, str):
+        return certification.make_certifier(given)
+    if isinstance(given, type):
+        raise HarnessError(
+            f"certifiers: {given.__name__} is a class; pass an object, {given.__name__}()"
+        )
+    if not certification.is_certifier(given):
+        raise HarnessError(
+            f"certifiers: {type(given).__name__} is no certifier; pass names, or objects with "
+            "name, norm and certified, as harness.protocol.Certifier says"
+        )
+    name_from(given.name, f"certifiers: the name of {type(given).__name__}")
+    if flaw := certification.flaw_of(given):
+        raise HarnessError(one_line(f"certifiers: {flaw}"))
+    certifier: Certifier = given
+    return certifier
 
 
 def _attack(given: Any) -> Attack:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from harness.attacks.minimal import Searching, SmallestEpsilons, along_gradient, by_search
-from harness.attacks.sweep import sweep
+from harness.attacks.sweep import Attacked, sweep
 from harness.errors import NotApplicable, Unanswered
 from harness.evaluation.examples import Examples
 from harness.maths.adaptive import is_randomised
@@ -119,7 +119,7 @@ class Attacking:
             hits = None
             if goals is not None and (aimed := predictions.answered & (goals != y)).any():
                 hits = float(np.mean(predictions.labels[aimed] == goals[aimed]))
-            records.append(self._counted(attack.name, predictions, epsilon, attack.norm, hits))
+            records.append(self._counted(attack.name, predictions, result, attack.norm, hits))
         return records
 
     def smallest_epsilon(self, method: str, settings: MinimalSpec, attack: Attack) -> Record:
@@ -181,13 +181,20 @@ class Attacking:
         self,
         check: str,
         predictions: Predictions,
-        epsilon: float | None = None,
+        attacked: Attacked | None = None,
         norm: NormName | None = None,
         value: float | None = None,
     ) -> Record:
         count = len(predictions.labels)
         correct, total = correct_count(predictions, self.y[:count]), int(predictions.answered.sum())
-        record = self.recorder.counted(check, correct, total, epsilon, norm=norm, value=value)
+        epsilon = forwards = backwards = None
+        if attacked is not None:
+            epsilon = attacked.epsilon
+            forwards, backwards = attacked.forwards, attacked.backwards
+        record = self.recorder.counted(
+            check, correct, total, epsilon, norm=norm, value=value,
+            forwards=forwards, backwards=backwards,
+        )  # fmt: skip
         if predictions.why:
             record = self.recorder.put(record.judged("measured", predictions.unanswered))
         return record

@@ -16,7 +16,7 @@ from harness.evaluation.imported import RUNTIME, imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
 from harness.evaluation.own import info_of, loaded_own, own_model, with_bounds
 from harness.evaluation.proportion import data_info, out_of_proportion
-from harness.evaluation.resolve import attack_of, check_architectures, resolved
+from harness.evaluation.resolve import attack_of, certifier_of, check_architectures, resolved
 from harness.evaluation.wrapping import backend_name_of
 from harness.maths.query import logits_of
 from harness.networks.families import ImageKind, options_for
@@ -37,7 +37,7 @@ class Benchmark:
         shown: Entered around each training and measurement; a host that captures output lets the
             progress bar through here.
         save: Writes the run; called after each measurement.
-        selected: The epsilons that will be asked for, by backend, model and attack; of a sweep that
+        selected: The epsilons that will be asked for, by backend, model and check; of a sweep that
             is not there, all.
     """
 
@@ -51,7 +51,7 @@ class Benchmark:
         selected: Mapping[tuple[str, str, str], Sequence[float]] | None = None,
     ) -> None:
         self.spec = spec = resolved(spec)
-        self.measures = Measures.of(spec, partial(attack_of, spec))
+        self.measures = Measures.of(spec, partial(attack_of, spec), partial(certifier_of, spec))
         self.run = new_run(spec.model_dump(mode="json"))
         self.run.spec = self.measures.told(self.run.spec)
         for name, model in spec.trained.items():
@@ -116,7 +116,7 @@ class Benchmark:
             self.run.put_model(info)
             self._name_classes(loaded)
             recorder = Recorder(self.run, backend, name, self._save)
-            chosen = {attack: e for (*of, attack), e in self._selected.items() if (*of,) == key}
+            chosen = {check: e for (*of, check), e in self._selected.items() if (*of,) == key}
             self._evaluations[key] = Evaluation(
                 loaded,
                 test.x,

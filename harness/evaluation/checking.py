@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import MappingProxyType
@@ -13,11 +13,11 @@ from harness.checks.conformance import CHECKS as CONFORMANCE
 from harness.checks.conformance import Evidence as OfProtocol
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import Evidence as OfMaps
-from harness.checks.validity import CHECKS, Evidence, Reported, ValidityCheck
+from harness.checks.validity import CHECKS, Certificate, Evidence, Reported, ValidityCheck
 from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable, unknown
 from harness.evaluation.examples import Examples
 from harness.evaluation.models import LoadedModel
-from harness.protocol import Attack, Images, IntArray
+from harness.protocol import Attack, FloatArray, Images, IntArray
 from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
@@ -44,6 +44,8 @@ class Checking:
         seed: Which images are looked at.
         clean_labels: Gives the labels, (n,), that clean accuracy counts.
         attacked_labels: Gives those that were counted under an attack, at an epsilon.
+        certificates: Gives what is certified in the run.
+        searched: Gives the smallest epsilons that are in the run, by method.
         validity: The checks of validity.
         channel_axis: Axis of one image that holds its channels, where that is known.
     """
@@ -61,6 +63,8 @@ class Checking:
         seed: int,
         clean_labels: Callable[[], IntArray | None] = lambda: None,
         attacked_labels: Callable[[Attack, float], IntArray | None] = lambda *_: None,
+        certificates: Callable[[], Sequence[Certificate]] = tuple,
+        searched: Callable[[], Mapping[str, FloatArray]] = dict,
         validity: Mapping[str, ValidityCheck] = CHECKS,
         channel_axis: int | None = None,
     ) -> None:
@@ -70,6 +74,7 @@ class Checking:
         self.evidence = Evidence(
             loaded.model, x, y, seed=seed, reported=reported,
             measured=clean_labels, counted=attacked_labels,
+            certificates=certificates, searched=searched,
         )  # fmt: skip
         self._validity = validity
         self._of_maps: dict[str, OfMaps] = {}

@@ -7,16 +7,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.attacks.options import options_of
-from harness.checks.validity import CHECKS, Reported, ValidityCheck
+from harness.attacks.options import CERTIFIER, options_of
+from harness.checks.validity import CHECKS, Certificate, Reported, ValidityCheck
 from harness.evaluation.attacking import Attacking
+from harness.evaluation.certifying import Certifying
 from harness.evaluation.checking import Checking, require_known
 from harness.evaluation.examples import Asked, Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
+from harness.maths.adaptive import is_randomised
 from harness.maths.channels import channel_axis_of
 from harness.progress import measuring
-from harness.protocol import Attack, Images, IntArray
+from harness.protocol import Attack, Certifier, FloatArray, Images, IntArray
 from harness.registry import PLUGINS
 from harness.results import keys
 from harness.results.judge import CLEAN
@@ -36,6 +38,14 @@ class Sweep(NamedTuple):
     images: int | None = None
 
 
+class CertifiedSweep(NamedTuple):
+    """The same of a certifier."""
+
+    certifier: Certifier
+    epsilons: tuple[float, ...]
+    images: int | None = None
+
+
 @dataclass(frozen=True)
 class Measures:
     """What is measured of a model, with every name looked up.
@@ -46,6 +56,7 @@ class Measures:
         climbers: The attacks of ``minimal`` by their names.
         saliency: How maps are computed and tested.
         seed: Of all that is drawn.
+        certified: The certifiers by their names.
     """
 
     sweeps: Mapping[str, Sweep] = field(default_factory=dict)
@@ -53,29 +64,42 @@ class Measures:
     climbers: Mapping[str, Attack] = field(default_factory=dict)
     saliency: SaliencySpec = field(default_factory=SaliencySpec)
     seed: int = 0
+    certified: Mapping[str, CertifiedSweep] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: MeasuresSpec, attack: Callable[[str], Attack]) -> Measures:
+    def of(
+        cls,
+        spec: MeasuresSpec,
+        attack: Callable[[str], Attack],
+        certifier: Callable[[str], Certifier],
+    ) -> Measures:
         """What a resolved spec asks for.
 
         Args:
             spec: What is asked.
             attack: Gives the attack of a name.
+            certifier: Gives the certifier of a name.
         """
         sweeps = {
             name: Sweep(attack(name), sweep.epsilons, sweep.images)
             for name, sweep in spec.attacks.items()
         }
+        certified = {
+            name: CertifiedSweep(certifier(name), sweep.epsilons, sweep.images)
+            for name, sweep in spec.certified.items()
+        }
         climbers: dict[str, Attack] = {name: attack(name) for name in spec.minimal.methods}
-        return cls(sweeps, spec.minimal, climbers, spec.saliency, spec.seed)
+        return cls(sweeps, spec.minimal, climbers, spec.saliency, spec.seed, certified)
 
     def told(self, said: dict[str, Any]) -> dict[str, Any]:
-        """A dump of the spec, with all options of each attack beside what it says of it.
+        """A dump of the spec, with all options of attacks and certifiers beside what it says.
 
         They are not in the spec's hash, for defaults are the code's.
         """
         for name, sweep in self.sweeps.items():
             said["attacks"][name]["options"] = options_of(sweep.attack)
+        for name, asked in self.certified.items():
+            said["certified"][name]["options"] = options_of(asked.certifier, CERTIFIER)
         return said
 
 
@@ -91,7 +115,8 @@ class Evaluation:
         y: Their true labels, (n,) integers.
         recorder: Takes records and arrays, and saves them.
         measures: What may be asked for.
-        selected: Of each sweep the epsilons that will be asked for; all if it is not there.
+        selected: Of each sweep the epsilons that will be asked for, by the name of its check; all
+            if it is not there.
         validity: The checks of validity.
         while_measuring: Entered around each measurement; a host that captures output lets the
             progress bar through here.
@@ -110,9 +135,11 @@ class Evaluation:
     ) -> None:
         self.loaded, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
+        recorder.randomised = is_randomised(loaded.model)
         self._selected, self._while_measuring = selected or {}, while_measuring
         examples = Examples(x, y, recorder, self._pictures())
         self._attacking = Attacking(loaded.model, x, y, examples, recorder)
+        self._certifying = Certifying(loaded, x, y, recorder)
         self._explaining = Explaining(
             loaded.model, x, y, examples, recorder, measures.saliency, measures.seed
         )
@@ -121,7 +148,8 @@ class Evaluation:
             loaded, x, y, examples, recorder,
             reported=reported, bounds=measures.saliency.sanity, seed=measures.seed,
             clean_labels=self._attacking.clean_labels,
-            attacked_labels=self._attacking.attacked_labels, validity=validity,
+            attacked_labels=self._attacking.attacked_labels,
+            certificates=self._certificates, searched=self._searched, validity=validity,
             channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])),
         )  # fmt: skip
 
@@ -147,6 +175,17 @@ class Evaluation:
         return self._once(
             name,
             lambda: self._attacking.attacked(sweep.attack, epsilons, sweep.images),
+            epsilon,
+        )
+
+    def certified(self, name: str, epsilon: float) -> Record:
+        """Certified accuracy; the first call measures all selected epsilons at once."""
+        require_known(name, "certifier", self.measures.certified)
+        sweep, check = self.measures.certified[name], keys.certificate(name)
+        epsilons = sorted({*self._selected.get(check, sweep.epsilons), epsilon})
+        return self._once(
+            check,
+            lambda: self._certifying.certified(sweep.certifier, epsilons, sweep.images),
             epsilon,
         )
 
@@ -177,6 +216,16 @@ class Evaluation:
     def checked(self, suite: str, check: str) -> Record:
         """One check of ``checking.SUITES``; of saliency maps it is named ``METHOD/RULE``."""
         return self._once(f"{suite}/{check}", lambda: [self.checking.checked(suite, check)])
+
+    def _certificates(self) -> list[Certificate]:
+        """What is certified in the run."""
+        sweeps = self.measures.certified.values()
+        return [one for s in sweeps for one in self._certifying.known(s.certifier, s.epsilons)]
+
+    def _searched(self) -> dict[str, FloatArray]:
+        """The smallest epsilons that are in the run, by method."""
+        found = {name: self.recorder.kept(keys.smallest(name)) for name in self.measures.climbers}
+        return {name: epsilons for name, epsilons in found.items() if epsilons is not None}
 
     def _pictures(self) -> Asked:
         """What will be kept as pictures."""

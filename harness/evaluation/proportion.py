@@ -8,6 +8,7 @@ from harness.data.dataset import Dataset
 from harness.evaluation.evaluation import Measures
 from harness.maths.channels import axis_of
 from harness.protocol import Bounds
+from harness.results import keys
 from harness.results.records import DataInfo
 
 TINY = 1e-3
@@ -28,9 +29,14 @@ def out_of_proportion(measures: Measures, bounds: Bounds) -> Iterator[str]:
     """A line for each sweep whose L∞ epsilons do not fit the pixels, as 8 on [0, 1] does not."""
     low, high = bounds
     width = high - low
-    for name, sweep in measures.sweeps.items():
-        epsilons = [epsilon for epsilon in sweep.epsilons if epsilon > 0]
-        if not epsilons or sweep.attack.norm != "linf":
+    swept = [(name, sweep.epsilons, sweep.attack.norm) for name, sweep in measures.sweeps.items()]
+    swept += [
+        (keys.certificate(name), asked.epsilons, asked.certifier.norm)
+        for name, asked in measures.certified.items()
+    ]
+    for name, radii, norm in swept:
+        epsilons = [epsilon for epsilon in radii if epsilon > 0]
+        if not epsilons or norm != "linf":
             continue
         largest = max(epsilons)
         pixels = f"pixels in [{low:g}, {high:g}]"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from harness.errors import printable
 from harness.gate.table import COLUMNS, cells
 from harness.gate.verdicts import Comparison, Row
-from harness.results.records import UPPER_BOUND
 
 MOST = 100
 MOST_UNCHANGED = 1000
@@ -19,7 +18,7 @@ def as_markdown(comparison: Comparison) -> str:
     """The outcome, how models were compared, what differs, worst first, and what does not."""
     sign = "✅" if comparison.passed else "❌"
     lines = [f"### Robustness gate {sign}", "", _text(comparison.message), ""]
-    lines += [f"- {_text(note)}" for note in (*comparison.notes, UPPER_BOUND)]
+    lines += [f"- {_text(note)}" for note in (*comparison.notes, comparison.bounds)]
     lines += _table(comparison.worst_first, MOST)
     if rest := comparison.unchanged:
         lines += ["", f"<details><summary>{len(rest)} unchanged</summary>"]

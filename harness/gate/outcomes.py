@@ -64,9 +64,13 @@ def unpack(text: str, count: int) -> Outcomes:
 def outcomes_of(run: Run, record: Record) -> Counted | None:
     """Which images of a record are correct, and which were not answered; None if it is not held.
 
+    Of a certificate those are correct that are certified.
+
     Raises:
         ValueError: They contradict the record's count.
     """
+    if (certifier := keys.certifier_of(record.check)) is not None:
+        return _certified(run, record, keys.certified(certifier, record.epsilon))
     name = keys.predictions(record.check, record.epsilon)
     predictions = run.arrays.get(keys.of(record.backend, record.model, name))
     labels = run.arrays.get(keys.LABELS)
@@ -81,3 +85,15 @@ def outcomes_of(run: Run, record: Record) -> Counted | None:
             f"{record.total} are recorded"
         )
     return Counted(right, np.flatnonzero(~answered))
+
+
+def _certified(run: Run, record: Record, name: str) -> Counted | None:
+    certified = run.arrays.get(keys.of(record.backend, record.model, name))
+    if certified is None or record.accuracy is None:
+        return None
+    if (int(certified.sum()), len(certified)) != (record.correct, record.total):
+        raise ValueError(
+            f"{int(certified.sum())} of {len(certified)} images are certified, but "
+            f"{record.correct} of {record.total} are recorded"
+        )
+    return Counted(certified, np.zeros(0, dtype=np.intp))

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.attacks import ATTACKS
-from harness.attacks.options import BEFORE, KIND, UNTOLD, completed, options_before
+from harness.attacks.options import BEFORE, CERTIFIER, KIND, UNTOLD, completed, options_before
 from harness.errors import one_line
 from harness.gate.baseline import Baseline, name_of
+from harness.results import keys
 from harness.results.run import Run
 from harness.spec.measures import MinimalSpec, SaliencySpec
 
@@ -20,6 +21,8 @@ SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {
     "minimal-epsilon": ("minimal", MinimalSpec(), ("images", "limit")),
 }
 """By the first part of a check its section of the spec, the defaults, and what decides there."""
+KINDS = {"attacks": KIND, "certified": CERTIFIER}
+"""Sections with sweeps, and under which key the options say what is asked there."""
 
 
 NOT_SET = "not set"
@@ -55,16 +58,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], check: str) -> s
     if part in SECTIONS:
         told = _between(_settings(old, part), _settings(new, part))
         if part == "minimal-epsilon" and method in ATTACKS:
-            told += _options_between(old, new, method)
+            told += _options_between(old, new, "attacks", method)
         return ", ".join(told)
-    return ", ".join(_options_between(old, new, part))
+    return ", ".join(_options_between(old, new, *_place(check)))
 
 
 def uncompared(old: Mapping[str, Any], new: Mapping[str, Any], check: str) -> str:
-    """Which options of a check's attack cannot be compared, for people; empty if all can."""
+    """Which options of a check's attack or certifier cannot be compared; empty if all can."""
     names: dict[str, None] = {}
+    section, name = _place(check)
     for spec in (old, new):
-        options = _mapping(_mapping(_mapping(spec, "attacks"), check), "options")
+        options = _mapping(_mapping(_mapping(spec, section), name), "options")
         listed = options.get(UNTOLD)
         names |= dict.fromkeys(map(str, listed) if isinstance(listed, list) else ())
     return one_line(f"{check} has options that cannot be compared: {', '.join(names)}"
@@ -78,27 +82,38 @@ def _settings(spec: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {f"{section}.{name}": said.get(name, getattr(defaults, name)) for name in names}
 
 
-def _options_between(old: Mapping[str, Any], new: Mapping[str, Any], attack: str) -> list[str]:
-    """What differs in the options of an attack, and in how many images it is tried on."""
-    sections = [_mapping(_mapping(spec, "attacks"), attack) for spec in (old, new)]
-    before, after = (_stored(attack, section) for section in sections)
+def _place(check: str) -> tuple[str, str]:
+    """The section of a spec with the attack or certifier of a check, and its name there."""
+    certifier = keys.certifier_of(check)
+    if certifier is not None:
+        return "certified", certifier
+    return "attacks", check.partition("/")[0]
+
+
+def _options_between(
+    old: Mapping[str, Any], new: Mapping[str, Any], section: str, name: str
+) -> list[str]:
+    """What differs in the options of an attack or certifier, and in how many images it gets."""
+    said = [_mapping(_mapping(spec, section), name) for spec in (old, new)]
+    before, after = (_stored(section, name, one) for one in said)
+    kind, place = KINDS[section], f"{section}.{name}"
     if before and after:  # else one side is of a time when runs did not hold options
-        before, after = completed(before, after), completed(after, before)
+        before, after = completed(before, after, kind), completed(after, before, kind)
     else:
         before = after = {}
-    images = [{f"attacks.{attack}.images": section.get("images")} for section in sections]
-    if before.get(KIND) != after.get(KIND):  # then most options differ too, and say nothing
-        before, after = ({KIND: options.get(KIND)} for options in (before, after))
-    flat = [_flat(f"attacks.{attack}", options) for options in (before, after)]
+    images = [{f"{place}.images": one.get("images")} for one in said]
+    if before.get(kind) != after.get(kind):  # then most options differ too, and say nothing
+        before, after = ({kind: options.get(kind)} for options in (before, after))
+    flat = [_flat(place, options) for options in (before, after)]
     return _between(images[0] | flat[0], images[1] | flat[1])
 
 
-def _stored(attack: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of an attack in a run; nothing where it stored none."""
-    if isinstance(options := section.get("options"), Mapping):
+def _stored(section: str, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of an attack or certifier in a run; nothing where it stored none."""
+    if isinstance(options := said.get("options"), Mapping):
         return dict(options)
-    # Of an attack that is not ours an older run says nothing.
-    return options_before(attack, section) or {}
+    # Of an attack that is not ours an older run says nothing; certifiers have always told.
+    return options_before(name, said) or {} if section == "attacks" else {}
 
 
 def _between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,6 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from harness.gate.verdicts import Comparison, Row, Verdict
-from harness.results.records import UPPER_BOUND
 from harness.terminal import plain
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
@@ -46,7 +45,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         for line, style in lines:
             table.add_row(*(plain(cell, style if i == 0 else "") for i, cell in enumerate(line)))
         console.print(table)
-        console.print(plain(UPPER_BOUND, "dim"), soft_wrap=True)
+        console.print(plain(comparison.bounds, "dim"), soft_wrap=True)
     for note in comparison.notes:
         console.print(plain(note), soft_wrap=True)
     style = "green" if comparison.passed else "red"

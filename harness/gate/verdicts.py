@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from harness.gate.baseline import Entry, label
-from harness.results.records import Key, Record
+from harness.results.records import Key, Record, bound_of, bounds_told
 from harness.results.run import Run
 
 Verdict: TypeAlias = Literal[
@@ -101,6 +101,11 @@ class Comparison:
     passed: bool
     message: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def bounds(self) -> str:
+        """What the accuracies are of robust accuracy."""
+        return bounds_told(["upper", *(bound_of(*row.key[2:]) for row in self.rows)])
 
     @property
     def worst_first(self) -> list[Row]:

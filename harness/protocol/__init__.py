@@ -36,7 +36,7 @@ from harness.protocol.layers import (
     pooled_first,
     told,
 )
-from harness.protocol.methods import Attack, goals_of, is_targeted
+from harness.protocol.methods import Attack, Certifier, goals_of, is_targeted
 from harness.protocol.model import (
     GRADIENT,
     About,
@@ -87,6 +87,7 @@ __all__ = [
     "Builder",
     "Calls",
     "Capability",
+    "Certifier",
     "Conv",
     "Copies",
     "Dense",

@@ -1,4 +1,4 @@
-"""What is done with a model, written once for all backends: attacks."""
+"""What is done with a model, written once for all backends: attacks and certifiers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.errors import MeasurementError
-from harness.protocol.model import Array, FloatArray, IntArray, Model, NormName
+from harness.protocol.model import Array, BoolArray, FloatArray, IntArray, Model, NormName
+from harness.protocol.network import Network
 
 
 class Attack(Protocol):
@@ -60,6 +61,44 @@ class Attack(Protocol):
         They are numbers, strings, booleans, None, lists and mappings of these, and attacks where it
         runs others.
         """
+        return {}
+
+
+class Certifier(Protocol):
+    """Proves that no image near another is classified otherwise; written once over ``model.xp``.
+
+    ``options`` may be absent; a class that derives from this one has them.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the records call it, after ``certified/``."""
+
+    @property
+    def norm(self) -> NormName:
+        """The norm that bounds the perturbation."""
+
+    def certified(
+        self, network: Network, model: Model, x: Array, y: Array, epsilons: Sequence[float]
+    ) -> Iterator[BoolArray]:
+        """Which images are certified, (n,) NumPy booleans for each epsilon, in that order.
+
+        True of an image says that no image within epsilon of it and within ``model.bounds`` is
+        classified as another class than its label. False says nothing.
+
+        Args:
+            network: What the model computes.
+            model: The classifier, for its arrays, its bounds and its precision.
+            x: Images (n, *shape) within the bounds.
+            y: Their true labels, (n,) int64.
+            epsilons: Increasing radii in pixel units, each ≥ 0.
+
+        Raises:
+            NotApplicable: The network has a layer that it knows no bounds of; the message names it.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """All options by name, as ``Attack.options``."""
         return {}
 
 

@@ -55,7 +55,9 @@ def _threshold(
     if record.check == CLEAN:
         return expect.clean
     if record.epsilon is not None:
-        return expect.attacks.get(record.check, {}).get(record.epsilon)
+        name = keys.certifier_of(record.check)
+        ranges = expect.attacks if name is None else expect.certified
+        return ranges.get(name or record.check, {}).get(record.epsilon)
     random = run.find((record.model, record.backend, "saliency/random", None))
     if random is None or random.accuracy is None:
         return None
@@ -94,6 +96,8 @@ def _above(record: Record, high: float) -> str:
             f"{text}: occluding the most salient pixels costs too little more accuracy than "
             "occluding random ones"
         )
+    if keys.certifier_of(record.check) is not None:
+        return f"{text}: more images are certified than expected; is the certifier sound?"
     if record.epsilon:
         return f"{text}: the model looks too robust; is the attack broken?"
     return text

@@ -46,7 +46,12 @@ def is_certified(check: str) -> bool:
     return check.startswith(CERTIFIED)
 
 
-def certified(name: str, epsilon: float) -> str:
+def certifier_of(check: str) -> str | None:
+    """The certifier whose accuracies records of that name hold; None of other records."""
+    return check.removeprefix(CERTIFIED) if is_certified(check) else None
+
+
+def certified(name: str, epsilon: float | None) -> str:
     """Which images a certifier certifies at an epsilon."""
     return f"{at(certificate(name), epsilon)}/certified"
 

@@ -30,6 +30,9 @@ class Recorder:
         backend: Name of the backend.
         model: Name of the model.
         save: Writes the run; called after each measurement, before it is judged.
+
+    Attributes:
+        randomised: Whether the model is random on purpose, which its accuracies then say.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Recorder:
         self.backend = backend
         self.model = model
         self.save = save
+        self.randomised = False
         self._pictures: dict[str, int] = {}
         self._shape: tuple[int, ...] = ()
 
@@ -68,13 +72,16 @@ class Recorder:
         *,
         norm: NormName | None = None,
         value: float | None = None,
+        forwards: float | None = None,
+        backwards: float | None = None,
         draws: int = 1,
     ) -> Record:
-        """Put an accuracy that was counted, with its interval."""
+        """Put an accuracy that was counted, with its interval; see ``Record``."""
         record = counted(
             self.model, self.backend, check, correct, total, epsilon, norm=norm, draws=draws
         )
-        return self.put(record.model_copy(update={"value": value}))
+        told = {"value": value, "forwards": forwards, "backwards": backwards}
+        return self.put(record.model_copy(update=told | {"randomised": self.randomised}))
 
     def valued(self, check: str, value: float, norm: NormName | None = None) -> Record:
         """Put a measurement that is no accuracy."""

@@ -1,4 +1,4 @@
-"""Which tests there are: one per backend and model, attack and epsilon, in as many processes."""
+"""Which tests there are: one per backend, model, attack or certifier, and epsilon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pytest
 from harness.testing.session import ANNOUNCED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.spec.measures import SweepSpec
     from harness.testing.session import Session
 
 MODEL = "robustness_model"
@@ -31,7 +34,7 @@ class Axes:
         self.session = session
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """One test per backend and model, and per attack and epsilon."""
+        """One test per backend and model, and per attack or certifier and epsilon."""
         if not _check_name(self.session, metafunc.definition):
             return
         if MODEL not in metafunc.fixturenames:
@@ -42,17 +45,16 @@ class Axes:
             names = [name for name in names if spec.models[name].defended]
         if "method" in metafunc.fixturenames and not spec.minimal.methods:
             names = []
+        if "certifier" in metafunc.fixturenames and not spec.certified:
+            names = []
         if "explainer" in metafunc.fixturenames and not spec.saliency.methods:
             names = []
         pairs = [pair for pair in self.session.pairs if pair[1] in names]
         metafunc.parametrize(
             MODEL, pairs, ids=[f"{b}-{m}" for b, m in pairs], indirect=True, scope="session"
         )
-        if {"attack", "epsilon"} <= set(metafunc.fixturenames):
-            sweeps = spec.attacks.items()
-            points = [(name, epsilon) for name, sweep in sweeps for epsilon in sweep.epsilons]
-            ids = [f"{name}-eps={epsilon:g}" for name, epsilon in points]
-            metafunc.parametrize(("attack", "epsilon"), points, ids=ids)
+        _parametrize_sweeps(metafunc, "attack", spec.attacks)
+        _parametrize_sweeps(metafunc, "certifier", spec.certified)
         if "method" in metafunc.fixturenames:
             metafunc.parametrize("method", spec.minimal.methods)
         if "explainer" in metafunc.fixturenames:
@@ -123,6 +125,16 @@ def measured_by(session: Session, item: pytest.Item) -> Measured | None:
     backend, model = pair
     named = attack or "/".join([check, *map(str, parameters.values())])
     return Measured(backend, model, named, epsilon)
+
+
+def _parametrize_sweeps(
+    metafunc: pytest.Metafunc, axis: str, sweeps: Mapping[str, SweepSpec]
+) -> None:
+    """One test per attack or certifier of the spec, and per epsilon of its sweep."""
+    if {axis, "epsilon"} <= set(metafunc.fixturenames):
+        points = [(name, epsilon) for name, sweep in sweeps.items() for epsilon in sweep.epsilons]
+        ids = [f"{name}-eps={epsilon:g}" for name, epsilon in points]
+        metafunc.parametrize((axis, "epsilon"), points, ids=ids)
 
 
 def _parametrize_explainers(metafunc: pytest.Metafunc, methods: tuple[str, ...]) -> None:

@@ -531,3 +531,14 @@ def test_labels_from_one_are_told():
         harness.evaluate(Tenfold(), x, [1, 2, 3])
     with pytest.raises(HarnessError, match=r"span \[0, 3\], but .* from 0$"):
         harness.evaluate(Tenfold(), x, [0, 2, 3])
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+def test_accuracies_say_whether_the_model_is_random_on_purpose_and_what_attacks_took(randomised):
+    model = harness.wrap_function(lambda x: 10 * x, (0.0, 1.0), randomised=randomised)
+    frame = harness.evaluate(model, X, Y, ["square"], [0.0, 0.1]).frame()
+    counted = frame[frame.accuracy.notna()]
+    assert counted.randomised.tolist() == [randomised] * 3
+    assert counted.bound.tolist() == ["exact", "upper", "upper"]
+    assert counted.forwards.isna().tolist() == [True, False, False]
+    assert counted.backwards.dropna().tolist() == [0, 0]

@@ -1,4 +1,4 @@
-"""What a spec says of certificates: sweeps with options, what is expected; and nothing if unsaid."""
+"""What a spec says of certificates: sweeps, and what is expected of them; nothing if unsaid."""
 
 import pytest
 

@@ -21,6 +21,8 @@ from harness.results.run import SCHEMA
 from harness.saliency.analysis import MEASURES
 
 pytest_plugins = ["pytester"]
+UNCERTIFIED = "certified-misclassified"
+"""The check that says nothing where nothing is certified."""
 
 
 # A whole run
@@ -31,7 +33,10 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], check=True)
     result, run = suites()
     assert result.ret == pytest.ExitCode.OK
-    result.assert_outcomes(passed=1 + len(CHECKS) + len(EPSILONS) + 3 + len(VALIDITY) + len(MAPS))
+    judged = [rule for rule in VALIDITY if rule != UNCERTIFIED]
+    result.assert_outcomes(
+        passed=1 + len(CHECKS) + len(EPSILONS) + 3 + len(judged) + len(MAPS), skipped=1
+    )
     result.stdout.fnmatch_lines(["robustness: spec tiny (*), data digits 70-20-10, backends num*"])
     assert {r.key: r.status for r in run.records} == {
         ("mlp", "numpy", "clean", None): "passed",
@@ -42,7 +47,8 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         ("mlp", "numpy", "saliency/top", None): "passed",
         ("mlp", "numpy", "saliency/random", None): "measured",
         ("mlp", "numpy", "saliency/least", None): "passed",
-        **{("mlp", "numpy", f"validity/{rule}", None): "passed" for rule in VALIDITY},
+        **{("mlp", "numpy", f"validity/{rule}", None): "passed" for rule in judged},
+        ("mlp", "numpy", f"validity/{UNCERTIFIED}", None): "skipped",
         **{("mlp", "numpy", f"saliency/gradient/{m}", None): "measured" for m in MEASURES},
         **{("mlp", "numpy", f"saliency-sanity/gradient/{r}", None): "passed" for r in SANITY},
     }

@@ -20,12 +20,14 @@ from harness.checks.validity.attacks import (
     check_outside_box,
     check_raises_accuracy,
 )
+from harness.checks.validity.bracket import check_certified_misclassified
 from harness.checks.validity.calls import (
     check_batch_dependence,
     check_breaks,
     check_call_to_call,
     check_gradient_mode,
 )
+from harness.checks.validity.certificate import Certificate
 from harness.checks.validity.chance import (
     check_duplicate_images,
     check_mostly_wrong,
@@ -58,7 +60,8 @@ from harness.errors import one_line
 from harness.registry import Registry
 
 __all__ = [
-    "CHEAP", "CHECKS", "Attacks", "Evidence", "Reported", "ValidityCheck", "findings", "notes",
+    "BESIDE_CERTIFICATES", "CHEAP", "CHECKS", "Attacks", "Certificate", "Evidence", "Reported",
+    "ValidityCheck", "findings", "notes",
 ]  # fmt: skip
 
 ValidityCheck: TypeAlias = Check[Evidence]
@@ -90,6 +93,7 @@ OWN: dict[str, ValidityCheck] = {
     "not-to-chance": check_not_to_chance,
     "rises-with-epsilon": check_rises_with_epsilon,
     "other-loss-stronger": check_other_loss,
+    "certified-misclassified": check_certified_misclassified,
 }
 CHECKS: Registry[ValidityCheck] = Registry("check", "harness.checks.validity", OWN)
 CHEAP: dict[str, ValidityCheck] = {
@@ -106,6 +110,10 @@ CHEAP: dict[str, ValidityCheck] = {
 }  # fmt: skip
 """Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep. Some use
 the counts of the run, in place of attacks of their own."""
+BESIDE_CERTIFICATES: dict[str, ValidityCheck] = {
+    rule: OWN[rule] for rule in ("certified-misclassified",)
+}
+"""Those that it makes too where something is certified."""
 
 
 def findings(evidence: Evidence) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,6 +13,7 @@ import numpy as np
 from harness.attacks.substitute import substitute_for
 from harness.checks.check import BrokenError
 from harness.checks.validity import repeated
+from harness.checks.validity.certificate import Certificate
 from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs, predicted
 from harness.checks.validity.panel import Attacks, Reported, chosen
 from harness.checks.validity.surrogate import Transfer
@@ -58,6 +59,9 @@ class Evidence:
             in; or None, if it cannot be measured.
         counted: Gives the labels that are counted under a reported attack at an epsilon, of all
             test images or the first; or None, if that was not measured.
+        certificates: Gives what is certified in the run.
+        searched: Gives the smallest epsilons, in L∞, at which the first images were found to be
+            misclassified, infinite where they were not, (m,), by the name of the search.
     """
 
     model: Model
@@ -70,6 +74,8 @@ class Evidence:
     counted: Callable[[Attack, float], IntArray | None] = field(
         default=lambda attack, epsilon: None, repr=False
     )
+    certificates: Callable[[], Sequence[Certificate]] = field(default=tuple, repr=False)
+    searched: Callable[[], Mapping[str, FloatArray]] = field(default=dict, repr=False)
     _kept: dict[object, object] = field(default_factory=dict, repr=False)
 
     @cached_property
