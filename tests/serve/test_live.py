@@ -125,7 +125,7 @@ def test_a_black_box_is_attacked_without_gradients_only():
     model = live(Box(small_net(dtype="float32")), "box")
     assert set(model.attacks) == {
         "noise", "square", "square-l2", "hopskipjump", "hopskipjump-l2", "transfer",
-        "transfer-l2", "strongest", "strongest-l2",
+        "transfer-l2", "strongest", "strongest-l2", "autoattack", "autoattack-l2",
     }  # fmt: skip
     assert model.methods == ()
     assert model.climbers == ()
