@@ -245,9 +245,12 @@ def training_chart(
     lines = (
         (quantity, "o", "-"), (f"validation_{quantity}", "s", (0, (5, 2))),
         (f"fgsm_{quantity}", "^", (0, (1, 1.5))), (f"pgd_{quantity}", "D", (0, (5, 2, 1, 2))),
+        (f"certified_{quantity}", "v", (0, (3, 1))),
     )  # fmt: skip
     for (field, marker, dashes), colour in zip(lines, SERIES, strict=False):
         values = [getattr(epoch, field, None) for epoch in history]
+        if all(value is None for value in values):
+            continue
         finite = [math.nan if v is None or not math.isfinite(v) else v for v in values]
         axes.plot(
             epochs, finite, color=colour, linestyle=dashes, marker=marker, markersize=3.8,

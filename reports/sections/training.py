@@ -43,8 +43,10 @@ def _content(view: RunView) -> dict[str, Any] | None:
     found = [_training(info, place) for place, info in enumerate(models) if info.history]
     if not found:
         return None
-    defended = any(epoch.pgd_accuracy is not None for info in models for epoch in info.history)
-    return {"trainings": found, "defended": defended}
+    epochs = [epoch for info in models for epoch in info.history]
+    defended = any(epoch.pgd_accuracy is not None for epoch in epochs)
+    certified = any(epoch.certified_accuracy is not None for epoch in epochs)
+    return {"trainings": found, "defended": defended, "certified": certified}
 
 
 SECTION = Section("training", "Training", place=120, content=_content, rank=150, expected=True)

@@ -370,6 +370,22 @@ def test_a_training_that_diverged_is_still_drawn() -> None:
     assert "1 epoch in 1 s;" in shown.text
 
 
+@pytest.mark.parametrize("certified", [None, 0.9])
+def test_a_certified_training_has_a_curve_of_what_was_certified(certified: float | None) -> None:
+    run = synthetic_run(backends=["torch"])
+    history = tuple(
+        Epoch(epoch=number, loss=1.0, accuracy=0.9, validation_loss=1.0, validation_accuracy=0.95,
+              learning_rate=1.0, seconds=1.0, certified_accuracy=certified)
+        for number in (1, 2)
+    )  # fmt: skip
+    run.models = [ModelInfo(model="mlp", backend="torch", fingerprint="f", best_epoch=2,
+                            history=history)]  # fmt: skip
+    training = page([Source(run)]).partition('id="training"')[2].partition("</section>")[0]
+    assert ("validation, certified by intervals" in training) == (certified is not None)
+    # Of the legend, and of the line and its marks.
+    assert ("var(--series-5)" in training) == (certified is not None)
+
+
 def test_the_page_shows_clean_and_attacked_matrices_side_by_side() -> None:
     run = synthetic_run(backends=["torch"])
     labels = run.arrays["labels"]
