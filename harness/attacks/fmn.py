@@ -16,6 +16,8 @@ from harness.maths.norms import L2, NORMS
 from harness.maths.objectives import Margin
 from harness.protocol import Array, IntArray, NormName, differentiable
 
+BEYOND = 1.002
+"""By what the distance of the first boundary is lengthened."""
 LAST_GAMMA = 0.001
 """Share by which the ball's radius changes in the last step."""
 
@@ -74,7 +76,7 @@ class FMN(MinimumNorm):
         boundary = norm.length(xp, moving - hunt.clean) + distance(xp, lead, gradient, norm)
         # A little beyond the boundary, on which nothing is misclassified yet. It is further away
         # than it seems where the box takes away from a step, so the radius does not fall before.
-        begun = xp.maximum(boundary, radius) if number else boundary
-        grown = xp.where(hunt.distance < np.inf, radius, begun) * (1 + gamma)
+        begun = xp.maximum(BEYOND * boundary, radius) if number else BEYOND * boundary
+        grown = xp.where(hunt.distance < np.inf, radius * (1 + gamma), begun)
         shrunk = xp.minimum(radius * (1 - gamma), hunt.distance)
         return xp.minimum(xp.where(wrong, shrunk, grown), hunt.farthest)
