@@ -75,8 +75,10 @@ class FMN(MinimumNorm):
         gamma = annealed(self.gamma, LAST_GAMMA, number, self.steps)
         boundary = norm.length(xp, moving - hunt.clean) + distance(xp, lead, gradient, norm)
         # A little beyond the boundary, on which nothing is misclassified yet. It is further away
-        # than it seems where the box takes away from a step, so the radius does not fall before.
-        begun = xp.maximum(BEYOND * boundary, radius) if number else BEYOND * boundary
+        # than it seems where the box takes away from a step, so the radius grows until then.
+        begun = BEYOND * boundary
+        if number:
+            begun = xp.maximum(begun, radius * (1 + gamma))
         grown = xp.where(hunt.distance < np.inf, radius * (1 + gamma), begun)
         shrunk = xp.minimum(radius * (1 - gamma), hunt.distance)
         return xp.minimum(xp.where(wrong, shrunk, grown), hunt.farthest)
