@@ -16,6 +16,8 @@ from harness.maths.norms import L2, NORMS
 from harness.maths.objectives import Margin
 from harness.protocol import Array, IntArray, NormName, differentiable
 
+BEYOND = 1.002
+"""By what the distance of the first boundary is lengthened."""
 LAST_GAMMA = 0.001
 """Share by which the ball's radius changes in the last step."""
 
@@ -73,8 +75,10 @@ class FMN(MinimumNorm):
         gamma = annealed(self.gamma, LAST_GAMMA, number, self.steps)
         boundary = norm.length(xp, moving - hunt.clean) + distance(xp, lead, gradient, norm)
         # A little beyond the boundary, on which nothing is misclassified yet. It is further away
-        # than it seems where the box takes away from a step, so the radius does not fall before.
-        begun = xp.maximum(boundary, radius) if number else boundary
-        grown = xp.where(hunt.distance < np.inf, radius, begun) * (1 + gamma)
+        # than it seems where the box takes away from a step, so the radius grows until then.
+        begun = BEYOND * boundary
+        if number:
+            begun = xp.maximum(begun, radius * (1 + gamma))
+        grown = xp.where(hunt.distance < np.inf, radius * (1 + gamma), begun)
         shrunk = xp.minimum(radius * (1 - gamma), hunt.distance)
         return xp.minimum(xp.where(wrong, shrunk, grown), hunt.farthest)
