@@ -170,7 +170,16 @@ def test_attacks_that_cannot_be_one_ensemble_are_refused(members, complaint):
 
 
 # Attacks that came after the counts of shipped specs had been taken are members only if named.
-LATER = {"fab-l2", "fab-t-l2", "ddn", "fmn-l2", "cw-l2", "autoattack-l2"}
+LATER = {
+    "fab-l2",
+    "fab-t-l2",
+    "ddn",
+    "fmn-l2",
+    "cw-l2",
+    "autoattack-l2",
+    "hopskipjump-l2",
+    "transfer-l2",
+}
 
 
 def test_by_default_the_ensemble_in_l2_has_what_there_was_in_l2():
