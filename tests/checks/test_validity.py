@@ -104,7 +104,9 @@ def check_findings(evidence, fires):
 
 def test_every_check_has_a_defect_that_it_finds():
     broken = [*BROKEN_MODELS.values(), *BROKEN_ATTACKS.values(), *BROKEN_DATA.values()]
-    assert set().union(*(fires for _, fires in broken)) == set(CHECKS)
+    # Broken certifiers are found in test_certified_misclassified.py.
+    of_certifiers = {"certified-misclassified"}
+    assert set().union(*(fires for _, fires in broken)) | of_certifiers == set(CHECKS)
 
 
 def test_the_zoo_is_large_enough():
@@ -373,8 +375,10 @@ def test_a_model_of_a_spec_is_checked_and_measured_once(tmp_path):
         save=lambda: saved.append(len(benchmark.run.records)),
     )
     records = [benchmark.evaluation("numpy", "mlp").checked("validity", rule) for rule in CHECKS]
-    assert {record.check: record.status for record in records} == {
-        f"validity/{rule}": "passed" for rule in CHECKS
-    }
+    statuses = {record.check: record.status for record in records}
+    # A spec without certificates has nothing to hold attacks against.
+    assert statuses.pop("validity/certified-misclassified") == "skipped"
+    assert set(statuses.values()) == {"passed"}
+    assert len(statuses) == len(CHECKS) - 1
     assert saved == list(range(1, len(CHECKS) + 1))
     assert len(benchmark.run.models) == 1
