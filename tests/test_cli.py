@@ -135,7 +135,7 @@ def test_a_run_that_passes(finished):
     }  # fmt: skip
     run = Run.load(folder / "out")
     assert run.verdict == "passed"
-    assert len(run.records) == 56
+    assert len(run.records) == 57
     assert not run.models[0].cached
     assert done.out.splitlines()[-2:] == [
         f"report: {folder / 'out' / 'report.html'}", "verdict: passed",
