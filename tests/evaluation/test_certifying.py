@@ -140,7 +140,7 @@ def file(tmp_path):
 
 
 class Iterable(Counting):
-    """A certifier that can be iterated, for reasons of its own, and is one certifier all the same."""
+    """A certifier that can be iterated, and is one certifier all the same."""
 
     def __iter__(self):
         return iter(())
