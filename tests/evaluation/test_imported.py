@@ -200,7 +200,9 @@ def test_a_backend_may_be_named(path, tmp_path):
     assert GRADIENT not in harness.wrap(path, backend="onnx").capabilities
     with pytest.raises(BackendError, match=r"backend: nmpy: no such backend; .*did you mean numpy"):
         harness.wrap(path, backend="nmpy")
-    with pytest.raises(HarnessError, match=r"backend: numpy is said of what is no \.onnx or \.safetensors file"):
+    with pytest.raises(
+        HarnessError, match=r"backend: numpy is said of what is no \.onnx or \.safetensors file"
+    ):
         harness.wrap(tmp_path / "net.keras", backend="numpy")
 
 
