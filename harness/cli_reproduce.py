@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.errors import printable
+from harness.errors import SpecError, one_line, printable
 from harness.interruption import INTERRUPTED
 from harness.terminal import as_path
 
@@ -70,11 +71,13 @@ def reproduce(
     from harness.files import check_folder
     from harness.spec.published import load_table, table_paths
 
-    tables = [load_table(path).of_first(images) for path in table_paths(name)]
+    paths = table_paths(name)
+    tables = [load_table(path).of_first(images) for path in paths]
     if name is None or listed:
         _list(tables)
         return 0
     wanted = [one for one in map(str.strip, only.split(",")) if one]
+    _require_distinct(paths, tables)
     chosen = [table.chosen(wanted) for table in tables]
     folders = [_folder(out, table, len(tables)) for table in tables]
     for table, folder in zip(tables, folders, strict=True):
@@ -88,6 +91,21 @@ def reproduce(
             typer.echo("harness: stopped; the same command goes on from here", err=True)
             raise typer.Exit(INTERRUPTED) from stop
     return folders
+
+
+def _require_distinct(paths: list[Path], tables: list[Table]) -> None:
+    """Refuse tables of one name: the run of one would take the place of the other's.
+
+    Raises:
+        SpecError: Two have one.
+    """
+    for name, count in Counter(table.name for table in tables).items():
+        if count > 1:
+            pairs = zip(paths, tables, strict=True)
+            files = ", ".join(str(path) for path, table in pairs if table.name == name)
+            raise SpecError(
+                one_line(f"{count} of the tables are called {name}: {files}; name each otherwise")
+            )
 
 
 def _folder(out: Path | None, table: Table, count: int) -> Path:

@@ -203,7 +203,11 @@ def certifiers_from(certifiers: Any, radii: Sequence[float], bounds: Bounds) -> 
     """
     if certifiers is None:
         return []
-    one = isinstance(certifiers, str | bytes | bytearray | type | Mapping) or not _many(certifiers)
+    one = (
+        isinstance(certifiers, str | bytes | bytearray | type | Mapping)
+        or certification.is_certifier(certifiers)
+        or not _many(certifiers)
+    )
     made = [_certifier(given) for given in ([certifiers] if one else certifiers)]
     # Letters that are composed in another way print alike.
     for name, count in Counter(normalize("NFC", one.name) for one in made).items():

@@ -310,7 +310,7 @@ def _behind(normalised: Preprocessed, network: Network) -> Network | None:
     except ArchitectureError:
         return None
     channels = math.prod(made.weight_shapes()["layers.0.weight"])
-    if len(normalised.mean) not in (1, channels):
+    if len(normalised.mean) > 1 and not _along_channels(normalised, architecture, channels):
         return None
     weights: dict[str, FloatArray] = {
         "layers.0.weight": np.broadcast_to(1 / normalised.std, channels).astype(np.float32),
@@ -322,3 +322,12 @@ def _behind(normalised: Preprocessed, network: Network) -> Network | None:
         _, index, kind = name.split(".")
         weights[f"layers.{int(index) + 1}.{kind}"] = value
     return Network(made, weights)
+
+
+def _along_channels(by: Preprocessed, architecture: Architecture, channels: int) -> bool:
+    """Whether images are normalised along the axis that holds the channels of their network."""
+    try:
+        axis = by.axis(architecture.input_shape)
+    except MeasurementError:
+        return False
+    return len(by.mean) == channels and axis == (architecture.channel_axis or 0)

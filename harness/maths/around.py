@@ -104,21 +104,12 @@ class Preprocessed(Around):
         """See ``Around``."""
         return Preprocessed(inner, self.mean.tolist(), self.std.tolist(), self.channel_axis)
 
-    def _of(self, x: Array) -> tuple[Array, Array]:
-        shape = tuple(int(side) for side in x.shape[1:])
-        if shape not in self._arrays:
-            mean, std = self._shaped(shape)
-            self._arrays[shape] = self.asarray(mean), self.asarray(std)
-        return self._arrays[shape]
+    def axis(self, shape: tuple[int, ...]) -> int:
+        """The axis of an image of this shape, from 0, along which the channels are normalised.
 
-    def _shaped(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-        """Mean and deviation as they are broadcast over images of a shape."""
-        sides = [1] * (len(shape) + 1)
-        if len(self.mean) > 1:
-            sides[self._axis(shape) + 1] = -1
-        return self.mean.reshape(sides), self.std.reshape(sides)
-
-    def _axis(self, shape: tuple[int, ...]) -> int:
+        Raises:
+            MeasurementError: None is as long, or it has to be said which.
+        """
         count = len(self.mean)
         try:
             axis = axis_of(shape, self.channel_axis, count)
@@ -131,6 +122,20 @@ class Preprocessed(Around):
                 + ("say which axis holds them: channel_axis" if fitting else "no axis is so long")
             )
         return axis
+
+    def _of(self, x: Array) -> tuple[Array, Array]:
+        shape = tuple(int(side) for side in x.shape[1:])
+        if shape not in self._arrays:
+            mean, std = self._shaped(shape)
+            self._arrays[shape] = self.asarray(mean), self.asarray(std)
+        return self._arrays[shape]
+
+    def _shaped(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation as they are broadcast over images of a shape."""
+        sides = [1] * (len(shape) + 1)
+        if len(self.mean) > 1:
+            sides[self.axis(shape) + 1] = -1
+        return self.mean.reshape(sides), self.std.reshape(sides)
 
 
 class Limited(Around):

@@ -31,6 +31,8 @@ ARCHITECTURE = "architecture"
 """The key of a file's metadata under which its layers are, as JSON."""
 TRAINING = "training"
 """That of the store of models, under which their trainings are."""
+COUNTER = "num_batches_tracked"
+"""What batch normalisation counts in whole numbers, and nobody needs."""
 CHUNK = 1 << 20
 
 
@@ -170,8 +172,19 @@ def _folded(path: Path, layer: LayerWeights) -> tuple[FloatArray, FloatArray]:
     mean, variance = layer.norm.mean, layer.norm.variance
     if (variance < 0).any():
         raise WeightsError(f"{path}: {layer.norm.path}.running_var: a variance is negative")
-    folded = fold_batch_norm(layer.weight, bias, layer.norm.scale, layer.norm.shift, mean, variance)
-    return folded[0].astype(np.float32), folded[1].astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        weight, bias = (
+            np.asarray(part, dtype=np.float32)
+            for part in fold_batch_norm(
+                layer.weight, bias, layer.norm.scale, layer.norm.shift, mean, variance
+            )
+        )
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise WeightsError(
+            f"{path}: {layer.norm.path}: folded into {layer.path} it makes numbers that are not "
+            "finite in float32"
+        )
+    return weight, bias
 
 
 def _laid_out(
@@ -252,7 +265,8 @@ def _tensor(path: Path, stored: safe_open, name: str) -> FloatArray:
         raise WeightsError(
             f"{path}: {name}: of a type that NumPy has not, such as bfloat16; save it in float32"
         ) from error
-    if kind not in "fiu":
+    # Whole numbers are quantised weights, without the scale that makes them weights again.
+    if kind != "f" and not (kind in "iu" and name.rpartition(".")[2] == COUNTER):
         raise WeightsError(f"{path}: {name}: {value.dtype} are no weights; save them in float32")
     with np.errstate(over="ignore"):
         numbers: FloatArray = value.astype(np.float32)

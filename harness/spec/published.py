@@ -12,6 +12,7 @@ from harness.errors import SpecError, first_problem, one_line, unknown
 from harness.spec.part import Epsilon, Part
 from harness.spec.reading import checked, parsed, read_text, suites_folder
 from harness.spec.spec import Spec
+from harness.spec.units import is_number
 
 CLEAN, CERTIFIED = "clean", "certified/"
 KEYS = ("paper", "published")
@@ -203,12 +204,12 @@ def parse_table(text: str, source: str) -> Table:
 def _in_pixel_units(said: dict[str, Any], unit: Any) -> dict[str, Any]:
     """Epsilons of numbers are in the unit of the spec."""
     numbers = said.get("published")
-    if not isinstance(unit, int | float) or not isinstance(numbers, list):
+    if not is_number(unit) or not isinstance(numbers, list):
         return said
     return said | {
         "published": [
             one | {"epsilon": one["epsilon"] / unit}
-            if isinstance(one, dict) and isinstance(one.get("epsilon"), int | float)
+            if isinstance(one, dict) and is_number(one.get("epsilon"))
             else one
             for one in numbers
         ]

@@ -21,13 +21,13 @@ def in_pixel_units(spec: dict[str, Any]) -> dict[str, Any]:
     is, for validation to refuse.
     """
     unit: Any = spec.get("epsilon_unit")
-    if not _is_number(unit) or not 0 < unit < math.inf:
+    if not is_number(unit) or not 0 < unit < math.inf:
         return spec
     found = deepcopy(spec)
     del found["epsilon_unit"]
 
     def divided(value: Any) -> Any:
-        return value / unit if _is_number(value) else value
+        return value / unit if is_number(value) else value
 
     for sweep in chain.from_iterable(_parts(found.get(section)) for section in SWEPT):
         if isinstance(sweep.get("epsilons"), list | tuple):
@@ -79,5 +79,6 @@ def _parts(named: Any) -> list[dict[str, Any]]:
     return [part for part in named.values() if isinstance(part, dict)]
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether TOML or JSON has a number there."""
     return isinstance(value, int | float) and not isinstance(value, bool)

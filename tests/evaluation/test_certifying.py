@@ -139,6 +139,13 @@ def file(tmp_path):
     return path
 
 
+class Iterable(Counting):
+    """A certifier that can be iterated, and is one certifier all the same."""
+
+    def __iter__(self):
+        return iter(())
+
+
 def evaluate(model, **changes):
     given = {"attacks": ["fgsm"], "epsilons": EPSILONS, "certifiers": ["crown"], "progress": False}
     return harness.evaluate(model, X, Y, **(given | changes))
@@ -164,6 +171,8 @@ def test_certifiers_are_named_or_given_and_asked_at_the_same_epsilons(file):
 def test_one_certifier_need_not_be_in_a_list_and_none_is_asked_unless_named(file):
     model = harness.wrap(file, backend="numpy")
     assert evaluate(model, certifiers="crown").find(("model", "numpy", "certified/crown", 0.02))
+    run = evaluate(model, certifiers=Iterable())
+    assert run.find(("model", "numpy", "certified/counting", 0.02)).correct == 3
     run = evaluate(model, certifiers=None)
     checks = {record.check for record in run.records}
     assert not {check for check in checks if "certified" in check}

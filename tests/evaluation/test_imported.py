@@ -111,6 +111,26 @@ def test_the_network_of_a_model_takes_its_pixels(path, numbers):
     assert len(network.weights) == 8
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_normalisation_along_another_axis_than_the_channels_is_no_layer(tmp_path, axis):
+    """Certificates would be of another network: images of 2 × 5 × 2 have two axes of two."""
+    path = tmp_path / "net.onnx"
+    nodes = [
+        node("Conv", "x", "k", to="c"), node("Flatten", "c", to="f"),
+        node("Gemm", "f", "w", to="y"),
+    ]  # fmt: skip
+    held = {"k": drawn(3, 2, 3, 1), "w": drawn(18, 3)}
+    onnx.save(model_of(nodes, (2, 5, 2), held), str(path))
+    by = {"mean": [0.1, 0.8], "std": [0.2, 0.9]}
+    model = harness.wrap(path, preprocessing=by, channel_axis=axis, backend="numpy")
+    network = network_of(model)
+    assert (network is None) == (axis == 2)
+    if network is not None:
+        built = registry.builder("numpy").build(network)
+        x = X[:, :, :, :2]
+        np.testing.assert_allclose(logits_of(built, x), logits_of(model, x), rtol=1e-4, atol=1e-5)
+
+
 def test_what_makes_probabilities_of_logits_is_left_out_and_said(tmp_path):
     path = file_of(tmp_path, end="Softmax")
     expected = logits_of(harness.wrap(file_of(tmp_path, name="bare.onnx"), backend="numpy"), X)
@@ -180,7 +200,9 @@ def test_a_backend_may_be_named(path, tmp_path):
     assert GRADIENT not in harness.wrap(path, backend="onnx").capabilities
     with pytest.raises(BackendError, match=r"backend: nmpy: no such backend; .*did you mean numpy"):
         harness.wrap(path, backend="nmpy")
-    with pytest.raises(HarnessError, match=r"backend: numpy is said of what is no \.onnx file"):
+    with pytest.raises(
+        HarnessError, match=r"backend: numpy is said of what is no \.onnx or \.safetensors file"
+    ):
         harness.wrap(tmp_path / "net.keras", backend="numpy")
 
 
@@ -256,7 +278,7 @@ def test_keys_of_a_spec_that_cannot_be(path, tmp_path):
         opened(tmp_path, 'backend = "nmpy"')
     text = SPEC.format(key='backend = "numpy"', backends="").replace("net.onnx", "net.keras")
     (tmp_path / "spec.toml").write_text(text)
-    with pytest.raises(HarnessError, match=r"backend: it is of \.onnx files"):
+    with pytest.raises(HarnessError, match=r"backend: it is of \.onnx and \.safetensors files"):
         open_spec(str(tmp_path / "spec.toml"))
 
 

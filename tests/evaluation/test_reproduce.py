@@ -196,6 +196,14 @@ def test_a_folder_of_tables_is_reproduced_and_listed(command, folder):
     assert (code, "trades" in said, "there is no" in said) == (0, True, True)
 
 
+def test_two_tables_of_one_name_would_take_each_others_place(command, folder):
+    (folder / "again.toml").write_text(TABLE.replace("{fgsm}", "1"))
+    code, said = command(50.0, "--out", "both", "--only", "clean", name=".")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert said.startswith("harness: 2 of the tables are called paper: again.toml, own.toml; ")
+    assert not (folder / "both").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "finding"),
     [

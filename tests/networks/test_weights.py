@@ -185,6 +185,15 @@ def test_batch_normalisation_is_folded_into_the_layer_that_it_follows(tmp_path, 
     assert said.startswith(f"{norm}: batch normalisation, which the network has not after layers.0")
 
 
+@pytest.mark.parametrize(("scale", "mean"), [(3e38, 0.0), (1e30, 1e30)])
+def test_what_is_folded_must_be_finite(tmp_path, scale, mean):
+    parts = {"weight": scale, "bias": 0.0, "running_mean": mean, "running_var": 1e-6}
+    tensors = drawn({"fc": (5, 36), "out": (3, 5)})
+    tensors |= {f"bn.{part}": np.full(5, value, np.float32) for part, value in parts.items()}
+    said = refusal(tmp_path, tensors, options={"hidden": [5], "batch_norm": True}, name="mlp")
+    assert said == "bn: folded into fc it makes numbers that are not finite in float32"
+
+
 def test_columns_after_maps_are_of_the_channel_first_as_in_pytorch(tmp_path):
     """The same file gives the same logits on images with their channels at either end."""
     shapes = {"conv": (2, 3, 3, 3), "fc1": (5, 2 * 4 * 4), "fc2": (4, 5)}
@@ -288,6 +297,8 @@ def test_other_types_of_numbers_become_float32_and_what_is_none_is_refused(tmp_p
         stored(tmp_path, drawn() | {"fc1.bias": np.full(4, 1e300)})
     with pytest.raises(WeightsError, match=r"fc1\.bias: bool are no weights"):
         stored(tmp_path, drawn() | {"fc1.bias": np.ones(4, bool)})
+    with pytest.raises(WeightsError, match=r"fc1\.bias: int8 are no weights"):
+        stored(tmp_path, drawn() | {"fc1.bias": np.ones(4, np.int8)})
 
 
 def test_bfloat16_which_numpy_has_not_is_said(tmp_path):

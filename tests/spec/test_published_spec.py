@@ -100,6 +100,7 @@ def test_fewer_images_are_those_of_attacks_and_certificates():
         ('check = "certified/ibp"', 'check = "certified/crown"',
          "published.2.check: there is no [certified.crown], nor is it clean"),
         ("epsilon = 8\n", "epsilon = 9\n", "published.1.epsilon: 0.0352941 is not in"),
+        ("epsilon = 8\n", "epsilon = true\n", "published.1.epsilon: Input should be a valid"),
         ("epsilon = 8\n", "", "published.1.epsilon: missing; say the radius of fgsm"),
         ('check = "clean"', 'check = "clean"\nepsilon = 0', "published.0.epsilon: clean accuracy"),
         ('check = "clean"', 'check = "clean"\nmodel = "ent"',
