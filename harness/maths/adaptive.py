@@ -122,15 +122,35 @@ class GradientsFrom(StandsIn):
         super().__init__(inner)
         self.other = other
         self.capabilities = inner.capabilities | {GRADIENT}
+        self._fits = False
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-        """See ``protocol.DifferentiableModel``; the logits are the model's own."""
+        """See ``protocol.DifferentiableModel``; the logits are the model's own.
+
+        Raises:
+            MeasurementError: The stand-in does not take these images, or has other classes.
+        """
         other, (images, labels) = self.other, map(self.inner.numpy, (x, y))
+        logits = self.inner.logits(x)
+        self._require_fitting(np.array(images), int(logits.shape[1]))
         _, gradient = differentiable(other).logits_and_gradient(
             other.asarray(np.array(images)), other.asarray(np.array(labels)), objective
         )
         slope = np.asarray(other.numpy(gradient)).astype(images.dtype)
-        return self.inner.logits(x), self.inner.asarray(slope)
+        return logits, self.inner.asarray(slope)
+
+    def _require_fitting(self, images: FloatArray, classes: int) -> None:
+        """Require that the stand-in tells the same classes apart; it is asked once."""
+        if self._fits:
+            return
+        try:
+            said = int(self.other.logits(self.other.asarray(images[:1])).shape[1])
+        except Exception as error:
+            told = f"gradients_from: {type(error).__name__}: {error}"
+            raise MeasurementError(one_line(told)) from error
+        if said != classes:
+            raise MeasurementError(f"gradients_from: it has {said} classes, the model {classes}")
+        self._fits = True
 
     def around(self, inner: Model) -> Model:
         """See ``Around``."""

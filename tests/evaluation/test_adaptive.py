@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from backends_at_hand import NAMES, at_hand
-from small_models import attacked, small_images, small_net
+from small_models import attacked, linear, small_images, small_net
 
 import harness
 from harness.attacks.deepfool import DeepFool
@@ -17,7 +17,7 @@ from harness.errors import HarnessError, MeasurementError, NotApplicable
 from harness.evaluation.own import loaded_own
 from harness.evaluation.wrapping import wrap, wrap_function
 from harness.maths.adaptive import RANDOM_ON_PURPOSE, STOOD_IN, is_randomised, votes_of
-from harness.maths.objectives import LogOdds
+from harness.maths.objectives import LogOdds, Margin
 from harness.maths.query import correct_count, predictions_of
 
 LEVELS = 8
@@ -211,6 +211,27 @@ def test_a_black_box_gets_gradients_from_another_network():
     np.testing.assert_allclose(attacked(PGD(steps=4), box, x, y, [0.1]), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            linear(np.ones((7, 16)), dtype="float32"),
+            r"^gradients_from: it has 7 classes, the model 5$",
+        ),
+        (linear(np.ones((5, 9)), dtype="float32"), r"^gradients_from: [^\n]*$"),
+    ],
+)
+def test_a_stand_in_of_other_classes_or_images_says_so(other, message):
+    x, y = small_images(5)
+    net = small_net(dtype="float32")
+    box = wrap_function(
+        lambda a: net.logits(a.reshape(-1, 4, 4)), outputs="logits", gradients_from=other
+    )
+    for objective in (LogOdds(), Margin()):
+        with pytest.raises(MeasurementError, match=message):
+            box.logits_and_gradient(x.reshape(5, 16), y, objective)
+
+
 def test_one_of_probabilities_too():
     net = small_net(dtype="float32")
 
@@ -282,11 +303,11 @@ def test_layers_behind_a_transform_are_not_the_model():
 # Models that are random on purpose
 
 
-def noisy(seed=0, **options):
+def noisy(seed=0, noise=0.02, **options):
     """Of small noise; a user's own random numbers."""
     random = np.random.default_rng(seed)
     return wrap(
-        small_net(dtype="float32"), transform=lambda x: x + random.normal(0, 0.02, x.shape),
+        small_net(dtype="float32"), transform=lambda x: x + random.normal(0, noise, x.shape),
         **options,
     )  # fmt: skip
 
@@ -317,6 +338,14 @@ def test_one_that_is_marked_is_measured():
     accuracies = {(r.check, r.epsilon): r.accuracy for r in run.records}
     assert accuracies["clean", None] > 0.9
     assert accuracies["pgd", 0.1] < accuracies["clean", None]
+
+
+def test_what_votes_correct_by_chance_is_not_held_against_an_attack():
+    run = evaluated(noisy(noise=0.5, randomised=True, votes=3), epsilons=[1e-6])
+    found = statuses(run)
+    assert found["validity/attack-helps"] == ("skipped", RANDOM_ON_PURPOSE)
+    counted = {record.check: record.correct for record in run.records if record.total}
+    assert 10 < counted["clean"] < 55
 
 
 def test_all_checks_of_one_that_is_marked_are_made_or_skipped_with_the_reason():

@@ -20,8 +20,7 @@ TOLD = 0.02
 
 def check_epsilon_zero(evidence: Evidence) -> None:
     """At ε = 0 no prediction changes: there the ball holds the clean image alone."""
-    if is_randomised(evidence.model):
-        raise NotApplicable(RANDOM_ON_PURPOSE)
+    _require_steady(evidence)
     looked = False
     for outcome in evidence.at_zero():
         looked = True
@@ -67,8 +66,10 @@ def check_attack_helps(evidence: Evidence) -> None:
     """An attack does not correct misclassified images.
 
     One that is given the predicted labels instead of the true ones pushes these images away from
-    the wrong class, and one that descends instead of climbing leads them to the true one.
+    the wrong class, and one that descends instead of climbing leads them to the true one. Where a
+    model is random, votes correct some by chance.
     """
+    _require_steady(evidence)
     if evidence.better_than_chance:
         _require_no_help(attacked_changes(evidence))
     count, total = int(evidence.righted.sum()), len(evidence.righted)
@@ -79,6 +80,7 @@ def check_attack_helps(evidence: Evidence) -> None:
 
 def check_counted_helps(evidence: Evidence) -> None:
     """The same of what the run has counted under the reported attacks: nothing is attacked."""
+    _require_steady(evidence)
     _require_no_help(_counted(evidence))
 
 
@@ -97,6 +99,16 @@ def check_raises_accuracy(evidence: Evidence) -> None:
 def check_counted_raises(evidence: Evidence) -> None:
     """The same of what the run has counted under the reported attacks: nothing is attacked."""
     _require_no_rise(_counted(evidence))
+
+
+def _require_steady(evidence: Evidence) -> None:
+    """Require a model that says the same of an image each time.
+
+    Raises:
+        NotApplicable: It is random on purpose.
+    """
+    if is_randomised(evidence.model):
+        raise NotApplicable(RANDOM_ON_PURPOSE)
 
 
 def _counted(evidence: Evidence) -> list[Change]:
