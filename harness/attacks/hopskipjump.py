@@ -61,7 +61,7 @@ class HopSkipJump(Own):
 
     One search serves all epsilons: at each an image's perturbation is used as it is if it is short
     enough, and else shortened to that length. Of an image that is within the smallest no more is
-    asked. An image for which no misclassified one is found stays as it is.
+    asked. Where no misclassified image is found, the last noise that was tried takes its place.
 
     Each image is asked about on its own, with random numbers of its own: batches do not matter. No
     more than the budget is asked of it, so that the last steps may fall to the ground.
@@ -182,10 +182,13 @@ class _Walk:
         self.least = PROBED * math.sqrt(pixels) * (self.bounds[1] - self.bounds[0])
 
     def walk(self) -> Asking:
-        """The nearest misclassified image that is found; None if there is none."""
-        found = yield from self._start()
-        if found is None:
-            return None
+        """The nearest misclassified image that is found, or the last noise if there is none.
+
+        None where not even noise may be asked about.
+        """
+        found, wrong = yield from self._start()
+        if found is None or not wrong:
+            return found
         nearest = yield from self._to_boundary(found)
         number = 0
         while True:
@@ -207,12 +210,19 @@ class _Walk:
         answer = yield images
         return answer
 
-    def _start(self) -> Asking:
+    def _start(
+        self,
+    ) -> Generator[FloatArray, BoolArray, tuple[FloatArray | None, bool]]:
         """The nearest of a few misclassified images, as far as a short search brings them.
 
         They are noise, noise of the extremes, or either with half of the image beneath.
+
+        Returns:
+            It, or the last noise if none is misclassified, or None if there was none; and whether
+            it is misclassified.
         """
         best: FloatArray | None = None
+        noise: FloatArray | None = None
         found = 0
         for number in range(min(STARTS, self.left)):
             noise = self._inside(self._noise(number))
@@ -225,7 +235,7 @@ class _Walk:
             spent = self.how.queries - self.left
             if found == COMPARED or (found and spent > self.how.queries / 10):
                 break
-        return best
+        return (noise, False) if best is None else (best, True)
 
     def _noise(self, number: int) -> FloatArray:
         low, high = self.bounds

@@ -221,5 +221,6 @@ def _require(model: Model, needed: frozenset[str], what: str) -> None:
         why = "it gives probabilities" if kind_of(model) == "probabilities" else "a black box"
         why += why_no_gradient(model)
         raise NotApplicable(
-            f"{what} needs {lacking}, which the model lacks ({why}); square and noise need none"
+            f"{what} needs {lacking}, which the model lacks ({why}); square, hopskipjump, transfer "
+            "and noise need none"
         )

@@ -162,9 +162,18 @@ def test_of_an_image_within_the_smallest_epsilon_no_more_is_asked():
     assert 0.2 < found - 0.3 <= 0.7
 
 
-def test_an_image_for_which_nothing_is_found_stays_as_it_is():
+def test_where_nothing_is_found_noise_is_tried_and_the_accuracy_measured():
     model = linear([[0.0], [0.0]], [1.0, 0.0])
-    (found,) = attacked(HopSkipJump(), model, [[0.25]], [0], [1.0])
+    (found,) = attacked(HopSkipJump(), model, [[0.25]], [0], [0.1])
+    assert 0 < abs(found.item() - 0.25) <= 0.1 + 1e-6
+    x, y = np.array([[0.25], [0.5]]), np.zeros(2, dtype=np.int64)
+    (result,) = sweep(model, HopSkipJump(), x, y, [0.1])
+    assert result.predictions.labels.tolist() == [0, 0]
+
+
+def test_without_a_query_for_noise_an_image_stays_as_it_is():
+    model = linear([[-1], [1]], [0.5, -0.5])
+    (found,) = attacked(HopSkipJump(queries=1), model, [[0.25]], [0], [1.0])
     assert found.tolist() == [[0.25]]
 
 

@@ -341,7 +341,7 @@ def test_one_that_is_marked_is_measured():
 
 
 def test_what_votes_correct_by_chance_is_not_held_against_an_attack():
-    run = evaluated(noisy(noise=0.5, randomised=True, votes=3), epsilons=[1e-6])
+    run = evaluated(noisy(noise=2.0, randomised=True, votes=3), epsilons=[1e-6])
     found = statuses(run)
     assert found["validity/attack-helps"] == ("skipped", RANDOM_ON_PURPOSE)
     counted = {record.check: record.correct for record in run.records if record.total}
