@@ -102,6 +102,7 @@ CHANGES = {
             "l2": 0.1, "patience": 2, "recipe": "accurate", "weight_decay": 0.1,
             "label_smoothing": 0.1, "averaging": 0.9, "augmentation": "affine",
             "adversary": {"epsilon": 0.1, "steps": 1, "rel_stepsize": 1.0},
+            "certified": {"epsilon": 0.1},
         }.items()
     },
     "seed": {"seed": 1},
