@@ -6,6 +6,7 @@ import os
 
 import pytest
 from backends_at_hand import at_hand, required
+from kinds import HEAVY
 
 from harness.evaluation.published import Reproduction, missing_files
 from harness.spec.published import load_table, table_paths
@@ -20,6 +21,8 @@ IMAGES = 200
 @pytest.mark.fashion_mnist
 @pytest.mark.parametrize("name", TABLES)
 def test_the_first_images_reproduce_what_is_published(name, tmp_path, request):
+    if os.environ.get(HEAVY) != "1":
+        pytest.skip("takes a minute; tox -e models runs it")
     (path,) = table_paths(name)
     table = load_table(path).of_first(IMAGES)
     for _, reason in missing_files(table):
