@@ -267,7 +267,7 @@ def _tensor(path: Path, stored: safe_open, name: str) -> FloatArray:
         ) from error
     # Whole numbers are quantised weights, without the scale that makes them weights again.
     if kind != "f" and not (kind in "iu" and name.rpartition(".")[2] == COUNTER):
-        raise WeightsError(f"{path}: {name}: {value.dtype} are no weights; save them in float32")
+        raise WeightsError(f"{path}: {name}: {value.dtype} are no weights; save it in float32")
     with np.errstate(over="ignore"):
         numbers: FloatArray = value.astype(np.float32)
     if not np.isfinite(numbers).all():
