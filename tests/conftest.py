@@ -4,8 +4,28 @@ import os
 from pathlib import Path
 
 import pytest
+from backends_at_hand import NAMES
 
 from harness.data import fashion_mnist, mnist
+
+ELSEWHERE = "HARNESS_TEST_ELSEWHERE"
+"""Environment variable: a backend whose tests by itself run in another environment."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what would run alike beside any framework: cases of that backend alone."""
+    named = os.environ.get(ELSEWHERE)
+    if not named:
+        return
+    out = [item for item in items if _backends_in(item) == {named}]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if _backends_in(item) != {named}]
+
+
+def _backends_in(item):
+    """The backends in the name of a case: its own, or several that are compared."""
+    return set(item.name.partition("[")[2].removesuffix("]").split("-")) & set(NAMES)
+
 
 # Networks as small as those of the tests are slower with several threads than with one.
 for _name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
