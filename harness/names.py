@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, TypeAlias
+from unicodedata import normalize
 
 from pydantic import AfterValidator
 
@@ -29,6 +32,15 @@ def checked_name(name: str) -> str:
         shown = repr(name) if len(name) <= 60 else repr(name[:60]) + "…"
         raise ValueError(f"{shown} cannot be a name: it {flaw}")
     return name
+
+
+def repeated(names: Iterable[str]) -> tuple[str, int] | None:
+    """The first name that is there several times, and how often; None if there is none.
+
+    Letters that are composed in another way print alike, and so are the same.
+    """
+    counts = Counter(normalize("NFC", name) for name in names)
+    return next(((name, count) for name, count in counts.items() if count > 1), None)
 
 
 def checked_path(path: str) -> str:

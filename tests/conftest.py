@@ -17,9 +17,11 @@ def pytest_collection_modifyitems(config, items):
     named = os.environ.get(ELSEWHERE)
     if not named:
         return
-    out = [item for item in items if _backends_in(item) == {named}]
+    kept, out = [], []
+    for item in items:
+        (out if _backends_in(item) == {named} else kept).append(item)
     config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if _backends_in(item) != {named}]
+    items[:] = kept
 
 
 def _backends_in(item):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from unicodedata import normalize
 
 from harness.attacks.ball import BestSoFar
 from harness.attacks.own import Own
 from harness.errors import MeasurementError, SpecError
 from harness.maths.norms import NORMS
+from harness.names import repeated
 from harness.protocol import Array, Attack, IntArray, Model, NormName
 
 
@@ -87,13 +86,12 @@ def require_distinct(attacks: Sequence[Attack], key: str = "attacks") -> None:
     Raises:
         SpecError: Two have; the message names the key of the list, and the name.
     """
-    # Letters that are composed in another way print alike.
-    for name, count in Counter(normalize("NFC", attack.name) for attack in attacks).items():
-        if count > 1:
-            raise SpecError(
-                f"{key}: {count} of them are called {name}; give each a name of its own, as in "
-                f'PGD(name="{name}-2")'
-            )
+    if found := repeated(attack.name for attack in attacks):
+        name, count = found
+        raise SpecError(
+            f"{key}: {count} of them are called {name}; give each a name of its own, as in "
+            f'PGD(name="{name}-2")'
+        )
 
 
 def require_ensemble(members: Sequence[Attack]) -> None:

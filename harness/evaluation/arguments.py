@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
-from unicodedata import normalize
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -17,13 +15,43 @@ from harness.attacks.foreign import flaw_of, is_attack
 from harness.attacks.strongest import require_distinct
 from harness.errors import HarnessError, SpecError, first_problem, one_line, unknown
 from harness.evaluation.resolve import wider_than
-from harness.names import checked_name
+from harness.names import checked_name, repeated
 from harness.protocol import Attack, Bounds, Certifier
 from harness.spec.expect import ExpectSpec
 from harness.spec.units import in_pixel_units
 
 SUITES = ("attacks", "validity", "saliency", "minimal")
 """What ``evaluate`` can measure."""
+
+
+class Sort(NamedTuple):
+    """What is given by names or as objects.
+
+    Attributes:
+        key: The argument.
+        what: What one is called in messages.
+        has: What such an object has, and where that is said.
+        make: Makes one of a name.
+        is_one: Whether an object is of this sort.
+        flaw_of: What of such an object is not as it should be, as a clause, or nothing.
+    """
+
+    key: str
+    what: str
+    has: str
+    make: Callable[[str], Any]
+    is_one: Callable[[Any], bool]
+    flaw_of: Callable[[Any], str]
+
+
+ATTACK = Sort(
+    "attacks", "attack", "name, norm, requires and perturb, as harness.protocol.Attack says",
+    make_attack, is_attack, flaw_of,
+)  # fmt: skip
+CERTIFIER = Sort(
+    "certifiers", "certifier", "name, norm and certified, as harness.protocol.Certifier says",
+    certification.make_certifier, certification.is_certifier, certification.flaw_of,
+)  # fmt: skip
 
 
 def name_from(name: Any, key: str = "name") -> str:
@@ -178,12 +206,7 @@ def attacks_from(attacks: Any) -> list[Attack]:
             ``protocol.Attack`` says.
         SpecError: There is no attack of that name, or two attacks have one name.
     """
-    one = (
-        isinstance(attacks, str | bytes | bytearray | type | Mapping)
-        or is_attack(attacks)
-        or not _many(attacks)
-    )
-    made = [_attack(given) for given in ([attacks] if one else attacks)]
+    made: list[Attack] = _given(attacks, ATTACK)
     require_distinct(made)
     return made
 
@@ -203,60 +226,49 @@ def certifiers_from(certifiers: Any, radii: Sequence[float], bounds: Bounds) -> 
     """
     if certifiers is None:
         return []
-    one = (
-        isinstance(certifiers, str | bytes | bytearray | type | Mapping)
-        or certification.is_certifier(certifiers)
-        or not _many(certifiers)
-    )
-    made = [_certifier(given) for given in ([certifiers] if one else certifiers)]
-    # Letters that are composed in another way print alike.
-    for name, count in Counter(normalize("NFC", one.name) for one in made).items():
-        if count > 1:
-            raise SpecError(f"certifiers: {count} of them are called {name}; name each otherwise")
+    made: list[Certifier] = _given(certifiers, CERTIFIER)
+    if found := repeated(one.name for one in made):
+        name, count = found
+        raise SpecError(f"certifiers: {count} of them are called {name}; name each otherwise")
     for certifier in made:
         if wide := wider_than(bounds, radii, certifier):
             raise HarnessError(f"epsilons: {certifier.name}: {wide}")
     return made
 
 
-def _certifier(given: Any) -> Certifier:
-    if isinstance(given, str):
-        return certification.make_certifier(given)
-    if isinstance(given, type):
-        raise HarnessError(
-            f"certifiers: {given.__name__} is a class; pass an object, {given.__name__}()"
-        )
-    if not certification.is_certifier(given):
-        raise HarnessError(
-            f"certifiers: {type(given).__name__} is no certifier; pass names, or objects with "
-            "name, norm and certified, as harness.protocol.Certifier says"
-        )
-    name_from(given.name, f"certifiers: the name of {type(given).__name__}")
-    if flaw := certification.flaw_of(given):
-        raise HarnessError(one_line(f"certifiers: {flaw}"))
-    certifier: Certifier = given
-    return certifier
+def _given(given: Any, sort: Sort) -> list[Any]:
+    """What is given by names or as objects; a single one need not be in a list.
+
+    Raises:
+        HarnessError: One is neither, or has a flaw.
+        SpecError: There is none of that name.
+    """
+    one = (
+        isinstance(given, str | bytes | bytearray | type | Mapping)
+        or sort.is_one(given)
+        or not _many(given)
+    )
+    return [_made(each, sort) for each in ([given] if one else given)]
 
 
-def _attack(given: Any) -> Attack:
+def _made(given: Any, sort: Sort) -> Any:
     if isinstance(given, str):
-        return make_attack(given)
+        return sort.make(given)
+    key, kind = sort.key, type(given).__name__
     if isinstance(given, bytes | bytearray):
-        raise HarnessError(one_line(f"attacks: {given!r} is bytes; pass a name as text"))
+        raise HarnessError(one_line(f"{key}: {given!r} is bytes; pass a name as text"))
     if isinstance(given, type):
         raise HarnessError(
-            f"attacks: {given.__name__} is a class; pass an object, {given.__name__}()"
+            f"{key}: {given.__name__} is a class; pass an object, {given.__name__}()"
         )
-    if not is_attack(given):
+    if not sort.is_one(given):
         raise HarnessError(
-            f"attacks: {type(given).__name__} is no attack; pass names, or objects with name, "
-            "norm, requires and perturb, as harness.protocol.Attack says"
+            f"{key}: {kind} is no {sort.what}; pass names, or objects with {sort.has}"
         )
-    name_from(given.name, f"attacks: the name of {type(given).__name__}")
-    if flaw := flaw_of(given):
-        raise HarnessError(one_line(f"attacks: {flaw}"))
-    attack: Attack = given
-    return attack
+    name_from(given.name, f"{key}: the name of {kind}")
+    if flaw := sort.flaw_of(given):
+        raise HarnessError(one_line(f"{key}: {flaw}"))
+    return given
 
 
 def _many(values: Any) -> bool:
