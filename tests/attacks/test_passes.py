@@ -15,6 +15,7 @@ from harness.attacks.square import Square
 from harness.attacks.strongest import Strongest
 from harness.attacks.sweep import sweep
 from harness.errors import BatchTooLarge
+from harness.maths.objectives import LogOdds
 from harness.protocol import differentiable
 
 X = np.array([[0.1], [0.3], [0.6], [0.9]], np.float32)
@@ -90,23 +91,9 @@ class Theirs:
         for epsilon in epsilons:
             model.logits(x)
             model.logits(x[:1])
-            _, gradient = differentiable(model).logits_and_gradient(x, y, FGSM_LOSS)
+            _, gradient = differentiable(model).logits_and_gradient(x, y, LogOdds())
             found.append((x + epsilon * np.sign(gradient)).clip(0, 1))
         return found
-
-
-class FGSM_LOSS:  # noqa: N801
-    """The logit of the true class, downwards."""
-
-    name = "down"
-
-    @staticmethod
-    def value(xp, logits, true):
-        return -xp.sum(logits * true, axis=1)
-
-    @staticmethod
-    def logit_gradient(xp, logits, true):
-        return -1.0 * true
 
 
 def test_passes_of_an_attack_of_somebody_else_count_where_they_are_taken():
