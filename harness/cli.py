@@ -137,17 +137,17 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
 
     from harness.evaluation.benchmark import Benchmark
     from harness.evaluation.resolve import open_spec
-    from harness.registry import import_together, missing
+    from harness.registry import missing
     from harness.terminal import plain
 
-    benchmark = Benchmark(open_spec(spec), retrain=retrain)
-    names = _checked(backend) or [name for name in benchmark.spec.backends if not missing(name)]
+    asked = open_spec(spec)
+    names = _checked(backend) or [name for name in asked.backends if not missing(name)]
     if not names:
-        raise BackendError("; ".join(missing(name) for name in benchmark.spec.backends))
-    import_together(set(names))
+        raise BackendError("; ".join(missing(name) for name in asked.backends))
+    benchmark = Benchmark(asked, retrain=retrain, together=names)
     for name in names:
         for model in benchmark.spec.trained:
-            benchmark.evaluation(name, model)
+            benchmark.loaded(name, model)
     table = Table("backend", "model", "weights", "epochs", "best", "validation accuracy", "seconds")
     for info in benchmark.run.models:
         best = info.history[info.best_epoch - 1]

@@ -77,17 +77,18 @@ def along_gradient(model: Model, x: Images, y: IntArray, limit: float) -> Smalle
 
 
 def by_search(
-    model: Model, attack: Searching, x: Images, y: IntArray, limit: float
+    model: Model, attack: Searching, x: Images, y: IntArray, limit: float, *, first: int = 0
 ) -> SmallestEpsilons:
     """The smallest epsilon at which an iterated attack succeeds on each x.
 
     The whole attack is run at the middle of each image's range, ``HALVINGS`` times. Arguments and
     result are those of ``along_gradient``; where the attack gets closer than its epsilon allows,
-    that distance counts.
+    that distance counts. ``first`` is the place of the first of these images among all, by which
+    each image's random numbers are drawn.
     """
 
     def search(part: slice) -> SmallestEpsilons:
-        index = np.arange(part.start, part.stop)
+        index = np.arange(part.start, part.stop) + first
         images = model.asarray(np.asarray(x[part]))
         return _by_search(model, attack, images, y[part], limit, index)
 

@@ -9,16 +9,19 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import pieces
 from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
+    NO_LABEL,
     Predictions,
+    answered_of,
     batch_size_for,
     correct_count,
-    joined,
+    together,
     voted,
 )
 from harness.protocol import (
@@ -59,6 +62,40 @@ class Attacked:
     backwards: float
 
 
+@dataclass(frozen=True)
+class Swept:
+    """What came of an attack on some consecutive images, n, at e epsilons, before it is counted.
+
+    Attributes:
+        labels: Predicted labels, (e, n) int32; ``NO_LABEL`` of an image that is not answered.
+        confidence: Softmax probability of the predicted class, (e, n) float32; 0 likewise.
+        kept: The adversarial images that were asked for, (e, m, *shape).
+        passes: Of how many images the attack took a forward and a backward pass, (e, 2) int64.
+        moved: Whether any image was changed.
+        why: Why an image is not answered; empty if all are.
+    """
+
+    labels: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
+    kept: FloatArray
+    passes: npt.NDArray[np.int64]
+    moved: bool
+    why: str = ""
+
+    @classmethod
+    def nothing(cls, x: Images, epsilons: int, keep: Sequence[int], why: str) -> Swept:
+        """Of images (n, *shape) of which none is answered."""
+        count, clean = len(x), np.asarray(x[list(keep)])
+        return cls(
+            np.full((epsilons, count), NO_LABEL, np.int32),
+            np.zeros((epsilons, count), np.float32),
+            np.broadcast_to(clean, (epsilons, *clean.shape)).copy(),
+            np.zeros((epsilons, 2), np.int64),
+            moved=False,
+            why=why,
+        )
+
+
 def sweep(
     model: Model,
     attack: Attack,
@@ -90,26 +127,79 @@ def sweep(
             not finite, or the attack yields another number of batches than there are epsilons; or
             no image is answered.
     """
+    part = swept(model, attack, x, y, epsilons, keep=keep, batch_size=batch_size)
+    return attacked([part], attack.name, y, epsilons)
+
+
+def swept(
+    model: Model,
+    attack: Attack,
+    x: Images,
+    y: IntArray,
+    epsilons: Sequence[float],
+    *,
+    keep: Sequence[int] = (),
+    batch_size: int | None = None,
+    first: int = 0,
+) -> Swept:
+    """Attack n of the test images at every epsilon; what comes of it is counted by ``attacked``.
+
+    Arguments and errors are those of ``sweep``; ``first`` is the place of the first of these images
+    among all, by which each image's random numbers are drawn: a test set can be attacked in parts.
+    """
     lacking = sorted(attack.requires - model.capabilities)
     if lacking:
         why = "" if getattr(model, "outputs", "") != "probabilities" else ": it gives probabilities"
         needs = ", ".join(lacking)
         raise MeasurementError(f"{attack.name} needs {needs}, which the model lacks{why}")
-    tried = _Tried(model, attack, x, y, epsilons, frozenset(keep))
+    tried = _Tried(model, attack, x, y, epsilons, frozenset(keep), first)
     size = batch_size or batch_size_for(model, x)
     found = list(portions(model, x, size, tried.on))
     # Of an image that is not answered the clean one is kept.
     places = {at: number for number, (part, _) in enumerate(found) for at in _inside(part, keep)}
+    rows = [together([_at(portion, e) for _, portion in found]) for e in range(len(epsilons))]
+    kept = [_kept(found[places[at]][1], e, at, x) for e in range(len(epsilons)) for at in keep]
+    answered = [portion for _, portion in found if isinstance(portion, _Portion)]
+    passes = np.zeros((len(epsilons), 2), np.int64)
+    for portion in answered:
+        passes += np.asarray(portion.passes)
+    return Swept(
+        np.stack([row.labels for row in rows]),
+        np.stack([row.confidence for row in rows]),
+        np.array(kept).reshape(len(epsilons), len(keep), *x.shape[1:]),
+        passes,
+        moved=any(portion.moved for portion in answered),
+        why=rows[0].why,
+    )
+
+
+def attacked(
+    parts: Sequence[Swept], name: str, y: IntArray, epsilons: Sequence[float]
+) -> list[Attacked]:
+    """What a model says of all images, of which each part attacked some.
+
+    Args:
+        parts: The parts, in the order of their images.
+        name: Of the attack.
+        y: True labels of all, (n,).
+        epsilons: Those of the sweep.
+
+    Raises:
+        MeasurementError: No image is changed though some are right, or none is answered.
+    """
     results = []
     for index, epsilon in enumerate(epsilons):
-        predictions = joined([_at(portion, index) for _, portion in found])
-        images = [_kept(found[places[at]][1], index, at, x) for at in keep]
-        kept = np.array(images).reshape(-1, *x.shape[1:])
-        results.append(Attacked(epsilon, predictions, kept, *_passes(found, index)))
-    moved = not any(epsilons) or any(portion.moved for portion in _answered(found))
+        predictions = answered_of(
+            [Predictions(part.labels[index], part.confidence[index], part.why) for part in parts]
+        )
+        kept = np.concatenate([part.kept[index] for part in parts])
+        images = max(1, int(predictions.answered.sum()))
+        forwards, backwards = np.sum([part.passes[index] for part in parts], axis=0) / images
+        results.append(Attacked(epsilon, predictions, kept, float(forwards), float(backwards)))
+    moved = not any(epsilons) or any(part.moved for part in parts)
     # Where no image was right, there may have been nothing to attack.
     if not moved and any(correct_count(result.predictions, y) for result in results):
-        raise MeasurementError(f"{attack.name} changed no image; are the gradients zero?")
+        raise MeasurementError(f"{name} changed no image; are the gradients zero?")
     return results
 
 
@@ -140,6 +230,7 @@ class _Tried:
     y: IntArray
     epsilons: Sequence[float]
     keep: frozenset[int]
+    first: int
 
     def on(self, part: slice) -> _Portion:
         """The attack on some of the images."""
@@ -150,7 +241,7 @@ class _Tried:
         # Copies, so that an attack that works in place does not move what it is checked against,
         # nor the labels that are counted by.
         given, labels = model.asarray(clean.copy()), model.asarray(self.y[part].copy())
-        places = np.arange(part.start, part.stop)
+        places = np.arange(part.start, part.stop) + self.first
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(self.epsilons), index=places)
         _require_batches(attack, perturbed)
@@ -181,22 +272,6 @@ def _at(portion: _Portion | Unanswered, index: int) -> Predictions | Unanswered:
 def _kept(portion: _Portion | Unanswered, index: int, at: int, x: Images) -> FloatArray:
     """An image as the attack left it at that epsilon; as it is, if it is not answered."""
     return np.asarray(x[at]) if isinstance(portion, Unanswered) else portion.kept[index][at]
-
-
-def _answered(found: Iterable[tuple[slice, _Portion | Unanswered]]) -> list[_Portion]:
-    return [portion for _, portion in found if isinstance(portion, _Portion)]
-
-
-def _passes(
-    found: Sequence[tuple[slice, _Portion | Unanswered]], index: int
-) -> tuple[float, float]:
-    """The mean numbers of forward and of backward passes of an image at the epsilon of a number."""
-    portions_ = _answered(found)
-    images = max(1, sum(len(portion.predictions[index].labels) for portion in portions_))
-    forwards, backwards = (
-        sum(portion.passes[index][kind] for portion in portions_) / images for kind in (0, 1)
-    )
-    return forwards, backwards
 
 
 class Remembering:

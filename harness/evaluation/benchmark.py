@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, partial
 
@@ -32,6 +32,7 @@ from harness.results import keys
 from harness.results.provenance import new_run
 from harness.results.recorder import Recorder
 from harness.results.records import ModelInfo
+from harness.results.run import Run
 from harness.spec.spec import Spec
 
 
@@ -46,6 +47,8 @@ class Benchmark:
         save: Writes the run; called after each measurement.
         selected: The epsilons that will be asked for, by backend, model and check; of a sweep that
             is not there, all.
+        together: The backends whose frameworks will be needed, which are imported in the order that
+            they tolerate when the first is.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class Benchmark:
         shown: Callable[[], AbstractContextManager[None]] = nullcontext,
         save: Callable[[], None] = lambda: None,
         selected: Mapping[tuple[str, str, str], Sequence[float]] | None = None,
+        together: Iterable[str] = (),
     ) -> None:
+        self._together = together
         self.spec = spec = resolved(spec)
         self.measures = Measures.of(spec, partial(attack_of, spec), partial(certifier_of, spec))
         self.run = new_run(spec.model_dump(mode="json"))
@@ -73,6 +78,7 @@ class Benchmark:
         self._save = save
         self._selected = {} if selected is None else selected
         self._models: dict[tuple[str, str | None], Model] = {}
+        self._loaded: dict[tuple[str, str], LoadedModel] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
 
     @cached_property
@@ -118,28 +124,41 @@ class Benchmark:
         return trained + own
 
     def evaluation(self, backend: str, name: str) -> Evaluation:
-        """A model in a backend, on the test images; it is loaded, or trained now."""
+        """A model in a backend, on the test images; it is loaded, or trained, when it is asked."""
         key = (backend, name)
         if key not in self._evaluations:
-            test = self.dataset.test
-            loaded, info, versions = self._loaded(backend, name)
+            self._evaluations[key] = self.evaluation_in(self.run, backend, name, self._save)
+        return self._evaluations[key]
+
+    def evaluation_in(
+        self, run: Run, backend: str, name: str, save: Callable[[], None] = lambda: None
+    ) -> Evaluation:
+        """The same with another run for what is measured."""
+        test, key = self.dataset.test, (backend, name)
+        chosen = {check: e for (*of, check), e in self._selected.items() if (*of,) == key}
+        return Evaluation(
+            lambda: self.loaded(backend, name),
+            test.x,
+            test.y,
+            Recorder(run, backend, name, save),
+            self.measures,
+            chosen,
+            while_measuring=self._shown,
+        )
+
+    def loaded(self, backend: str, name: str) -> LoadedModel:
+        """A model in a backend, loaded or trained now; the run then says where it is from."""
+        key = (backend, name)
+        if key not in self._loaded:
+            loaded, info, versions = self._load(backend, name)
             self.run.versions |= versions
             self.run.put_model(info)
             self._name_classes(loaded)
-            recorder = Recorder(self.run, backend, name, self._save)
-            chosen = {check: e for (*of, check), e in self._selected.items() if (*of,) == key}
-            self._evaluations[key] = Evaluation(
-                loaded,
-                test.x,
-                test.y,
-                recorder,
-                self.measures,
-                chosen,
-                while_measuring=self._shown,
-            )
-        return self._evaluations[key]
+            self._loaded[key] = loaded
+        return self._loaded[key]
 
-    def _loaded(self, backend: str, name: str) -> tuple[LoadedModel, ModelInfo, dict[str, str]]:
+    def _load(self, backend: str, name: str) -> tuple[LoadedModel, ModelInfo, dict[str, str]]:
+        registry.import_together(set(self._together))
         if (wanted := self.spec.trained.get(name)) is not None:
             made = registry.backend(backend)
             return *self._trainable.loaded(backend, name, wanted), made.versions()
@@ -156,6 +175,7 @@ class Benchmark:
     def _own(self, name: str, backend: str | None = None) -> Model:
         key = (name, backend)
         if key not in self._models:
+            registry.import_together(set(self._together))
             if name in self.spec.weights:
                 built_in = backend or self._built_in(name)[0]
                 model = model_of_weights(self.spec, name, built_in, _kind_of(self.dataset))

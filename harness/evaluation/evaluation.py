@@ -5,29 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 from harness.attacks.options import CERTIFIER, options_of
 from harness.checks.validity import CHECKS, Certificate, Reported, ValidityCheck
-from harness.evaluation.attacking import Attacking
-from harness.evaluation.certifying import Certifying
+from harness.evaluation.asking import Asking
 from harness.evaluation.checking import Checking, require_known
+from harness.evaluation.counting import Counting
 from harness.evaluation.examples import Asked, Examples
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
+from harness.evaluation.parts import AttackedPart, CertifiedPart, CleanPart, SmallestPart
 from harness.maths.adaptive import is_randomised
 from harness.maths.channels import channel_axis_of
+from harness.maths.query import Predictions
 from harness.progress import measuring
 from harness.protocol import Attack, Certifier, FloatArray, Images, IntArray
 from harness.registry import PLUGINS
 from harness.results import keys
 from harness.results.judge import CLEAN
-from harness.results.recorder import Recorder
+from harness.results.recorder import Broken, Recorder
 from harness.results.records import Record
 from harness.saliency.analysis import MEASURES
 from harness.saliency.methods import METHODS
 from harness.saliency.occlusion import CHOICES
 from harness.spec.measures import MeasuresSpec, MinimalSpec, SaliencySpec
+
+T = TypeVar("T")
 
 
 class Sweep(NamedTuple):
@@ -37,6 +42,10 @@ class Sweep(NamedTuple):
     epsilons: tuple[float, ...]
     images: int | None = None
 
+    def of(self, count: int) -> int:
+        """How many of so many test images are attacked."""
+        return count if self.images is None else min(self.images, count)
+
 
 class CertifiedSweep(NamedTuple):
     """The same of a certifier."""
@@ -44,6 +53,10 @@ class CertifiedSweep(NamedTuple):
     certifier: Certifier
     epsilons: tuple[float, ...]
     images: int | None = None
+
+    def of(self, count: int) -> int:
+        """How many of so many test images are certified."""
+        return count if self.images is None else min(self.images, count)
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,8 @@ class Evaluation:
     that the other measurements of the run are kept.
 
     Args:
-        loaded: The model under test.
+        loaded: The model under test; or what loads it, when something is to be measured that is not
+            in the run.
         x: Test images, (n, *shape) within the model's bounds.
         y: Their true labels, (n,) integers.
         recorder: Takes records and arrays, and saves them.
@@ -124,7 +138,7 @@ class Evaluation:
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: LoadedModel | Callable[[], LoadedModel],
         x: Images,
         y: IntArray,
         recorder: Recorder,
@@ -133,25 +147,13 @@ class Evaluation:
         validity: Mapping[str, ValidityCheck] = CHECKS,
         while_measuring: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.loaded, self.recorder, self.measures = loaded, recorder, measures
+        self._given, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
-        recorder.randomised = is_randomised(loaded.model)
-        self._selected, self._while_measuring = selected or {}, while_measuring
-        examples = Examples(x, y, recorder, self._pictures())
-        self._attacking = Attacking(loaded.model, x, y, examples, recorder)
-        self._certifying = Certifying(loaded, x, y, recorder)
-        self._explaining = Explaining(
-            loaded.model, x, y, examples, recorder, measures.saliency, measures.seed
-        )
-        reported = tuple(Reported(s.attack, s.epsilons) for s in measures.sweeps.values())
-        self.checking = Checking(
-            loaded, x, y, examples, recorder,
-            reported=reported, bounds=measures.saliency.sanity, seed=measures.seed,
-            clean_labels=self._attacking.clean_labels,
-            attacked_labels=self._attacking.attacked_labels,
-            certificates=self._certificates, searched=self._searched, validity=validity,
-            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])),
-        )  # fmt: skip
+        self._selected, self._validity = selected or {}, validity
+        self._while_measuring = while_measuring
+        self.examples = Examples(x, y, recorder, self._pictures())
+        self.counting = Counting(x, y, self.examples, recorder)
+        self._clean: Predictions | Broken | None = None
 
     @property
     def backend(self) -> str:
@@ -163,39 +165,54 @@ class Evaluation:
         """Name of the model."""
         return self.recorder.model
 
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model under test, loaded when it is first needed."""
+        given = self._given
+        loaded = given if isinstance(given, LoadedModel) else given()
+        self.recorder.randomised = is_randomised(loaded.model)
+        return loaded
+
+    @cached_property
+    def asking(self) -> Asking:
+        """What asks the model."""
+        return Asking(self.loaded, self.x, self.y, self.examples)
+
+    @cached_property
+    def checking(self) -> Checking:
+        """What checks the model."""
+        loaded, x, measures = self.loaded, self.x, self.measures
+        reported = tuple(Reported(s.attack, s.epsilons) for s in measures.sweeps.values())
+        return Checking(
+            loaded, x, self.y, self.examples, self.recorder,
+            reported=reported, bounds=measures.saliency.sanity, seed=measures.seed,
+            clean_labels=self._clean_labels, attacked_labels=self.counting.attacked_labels,
+            certificates=self._certificates, searched=self._searched, validity=self._validity,
+            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])),
+        )  # fmt: skip
+
     def clean(self) -> Record:
         """Accuracy on the test images as they are."""
-        return self._once(CLEAN, lambda: [self._attacking.clean()])
+        return self._once(CLEAN, self._cleanly)
 
     def attacked(self, name: str, epsilon: float) -> Record:
         """Accuracy under an attack; the first call measures all selected epsilons at once."""
         require_known(name, "attack", self.measures.sweeps)
-        sweep = self.measures.sweeps[name]
-        epsilons = sorted({*self._selected.get(name, sweep.epsilons), epsilon})
-        return self._once(
-            name,
-            lambda: self._attacking.attacked(sweep.attack, epsilons, sweep.images),
-            epsilon,
-        )
+        return self._once(name, lambda: self._attacked(name, epsilon), epsilon)
 
     def certified(self, name: str, epsilon: float) -> Record:
         """Certified accuracy; the first call measures all selected epsilons at once."""
         require_known(name, "certifier", self.measures.certified)
-        sweep, check = self.measures.certified[name], keys.certificate(name)
-        epsilons = sorted({*self._selected.get(check, sweep.epsilons), epsilon})
-        return self._once(
-            check,
-            lambda: self._certifying.certified(sweep.certifier, epsilons, sweep.images),
-            epsilon,
-        )
+        check = keys.certificate(name)
+        return self._once(check, lambda: self._certified(name, epsilon), epsilon)
 
     def smallest_epsilon(self, method: str) -> Record:
         """The median of the smallest epsilons at which images are misclassified."""
         require_known(method, "method", self.measures.climbers)
-        attack, settings = self.measures.climbers[method], self.measures.minimal
+        whole = slice(0, min(self.measures.minimal.images, len(self.y)))
         return self._once(
             keys.smallest(method),
-            lambda: [self._attacking.smallest_epsilon(method, settings, attack)],
+            lambda: [self.counting.smallest(method, [self.smallest_part(method, whole)])],
         )
 
     def occluded(self, choice: str) -> Record:
@@ -217,10 +234,73 @@ class Evaluation:
         """One check of ``checking.SUITES``; of saliency maps it is named ``METHOD/RULE``."""
         return self._once(f"{suite}/{check}", lambda: [self.checking.checked(suite, check)])
 
+    def clean_part(self, part: slice) -> CleanPart | Broken:
+        """Predictions on some of the images as they are."""
+        return _unless_broken(lambda: self.asking.clean(part))
+
+    def attacked_part(
+        self, name: str, epsilons: Sequence[float], part: slice
+    ) -> AttackedPart | Broken:
+        """An attack on some of the images."""
+        attack = self.measures.sweeps[name].attack
+        return _unless_broken(lambda: self.asking.attacked(attack, epsilons, part))
+
+    def certified_part(
+        self, name: str, epsilons: Sequence[float], part: slice
+    ) -> CertifiedPart | Broken:
+        """Certificates of some of the images."""
+        certifier = self.measures.certified[name].certifier
+        return _unless_broken(lambda: self.asking.certified(certifier, epsilons, part))
+
+    def smallest_part(self, method: str, part: slice) -> SmallestPart | Broken:
+        """The smallest epsilons of some of the images."""
+        attack, settings = self.measures.climbers[method], self.measures.minimal
+        check = keys.smallest(method)
+        return _unless_broken(lambda: self.asking.smallest(attack, settings, check, part))
+
+    @cached_property
+    def _explaining(self) -> Explaining:
+        measures = self.measures
+        return Explaining(
+            self.loaded.model, self.x, self.y, self.examples, self.recorder,
+            measures.saliency, measures.seed,
+        )  # fmt: skip
+
+    def _cleanly(self) -> list[Record]:
+        self._take_clean()
+        return [self.counting.clean()]
+
+    def _take_clean(self) -> Predictions | Broken:
+        """Predictions on all images as they are, made once."""
+        if self._clean is None:
+            self._clean = self.counting.take_clean([self.clean_part(slice(0, len(self.y)))])
+        return self._clean
+
+    def _clean_labels(self) -> IntArray | None:
+        """The labels that clean accuracy counts, which are measured if they are not yet."""
+        known = self.counting.clean_labels()
+        if known is None:
+            self._take_clean()  # what broke, the record of clean accuracy says
+        return self.counting.clean_labels()
+
+    def _attacked(self, name: str, epsilon: float) -> list[Record]:
+        sweep = self.measures.sweeps[name]
+        epsilons = sorted({*self._selected.get(name, sweep.epsilons), epsilon})
+        clean = self._take_clean()  # epsilon 0 is judged beside it
+        whole = slice(0, sweep.of(len(self.y)))
+        part = clean if isinstance(clean, Broken) else self.attacked_part(name, epsilons, whole)
+        return self.counting.attacked(sweep.attack, epsilons, [part])
+
+    def _certified(self, name: str, epsilon: float) -> list[Record]:
+        sweep = self.measures.certified[name]
+        epsilons = sorted({*self._selected.get(keys.certificate(name), sweep.epsilons), epsilon})
+        part = self.certified_part(name, epsilons, slice(0, sweep.of(len(self.y))))
+        return self.counting.certified(sweep.certifier, epsilons, [part])
+
     def _certificates(self) -> list[Certificate]:
         """What is certified in the run."""
         sweeps = self.measures.certified.values()
-        return [one for s in sweeps for one in self._certifying.known(s.certifier, s.epsilons)]
+        return [one for s in sweeps for one in self.counting.certificates(s.certifier, s.epsilons)]
 
     def _searched(self) -> dict[str, FloatArray]:
         """The smallest epsilons that are in the run, by method."""
@@ -260,3 +340,10 @@ class Evaluation:
         run, pair = self.recorder.run, (self.name, self.backend)
         for info in [one for one in run.models if (one.model, one.backend) == pair]:
             run.put_model(info.model_copy(update={"queries": queries}))
+
+
+def _unless_broken(measure: Callable[[], T]) -> T | Broken:
+    try:
+        return measure()
+    except Exception as error:
+        return Broken.of(error)

@@ -107,7 +107,7 @@ class Reproduction:
         """Take over what an earlier call has measured, or put this run in its place."""
         self._begun = True
         for model in dict.fromkeys(str(number.model) for number in self.table.numbers):
-            self._evaluation(model)
+            self._benchmark.loaded(self._backends[model], model)
         earlier = _earlier(self.out, self.run)
         if earlier is None:
             self.run.begin(self.out)

@@ -25,6 +25,7 @@ COPIES = 16
 """Arrays of the size of the batch that an attack keeps, at most."""
 FOOTPRINTS: WeakKeyDictionary[Model, dict[tuple[int, ...], int]] = WeakKeyDictionary()
 """What is known of models that are still in use, by the shape of their images."""
+NOTHING_ANSWERED = "no image is answered: "
 NO_LABEL = -1
 """In place of the predicted label of an image that the model does not answer."""
 
@@ -172,14 +173,33 @@ def joined(parts: Sequence[Predictions | Unanswered]) -> Predictions:
     Raises:
         Unanswered: There are none.
     """
-    why, _ = _missing(parts)
+    _ = _missing(parts)
+    return together(parts)
+
+
+def together(parts: Sequence[Predictions | Unanswered]) -> Predictions:
+    """The same where it may be that no image is answered."""
     nothing = Predictions(np.full(1, NO_LABEL, np.int32), np.zeros(1, np.float32))
     rows = [nothing if isinstance(part, Unanswered) else part for part in parts]
+    missing = [str(part) for part in parts if isinstance(part, Unanswered)]
+    why = (missing[0] or "no reason is given") if missing else ""
     return Predictions(
         np.concatenate([row.labels for row in rows]),
         np.concatenate([row.confidence for row in rows]),
-        why,
+        why or next((row.why for row in rows if row.why), ""),
     )
+
+
+def answered_of(parts: Sequence[Predictions]) -> Predictions:
+    """Those of consecutive parts of the images as one; of a part none may be answered.
+
+    Raises:
+        Unanswered: No image of any part is.
+    """
+    found = together(parts)
+    if found.why and not found.answered.any():
+        raise Unanswered(f"{NOTHING_ANSWERED}{found.why}")
+    return found
 
 
 def _missing(parts: Sequence[T | Unanswered]) -> tuple[str, list[T]]:
@@ -191,7 +211,7 @@ def _missing(parts: Sequence[T | Unanswered]) -> tuple[str, list[T]]:
     missing = [part for part in parts if isinstance(part, Unanswered)]
     known = [part for part in parts if not isinstance(part, Unanswered)]
     if missing and not known:
-        raise Unanswered(f"no image is answered: {missing[0]}")
+        raise Unanswered(f"{NOTHING_ANSWERED}{missing[0]}")
     return (str(missing[0]) or "no reason is given") if missing else "", known
 
 

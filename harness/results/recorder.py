@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,34 @@ from harness.errors import CheckFailed, MeasurementError, NotApplicable, one_lin
 from harness.maths.pictures import SIDE, channels_of, over_channels, plane_of, shrunk
 from harness.protocol import NormName
 from harness.results import keys
-from harness.results.records import Record, Timing, counted
+from harness.results.records import Record, Status, Timing, counted
 from harness.results.run import Run
 
 ALL_PICTURES = 8_000_000
 """Bytes of pictures that are kept of one model; what would go beyond is left out."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Why a measurement could not be made, or does not apply.
+
+    Attributes:
+        status: ``error`` or ``skipped``.
+        reason: In one line.
+    """
+
+    status: Status
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Broken:
+        """What is to be said of whatever was raised."""
+        if isinstance(error, NotApplicable):
+            return cls("skipped", one_line(str(error)))
+        expected = isinstance(error, MeasurementError)
+        return cls(
+            "error", one_line(str(error) if expected else f"{type(error).__name__}: {error}")
+        )
 
 
 class Recorder:
@@ -114,26 +138,27 @@ class Recorder:
     def broken(
         self,
         check: str,
-        error: Exception,
+        error: Exception | Broken,
         epsilon: float | None = None,
         norm: NormName | None = None,
     ) -> Record:
         """Put what a measurement ended with that could not be made; or does not apply."""
-        if isinstance(error, NotApplicable):
-            return self.skipped(check, str(error), epsilon, norm)
-        expected = isinstance(error, MeasurementError)
-        reason = str(error) if expected else f"{type(error).__name__}: {error}"
-        return self.put(self.blank(check, epsilon, norm).judged("error", one_line(reason)))
+        why = error if isinstance(error, Broken) else Broken.of(error)
+        return self.put(self.blank(check, epsilon, norm).judged(why.status, why.reason))
 
     @contextmanager
     def timed(self, check: str, images: int, epsilons: int = 1) -> Iterator[None]:
         """Note how long a measurement takes, unless it breaks."""
         begin = time.perf_counter()
         yield
+        self.took(check, images, time.perf_counter() - begin, epsilons)
+
+    def took(self, check: str, images: int, seconds: float, epsilons: int = 1) -> None:
+        """Note how long a measurement took."""
         self.run.timings.append(
             Timing(
                 model=self.model, backend=self.backend, check=check, images=images,
-                epsilons=epsilons, seconds=time.perf_counter() - begin,
+                epsilons=epsilons, seconds=seconds,
             )
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from harness.errors import BackendError, DataError, HarnessError, one_line
 from harness.evaluation.resolve import open_spec
 from harness.files import check_folder
 from harness.interruption import terminable
-from harness.registry import import_together, missing
+from harness.registry import missing
 from harness.results.records import Record
 from harness.spec.spec import Spec
 
@@ -98,14 +98,13 @@ class Session:
         return self.results / PARTS / self.worker if self.worker else self.results
 
     def open(self) -> Benchmark:
-        """The benchmark, made when first needed, with its frameworks imported in order."""
+        """The benchmark, made when first needed; frameworks are imported with its first model."""
         from harness.evaluation.benchmark import Benchmark
 
         if self.benchmark is None:
-            import_together(self.selected)
             self.benchmark = Benchmark(
                 self.spec, retrain=self.retrain, shown=self.uncaptured,
-                save=self.save, selected=self.epsilons,
+                save=self.save, selected=self.epsilons, together=self.selected,
             )  # fmt: skip
         return self.benchmark
 

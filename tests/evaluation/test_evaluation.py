@@ -1,6 +1,7 @@
 """What a model under test leaves in the run, also when something breaks."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from harness.attacks.pgd import PGD
 from harness.checks import conformance
 from harness.checks.conformance import CHECKS
 from harness.errors import CheckFailed, NotApplicable
-from harness.evaluation.attacking import Attacking
 from harness.evaluation.checking import Checking
-from harness.evaluation.examples import Examples
+from harness.evaluation.evaluation import Evaluation, Measures, Sweep
 from harness.evaluation.explaining import Explaining
 from harness.evaluation.models import LoadedModel
 from harness.maths.statistics import wilson
@@ -45,9 +45,23 @@ class Evaluated:
     def __init__(self, run, model, x, y):
         self.run, self.model, self.x, self.y = run, model, x, y
         self.recorder = Recorder(run, "numpy", "mlp")
-        self.examples = Examples(x, y, self.recorder)
-        self.attacking = Attacking(model, x, y, self.examples, self.recorder)
-        self.clean, self.attacked = self.attacking.clean, self.attacking.attacked
+        self.measured = Evaluation(LoadedModel(model, "numpy"), x, y, self.recorder, Measures())
+        self.examples, self.clean = self.measured.examples, self.measured.clean
+
+    def attacked(self, attack, epsilons, images=None):
+        """Records at each epsilon, of an attack that no spec names."""
+        sweeps = {attack.name: Sweep(attack, tuple(epsilons), images)}
+        self.measured.measures = replace(self.measured.measures, sweeps=sweeps)
+        return [self.measured.attacked(attack.name, epsilon) for epsilon in epsilons]
+
+    def smallest_epsilon(self, method, settings, attack):
+        measures = self.measured.measures
+        self.measured.measures = replace(measures, minimal=settings, climbers={method: attack})
+        return self.measured.smallest_epsilon(method)
+
+    def clean_labels(self):
+        self.clean()
+        return self.measured.counting.clean_labels()
 
     def explaining(self, seed=0, **settings):
         asked = SALIENCY.model_copy(update=settings)
@@ -374,16 +388,14 @@ def test_the_numpy_network_conforms():
 def test_the_most_fragile_and_the_most_robust_are_kept_as_misclassified():
     model = make_model()
     evaluation = make_evaluation(model)
-    record = evaluation.attacking.smallest_epsilon(
-        "fgsm", MinimalSpec(images=40, limit=0.5), FGSM()
-    )
+    record = evaluation.smallest_epsilon("fgsm", MinimalSpec(images=40, limit=0.5), FGSM())
     kept = {
         key.removeprefix("numpy/mlp/minimal-epsilon/fgsm/extremes/"): array
         for key, array in evaluation.run.arrays.items()
         if "/extremes/" in key
     }
     found = evaluation.run.arrays["numpy/mlp/minimal-epsilon/fgsm"]
-    wrong = make_evaluation(model).attacking.clean_labels()[:40] != LABELS[:40]
+    wrong = make_evaluation(model).clean_labels()[:40] != LABELS[:40]
     right = np.sort(found[~wrong])
     count = min(6, len(right) // 2)
     assert record.value == np.quantile(found, 0.5, method="lower")
@@ -396,10 +408,8 @@ def test_the_most_fragile_and_the_most_robust_are_kept_as_misclassified():
 
 
 def test_where_all_are_misclassified_no_image_is_the_most_robust():
-    evaluation = make_evaluation(
-        y=(make_evaluation().attacking.clean_labels().astype(int) + 1) % CLASSES
-    )
-    evaluation.attacking.smallest_epsilon("fgsm", MinimalSpec(images=40), FGSM())
+    evaluation = make_evaluation(y=(make_evaluation().clean_labels().astype(int) + 1) % CLASSES)
+    evaluation.smallest_epsilon("fgsm", MinimalSpec(images=40), FGSM())
     assert not any("extremes" in key for key in evaluation.run.arrays)
 
 
