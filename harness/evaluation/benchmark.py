@@ -11,6 +11,7 @@ import numpy as np
 from harness import registry
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
+from harness.errors import HarnessError
 from harness.evaluation.evaluation import Evaluation, Measures
 from harness.evaluation.imported import RUNTIME, default_backend, imported_in, notes_of
 from harness.evaluation.models import LoadedModel, Trainable
@@ -76,9 +77,10 @@ class Benchmark:
         self.run.gate = spec.gate
         self._retrain, self._shown = retrain, shown
         self._save = save
-        self._selected = {} if selected is None else selected
+        self.selected = {} if selected is None else selected
         self._models: dict[tuple[str, str | None], Model] = {}
         self._loaded: dict[tuple[str, str], LoadedModel] = {}
+        self._refused: dict[tuple[str, str], HarnessError] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
 
     @cached_property
@@ -100,7 +102,7 @@ class Benchmark:
         Raises:
             SpecError: It cannot be loaded.
         """
-        return backend_name_of(self._own(name))[0]
+        return backend_name_of(self.own(name))[0]
 
     def pairs(self, backends: Sequence[str], named: Sequence[str] = ()) -> list[tuple[str, str]]:
         """Backend and name of each model; of somebody's own the backend that it is of.
@@ -135,7 +137,7 @@ class Benchmark:
     ) -> Evaluation:
         """The same with another run for what is measured."""
         test, key = self.dataset.test, (backend, name)
-        chosen = {check: e for (*of, check), e in self._selected.items() if (*of,) == key}
+        chosen = {check: e for (*of, check), e in self.selected.items() if (*of,) == key}
         return Evaluation(
             lambda: self.loaded(backend, name),
             test.x,
@@ -147,10 +149,20 @@ class Benchmark:
         )
 
     def loaded(self, backend: str, name: str) -> LoadedModel:
-        """A model in a backend, loaded or trained now; the run then says where it is from."""
+        """A model in a backend, loaded or trained now; the run then says where it is from.
+
+        Raises:
+            HarnessError: It cannot be; when asked again, too.
+        """
         key = (backend, name)
+        if key in self._refused:
+            raise self._refused[key]
         if key not in self._loaded:
-            loaded, info, versions = self._load(backend, name)
+            try:
+                loaded, info, versions = self._load(backend, name)
+            except HarnessError as error:
+                self._refused[key] = error  # a training that diverges would do so again
+                raise
             self.run.versions |= versions
             self.run.put_model(info)
             self._name_classes(loaded)
@@ -163,16 +175,17 @@ class Benchmark:
             made = registry.backend(backend)
             return *self._trainable.loaded(backend, name, wanted), made.versions()
         data = self.dataset
-        model = self._own(name, backend if name in self.spec.weights else None)
+        model = self.own(name, backend if name in self.spec.weights else None)
         if backend_name_of(model)[0] != backend:
-            model = self._own(name, backend)
+            model = self.own(name, backend)
         notes = [f"{name}: {note}" for note in notes_of(model)]
         self.run.notes += [note for note in notes if note not in self.run.notes]
         loaded = loaded_own(model, data.train, self.spec.seed)
         source = str(self.spec.models[name].source)  # type: ignore[union-attr]  # it is an own one
         return loaded, info_of(model, name, source), backend_name_of(model)[1]
 
-    def _own(self, name: str, backend: str | None = None) -> Model:
+    def own(self, name: str, backend: str | None = None) -> Model:
+        """Somebody's own model, loaded now; in a backend, if it is built here."""
         key = (name, backend)
         if key not in self._models:
             registry.import_together(set(self._together))
@@ -193,7 +206,7 @@ class Benchmark:
             return self._built_in(name, named, backends)
         own, able = self.backend_of(name), (*registry.builders(), RUNTIME)
         fixed = self.spec.models[name].backend is not None  # type: ignore[union-attr]
-        if named and not fixed and imported_in(self._own(name)) is not None:
+        if named and not fixed and imported_in(self.own(name)) is not None:
             return [backend for backend in named if backend in able]
         return [own] if not named or own in named else []
 

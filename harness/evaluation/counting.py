@@ -35,24 +35,29 @@ class Counting:
         y: Their true labels, (n,) integers.
         examples: Those of them that are kept.
         recorder: Takes what is counted.
+
+    Attributes:
+        predicted: The predictions that clean accuracy counts, once they are taken; or why there are
+            none.
     """
 
     def __init__(self, x: Images, y: IntArray, examples: Examples, recorder: Recorder) -> None:
         self.x, self.y, self.examples, self.recorder = x, y, examples, recorder
-        self._clean: Predictions | Broken | None = None
+        self.predicted: Predictions | Broken | None = None
 
     def take_clean(self, parts: Sequence[CleanPart | Broken]) -> Predictions | Broken:
         """Predictions on all images as they are, which are kept now; the record is ``clean``'s."""
-        self._clean = self._made(parts, self._cleanly)
-        return self._clean
+        found = self._made(parts, self._cleanly)
+        self.predicted = found
+        return found
 
     def clean(self) -> Record:
         """Accuracy on the images as they are, once these are taken."""
-        if self._clean is None:
+        if self.predicted is None:
             raise ValueError("clean: predictions must be taken first")
-        if isinstance(self._clean, Broken):
-            return self.recorder.broken(CLEAN, self._clean)
-        return self._counted(CLEAN, self._clean)
+        if isinstance(self.predicted, Broken):
+            return self.recorder.broken(CLEAN, self.predicted)
+        return self._counted(CLEAN, self.predicted)
 
     def clean_labels(self) -> IntArray | None:
         """The labels, (n,), that clean accuracy counts; None if they were not measured.

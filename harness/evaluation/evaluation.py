@@ -153,7 +153,6 @@ class Evaluation:
         self._while_measuring = while_measuring
         self.examples = Examples(x, y, recorder, self._pictures())
         self.counting = Counting(x, y, self.examples, recorder)
-        self._clean: Predictions | Broken | None = None
 
     @property
     def backend(self) -> str:
@@ -236,27 +235,31 @@ class Evaluation:
 
     def clean_part(self, part: slice) -> CleanPart | Broken:
         """Predictions on some of the images as they are."""
-        return _unless_broken(lambda: self.asking.clean(part))
+        asking = self.asking
+        return _unless_broken(lambda: asking.clean(part))
 
     def attacked_part(
         self, name: str, epsilons: Sequence[float], part: slice
     ) -> AttackedPart | Broken:
         """An attack on some of the images."""
         attack = self.measures.sweeps[name].attack
-        return _unless_broken(lambda: self.asking.attacked(attack, epsilons, part))
+        asking = self.asking
+        return _unless_broken(lambda: asking.attacked(attack, epsilons, part))
 
     def certified_part(
         self, name: str, epsilons: Sequence[float], part: slice
     ) -> CertifiedPart | Broken:
         """Certificates of some of the images."""
         certifier = self.measures.certified[name].certifier
-        return _unless_broken(lambda: self.asking.certified(certifier, epsilons, part))
+        asking = self.asking
+        return _unless_broken(lambda: asking.certified(certifier, epsilons, part))
 
     def smallest_part(self, method: str, part: slice) -> SmallestPart | Broken:
         """The smallest epsilons of some of the images."""
         attack, settings = self.measures.climbers[method], self.measures.minimal
         check = keys.smallest(method)
-        return _unless_broken(lambda: self.asking.smallest(attack, settings, check, part))
+        asking = self.asking
+        return _unless_broken(lambda: asking.smallest(attack, settings, check, part))
 
     @cached_property
     def _explaining(self) -> Explaining:
@@ -272,9 +275,9 @@ class Evaluation:
 
     def _take_clean(self) -> Predictions | Broken:
         """Predictions on all images as they are, made once."""
-        if self._clean is None:
-            self._clean = self.counting.take_clean([self.clean_part(slice(0, len(self.y)))])
-        return self._clean
+        if self.counting.predicted is None:
+            return self.counting.take_clean([self.clean_part(slice(0, len(self.y)))])
+        return self.counting.predicted
 
     def _clean_labels(self) -> IntArray | None:
         """The labels that clean accuracy counts, which are measured if they are not yet."""

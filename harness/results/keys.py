@@ -86,6 +86,14 @@ def extremes(method: str, part: str) -> str:
     return f"{smallest(method)}/extremes/{part}"
 
 
+def is_picture(name: str) -> bool:
+    """Whether what one model has under a name are pictures, for which there is bounded room."""
+    last = name.rpartition("/")[2]
+    if "/extremes/" in name:
+        return last in ("clean", "adversarial")
+    return name.startswith("examples/") and last not in ("index", "labels", "confidence")
+
+
 Rule: TypeAlias = tuple[str, str, tuple[int, int]]
 IMAGES = (2, 32)
 """Dimensions of a stack of images, whatever their own shape: from 2 to as many as NumPy has."""

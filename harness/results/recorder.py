@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -190,6 +190,23 @@ class Recorder:
         mask = values.dtype == np.bool_
         small = small >= 0.5 if mask and small.dtype != np.bool_ else small
         pictures = small if mask else small.astype(np.float32)
+        self._keep_if_room(key, pictures)
+
+    def take(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Keep arrays that another recorder kept of this model, pictures as far as there is room.
+
+        Args:
+            arrays: By their whole keys.
+        """
+        begin = keys.of(self.backend, self.model, "")
+        for whole, array in arrays.items():
+            key = whole.removeprefix(begin)
+            if keys.is_picture(key):
+                self._keep_if_room(key, array)
+            else:
+                self.keep(key, array)
+
+    def _keep_if_room(self, key: str, pictures: npt.NDArray[Any]) -> None:
         sizes = self._pictures | {key: pictures.nbytes}
         if sum(sizes.values()) <= ALL_PICTURES:
             self._pictures = sizes

@@ -73,6 +73,7 @@ class Record(BaseModel):
         backwards: Backward passes, likewise.
         randomised: Whether the model draws random numbers on purpose, and images were counted by
             repeated votes.
+        measured: When, in ISO 8601, where that can be another time than the run's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +96,7 @@ class Record(BaseModel):
     forwards: float | None = None
     backwards: float | None = None
     randomised: bool = False
+    measured: str | None = None
 
     @model_validator(mode="before")
     @classmethod

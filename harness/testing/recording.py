@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from harness.errors import RunError, one_line
 from harness.results.records import Record, Status
 from harness.results.run import Run
 from harness.testing.axes import measured_by
-from harness.testing.session import PARTS
+from harness.testing.session import PARTS, one_line_each
 
 if TYPE_CHECKING:
     from harness.testing.session import Session
@@ -34,6 +35,12 @@ class Recording:
             f"data {spec.data.told}, backends {names or 'none'}"
         ]
         return lines + [f"robustness: skipped: {reason}" for reason in session.absent.values()]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Models are loaded when a test first asks them."""
+        with one_line_each() if measured_by(self.session, item) else nullcontext():
+            yield
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

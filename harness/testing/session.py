@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,18 @@ BEGUN = "begun"
 """Its file that says that one of them has begun to measure."""
 ANNOUNCED = "robustness"
 """Key under which the main process of a parallel session tells its workers that it measures."""
+
+
+@contextmanager
+def one_line_each() -> Iterator[None]:
+    """Fail a test whose model cannot be had, in one line; without data end the session."""
+    try:
+        yield
+    except DataError as error:
+        pytest.exit(str(error), returncode=REFUSED)
+    except HarnessError as error:
+        # Without the error that it was, which pytest would print once more.
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 @dataclass(eq=False)
@@ -145,13 +157,8 @@ class Session:
         self.begin()
         if backend in self.absent:
             pytest.skip(self.absent[backend])
-        try:
+        with one_line_each():
             return self.open().evaluation(backend, name)
-        except DataError as error:
-            pytest.exit(str(error), returncode=REFUSED)
-        except HarnessError as error:
-            # Without the error that it was, which pytest would print once more.
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def judge(self, record: Record) -> None:
         """Judge a record by the spec, store the judgement, and fail the test if it failed."""

@@ -131,7 +131,7 @@ def test_a_model_that_cannot_be_had_is_one_line_with_its_key(folder, old, new, f
 def test_without_training_images_nothing_is_trained(folder):
     benchmark = opened(folder, 'train = "train.npz"\n', "")
     with pytest.raises(DataError, match=r"holds test images alone.*data\.train"):
-        benchmark.evaluation("numpy", "mlp")
+        benchmark.loaded("numpy", "mlp")
     assert benchmark.evaluation("callable", "theirs").clean().correct == 40
 
 

@@ -1,0 +1,218 @@
+"""What a run is made of: pieces of a model, a measurement, and a part of the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from harness.attacks.options import options_of
+from harness.evaluation.checking import SUITES
+from harness.evaluation.evaluation import Measures
+from harness.maths.query import BATCH, COPIES, MEMORY
+from harness.protocol import Images
+from harness.results import keys
+from harness.results.judge import CLEAN
+from harness.saliency.occlusion import CHOICES
+
+Kind: TypeAlias = Literal[
+    "training", "clean", "attack", "certified", "minimal", "occluded", "explained", "suite"
+]
+PARTED = ("clean", "attack", "certified", "minimal")
+"""The kinds that are measured of parts of the images; others of all at once."""
+FEWEST, FEWEST_UNKNOWN = 250, 16
+"""Images of a part, at least: of a network that is built here, and of what may be slow."""
+A_WORKER = 4
+"""Parts of a measurement for each worker, so that none waits long for the last."""
+OF_SEARCH = 500
+"""Forward passes, at a guess, of an attack that does not say its steps."""
+
+
+class Wanted(NamedTuple):
+    """What a record is asked to hold."""
+
+    backend: str
+    model: str
+    check: str
+    epsilon: float | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a run.
+
+    Attributes:
+        backend: Name of the backend.
+        model: Name of the model.
+        kind: What is done; ``training`` makes sure that a model is stored.
+        name: Of the attack, the certifier, the method or the suite.
+        epsilons: Those of a sweep, increasing.
+        checks: The records that come of it where no images are counted, as they are called.
+        start: The first image.
+        stop: The one after the last; 0 where no part of the images is measured.
+    """
+
+    backend: str
+    model: str
+    kind: Kind
+    name: str = ""
+    epsilons: tuple[float, ...] = ()
+    checks: tuple[str, ...] = ()
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def whole(self) -> Piece:
+        """The measurement that it is a part of."""
+        return replace(self, start=0, stop=0)
+
+    @property
+    def part(self) -> slice:
+        """Its images."""
+        return slice(self.start, self.stop)
+
+    @property
+    def label(self) -> str:
+        """For people: ``torch mlp pgd images 0 to 249``."""
+        name = self.name or self.kind
+        images = f" images {self.start} to {self.stop - 1}" if self.stop else ""
+        return f"{self.backend} {self.model} {name}{images}"
+
+
+def measurements(wanted: Iterable[Wanted], measures: Measures) -> list[Piece]:
+    """The measurements that hold what is wanted, not yet in parts, in the order of the wanted.
+
+    What the harness does not know, a check of somebody's own, is in none of them. Before what
+    attacks a model there is its clean accuracy, which is looked at beside it.
+    """
+    found: dict[tuple[str, str, Kind, str], Piece] = {}
+    for one in wanted:
+        of = _kind_of(one.check, measures)
+        if of is None:
+            continue
+        kind, name = of
+        if kind in ("attack", "suite"):
+            clean = (one.backend, one.model, "clean", "")
+            found.setdefault(clean, Piece(one.backend, one.model, "clean"))  # type: ignore[arg-type]
+        key = (one.backend, one.model, kind, name)
+        piece = found.get(key, Piece(one.backend, one.model, kind, name))
+        epsilons = piece.epsilons
+        if one.epsilon is not None:
+            epsilons = tuple(sorted({*epsilons, one.epsilon}))
+        checks = dict.fromkeys([*piece.checks, one.check])
+        found[key] = replace(piece, epsilons=epsilons, checks=tuple(checks))
+    return list(found.values())
+
+
+def _kind_of(check: str, measures: Measures) -> tuple[Kind, str] | None:
+    """The kind of measurement that gives records of a name, and its own name."""
+    if check == CLEAN:
+        return "clean", ""
+    if check in measures.sweeps:
+        return "attack", check
+    if (certifier := keys.certifier_of(check)) in measures.certified:
+        return "certified", str(certifier)
+    group, _, rest = check.partition("/")
+    if group == "minimal-epsilon" and rest in measures.climbers:
+        return "minimal", rest
+    if group == "saliency":
+        return ("occluded", "") if rest in CHOICES else ("explained", rest.rpartition("/")[0])
+    if group == "saliency-sanity":
+        return "suite", f"{group}/{rest.partition('/')[0]}"
+    return ("suite", group) if group in SUITES else None
+
+
+def in_parts(
+    piece: Piece, measures: Measures, x: Images, workers: int, *, built: bool, parts: int | None
+) -> list[Piece]:
+    """A measurement in parts that are small enough to balance, and large enough to be worth it.
+
+    Where there are enough images, parts end where batches do, so that each batch is computed as it
+    would be without them.
+
+    Args:
+        piece: The measurement.
+        measures: What is measured.
+        x: The test images.
+        workers: How many pieces are measured at once.
+        built: Whether it is of a network that is built here.
+        parts: In how many parts; as seems good if None.
+    """
+    if piece.kind not in PARTED:
+        return [piece]
+    count = _images(piece, measures, len(x))
+    size = _size(count, _batch(x), workers, FEWEST if built else FEWEST_UNKNOWN)
+    if parts is not None:
+        size = max(1, math.ceil(count / parts))
+    starts = range(0, count, size)
+    return [replace(piece, start=at, stop=min(at + size, count)) for at in starts]
+
+
+def _images(piece: Piece, measures: Measures, count: int) -> int:
+    if piece.kind == "attack":
+        return measures.sweeps[piece.name].of(count)
+    if piece.kind == "certified":
+        return measures.certified[piece.name].of(count)
+    return min(measures.minimal.images, count) if piece.kind == "minimal" else count
+
+
+def _size(count: int, batch: int, workers: int, fewest: int) -> int:
+    """How many images a part has."""
+    if workers == 1:
+        return max(1, count)
+    most = A_WORKER * workers
+    whole_batches = math.ceil(count / batch)
+    if whole_batches >= 2 * workers:
+        return math.ceil(whole_batches / most) * batch
+    return max(fewest, math.ceil(count / most))
+
+
+def _batch(x: Images) -> int:
+    """Images at a time, as far as is known without the model."""
+    image = COPIES * x.dtype.itemsize * max(1, math.prod(x.shape[1:]))
+    return max(1, min(BATCH, MEMORY // image))
+
+
+def needs(piece: Piece, pieces: Sequence[Piece], trained: Mapping[str, Any]) -> list[Piece]:
+    """The pieces that must have ended before one begins.
+
+    A model is trained first; and the checks of validity look at what attacks and certifiers found.
+    """
+    same = [one for one in pieces if (one.backend, one.model) == (piece.backend, piece.model)]
+    if piece.kind == "training":
+        return []
+    first = [one for one in same if one.kind == "training"] if piece.model in trained else []
+    return [*first, *[one for one in same if looked_at(piece, one)]]
+
+
+def looked_at(piece: Piece, other: Piece) -> bool:
+    """Whether a piece looks at what another of the same model has found."""
+    return piece.kind == "suite" and piece.name == "validity" and other.kind in PARTED
+
+
+def longest_first(pieces: Iterable[Piece], measures: Measures) -> list[Piece]:
+    """The pieces in an order in which they should begin: trainings, then what takes long."""
+    return sorted(pieces, key=lambda piece: -_cost(piece, measures))
+
+
+def _cost(piece: Piece, measures: Measures) -> float:
+    """About how many forward passes a piece takes."""
+    if piece.kind == "training":
+        return math.inf
+    if piece.kind not in PARTED:
+        return 1e6  # waited for, or long
+    count, epsilons = piece.stop - piece.start, max(1, len(piece.epsilons))
+    if piece.kind == "attack":
+        options = options_of(measures.sweeps[piece.name].attack)
+        steps = options.get("steps", 1 if piece.name in ("fgsm", "noise") else OF_SEARCH)
+        return float(count * epsilons * (steps if isinstance(steps, int | float) else OF_SEARCH))
+    return float(count * epsilons * (1 if piece.kind == "clean" else OF_SEARCH))
+
+
+def grouped(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:
+    """Each measurement with its parts, in the order of the pieces."""
+    found: dict[Piece, list[Piece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.whole, []).append(piece)
+    return iter(found.items())

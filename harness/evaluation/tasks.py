@@ -1,0 +1,268 @@
+"""A spec as independent pieces of work for any executor: measured once, stored, and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import one_line
+from harness.evaluation.benchmark import Benchmark
+from harness.evaluation.evaluation import Evaluation
+from harness.evaluation.identity import Identities
+from harness.evaluation.parts import Arrays
+from harness.evaluation.pieces import (
+    PARTED,
+    Piece,
+    Wanted,
+    grouped,
+    in_parts,
+    longest_first,
+    looked_at,
+    measurements,
+    needs,
+)
+from harness.evaluation.store import Finished, Store
+from harness.evaluation.working import Setting, work
+from harness.executors import Done, Job, Lost, Workers, completed
+from harness.progress import progress_bar
+from harness.results.recorder import Broken
+from harness.results.run import Run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the pieces of a run.
+
+    Attributes:
+        finished: By the piece.
+        lost: Why others are without a result.
+        stored: How many were found in the store.
+    """
+
+    finished: dict[Piece, Finished]
+    lost: dict[Piece, str]
+    stored: int = 0
+
+
+class Tasks:
+    """The pieces of what is wanted of a benchmark.
+
+    Args:
+        benchmark: What is measured. Its models are not loaded.
+        wanted: The records that are asked for, in the order in which they are to stand in the run.
+        store: Where finished pieces are kept.
+        workers: How many pieces are measured at once.
+        parts: In how many parts each measurement is cut; as seems good if None.
+        retrain: Train models even if they are stored.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        wanted: Sequence[Wanted],
+        store: Store,
+        *,
+        workers: int = 1,
+        parts: int | None = None,
+        retrain: bool = False,
+    ) -> None:
+        self.benchmark, self.wanted, self.store = benchmark, wanted, store
+        self._retrain = retrain
+        measures, trained = benchmark.measures, benchmark.spec.trained
+        whole = measurements(wanted, measures)
+        pairs = dict.fromkeys((one.backend, one.model) for one in whole)
+        self.backends = tuple(dict.fromkeys(backend for backend, _ in pairs))
+        trainings = [Piece(b, m, "training") for b, m in pairs if m in trained]
+        x = benchmark.dataset.test.x
+        self.pieces = trainings + [
+            part for one in whole
+            for part in in_parts(
+                one, measures, x, workers, built=one.model in trained, parts=parts
+            )
+        ]  # fmt: skip
+        self._identities = Identities(benchmark, self.backends)
+        self._keys: dict[Piece, str] = {}
+        for piece in sorted(self.pieces, key=lambda one: one.name == "validity"):
+            seen = [self._keys[one] for one in self._needs(piece) if looked_at(piece, one)]
+            self._keys[piece] = self._identities.key(piece, seen)
+
+    def found(self) -> Outcome:
+        """What is in the store."""
+        stored = {piece: self.store.find(key) for piece, key in self._keys.items()}
+        finished = {piece: one for piece, one in stored.items() if one is not None}
+        return Outcome(finished, {}, len(finished))
+
+    def measured(
+        self,
+        workers: Workers,
+        shown: Callable[[], AbstractContextManager[None]] = nullcontext,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Iterator[Outcome]:
+        """Measure what is not in the store, and keep each piece when it is finished.
+
+        Args:
+            workers: What measures.
+            shown: Entered around all that; a host that captures output lets the bar through.
+            say: Is told in a line of what was lost.
+
+        Yields:
+            What there is, after each piece.
+
+        Raises:
+            HarnessError: A worker cannot be had.
+        """
+        outcome = self.found()
+        lacking = [piece for piece in self.pieces if piece not in outcome.finished]
+        # What is stored of a model needs no training to be there.
+        busy = {(one.backend, one.model) for one in lacking if one.kind != "training"}
+        lacking = [p for p in lacking if p.kind != "training" or (p.backend, p.model) in busy]
+        ordered = longest_first(lacking, self.benchmark.measures)
+        by_key = {self._keys[piece]: piece for piece in ordered}
+        jobs = [self._job(piece, outcome) for piece in ordered]
+        title = f"measuring {self.benchmark.spec.name}"
+        done = len(self.pieces) - len(lacking)
+        with shown(), progress_bar(title, len(self.pieces), done) as advance:
+            for ended in completed(workers, jobs):
+                piece = by_key[ended.key]
+                self._take(outcome, piece, ended, say)
+                advance(piece.label)
+                yield outcome
+        yield outcome
+
+    def _job(self, piece: Piece, outcome: Outcome) -> Job:
+        lacking = [one for one in self._needs(piece) if one not in outcome.finished]
+
+        def call() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            seen = [one for one in self._needs(piece) if looked_at(piece, one)]
+            return work, (self.setting, piece, self._known(piece, seen, outcome))
+
+        return Job(self._keys[piece], tuple(self._keys[one] for one in lacking), call)
+
+    def _take(
+        self, outcome: Outcome, piece: Piece, ended: Done | Lost, say: Callable[[str], None]
+    ) -> None:
+        if isinstance(ended, Lost):
+            outcome.lost[piece] = ended.reason
+            say(one_line(f"{piece.label}: {ended.reason}"))
+            return
+        text, arrays = ended.value
+        finished = Finished.unpacked(text, arrays)
+        if not (isinstance(finished.part, Broken) and finished.part.status == "error"):
+            self.store.put(ended.key, text, arrays)
+        outcome.finished[piece] = finished
+
+    def put_into(self, run: Run, outcome: Outcome) -> None:
+        """Make a run hold what there is, in the order of the wanted, in place of all it held."""
+        run.records, run.timings = [], []
+        for backend, model in dict.fromkeys((p.backend, p.model) for p in self.pieces):
+            own = [p for p in self.pieces if (p.backend, p.model) == (backend, model)]
+            self._put(run, own, outcome)
+        order = {key: place for place, key in enumerate(self._order())}
+        last = len(order)
+        run.records.sort(key=lambda r: order.get((r.backend, r.model, r.check), last))
+
+    def _order(self) -> Iterator[tuple[str, str, str]]:
+        return iter(dict.fromkeys((one.backend, one.model, one.check) for one in self.wanted))
+
+    def _put(self, run: Run, pieces: Sequence[Piece], outcome: Outcome) -> None:
+        """What there is of one model."""
+        backend, model = pieces[0].backend, pieces[0].model
+        found = [outcome.finished[piece] for piece in pieces if piece in outcome.finished]
+        for one in found:
+            run.versions |= one.run.versions
+            run.notes += [note for note in one.run.notes if note not in run.notes]
+            run.classes = run.classes or one.run.classes
+        evaluation = self.benchmark.evaluation_in(run, backend, model)
+        evaluation.recorder.randomised = any(one.randomised for one in found)
+        for whole, parts in grouped(pieces):
+            before = {id(record) for record in run.records}
+            self._count(evaluation, whole, parts, outcome)
+            made = [outcome.finished[part].when for part in parts if part in outcome.finished]
+            run.records = [
+                record if id(record) in before or not made
+                else record.model_copy(update={"measured": max(made)})
+                for record in run.records
+            ]  # fmt: skip
+        if infos := [info for one in found for info in one.run.models]:
+            asked = [one.queries for one in found if one.queries is not None]
+            queries = {"queries": sum(asked)} if asked else {}
+            trained = any(not info.cached for info in infos)
+            run.put_model(infos[0].model_copy(update=queries | {"cached": not trained}))
+
+    def _count(
+        self, evaluation: Evaluation, whole: Piece, parts: Sequence[Piece], outcome: Outcome
+    ) -> None:
+        """Records of one measurement, once all its parts are there."""
+        if not all(part in outcome.finished or part in outcome.lost for part in parts):
+            return
+        lost = [outcome.lost[part] for part in parts if part in outcome.lost]
+        if whole.kind in PARTED:
+            made: list[Any] = [Broken("error", lost[0])] if lost else [
+                outcome.finished[part].part for part in parts
+            ]  # fmt: skip
+            _record(evaluation, whole, made)
+        elif lost:
+            for check in whole.checks:
+                evaluation.recorder.broken(check, Broken("error", lost[0]))
+        else:
+            _absorb(evaluation, outcome.finished[parts[0]].run)
+
+    def _known(self, piece: Piece, seen: Sequence[Piece], outcome: Outcome) -> Arrays:
+        """The arrays that a piece looks at."""
+        if not seen:
+            return {}
+        run = self.benchmark.run.model_copy(update={"records": [], "timings": []})
+        run = Run.model_validate(run.model_dump(by_alias=True))
+        self._put(run, seen, outcome)
+        begin = f"{piece.backend}/{piece.model}/"
+        ends = ("/predictions", "/certified")
+        return {
+            key: array for key, array in run.arrays.items()
+            if key.startswith(begin)
+            and (key.endswith(ends) or key.startswith(f"{begin}minimal-epsilon/"))
+            and "/extremes/" not in key
+        }  # fmt: skip
+
+    def _needs(self, piece: Piece) -> list[Piece]:
+        return needs(piece, self.pieces, self.benchmark.spec.trained)
+
+    @property
+    def setting(self) -> Setting:
+        """What the pieces have in common."""
+        stamp, benchmark = self._identities.stamp, self.benchmark
+        return Setting(
+            key=f"{benchmark.spec.sha256} {stamp} {benchmark.selected}",
+            spec=benchmark.spec,
+            selected=benchmark.selected,
+            together=self.backends,
+            stamp=stamp,
+            retrain=self._retrain,
+        )
+
+
+def _record(evaluation: Evaluation, whole: Piece, parts: list[Any]) -> None:
+    """Records of a measurement of all its parts."""
+    counting, measures = evaluation.counting, evaluation.measures
+    if whole.kind == "clean":
+        counting.take_clean(parts)
+        if whole.checks:
+            counting.clean()
+    elif whole.kind == "attack":
+        clean = counting.predicted
+        given = [clean] if isinstance(clean, Broken) else parts
+        counting.attacked(measures.sweeps[whole.name].attack, whole.epsilons, given)
+    elif whole.kind == "certified":
+        counting.certified(measures.certified[whole.name].certifier, whole.epsilons, parts)
+    else:
+        counting.smallest(whole.name, parts)
+
+
+def _absorb(evaluation: Evaluation, part: Run) -> None:
+    """Take over what a worker has recorded."""
+    run = evaluation.recorder.run
+    for record in part.records:
+        run.put(record)
+    run.timings += part.timings
+    evaluation.recorder.take(part.arrays)

@@ -1,0 +1,79 @@
+"""Before the tests of a session judge: what is stored is taken over, and workers measure the rest."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import DataError, HarnessError
+from harness.testing.axes import measured_by
+from harness.testing.session import REFUSED
+
+if TYPE_CHECKING:
+    from harness.evaluation.tasks import Tasks
+    from harness.testing.session import Session
+
+
+@dataclass
+class Request:
+    """How a session is to measure; passed to pytest as a plugin.
+
+    Attributes:
+        address: Of the workers, as ``executors.opened`` takes it; empty where this process measures.
+        fresh: Forget what is stored.
+        refused: Why it could not be done, afterwards.
+    """
+
+    address: str = ""
+    fresh: bool = False
+    refused: HarnessError | None = None
+
+
+class Measuring:
+    """Hooks by which records are in the run before the tests ask for them.
+
+    Args:
+        session: The session.
+        request: How it is to measure; without one, only what is stored is taken over, and each test
+            measures what it finds lacking.
+    """
+
+    def __init__(self, session: Session, request: Request | None) -> None:
+        self.session, self.request = session, request
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Take over and measure."""
+        if session.testsfailed or session.config.option.collectonly:
+            return
+        try:
+            self._measure(session.items)
+        except HarnessError as error:
+            if self.request is not None:
+                self.request.refused = error
+            pytest.exit(str(error), returncode=REFUSED)
+
+    def _measure(self, items: list[pytest.Item]) -> None:
+        from harness.evaluation.pieces import Wanted
+        from harness.evaluation.store import Store
+
+        state, request = self.session, self.request
+        store = Store(state.results)
+        if (request is not None and request.fresh) or state.retrain:
+            store.clear()
+        measured = [of for item in items if (of := measured_by(state, item)) is not None]
+        wanted = [Wanted(*of) for of in measured if of.backend not in state.absent]
+        if not wanted or (request is None and not store.there):
+            return
+        state.begin()
+        self._run(wanted, store)
+
+    def _run(self, wanted: list[Wanted], store: Store) -> None:
+        from harness.evaluation.tasks import Tasks
+
+        state = self.session
+        benchmark = state.open()
+        tasks = Tasks(benchmark, wanted, store, workers=workers)
