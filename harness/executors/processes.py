@@ -222,7 +222,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 def _reason(code: int, printed: list[str]) -> str:
     if code >= 0:
         last = next((line for line in reversed(printed) if line.strip()), "")
-        return one_line(f"ended with exit code {code}: {last}" if last else f"exit code {code}")
+        return one_line(f"ended with exit code {code}{': ' if last else ''}{last}")
     try:
         name = signal.Signals(-code).name
     except ValueError:  # one without a name
