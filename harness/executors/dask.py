@@ -7,12 +7,13 @@ import importlib.util
 import logging
 import os
 import pickle
+import signal
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -24,7 +25,7 @@ from harness.executors.stamp import Stamp, own_stamp, problem
 from harness.executors.workers import Refused, WorkerDied, Workers
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,21 +73,36 @@ def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
     }
     with _quiet(), _same_environment(), dask.config.set(configured):
         try:
-            with _same_environment():
+            with _same_environment(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of ports that are taken
                 own = LocalCluster(
                     n_workers=count,
                     threads_per_worker=1,
                     host="127.0.0.1",
                     memory_limit=0,
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     silence_logs=logging.CRITICAL,
                 )
         except Exception as error:  # of Dask, of tornado, of the system
             raise HarnessError(
                 f"local:{count}: the workers do not start ({_cause(error)}); use --jobs {count}"
             ) from error
-        with own, _connected(own.scheduler_address, stamp, f"local:{count}", count) as workers:
-            yield workers
+        with own:
+            try:
+                with _connected(own.scheduler_address, stamp, f"local:{count}", count) as workers:
+                    yield workers
+            finally:
+                _kill(own)
+
+
+def _kill(own: LocalCluster) -> None:
+    """End the processes of a cluster, which else would have seconds to end what they do."""
+    for nanny in own.workers.values():
+        nanny.close_gracefully()  # which starts none again
+        if (pid := nanny.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 @contextmanager
@@ -272,6 +288,9 @@ class Cluster(Executor):
                 self._drop(sent.address)
             elif sent.address in self._taken:
                 self._free.append(sent.address)
+            if isinstance(error, Refused) and not self._taken:
+                error = HarnessError(self._without_workers())
+                self._give_up(error)
             self._hand_out()
         if error is None:
             sent.future.set_result(value)
@@ -316,11 +335,10 @@ class Cluster(Executor):
                 self._take(address, stamp)
             for address in self._taken - there:
                 self._drop(address)
-            if self._taken or not there:
-                self._alone = time.monotonic() if self._taken else self._alone
             self._hand_out()
-            lonely = time.monotonic() > self._alone + JOIN
-            if not self._taken and (there or lonely) and self._watch.is_alive():
+            if self._taken:
+                self._alone = time.monotonic()
+            elif time.monotonic() > self._alone + JOIN:
                 self._give_up(HarnessError(self._without_workers()))
 
     def _take(self, address: str, stamp: object) -> None:
