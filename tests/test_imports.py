@@ -152,7 +152,7 @@ FLOORS = (
     {"errors", "interruption"},
     {"factory", "files", "making", "names", "progress", "terminal", "protocol"},
     {"registry", "maths", "spec", "backends"},
-    {"attacks", "certification", "data", "networks", "results"},
+    {"attacks", "certification", "data", "executors", "networks", "results"},
     {"saliency", "training", "gate"},
     {"checks", "search"},
     {"evaluation", "reports"},

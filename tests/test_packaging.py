@@ -16,7 +16,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "tox.ini").is_file(), reason="not in a checkout")
-TESTED = ("torch", "keras", "onnx", "test")
+TESTED = ("torch", "keras", "onnx", "cluster", "test")
 """The extras whose lowest versions are pinned."""
 
 

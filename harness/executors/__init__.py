@@ -1,0 +1,33 @@
+"""Where pieces of a run are measured: processes of this machine, Dask, and what others bring."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.executors.opening import EXECUTORS, opened
+    from harness.executors.processes import Processes
+    from harness.executors.scheduling import Done, Job, Lost, completed
+    from harness.executors.stamp import Stamp, own_code, own_stamp, problem
+    from harness.executors.workers import Refused, WorkerDied, Workers
+
+__all__ = [
+    "EXECUTORS", "Done", "Job", "Lost", "Processes", "Refused", "Stamp", "WorkerDied", "Workers",
+    "completed", "opened", "own_code", "own_stamp", "problem",
+]  # fmt: skip
+_HOMES = {
+    "opening": ("EXECUTORS", "opened"),
+    "processes": ("Processes",),
+    "scheduling": ("Done", "Job", "Lost", "completed"),
+    "stamp": ("Stamp", "own_code", "own_stamp", "problem"),
+    "workers": ("Refused", "WorkerDied", "Workers"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a module on first use, so that a worker, which needs one, starts at once."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"harness.executors.{module}"), name)
+    raise AttributeError(f"module 'harness.executors' has no attribute {name!r}")
