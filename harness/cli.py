@@ -5,7 +5,6 @@ Each command imports what it needs when it runs, so that ``--help`` answers at o
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -22,7 +21,7 @@ from harness.cli_reproduce import reproduce
 from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
 from harness.serve.command import serve
-from harness.terminal import as_path
+from harness.terminal import as_path, jobs_from
 
 if TYPE_CHECKING:
     from harness.results.run import Run
@@ -63,6 +62,14 @@ Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Where models are computed: cpu, cuda, cuda:1 or mps."),
 ]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        envvar="HARNESS_JOBS",
+        help="Processes, of one thread each; auto: as many as there are cores.",
+    ),
+]
 Retrain = Annotated[bool, typer.Option(help="Train the models even if they are stored.")]
 
 
@@ -77,28 +84,41 @@ def run(
     select: Annotated[
         str, typer.Option("-k", metavar="EXPRESSION", help="Only tests that match, as in pytest.")
     ] = "",
-    jobs: Annotated[
-        int, typer.Option("-n", metavar="N", min=1, help="Processes (needs pytest-xdist).")
-    ] = 1,
+    jobs: Jobs = "auto",
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Workers of a cluster in place of jobs: tcp://scheduler:8786 of Dask, local:4, or "
+            "an executor of another package.",
+        ),
+    ] = "",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure everything, whatever is stored in the folder.")
+    ] = False,
     retrain: Retrain = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of the trainings, instead of the spec's.")
     ] = None,
     device: Device = None,
 ) -> int:
-    """Train or load the models, run the suites, and write run.json and report.html."""
+    """Train or load the models, run the suites, and write run.json and report.html.
+
+    What is finished is kept: the same command in the same folder goes on from there, and measures
+    only what is missing or changed.
+    """
     import pytest
 
     from harness.data import require_data
     from harness.evaluation.resolve import open_spec
     from harness.files import check_folder
     from harness.spec.reading import suites_folder
+    from harness.testing.measuring import Request
     from harness.testing.session import REFUSED
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = _checked(backend)
-    if jobs > 1 and importlib.util.find_spec("xdist") is None:
-        raise HarnessError("-n: pytest-xdist is not installed; pip install pytest-xdist")
+    request = Request(cluster or f"jobs:{jobs_from(jobs)}", fresh)
     asked = open_spec(spec, seed)
     require_data(asked.data, asked.home)
     check_folder(out, "--out")
@@ -110,12 +130,13 @@ def run(
     arguments += ["--robustness-spec", spec, "--robustness-results", str(out)]
     arguments += [f"--robustness-backend={name}" for name in backends]
     arguments += ["-k", select] if select else []
-    arguments += ["-n", str(jobs)] if jobs > 1 else []
     arguments += ["--robustness-retrain"] if retrain else []
     arguments += [f"--robustness-seed={seed}"] if seed is not None else []
     arguments += [f"--robustness-device={device}"] if device is not None else []
     before = _written(out)
-    code = pytest.main(arguments)
+    code = pytest.main(arguments, plugins=[request])
+    if request.refused is not None:
+        raise request.refused
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise HarnessError(f"-k {select}: no test of the suites matches")
     if code in (REFUSED, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
@@ -170,7 +191,7 @@ def search(
         str | None,
         typer.Option(metavar="NAME", help="Backend that trains (default: the spec's first)."),
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes.")] = 1,
+    jobs: Jobs = "auto",
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="A database that several machines share, for Optuna."),
@@ -186,7 +207,7 @@ def search(
     parsed = open_spec(spec)
     name = backend or first_backend(parsed)
     try:
-        result = search_grid(parsed, name, out, storage=storage, jobs=jobs)
+        result = search_grid(parsed, name, out, storage=storage, jobs=jobs_from(jobs))
     except KeyboardInterrupt:
         typer.echo("harness: stopped; the same command goes on from here", err=True)
         return INTERRUPTED

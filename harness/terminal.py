@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.text import Text
 
-from harness.errors import HarnessError, printable
+from harness.errors import HarnessError, one_line, printable
 
 MODEL_HELP = (
     "A .onnx, .keras or .pt2 file, a .safetensors that says its layers, the folder of a "
@@ -30,3 +31,17 @@ def as_path(given: str | Path) -> Path:
     if not str(given):
         raise HarnessError("a path on the command line is empty; name one, or . for this folder")
     return Path(given)
+
+
+def jobs_from(text: str) -> int:
+    """How many processes ``--jobs`` asks for; ``auto`` is as many as there are cores for us.
+
+    Raises:
+        HarnessError: It is no number from 1, nor ``auto``.
+    """
+    if text == "auto":
+        affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if not text.isdecimal() or not int(text):
+        raise HarnessError(one_line(f"--jobs: {text!r} is no number from 1, nor auto"))
+    return int(text)

@@ -23,8 +23,8 @@ PARTED = ("clean", "attack", "certified", "minimal")
 """The kinds that are measured of parts of the images; others of all at once."""
 FEWEST, FEWEST_UNKNOWN = 250, 16
 """Images of a part, at least: of a network that is built here, and of what may be slow."""
-A_WORKER = 4
-"""Parts of a measurement for each worker, so that none waits long for the last."""
+MOST = 16
+"""Parts of a measurement, so that no worker waits long for the last."""
 OF_SEARCH = 500
 """Forward passes, at a guess, of an attack that does not say its steps."""
 
@@ -124,7 +124,7 @@ def _kind_of(check: str, measures: Measures) -> tuple[Kind, str] | None:
 
 
 def in_parts(
-    piece: Piece, measures: Measures, x: Images, workers: int, *, built: bool, parts: int | None
+    piece: Piece, measures: Measures, x: Images, *, built: bool, parts: int | None = None
 ) -> list[Piece]:
     """A measurement in parts that are small enough to balance, and large enough to be worth it.
 
@@ -135,14 +135,13 @@ def in_parts(
         piece: The measurement.
         measures: What is measured.
         x: The test images.
-        workers: How many pieces are measured at once.
         built: Whether it is of a network that is built here.
         parts: In how many parts; as seems good if None.
     """
     if piece.kind not in PARTED:
         return [piece]
     count = _images(piece, measures, len(x))
-    size = _size(count, _batch(x), workers, FEWEST if built else FEWEST_UNKNOWN)
+    size = _size(count, _batch(x), FEWEST if built else FEWEST_UNKNOWN)
     if parts is not None:
         size = max(1, math.ceil(count / parts))
     starts = range(0, count, size)
@@ -157,15 +156,13 @@ def _images(piece: Piece, measures: Measures, count: int) -> int:
     return min(measures.minimal.images, count) if piece.kind == "minimal" else count
 
 
-def _size(count: int, batch: int, workers: int, fewest: int) -> int:
-    """How many images a part has."""
-    if workers == 1:
-        return max(1, count)
-    most = A_WORKER * workers
+def _size(count: int, batch: int, fewest: int) -> int:
+    """How many images a part has; the number of workers does not matter, so that it may change."""
     whole_batches = math.ceil(count / batch)
-    if whole_batches >= 2 * workers:
-        return math.ceil(whole_batches / most) * batch
-    return max(fewest, math.ceil(count / most))
+    if 2 * whole_batches >= MOST:
+        return math.ceil(whole_batches / MOST) * batch
+    parts = min(MOST, max(1, count // fewest))
+    return max(1, math.ceil(count / parts))
 
 
 def _batch(x: Images) -> int:

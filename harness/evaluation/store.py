@@ -99,6 +99,11 @@ class Store:
     def __init__(self, results: Path) -> None:
         self._folder = results / FOLDER
 
+    @property
+    def there(self) -> bool:
+        """Whether there are any."""
+        return self._folder.is_dir()
+
     def find(self, key: str) -> Finished | None:
         """What came of the piece of that key; None if it is not there, or damaged."""
         try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import one_line
 from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.evaluation import Evaluation
 from harness.evaluation.identity import Identities
@@ -25,7 +24,7 @@ from harness.evaluation.pieces import (
 )
 from harness.evaluation.store import Finished, Store
 from harness.evaluation.working import Setting, work
-from harness.executors import Done, Job, Lost, Workers, completed
+from harness.executors import Done, Job, Lost, Stamp, Workers, completed
 from harness.progress import progress_bar
 from harness.results.recorder import Broken
 from harness.results.run import Run
@@ -53,7 +52,6 @@ class Tasks:
         benchmark: What is measured. Its models are not loaded.
         wanted: The records that are asked for, in the order in which they are to stand in the run.
         store: Where finished pieces are kept.
-        workers: How many pieces are measured at once.
         parts: In how many parts each measurement is cut; as seems good if None.
         retrain: Train models even if they are stored.
     """
@@ -64,7 +62,6 @@ class Tasks:
         wanted: Sequence[Wanted],
         store: Store,
         *,
-        workers: int = 1,
         parts: int | None = None,
         retrain: bool = False,
     ) -> None:
@@ -79,7 +76,7 @@ class Tasks:
         self.pieces = trainings + [
             part for one in whole
             for part in in_parts(
-                one, measures, x, workers, built=one.model in trained, parts=parts
+                one, measures, x, built=one.model in trained, parts=parts
             )
         ]  # fmt: skip
         self._identities = Identities(benchmark, self.backends)
@@ -87,6 +84,11 @@ class Tasks:
         for piece in sorted(self.pieces, key=lambda one: one.name == "validity"):
             seen = [self._keys[one] for one in self._needs(piece) if looked_at(piece, one)]
             self._keys[piece] = self._identities.key(piece, seen)
+
+    @property
+    def stamp(self) -> Stamp:
+        """What workers have to be like."""
+        return self._identities.stamp
 
     def found(self) -> Outcome:
         """What is in the store."""
@@ -97,23 +99,19 @@ class Tasks:
     def measured(
         self,
         workers: Workers,
+        outcome: Outcome,
         shown: Callable[[], AbstractContextManager[None]] = nullcontext,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> Iterator[Outcome]:
+    ) -> None:
         """Measure what is not in the store, and keep each piece when it is finished.
 
         Args:
             workers: What measures.
+            outcome: What was found; what is measured is added to it, piece by piece.
             shown: Entered around all that; a host that captures output lets the bar through.
-            say: Is told in a line of what was lost.
-
-        Yields:
-            What there is, after each piece.
 
         Raises:
             HarnessError: A worker cannot be had.
         """
-        outcome = self.found()
         lacking = [piece for piece in self.pieces if piece not in outcome.finished]
         # What is stored of a model needs no training to be there.
         busy = {(one.backend, one.model) for one in lacking if one.kind != "training"}
@@ -126,10 +124,8 @@ class Tasks:
         with shown(), progress_bar(title, len(self.pieces), done) as advance:
             for ended in completed(workers, jobs):
                 piece = by_key[ended.key]
-                self._take(outcome, piece, ended, say)
+                self._take(outcome, piece, ended)
                 advance(piece.label)
-                yield outcome
-        yield outcome
 
     def _job(self, piece: Piece, outcome: Outcome) -> Job:
         lacking = [one for one in self._needs(piece) if one not in outcome.finished]
@@ -140,12 +136,9 @@ class Tasks:
 
         return Job(self._keys[piece], tuple(self._keys[one] for one in lacking), call)
 
-    def _take(
-        self, outcome: Outcome, piece: Piece, ended: Done | Lost, say: Callable[[str], None]
-    ) -> None:
+    def _take(self, outcome: Outcome, piece: Piece, ended: Done | Lost) -> None:
         if isinstance(ended, Lost):
             outcome.lost[piece] = ended.reason
-            say(one_line(f"{piece.label}: {ended.reason}"))
             return
         text, arrays = ended.value
         finished = Finished.unpacked(text, arrays)
@@ -159,12 +152,21 @@ class Tasks:
         for backend, model in dict.fromkeys((p.backend, p.model) for p in self.pieces):
             own = [p for p in self.pieces if (p.backend, p.model) == (backend, model)]
             self._put(run, own, outcome)
-        order = {key: place for place, key in enumerate(self._order())}
+        order = self._order()
         last = len(order)
         run.records.sort(key=lambda r: order.get((r.backend, r.model, r.check), last))
 
-    def _order(self) -> Iterator[tuple[str, str, str]]:
-        return iter(dict.fromkeys((one.backend, one.model, one.check) for one in self.wanted))
+    def _order(self) -> dict[tuple[str, str, str], int]:
+        """The place of each measurement by the first of its records that is wanted."""
+        places: dict[tuple[str, str, str], int] = {}
+        for place, one in enumerate(self.wanted):
+            places.setdefault((one.backend, one.model, one.check), place)
+        return {
+            (whole.backend, whole.model, check): min(
+                places[whole.backend, whole.model, other] for other in whole.checks
+            )
+            for whole, _ in grouped(self.pieces) for check in whole.checks
+        }  # fmt: skip
 
     def _put(self, run: Run, pieces: Sequence[Piece], outcome: Outcome) -> None:
         """What there is of one model."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeAlias, cast
 
 from harness.errors import HarnessError, one_line, unknown
+from harness.executors.inline import Inline
 from harness.executors.processes import Processes
 from harness.executors.stamp import Stamp
 from harness.executors.workers import Workers
@@ -24,6 +25,9 @@ Factory: TypeAlias = Callable[[str], Executor]
 @contextmanager
 def _processes(rest: str, stamp: Stamp) -> Iterator[Workers]:
     count = _number("jobs", rest)
+    if count == 1:
+        yield Workers(Inline(), 1, ahead=1)
+        return
     executor = Processes(count)
     try:
         yield Workers(executor, count)
@@ -59,7 +63,8 @@ def opened(address: str, stamp: Stamp) -> Iterator[Workers]:
     """Workers for the time of the context; at its end all that they do is cancelled.
 
     Args:
-        address: ``jobs:N`` for processes of this machine, ``local:N`` for as many workers of Dask
+        address: ``jobs:N`` for processes of this machine (for one alone this very process),
+            ``local:N`` for as many workers of Dask
             here, ``tcp://host:8786`` or ``tls://host:8786`` for a scheduler of Dask, or ``NAME`` or
             ``NAME:REST`` for an executor of another package.
         stamp: What each worker has to be like, where it is asked before it gets work.

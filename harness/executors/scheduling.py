@@ -18,8 +18,6 @@ from harness.executors.workers import Refused, WorkerDied, Workers
 
 TRIES = 3
 """How often a piece is begun at most whose workers die or refuse it."""
-AHEAD = 2
-"""Pieces submitted for each that runs, so that no worker waits for this process."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def completed(
 
 def _room(workers: Workers) -> int:
     """How many pieces are submitted at once; more, where workers have joined meanwhile."""
-    return AHEAD * max(workers.count, getattr(workers.executor, "count", 0))
+    return workers.ahead * max(workers.count, getattr(workers.executor, "count", 0))
 
 
 def _ready(waiting: list[Job], unmet: set[str], room: int) -> list[Job]:

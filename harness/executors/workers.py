@@ -14,11 +14,13 @@ class Workers:
         executor: What takes the pieces.
         count: How many of them run at once.
         notes: A line for each worker that was refused.
+        ahead: Pieces submitted for each that runs, so that no worker waits for this process.
     """
 
     executor: Executor
     count: int
     notes: tuple[str, ...] = ()
+    ahead: int = 2
 
 
 class WorkerDied(Exception):  # noqa: N818  # it says what happened to another process

@@ -1,33 +1,33 @@
-"""Before the tests of a session judge: what is stored is taken over, and workers measure the rest."""
+"""Before tests judge: what is stored is taken over, and workers measure what is lacking."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import DataError, HarnessError
+from harness.errors import HarnessError
 from harness.testing.axes import measured_by
 from harness.testing.session import REFUSED
 
 if TYPE_CHECKING:
-    from harness.evaluation.tasks import Tasks
+    from harness.evaluation.pieces import Wanted
+    from harness.evaluation.store import Store
     from harness.testing.session import Session
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     """How a session is to measure; passed to pytest as a plugin.
 
     Attributes:
-        address: Of the workers, as ``executors.opened`` takes it; empty where this process measures.
+        address: Of the workers, as ``executors.opened`` takes it.
         fresh: Forget what is stored.
         refused: Why it could not be done, afterwards.
     """
 
-    address: str = ""
+    address: str
     fresh: bool = False
     refused: HarnessError | None = None
 
@@ -73,7 +73,21 @@ class Measuring:
 
     def _run(self, wanted: list[Wanted], store: Store) -> None:
         from harness.evaluation.tasks import Tasks
+        from harness.evaluation.working import adopt
+        from harness.executors import opened
 
-        state = self.session
+        state, request = self.session, self.request
         benchmark = state.open()
-        tasks = Tasks(benchmark, wanted, store, workers=workers)
+        tasks = Tasks(benchmark, wanted, store, retrain=state.retrain)
+        outcome = tasks.found()
+        try:
+            if request is not None and len(outcome.finished) < len(tasks.pieces):
+                adopt(tasks.setting, benchmark)  # should this very process be the worker
+                with opened(request.address, tasks.stamp) as workers:
+                    benchmark.run.notes += workers.notes
+                    tasks.measured(workers, outcome, state.uncaptured)
+        finally:
+            # Also what was finished before Ctrl-C.
+            if outcome.finished or outcome.lost:
+                tasks.put_into(benchmark.run, outcome)
+                state.save()

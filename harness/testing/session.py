@@ -180,6 +180,7 @@ def begin(config: pytest.Config) -> Session:
         pytest.UsageError: A spec, backend, seed or baseline that cannot be; one line.
     """
     from harness.testing.axes import Axes
+    from harness.testing.measuring import Measuring, Request
     from harness.testing.recording import Recording
 
     session = _session(config)
@@ -189,6 +190,9 @@ def begin(config: pytest.Config) -> Session:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(Axes(session), "robustness-axes")
     config.pluginmanager.register(Recording(session), "robustness-recording")
+    given = [one for one in config.pluginmanager.get_plugins() if isinstance(one, Request)]
+    request = given[0] if given else None
+    config.pluginmanager.register(Measuring(session, request), "robustness-measuring")
     return session
 
 
