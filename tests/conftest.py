@@ -34,6 +34,10 @@ for _name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREA
     os.environ.setdefault(_name, "1")
 
 
+# Runs of a second lose more by starting processes than they gain; tests of these say how many.
+os.environ.setdefault("HARNESS_JOBS", "1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache_and_no_network(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:

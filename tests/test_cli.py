@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import re
@@ -131,7 +130,7 @@ def test_a_run_that_passes(finished):
     folder, done = finished
     assert done.code == 0, done
     assert {path.name for path in (folder / "out").iterdir()} == {
-        "run.json", "arrays.npz", "report.html",
+        "run.json", "arrays.npz", "report.html", ".pieces",
     }  # fmt: skip
     run = Run.load(folder / "out")
     assert run.verdict == "passed"
@@ -174,14 +173,14 @@ def test_a_run_in_which_everything_is_skipped_is_exit_code_1(command, tmp_path, 
 def test_a_run_that_is_interrupted_is_exit_code_130_and_a_report_of_what_there_is(
     command, spec, tmp_path, monkeypatch
 ):
-    from harness.checks.conformance import CHECKS
+    from harness.checks.validity import CHECKS
 
     def interrupted(case):
         raise KeyboardInterrupt
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.html").write_text("an older report")
-    monkeypatch.setitem(CHECKS, "dtypes", interrupted)
+    monkeypatch.setitem(CHECKS, "breaks", interrupted)
     done = command("run", spec, "--out", "out")
     assert done.code == 130
     run = Run.load(tmp_path / "out")
@@ -244,14 +243,18 @@ def test_a_report_that_cannot_be_written_is_one_line(command, finished, tmp_path
     assert "file" in line
 
 
-def test_several_processes_need_xdist(command, spec, tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "xdist" else find(name)
-    )
-    line = command("run", spec, "-n", "2", "--out", "out").line
-    assert line == "harness: -n: pytest-xdist is not installed; pip install pytest-xdist"
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
+def test_jobs_are_a_number_or_auto(command, spec, tmp_path, jobs):
+    line = command("run", spec, "--jobs", jobs, "--out", "out").line
+    assert line == f"harness: --jobs: {jobs!r} is no number from 1, nor auto"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_that_is_none_is_one_line(command, spec):
+    done = command("run", spec, "--cluster", "nothere:8786", "--out", "out")
+    assert done.code == 2
+    assert "harness: nothere:8786: for a scheduler of Dask write tcp://nothere:8786" in done.err
+    assert "Traceback" not in done.out + done.err
 
 
 def test_an_expression_that_matches_nothing_is_one_line(command, spec, tmp_path):
@@ -271,7 +274,8 @@ def test_an_expression_that_is_none_is_exit_code_2(command, spec):
 def kept(finished, tmp_path):
     """A copy of a finished run, and the contents of its files."""
     shutil.copytree(finished[0] / "out", tmp_path / "out")
-    return lambda: {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    folder = tmp_path / "out"
+    return lambda: {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,10 @@ def opened(folder, old="", new=""):
 
 
 def evaluation(folder, old="", new="", backend="numpy"):
-    return opened(folder, old, new).evaluation(backend, "net")
+    """The evaluation of the model, which is loaded."""
+    made = opened(folder, old, new).evaluation(backend, "net")
+    _ = made.loaded
+    return made
 
 
 @pytest.fixture

@@ -71,8 +71,8 @@ def test_the_harness_has_four():
 
 
 def test_processes_by_their_number():
-    with opened("jobs:1", NOTHING) as workers:
-        assert (workers.count, workers.notes) == (1, ())
+    with opened("jobs:2", NOTHING) as workers:
+        assert (workers.count, workers.notes) == (2, ())
         (done,) = completed(workers, [Job("a", (), lambda: (pieces.square, (3,)))])
         executor = workers.executor
     assert done.value == 9

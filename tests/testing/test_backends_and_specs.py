@@ -25,7 +25,7 @@ def test_a_framework_that_does_not_import_leaves_the_others_measured(suites, pyt
     monkeypatch.setattr(registry, "BACKENDS", {"broken": entry, **registry.BACKENDS})
     result, run = suites("-k", "clean or fgsm", backends=("broken", "numpy"))
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(passed=4, errors=4)
+    result.assert_outcomes(passed=4, failed=4)
     for check, epsilon in (("clean", None), *(("fgsm", epsilon) for epsilon in EPSILONS)):
         record = of(run, check, epsilon, "broken")
         assert record.status == "error"

@@ -98,7 +98,7 @@ def test_a_check_that_raises_is_an_error_and_the_rest_is_measured(suites, monkey
 def test_a_training_that_fails_is_one_line_and_an_error_everywhere(suites, monkeypatch):
     monkeypatch.setattr(NumpyTrainer, "step", lambda *_: (float("nan"), 0))
     result, run = suites("-k", "clean or fgsm", seed=99)
-    result.assert_outcomes(errors=4)
+    result.assert_outcomes(failed=4)
     assert set(outcomes(run, "status")) == {("error",)}
     assert len(run.records) == 4
     reason = of(run, "clean").reason
