@@ -33,9 +33,13 @@ T = TypeVar("T")
 CONNECT = 10.0
 """Seconds in which a scheduler has to answer."""
 JOIN = 60.0
-"""Seconds that are waited for a worker where there is none, as while one starts again."""
+"""Seconds in which a first worker has to join."""
+STAY = 300.0
+"""Seconds that a run goes on without any worker, or a scheduler, as while one starts again."""
 LOOK = 0.5
 """Seconds between two looks at which workers there are."""
+FETCHES = 8
+"""Results that are fetched at once."""
 DIED = "its worker has gone, perhaps killed, or out of memory"
 LOGS = ("distributed", "distributed.client", "tornado", "asyncio")
 GONE = (OSError, TimeoutError, asyncio.TimeoutError)
@@ -69,7 +73,7 @@ def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.pre-spawn-environ": threads(os.environ),
         "distributed.worker.daemon": False,  # a piece may start processes itself
-        "distributed.deploy.lost-worker-timeout": JOIN,  # until a worker is started again
+        "distributed.deploy.lost-worker-timeout": STAY,  # until a worker is started again
     }
     with _quiet(), _same_environment(), dask.config.set(configured):
         try:
@@ -199,6 +203,7 @@ class Cluster(Executor):
         self._lock = RLock()
         self._ended = Event()
         self._alone = time.monotonic()  # since when there has been no worker
+        self._fetches = ThreadPoolExecutor(FETCHES, "harness-results")
         self._watch = Thread(target=self._look_now_and_then, daemon=True)
 
     @property
@@ -252,6 +257,7 @@ class Cluster(Executor):
         if wait or cancel_futures:
             self._ended.set()
             self._give_up(WorkerDied("given up with the run"))
+            self._fetches.shutdown(wait=False)
 
     def _hand_out(self) -> None:
         """Send the first pieces to the workers that have none; under the lock."""
@@ -264,6 +270,7 @@ class Cluster(Executor):
                 inner = self.client.submit(
                     answered,
                     request,
+                    (Refused,),
                     workers=[self._free[0]],
                     allow_other_workers=False,
                     pure=False,
@@ -277,11 +284,14 @@ class Cluster(Executor):
             inner.add_done_callback(self._receive)
 
     def _receive(self, inner: Any) -> None:
-        value, error = self._outcome(inner)
+        """Give the worker its next piece, before the result is fetched from it."""
+        error = None if inner.status == "finished" else self._failure(inner)
         with self._lock:
-            sent = self._running.pop(inner.key, None)
+            sent = self._running.get(inner.key)
             if sent is None:  # given up
                 return
+            if error is not None:
+                del self._running[inner.key]
             if isinstance(error, Refused):
                 self.refused[sent.address] = one_line(error)
             if isinstance(error, (Refused, WorkerDied)):  # it is found again if it lives
@@ -293,21 +303,38 @@ class Cluster(Executor):
                 self._give_up(error)
             self._hand_out()
         if error is None:
+            self._fetches.submit(self._fetch, sent)
+        else:
+            sent.future.set_exception(error)
+
+    def _fetch(self, sent: _Sent) -> None:
+        try:
+            value, error = opened_answer(sent.inner.result())
+        except Exception as lost:  # with its worker, or it cannot be unpickled
+            value, error = None, WorkerDied(f"its answer did not arrive ({_cause(lost)})")
+        with self._lock:
+            if self._running.pop(sent.inner.key, None) is None:  # given up
+                return
+        if error is None:
             sent.future.set_result(value)
         else:
             sent.future.set_exception(error)
 
-    def _outcome(self, inner: Any) -> tuple[Any, BaseException | None]:
+    def _failure(self, inner: Any) -> Exception:
+        """Why there is no result."""
         from distributed import KilledWorker
 
         try:
-            return opened_answer(inner.result())
+            inner.result()
+        except Refused as error:
+            return error
         except KilledWorker:
-            return None, WorkerDied(DIED)
-        except Exception as error:  # it was lost, or its answer is none
+            return WorkerDied(DIED)
+        except Exception as error:  # it was cancelled, with the scheduler or by it
             if self.client.status == "closed":
-                return None, self._without_scheduler(error)
-            return None, WorkerDied(f"its answer did not arrive ({_cause(error)})")
+                return self._without_scheduler(error)
+            return WorkerDied(f"it was lost ({_cause(error)})")
+        return WorkerDied("it was lost")
 
     def _look_now_and_then(self) -> None:
         gone: float | None = None
@@ -317,7 +344,7 @@ class Cluster(Executor):
                 gone = None
             except Exception as error:  # of a scheduler that is gone, or does not answer
                 gone = time.monotonic() if gone is None else gone
-                if self.client.status == "closed" or time.monotonic() > gone + JOIN:
+                if self.client.status == "closed" or time.monotonic() > gone + STAY:
                     self._give_up(self._without_scheduler(error))
 
     def _look(self) -> None:
@@ -338,7 +365,7 @@ class Cluster(Executor):
             self._hand_out()
             if self._taken:
                 self._alone = time.monotonic()
-            elif time.monotonic() > self._alone + JOIN:
+            elif time.monotonic() > self._alone + STAY:
                 self._give_up(HarnessError(self._without_workers()))
 
     def _take(self, address: str, stamp: object) -> None:
@@ -379,7 +406,7 @@ class Cluster(Executor):
         if self.refused:
             return f"{self.name}: no worker is left; {'; '.join(self.notes)}"
         return (
-            f"{self.name}: there is no worker, nor has one joined for {JOIN:.0f} s; start one with "
+            f"{self.name}: there is no worker, and none has joined in time; start one with "
             f"`dask worker {self.name}`"
         )
 
