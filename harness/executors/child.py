@@ -66,11 +66,18 @@ def _listen(requests: IO[bytes], received: SimpleQueue[bytes]) -> None:
         os._exit(1)
 
 
-def answered(request: bytes) -> bytes:
-    """Call a pickled (function, arguments, named arguments); see ``opened_answer``."""
+def answered(request: bytes, but: tuple[type[BaseException], ...] = ()) -> bytes:
+    """Call a pickled (function, arguments, named arguments); see ``opened_answer``.
+
+    Args:
+        request: The call.
+        but: Exceptions that are raised here as they are.
+    """
     try:
         function, args, kwargs = pickle.loads(request)  # noqa: S301  # of the parent
         return pickle.dumps((function(*args, **kwargs), None, ""))
+    except but:
+        raise
     except BaseException as error:
         return pickle.dumps((None, sendable(error), traceback.format_exc()))
 

@@ -6,40 +6,26 @@ import asyncio
 import importlib.util
 import logging
 import os
-import pickle
 import signal
-import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from threading import Event, RLock, Thread
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, one_line
-from harness.executors.child import answered, opened_answer
+from harness.errors import HarnessError
+from harness.executors.dask_executor import STAY, Cluster, cause_of
 from harness.executors.processes import threads
-from harness.executors.stamp import Stamp, own_stamp, problem
-from harness.executors.workers import Refused, WorkerDied, Workers
+from harness.executors.stamp import Stamp
+from harness.executors.workers import Workers
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
-
-P = ParamSpec("P")
-T = TypeVar("T")
+    from distributed import LocalCluster
 
 CONNECT = 10.0
 """Seconds in which a scheduler has to answer."""
-JOIN = 60.0
-"""Seconds that are waited for a worker where there is none, as while one starts again."""
-LOOK = 0.5
-"""Seconds between two looks at which workers there are."""
-DIED = "its worker has gone, perhaps killed, or out of memory"
 LOGS = ("distributed", "distributed.client", "tornado", "asyncio")
-GONE = (OSError, TimeoutError, asyncio.TimeoutError)
-"""What is raised of a scheduler that does not answer."""
+"""Loggers of Dask and of what it is built on, which have levels of their own."""
 
 
 def require_dask(name: str) -> None:
@@ -69,7 +55,7 @@ def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.pre-spawn-environ": threads(os.environ),
         "distributed.worker.daemon": False,  # a piece may start processes itself
-        "distributed.deploy.lost-worker-timeout": JOIN,  # until a worker is started again
+        "distributed.deploy.lost-worker-timeout": STAY,  # until a worker is started again
     }
     with _quiet(), _same_environment(), dask.config.set(configured):
         try:
@@ -86,7 +72,7 @@ def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
                 )
         except Exception as error:  # of Dask, of tornado, of the system
             raise HarnessError(
-                f"local:{count}: the workers do not start ({_cause(error)}); use --jobs {count}"
+                f"local:{count}: the workers do not start ({cause_of(error)}); use --jobs {count}"
             ) from error
         with own:
             try:
@@ -146,7 +132,7 @@ def _connected(address: str, stamp: Stamp, name: str, own: int = 0) -> Iterator[
             client = Client(address, timeout=CONNECT, set_as_default=False)
     except Exception as error:  # of Dask, of tornado, of the system, of certificates
         raise HarnessError(
-            f"{address}: no scheduler answers ({_cause(error)}); {remedy}"
+            f"{address}: no scheduler answers ({cause_of(error)}); {remedy}"
         ) from error
     try:
         executor = Cluster(client, stamp, name, silent=bool(own))
@@ -166,255 +152,6 @@ async def _answering(address: str) -> None:
     arguments = Security().get_connection_args("client")
     async with rpc(address, timeout=CONNECT, connection_args=arguments) as scheduler:
         await asyncio.wait_for(scheduler.identity(), CONNECT)
-
-
-class Cluster(Executor):
-    """A client's workers that are like this process; each has one piece at a time, and no more.
-
-    So it is known which piece was lost with a worker, Dask does not begin it again by itself, and
-    no two share a process. A worker that joins later is looked at, too, and takes part or is
-    refused; so is one that a piece refuses.
-
-    Args:
-        client: Of the scheduler.
-        stamp: What each worker's has to be like.
-        name: What messages call it.
-        silent: Whether the workers are this process's own, and would print to its terminal.
-
-    Attributes:
-        refused: The reason, by the address of a worker.
-
-    Raises:
-        WorkerDied: As the exception of a piece whose worker has gone.
-        HarnessError: As that of all pieces, if there is no worker any more.
-    """
-
-    def __init__(self, client: Client, stamp: Stamp, name: str, *, silent: bool = False) -> None:
-        self.client, self.stamp, self.name, self.silent = client, stamp, name, silent
-        self.refused: dict[str, str] = {}
-        self._taken: set[str] = set()
-        self._free: deque[str] = deque()
-        self._waiting: deque[tuple[Future[Any], Any]] = deque()
-        self._running: dict[str, _Sent] = {}  # by Dask's key
-        self._lock = RLock()
-        self._ended = Event()
-        self._alone = time.monotonic()  # since when there has been no worker
-        self._watch = Thread(target=self._look_now_and_then, daemon=True)
-
-    @property
-    def count(self) -> int:
-        """How many workers take part now."""
-        return len(self._taken)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """A line for each worker that is refused."""
-        return tuple(f"worker {at} is refused: {reason}" for at, reason in self.refused.items())
-
-    def wait_for(self, count: int) -> None:
-        """Look at the workers until so many are there.
-
-        Raises:
-            HarnessError: Nobody joins in time, or none of those that are there is taken.
-        """
-        until = time.monotonic() + JOIN
-        while len(self._taken) + len(self.refused) < count:
-            if time.monotonic() > until:
-                raise HarnessError(self._without_workers())
-            try:
-                self._look()
-            except GONE as error:
-                raise self._without_scheduler(error) from error
-            self._ended.wait(LOOK / 10)
-        if not self._taken:
-            raise HarnessError(self._without_workers())
-        self._watch.start()
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call a function on one of the workers."""
-        future: Future[T] = Future()
-        with self._lock:
-            if self._ended.is_set():
-                raise RuntimeError("no work is taken after shutdown")
-            self._waiting.append((future, (fn, args, kwargs)))
-            self._hand_out()
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work; what a worker has begun it goes on with.
-
-        Args:
-            wait: Whether to return only when what was taken is done.
-            cancel_futures: Forget it instead.
-        """
-        while wait and not cancel_futures and (self._waiting or self._running):
-            self._ended.wait(LOOK / 10)
-        if wait or cancel_futures:
-            self._ended.set()
-            self._give_up(WorkerDied("given up with the run"))
-
-    def _hand_out(self) -> None:
-        """Send the first pieces to the workers that have none; under the lock."""
-        while self._free and self._waiting:
-            future, call = self._waiting.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                request = pickle.dumps(call)
-                inner = self.client.submit(
-                    answered,
-                    request,
-                    workers=[self._free[0]],
-                    allow_other_workers=False,
-                    pure=False,
-                    retries=0,
-                )
-            except Exception as error:  # it cannot be pickled, or the client is closed
-                closed = self.client.status == "closed"
-                future.set_exception(self._without_scheduler(error) if closed else error)
-                continue
-            self._running[inner.key] = _Sent(self._free.popleft(), inner, future)
-            inner.add_done_callback(self._receive)
-
-    def _receive(self, inner: Any) -> None:
-        value, error = self._outcome(inner)
-        with self._lock:
-            sent = self._running.pop(inner.key, None)
-            if sent is None:  # given up
-                return
-            if isinstance(error, Refused):
-                self.refused[sent.address] = one_line(error)
-            if isinstance(error, (Refused, WorkerDied)):  # it is found again if it lives
-                self._drop(sent.address)
-            elif sent.address in self._taken:
-                self._free.append(sent.address)
-            if isinstance(error, Refused) and not self._taken:
-                error = HarnessError(self._without_workers())
-                self._give_up(error)
-            self._hand_out()
-        if error is None:
-            sent.future.set_result(value)
-        else:
-            sent.future.set_exception(error)
-
-    def _outcome(self, inner: Any) -> tuple[Any, BaseException | None]:
-        from distributed import KilledWorker
-
-        try:
-            return opened_answer(inner.result())
-        except KilledWorker:
-            return None, WorkerDied(DIED)
-        except Exception as error:  # it was lost, or its answer is none
-            if self.client.status == "closed":
-                return None, self._without_scheduler(error)
-            return None, WorkerDied(f"its answer did not arrive ({_cause(error)})")
-
-    def _look_now_and_then(self) -> None:
-        gone: float | None = None
-        while not self._ended.wait(LOOK):
-            try:
-                self._look()
-                gone = None
-            except Exception as error:  # of a scheduler that is gone, or does not answer
-                gone = time.monotonic() if gone is None else gone
-                if self.client.status == "closed" or time.monotonic() > gone + JOIN:
-                    self._give_up(self._without_scheduler(error))
-
-    def _look(self) -> None:
-        """Ask new workers for their stamps, and give up what those had that are gone."""
-        there = set(self.client.nthreads())
-        new = sorted(there - self._taken - set(self.refused))
-        packages = tuple(self.stamp.versions)
-        found = {}
-        if new:
-            found = self.client.run(
-                looked_at, packages, self.silent, workers=new, on_error="return"
-            )
-        with self._lock:
-            for address, stamp in found.items():
-                self._take(address, stamp)
-            for address in self._taken - there:
-                self._drop(address)
-            self._hand_out()
-            if self._taken:
-                self._alone = time.monotonic()
-            elif time.monotonic() > self._alone + JOIN:
-                self._give_up(HarnessError(self._without_workers()))
-
-    def _take(self, address: str, stamp: object) -> None:
-        """Take a worker, or refuse it, by what it has said; under the lock."""
-        if isinstance(stamp, OSError):  # it has gone meanwhile, or is asked again
-            return
-        if isinstance(stamp, Stamp):
-            reason = problem(stamp, self.stamp)
-        else:
-            reason = f"the harness does not import there ({one_line(stamp)})"
-        if reason:
-            self.refused[address] = one_line(reason)
-        else:
-            self._taken.add(address)
-            self._free.append(address)
-
-    def _drop(self, address: str) -> None:
-        """Count on a worker no more, nor on what it has; under the lock."""
-        self._taken.discard(address)
-        if address in self._free:
-            self._free.remove(address)
-        for key, sent in list(self._running.items()):
-            if sent.address == address:
-                del self._running[key]
-                sent.give_up(WorkerDied(DIED))
-
-    def _give_up(self, error: Exception) -> None:
-        with self._lock:
-            for future, _ in self._waiting:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(error)
-            for sent in self._running.values():
-                sent.give_up(error)
-            self._waiting.clear()
-            self._running.clear()
-
-    def _without_workers(self) -> str:
-        if self.refused:
-            return f"{self.name}: no worker is left; {'; '.join(self.notes)}"
-        return (
-            f"{self.name}: there is no worker, nor has one joined for {JOIN:.0f} s; start one with "
-            f"`dask worker {self.name}`"
-        )
-
-    def _without_scheduler(self, error: BaseException) -> HarnessError:
-        return HarnessError(
-            f"{self.name}: the scheduler is gone ({_cause(error)}); start it again, and the run"
-        )
-
-
-@dataclass
-class _Sent:
-    """A piece that a worker has."""
-
-    address: str
-    inner: Any
-    future: Future[Any]
-
-    def give_up(self, error: Exception) -> None:
-        self.inner.cancel()
-        self.future.set_exception(error)
-
-
-def looked_at(packages: Sequence[str], silent: bool) -> Stamp:
-    """The stamp of a worker, called in it.
-
-    Args:
-        packages: Whose versions matter.
-        silent: Whether it should print nothing from here on.
-    """
-    if silent:
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for standard in range(3):
-            os.dup2(nothing, standard)
-        os.close(nothing)
-    return own_stamp(packages)
 
 
 @contextmanager
@@ -440,11 +177,3 @@ def _same_environment() -> Iterator[None]:
         for name in set(os.environ) - set(before):
             del os.environ[name]
         os.environ.update(before)
-
-
-def _cause(error: BaseException) -> str:
-    """The first line that says something of an error, or of what it came from."""
-    found: BaseException | None = error
-    while found is not None and not str(found):
-        found = found.__cause__ or found.__context__
-    return one_line(found or type(error).__name__)

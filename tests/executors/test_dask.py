@@ -14,7 +14,7 @@ import pytest
 from waiting import lives, pids, until
 
 from harness.errors import HarnessError
-from harness.executors import Job, Stamp, WorkerDied, completed, opened, own_stamp
+from harness.executors import Job, Stamp, WorkerDied, completed, dask_executor, opened, own_stamp
 from harness.executors import dask as module
 
 CLUSTER = "HARNESS_TEST_CLUSTER"
@@ -114,7 +114,7 @@ def test_where_all_are_refused_there_is_no_run(scheduler, start):
 
 
 def test_where_nobody_joins_there_is_no_run(scheduler, monkeypatch):
-    monkeypatch.setattr(module, "JOIN", 0.1)
+    monkeypatch.setattr(dask_executor, "JOIN", 0.1)
     with (
         pytest.raises(HarnessError, match="start one with `dask worker tcp://"),
         opened(scheduler, Stamp({})),
