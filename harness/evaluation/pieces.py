@@ -124,7 +124,13 @@ def _kind_of(check: str, measures: Measures) -> tuple[Kind, str] | None:
 
 
 def in_parts(
-    piece: Piece, measures: Measures, x: Images, *, built: bool, parts: int | None = None
+    piece: Piece,
+    measures: Measures,
+    x: Images,
+    *,
+    built: bool,
+    batch: int | None = None,
+    parts: int | None = None,
 ) -> list[Piece]:
     """A measurement in parts that are small enough to balance, and large enough to be worth it.
 
@@ -136,14 +142,17 @@ def in_parts(
         measures: What is measured.
         x: The test images.
         built: Whether it is of a network that is built here.
+        batch: Images at a time; what fits into memory if None.
         parts: In how many parts; as seems good if None.
     """
     if piece.kind not in PARTED:
         return [piece]
     count = _images(piece, measures, len(x))
-    size = _size(count, _batch(x), FEWEST if built else FEWEST_UNKNOWN)
+    batch = batch or _batch(x)
+    size = _size(count, batch, FEWEST if built else FEWEST_UNKNOWN)
     if parts is not None:
         size = max(1, math.ceil(count / parts))
+        size = math.ceil(size / batch) * batch if size > batch else size
     starts = range(0, count, size)
     return [replace(piece, start=at, stop=min(at + size, count)) for at in starts]
 

@@ -76,7 +76,8 @@ class Tasks:
         self.pieces = trainings + [
             part for one in whole
             for part in in_parts(
-                one, measures, x, built=one.model in trained, parts=parts
+                one, measures, x,
+                built=one.model in trained, batch=benchmark.spec.batch_size, parts=parts,
             )
         ]  # fmt: skip
         self._identities = Identities(benchmark, self.backends)

@@ -64,25 +64,26 @@ def work(setting: Setting, piece: Piece, known: Arrays) -> tuple[str, Arrays]:
         Refused: This worker has other versions, other code, or other data.
         HarnessError: Data or model cannot be had.
     """
-    return measured(_benchmark(setting), piece, known, retrain=setting.retrain).packed()
+    anew = setting.retrain and piece.kind == "training"
+    return measured(_benchmark(setting, anew), piece, known).packed()
 
 
-def _benchmark(setting: Setting) -> Benchmark:
-    if setting.key not in _open:
+def _benchmark(setting: Setting, anew: bool) -> Benchmark:
+    """The benchmark of a setting; where models are trained anew, one that knows none."""
+    key = f"{setting.key} anew" if anew else setting.key
+    if key not in _open:
         benchmark = Benchmark(
-            setting.spec, selected=setting.selected, together=setting.together,
-            retrain=setting.retrain,
-        )  # fmt: skip
+            setting.spec, selected=setting.selected, together=setting.together, retrain=anew
+        )
         mine = own_stamp(setting.stamp.versions, benchmark.dataset.sha256)
         if differs := problem(mine, setting.stamp):
             raise Refused(differs)
-        adopt(setting, benchmark)
-    return _open[setting.key]
+        _open.clear()
+        _open[key] = benchmark
+    return _open[key]
 
 
-def measured(
-    benchmark: Benchmark, piece: Piece, known: Arrays, *, retrain: bool = False
-) -> Finished:
+def measured(benchmark: Benchmark, piece: Piece, known: Arrays) -> Finished:
     """What comes of a piece."""
     backend, name = piece.backend, piece.model
     run = benchmark.run.model_copy(update={"records": [], "timings": [], "models": [], "notes": []})

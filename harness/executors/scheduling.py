@@ -16,8 +16,8 @@ from typing import Any
 from harness.errors import HarnessError, one_line
 from harness.executors.workers import Refused, WorkerDied, Workers
 
-TRIES = 3
-"""How often a piece is begun at most whose workers die or refuse it."""
+TRIES = 4
+"""How often a piece is begun at most whose workers die or refuse it: once, and three times again."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Measuring:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Take over and measure."""
-        if session.testsfailed or session.config.option.collectonly:
+        option = session.config.option
+        if session.testsfailed or option.collectonly or getattr(option, "setupplan", False):
             return
         try:
             self._measure(session.items)
@@ -82,7 +83,8 @@ class Measuring:
         outcome = tasks.found()
         try:
             if request is not None and len(outcome.finished) < len(tasks.pieces):
-                adopt(tasks.setting, benchmark)  # should this very process be the worker
+                if not state.retrain:  # should this very process be the worker
+                    adopt(tasks.setting, benchmark)
                 with opened(request.address, tasks.stamp) as workers:
                     benchmark.run.notes += workers.notes
                     tasks.measured(workers, outcome, state.uncaptured)

@@ -143,7 +143,7 @@ def test_in_any_parts_a_run_is_that_of_one_process(spec, tmp_path, backend):
 
 
 def test_parts_that_end_where_batches_do_are_bit_identical(spec, tmp_path):
-    spec = spec().model_copy(update={"batch_size": 36})
+    spec = spec().model_copy(update={"batch_size": 18})
     one = in_one_go(spec, "numpy")
     for parts in (2, 5):
         run, _ = measured(spec, tmp_path / str(parts), parts=parts)

@@ -108,8 +108,8 @@ def test_the_addresses_are_there():
 
 
 def test_what_it_says_of_faults_is_so():
-    assert "three times in all" in PAGE
-    assert TRIES == 3
+    assert "at most three times" in PAGE
+    assert TRIES == 1 + 3
     said = problem(Stamp({"torch": "2.9.0"}), Stamp({"torch": "2.13.0"}))
     assert f"is refused: {said}" in PAGE
 

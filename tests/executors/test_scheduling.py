@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.executors import Done, Job, Lost, Refused, WorkerDied, Workers, completed
+from harness.executors.scheduling import TRIES
 
 
 class ByHand(Executor):
@@ -124,12 +125,12 @@ def test_a_piece_whose_worker_fails_begins_again_before_the_others(error):
     assert executor.called == ["a", "b", "a", "c", "a", "d"]
 
 
-def test_three_tries_are_all_and_the_reason_is_the_last():
+def test_once_and_three_times_again_is_all_and_the_reason_is_the_last():
     error = WorkerDied("killed by signal 9 (SIGKILL), perhaps out of memory")
-    jobs = [job("a", fn=failing(*[error] * 3)), job("b", "a")]
+    jobs = [job("a", fn=failing(*[error] * TRIES)), job("b", "a")]
     lost, done = completed(Workers(AtOnce(), 1), jobs)
-    reason = f"no worker finished it in 3 tries; the last: {error}"
-    assert lost == Lost("a", reason, error, 3)
+    reason = f"no worker finished it in {TRIES} tries; the last: {error}"
+    assert lost == Lost("a", reason, error, TRIES)
     assert done == Done("b", "b", 1)  # whose caller decides what is there
 
 
@@ -139,8 +140,8 @@ def test_a_broken_pool_is_tried_and_told():
             raise BrokenExecutor("a child process terminated abruptly")
 
     (lost,) = completed(Workers(Broken(), 1), [job("a")])
-    assert lost.tries == 3
-    assert lost.reason.endswith("in 3 tries; the last: a child process terminated abruptly")
+    assert lost.tries == TRIES
+    assert lost.reason.endswith(f"in {TRIES} tries; the last: a child process terminated abruptly")
 
 
 def test_a_piece_that_raises_is_lost_at_once():
