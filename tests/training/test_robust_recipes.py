@@ -78,7 +78,7 @@ def test_a_training_that_is_resumed_ends_with_the_same_weights(name, recipe, tmp
     assert without_seconds(resumed.history) == without_seconds(whole.history)
 
 
-def test_the_comparison_of_recipes_prints_a_row_for_each(capsys):
+def test_the_comparison_of_recipes_in_torch_prints_a_row_for_each(capsys):
     at_hand("torch")
     recipes.main(
         ["--data", "digits", "--seconds", "0.1", "--images", "30", "--steps", "2",
