@@ -105,7 +105,8 @@ def test_each_learns_and_its_folded_weights_answer_alike(backend, name):
     assert (theirs.argmax(axis=1) == y).mean() > 0.5
 
 
-@pytest.mark.parametrize("name", ["cnn-grey", "resnet-last", "odd"])
+# The odd one has what a ResNet has: residual sums, norms and strides.
+@pytest.mark.parametrize("name", ["cnn-grey", "odd"])
 def test_a_training_goes_on_exactly_from_its_state(backend, name):
     architecture = ARCHITECTURES[name]
     if backend.name == "numpy":
