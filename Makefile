@@ -16,9 +16,10 @@ test: $(VENV)/.tox
 
 ## ci: all that must pass before a change lands, on small networks; two environments at a time
 ci: $(VENV)/.tox
-	$(BIN)/tox run -e lint,types
+	$(BIN)/tox run -e lint
+	# The longest first, so that none of them is left alone at the end; models does mnist, too.
 	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
-	    -e mnist,lowest,keras,torch,jax,base,models,browser,peers
+	    -e models,peers,lowest,keras,jax,torch,browser,base,types
 
 ## full: full trainings and measurements, and the times beside other libraries
 full: $(VENV)/.tox

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from typing import Any
 
 import pytest
@@ -12,12 +13,20 @@ from harness import registry
 from harness.protocol import Backend
 
 NAMES = tuple(registry.builders())
+FRAMEWORKS = tuple(name for name in NAMES if name != "numpy")
 REQUIRED = "HARNESS_TEST_BACKENDS"
 """Environment variable: the backends, with commas between them, that must be there."""
+OF_A_FRAMEWORK = re.compile(r"framework|backend|torch|keras|tensorflow|jax")
+"""What the path or the name of a test says if a framework may change what it does."""
+WHOLE = re.compile(r"^tests/(models|peers|serve|browser)/")
+"""Tests of environments that have every framework, and leave none of them out."""
 
 
 def at_hand(name: str) -> Backend:
     """The backend; where it is missing the test is skipped, or failed if it had to be there."""
+    case = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" (")[0]
+    if name in FRAMEWORKS and case and not (OF_A_FRAMEWORK.search(case) or WHOLE.search(case)):
+        pytest.fail(f"{case} needs {name}: name it so, or it is not run there", pytrace=False)
     wanted, reason = required(), registry.missing(name)
     if reason and name in wanted:
         pytest.fail(f"{REQUIRED} names {name}, but {reason}", pytrace=False)

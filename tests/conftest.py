@@ -4,22 +4,26 @@ import os
 from pathlib import Path
 
 import pytest
-from backends_at_hand import NAMES
+from backends_at_hand import NAMES, OF_A_FRAMEWORK
 
 from harness.data import fashion_mnist, mnist
 
 ELSEWHERE = "HARNESS_TEST_ELSEWHERE"
-"""Environment variable: a backend whose tests by itself run in another environment."""
+"""Environment variable: a backend, whose cases alone run in another environment."""
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what would run alike beside any framework: cases of that backend alone."""
+    """Leave out what would run alike beside any framework.
+
+    That is what names none (see ``OF_A_FRAMEWORK``), and the cases of that backend alone.
+    """
     named = os.environ.get(ELSEWHERE)
     if not named:
         return
     kept, out = [], []
     for item in items:
-        (out if _backends_in(item) == {named} else kept).append(item)
+        alike = not OF_A_FRAMEWORK.search(item.nodeid) or _backends_in(item) == {named}
+        (out if alike else kept).append(item)
     config.hook.pytest_deselected(items=out)
     items[:] = kept
 

@@ -100,8 +100,11 @@ def test_ci_trains_small_networks_and_full_ones_are_asked_for():
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     ci = make.partition("\nci:")[2].partition("\n\n")[0]
     wanted = {
-        "lint", "types", "base", "torch", "keras", "jax", "lowest", "browser", "peers", "mnist",
-        "models",
+        "lint", "types", "base", "torch", "keras", "jax", "lowest", "browser", "peers", "models",
     }  # fmt: skip
+    assert "{[testenv:mnist]commands}" in tox["testenv:models"]["commands"]
+    assert set(tox["testenv:mnist"]["extras"].split(", ")) <= set(
+        tox["testenv:models"]["extras"].split(", ")
+    )
     assert set(re.findall(r"\w+", " ".join(re.findall(r"-e (\S+)", ci)))) == wanted
     assert "full" not in ci

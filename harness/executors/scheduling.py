@@ -17,7 +17,7 @@ from harness.errors import HarnessError, one_line
 from harness.executors.workers import Refused, WorkerDied, Workers
 
 TRIES = 4
-"""How often a piece is begun at most whose workers die or refuse it: once, and three times again."""
+"""How often a piece is begun at most whose workers die: once, and three times again."""
 
 
 @dataclass(frozen=True)

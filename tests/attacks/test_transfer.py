@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from backends_at_hand import NAMES
+from backends_at_hand import NAMES, at_hand
 from small_models import Counting, attacked, linear, right, small_images, small_net
 
 import harness
@@ -84,8 +84,10 @@ def test_source_and_model_may_be_of_two_frameworks(backend):
     np.testing.assert_allclose(other, expected, atol=1e-6)
 
 
-def test_a_network_of_the_users_is_wrapped():
-    torch = pytest.importorskip("torch")
+def test_a_torch_network_of_the_users_is_wrapped():
+    at_hand("torch")
+    import torch
+
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 5))
     x, y = small_images(12, wrong=0)
     (plain,) = attacked(Transfer(source=harness.wrap(net)), small_net(), x, y, [0.1])
@@ -155,11 +157,13 @@ def test_pixels_may_have_any_range(bounds):
 # In a spec
 
 
-def test_a_spec_names_a_function_or_a_file_beside_it(tmp_path, monkeypatch):
+def test_a_spec_names_a_function_or_a_torch_file_beside_it(tmp_path, monkeypatch):
+    at_hand("torch")
+    import torch
+
     from harness.evaluation.resolve import attack_of
     from harness.spec.reading import load_spec
 
-    torch = pytest.importorskip("torch")
     (tmp_path / "a_source_of_theirs.py").write_text(
         "import torch\nimport harness\n"
         "def net():\n"

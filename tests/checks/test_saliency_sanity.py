@@ -88,7 +88,7 @@ def test_an_impostor_under_a_known_name_is_found(name, evidence):
     assert set(findings(replace(evidence, name=name, method=method))) == fires
 
 
-def test_a_method_that_is_right_in_numpy_alone_is_found():
+def test_a_method_that_is_right_in_numpy_and_not_in_torch_is_found():
     weights = trained()
     evidence = Evidence(
         build(weights, "torch"), *images(), "mine", in_one_framework,

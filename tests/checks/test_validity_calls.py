@@ -57,7 +57,7 @@ def test_a_healthy_model_passes_what_applies(name):
         ("counts", "call-to-call"),
         ("takes-turns", "call-to-call"),
         ("batch-statistics", "batch-dependence"),
-        ("batch-norm-training", "batch-dependence"),
+        ("torch-batch-norm-training", "batch-dependence"),
         ("noise-by-place", "batch-dependence"),
         ("noise-by-place-in-the-image", "batch-dependence"),
         ("breaks-alone", "batch-dependence"),
@@ -140,8 +140,8 @@ def test_rounding_in_large_batches_is_no_dependence():
 
 
 @pytest.mark.parametrize("order", ["by class", "shuffled"])
-def test_batch_norm_without_running_statistics_is_found_in_any_order(order):
-    make, _ = BROKEN_MODELS["batch-norm-training"]
+def test_batch_norm_of_torch_without_running_statistics_is_found_in_any_order(order):
+    make, _ = BROKEN_MODELS["torch-batch-norm-training"]
     x, y = images()
     rows = np.argsort(y) if order == "by class" else np.random.default_rng(1).permutation(len(y))
     assert statuses(checked(make(), x[rows], y[rows]))["batch-dependence"] == "failed"
@@ -267,7 +267,7 @@ def _in_half(name):
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize("head", ["none", "in float32"])
-def test_rounding_in_half_precision_is_no_batch_dependence(name, head):
+def test_rounding_in_half_precision_in_torch_is_no_batch_dependence(name, head):
     at_hand("torch")
     import torch
 
@@ -282,7 +282,7 @@ def test_rounding_in_half_precision_is_no_batch_dependence(name, head):
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_a_batch_that_is_normalised_is_found_in_half_precision_too(name):
+def test_a_batch_that_torch_normalises_is_found_in_half_precision_too(name):
     at_hand("torch")
     import torch
 
@@ -320,7 +320,7 @@ def test_logits_beyond_half_precision_are_those_of_bfloat16():
     assert not repeated.differ(logits * np.float32(1 + 2**-7), logits)
 
 
-def test_a_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
+def test_a_torch_transformer_in_bfloat16_computes_the_same_beside_a_gradient():
     at_hand("torch")
     import torch
     from torch import nn

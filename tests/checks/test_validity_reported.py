@@ -228,7 +228,7 @@ def test_a_reported_attack_that_breaks_a_promise_is_a_finding(kind, rule, words)
         (lambda x: None, "None"),
     ],
 )
-def test_what_is_no_batch_of_the_models_kind_is_said_in_a_sentence(given, said):
+def test_what_is_no_batch_of_torchs_kind_is_said_in_a_sentence(given, said):
     at_hand("torch")
 
     class Returns(Adapter):
@@ -259,7 +259,7 @@ def test_names_that_print_alike_are_one_name():
         harness.evaluate(built(), *images(), [PGD(name="\u00e9"), PGD(name="e\u0301")], 0.1)
 
 
-def test_a_foreign_message_ends_with_one_full_stop_and_ours_names_no_exception():
+def test_a_message_of_torch_ends_with_one_full_stop_and_ours_names_no_exception():
     said = str(CheckFailed("RuntimeError: use .numpy() instead.", "Mend it.", of="made-up"))
     assert said == "made-up: RuntimeError: use .numpy() instead. Mend it."
     at_hand("torch")

@@ -219,7 +219,7 @@ def test_what_is_no_data(found, said):
     assert refused(from_object, found, UNIT, "data:make").startswith(f"data:make: {said}")
 
 
-def test_a_worker_that_dies_is_one_line():
+def test_a_worker_of_torch_that_dies_is_one_line():
     at_hand("torch")
     from torch.utils.data import DataLoader
 

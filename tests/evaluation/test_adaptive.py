@@ -260,23 +260,24 @@ def test_one_of_probabilities_too():
             {"gradients_from": wrap_function(lambda x: x)},
             "gradients_from: it gives no gradients itself",
         ),
-        (
-            {"gradients_from": small_net(), "bounds": (0, 255)},
-            "gradients_from: it takes pixels in [0.0, 1.0], the model in [0.0, 255.0]; wrap both "
-            "with the same bounds",
-        ),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(options, message):
     net = small_net()
-    if "bounds" in options:
-        options = options | {"bounds": (0, 255)}
-        at_hand("torch")
-        net = small_net("torch").net
     with pytest.raises(HarnessError) as error:
         wrap(net, **options)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_gradients_of_other_pixels_than_a_torch_networks_are_refused_in_a_line():
+    at_hand("torch")
+    with pytest.raises(HarnessError) as error:
+        wrap(small_net("torch").net, gradients_from=small_net(), bounds=(0, 255))
+    assert str(error.value) == (
+        "gradients_from: it takes pixels in [0.0, 1.0], the model in [0.0, 255.0]; wrap both "
+        "with the same bounds"
+    )
 
 
 def test_checks_of_gradients_are_told_and_others_pass():

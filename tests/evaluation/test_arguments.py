@@ -74,7 +74,7 @@ def test_images_of_all_kinds_are_taken(backend, images):
 
 
 @pytest.mark.parametrize("labels", LABELS)
-def test_labels_of_all_kinds_are_taken(labels):
+def test_labels_of_all_kinds_are_taken_beside_a_torch_network(labels):
     assert right(Tenfold(), X, LABELS[labels]()) == EXPECTED
     assert right(harness.wrap(torch_linear()), X, LABELS[labels]()) == EXPECTED
 
@@ -143,7 +143,7 @@ def test_pandas_columns_are_taken():
     assert right(Tenfold(), pd.DataFrame(X), table[["label"]]) == EXPECTED
 
 
-def test_nothing_of_the_callers_is_written_to():
+def test_nothing_of_the_callers_is_written_to_in_torch_either():
     class Vandal:
         name, norm, requires = "vandal", "linf", frozenset()
 
@@ -339,7 +339,7 @@ def test_what_is_no_epsilon_is_one_line(epsilons):
     assert "\n" not in str(error.value)
 
 
-def test_tensors_of_epsilons():
+def test_torchs_tensors_of_epsilons():
     at_hand("torch")
     import torch
 
@@ -377,7 +377,7 @@ def test_batches_are_to_be_joined_first(kind, name):
     assert "DataLoader" in str(error.value)
 
 
-def test_a_real_data_loader():
+def test_a_real_data_loader_of_torch():
     at_hand("torch")
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -478,7 +478,7 @@ def batched(kind):
 
 
 @kinds("pairs", "even pairs", "dicts", "arrays", "even arrays", "labels", "even labels")
-@pytest.mark.parametrize("of", ["arrays", "tensors"])
+@pytest.mark.parametrize("of", ["arrays", "tensors of torch"])
 def test_a_list_of_batches_is_to_be_joined_first(kind, of):
     x, y = batched(f"{kind} {of}")
     with pytest.raises(HarnessError, match=r"join batches, .* \(np.concatenate\)$"):

@@ -100,7 +100,7 @@ LOADED = {"onnx": "onnx", "pt2": "torch", "keras": "keras"}
 
 
 @pytest.mark.parametrize("form", LOADED)
-def test_a_file_gives_the_logits_of_the_network(form, network, home, tmp_path):
+def test_a_file_for_a_framework_gives_the_logits_of_the_network(form, network, home, tmp_path):
     at_hand(LOADED[form])
     x = np.asarray(Benchmark(open_spec(str(home / "small.toml"))).dataset.test.x[:30])
     path = tmp_path / f"net.{form}"

@@ -292,7 +292,7 @@ def test_images_of_a_folder_get_the_layout_of_the_file(path, tmp_path):
     assert layout_for(harness.wrap(path, backend="numpy"), str(tmp_path), None) == 2
 
 
-def test_a_starter_installs_what_reads_the_file_and_what_builds_it(path, tmp_path, monkeypatch):
+def test_a_starter_installs_what_reads_the_file_and_a_backend_for_it(path, tmp_path, monkeypatch):
     at_hand("torch")
     monkeypatch.chdir(tmp_path)
     np.savez("test.npz", x=X, y=labels_of(path))

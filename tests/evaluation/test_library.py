@@ -456,20 +456,20 @@ def test_a_keras_network_is_left_as_it_was():
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_network_in_double_precision_is_measured_in_it():
+def test_a_torch_network_in_double_precision_is_measured_in_it():
     model = harness.wrap(torch_linear().double())
     run = harness.evaluate(model, X, Y, epsilons=list(CORRECT))
     assert [record.correct for record in accuracies(run)] == [3, *CORRECT.values()]
 
 
-def test_pixels_in_other_bounds():
+def test_pixels_in_other_bounds_in_torch():
     """Bytes as floats: the same four images times 255, and so are the radii."""
     model = harness.wrap(torch_linear(10 / 255), bounds=(0, 255))
     run = harness.evaluate(model, X * 255, Y, epsilons=[255 * e for e in CORRECT])
     assert [record.correct for record in accuracies(run)] == [3, *CORRECT.values()]
 
 
-def test_a_network_however_sure_of_itself_is_attacked():
+def test_a_torch_network_however_sure_of_itself_is_attacked():
     """The same network a hundredfold decides alike, so an attack by sign must do as well.
 
     Its logits are up to 800 apart, and e⁻¹⁰⁴ is zero in float32.

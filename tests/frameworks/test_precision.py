@@ -340,14 +340,22 @@ KERAS = {
 }
 
 
-@pytest.mark.parametrize("kind", KERAS)
-def test_keras_heads_of_another_dtype_than_the_input(kind):
+KERAS_ATTACKS = [*ATTACKS[:4], DeepFool(steps=3)]
+
+
+@pytest.fixture(scope="module")
+def plain_keras():
+    """Labels, and what the network leaves correct in float32 throughout."""
     plain = keras_net()
     y = labels_of(plain)
-    attacks, epsilons = [*ATTACKS[:4], DeepFool(steps=3)], [0.05]
-    expected = counts(harness.wrap(plain), y, attacks, epsilons)
+    return y, counts(harness.wrap(plain), y, KERAS_ATTACKS, [0.05])
+
+
+@pytest.mark.parametrize("kind", KERAS)
+def test_keras_heads_of_another_dtype_than_the_input(plain_keras, kind):
+    y, expected = plain_keras
     model = harness.wrap(keras_net(**KERAS[kind]))
-    found = counts(model, y, attacks, epsilons)
+    found = counts(model, y, KERAS_ATTACKS, [0.05])
     # In bfloat16 more images lie as near to the boundary as its rounding.
     near = 8 if "bfloat16" in kind else 2
     assert max(abs(found[key] - expected[key]) for key in expected) <= near

@@ -105,20 +105,20 @@ def map_evidence(model, exact, name="gradient", method=None):
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_network_on_flat_backgrounds_has_the_slopes_of_its_gradient(name):
+def test_a_healthy_network_of_a_framework_has_on_flat_backgrounds_the_slopes_of_its_gradient(name):
     model, exact = HEALTHY[name]()
     CHECKS["gradient"](evidence_of(model, exact))
     for method in sanity.DERIVED:
         sanity.check_finite_differences(map_evidence(model, exact, method))
 
 
-def test_pixels_of_bytes_have_slopes_too():
+def test_pixels_of_bytes_have_slopes_in_torch_too():
     model, exact = in_torch(torch_net(), bounds=(0.0, 255.0))
     CHECKS["gradient"](evidence_of(model, exact, bounds=(0.0, 255.0)))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_network_is_unlucky(seed):
+def test_no_torch_network_is_unlucky(seed):
     model, exact = in_torch(torch_net(seed=seed))
     CHECKS["gradient"](evidence_of(model, exact))
     sanity.check_finite_differences(map_evidence(model, exact))
@@ -172,7 +172,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_planted_error_is_found(name):
+def test_an_error_planted_in_a_torch_network_is_found(name):
     model, exact = (Planted(one, WRONG[name]) for one in in_torch(torch_net()))
     with pytest.raises(CheckFailed, match="off finite differences"):
         CHECKS["gradient"](evidence_of(model, exact))
@@ -180,7 +180,7 @@ def test_a_planted_error_is_found(name):
         sanity.check_finite_differences(map_evidence(model, exact))
 
 
-def test_a_method_that_does_not_multiply_by_the_image_is_found():
+def test_a_method_that_does_not_multiply_by_the_image_is_found_in_torch():
     model, exact = in_torch(torch_net())
     with pytest.raises(sanity.CheckFailed, match="have another slope"):
         sanity.check_finite_differences(map_evidence(model, exact, "gradient-x-input", gradient))
@@ -247,7 +247,7 @@ def test_images_leave_the_ties_but_not_the_bounds():
     assert 0 < np.abs(moved - x).max() <= 4e-3
 
 
-def test_the_cross_entropy_of_a_confident_image_is_flat_and_not_wrong():
+def test_the_cross_entropy_of_a_confident_image_is_flat_in_torch_and_not_wrong():
     model, exact = in_torch(torch_net())
     import torch
 

@@ -56,7 +56,7 @@ def arts(net, shape, classes, norm, x, y):
     )
     attack = Theirs(
         classifier, norm=np.inf if norm == "linf" else 2, max_iter=ROUNDS, max_eval=1000,
-        init_eval=100, init_size=100, batch_size=64, verbose=False,
+        init_eval=100, init_size=100, batch_size=1000, verbose=False,
     )  # fmt: skip
     return attack.generate(x[:, None], y)[:, 0], counted.queries(len(x))
 

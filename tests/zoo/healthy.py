@@ -117,8 +117,8 @@ HEALTHY = {
     "torch-defended": lambda: built("torch", DEEP, epochs=8, adversary=True),
     "torch-batch-norm": lambda: built("torch", NORMALISED, epochs=6),
     "torch-log-softmax": log_softmax,
-    "wrapped-cnn": cnn,
-    "wrapped-batch-norm-cnn": batch_normalised_cnn,
+    "torch-wrapped-cnn": cnn,
+    "torch-wrapped-batch-norm-cnn": batch_normalised_cnn,
     "keras-mlp": lambda: built("keras", epochs=3),
     "keras-defended": lambda: built("keras", epochs=4, adversary=True),
 }
