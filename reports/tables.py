@@ -266,6 +266,28 @@ def origins(run: Run) -> pd.DataFrame:
     return frame
 
 
+def taken_over(run: Run) -> pd.DataFrame:
+    """Measurements that are older than the run, which an earlier call made: a row a model."""
+    found: dict[Pair, dict[str, str]] = {}
+    for record in run.records:
+        if record.measured is not None and record.measured < run.created:
+            found.setdefault(Pair(record.backend, record.model), {})[record.check] = record.measured
+    frame: pd.DataFrame = pd.DataFrame(
+        {
+            "label": pair.label,
+            "first": min(checks.values()),
+            "last": max(checks.values()),
+            "checks": ", ".join(checks),
+            "all": not any(
+                record.check not in checks for record in run.records
+                if (record.backend, record.model) == pair
+            ),
+        }
+        for pair, checks in found.items()
+    )  # fmt: skip
+    return frame
+
+
 def _origin(model: ModelInfo) -> str:
     if not model.history and not model.cached and model.best_epoch == 0:
         return "not trained by the harness"

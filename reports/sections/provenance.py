@@ -35,6 +35,7 @@ def _content(view: RunView) -> dict[str, Any]:
         "data": _data(view.run),
         "seeds": _seeds(view.run),
         "origins": tables.origins(view.run),
+        "earlier": tables.taken_over(view.run),
         "downloads": downloads_of(view.run, view.frame),
     }
 

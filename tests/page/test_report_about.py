@@ -115,3 +115,14 @@ def test_an_own_model_is_not_said_to_be_trained_here():
     (row,) = (row for table in shown.tables for row in table if "not trained" in "".join(row))
     assert row[1] == "not trained by the harness"
     assert "trained in this run" in Page(page([Source(synthetic_run(backends=["torch"]))])).text
+
+
+def test_what_an_earlier_call_measured_is_told_with_the_time():
+    run = own()
+    for check, when in (("clean", "2026-11-01T10:00:00+00:00"), ("fgsm", None)):
+        run.put(Record(model="model", backend="torch", check=check, status="passed", measured=when))
+    run.created = "2026-11-02T10:00:00+00:00"
+    (row,) = (row for table in Page(page([Source(run)])).tables for row in table if "clean" in row)
+    assert row == ["model", "2026-11-01T10:00:00+00:00", "2026-11-01T10:00:00+00:00", "clean"]
+    run.created = "2026-11-01T10:00:00+00:00"
+    assert "Measured before" not in page([Source(run)])
