@@ -10,9 +10,8 @@ from pydantic.dataclasses import dataclass
 from harness.attacks.iterated import EOT_OFF, OPTIONS, Count
 from harness.attacks.own import Own
 from harness.maths.adaptive import averaged
-from harness.maths.norms import NORMS
 from harness.maths.objectives import TemperedLogOdds
-from harness.maths.pieces import shifted
+from harness.maths.pieces import copied, shifted, steepest
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName, differentiable
 
 
@@ -47,6 +46,7 @@ class FGSM(Own):
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
         averages = differentiable(averaged(model, self.eot))
         _, gradient = averages.logits_and_gradient(x, y, TemperedLogOdds())
-        direction = NORMS[self.norm].steepest(model.xp, gradient)
+        direction = steepest(model, gradient, self.norm)
         for epsilon in epsilons:
-            yield shifted(model, x, direction, float(epsilon))
+            moved = epsilon > 0
+            yield shifted(model, x, direction, float(epsilon)) if moved else copied(model, x)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
-from harness.maths.pieces import pieces
+from harness.maths.pieces import copied, pieces, taken_home
 from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
     NO_LABEL,
@@ -237,27 +236,42 @@ class _Tried:
         model, attack = self.model, self.attack
         clean = np.asarray(self.x[part])
         images = model.asarray(clean)
-        inside = _inside(part, self.keep)
         # Copies, so that an attack that works in place does not move what it is checked against,
         # nor the labels that are counted by.
-        given, labels = model.asarray(clean.copy()), model.asarray(self.y[part].copy())
+        given, labels = copied(model, images), model.asarray(self.y[part].copy())
         places = np.arange(part.start, part.stop) + self.first
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(self.epsilons), index=places)
         _require_batches(attack, perturbed)
-        found, kept, passes, moved = [], [], [], False
-        for epsilon, adversarial in zip_longest(self.epsilons, perturbed, fillvalue=NOTHING):
-            if epsilon is NOTHING or adversarial is NOTHING:
-                raise MeasurementError(f"{attack.name} yields other than one batch per epsilon")
-            passes.append(asked.taken())
-            distance = check_perturbation(model, images, adversarial, epsilon, attack.norm)
-            moved |= distance > 0
-            known = asked.clean if distance == 0 else None
-            found.append(voted(model, adversarial, known))
-            values = model.numpy(adversarial) if inside else clean
+        made, inside = iter(perturbed), _inside(part, self.keep)
+        found = [
+            self._next(made, epsilon, asked, images, part, inside) for epsilon in self.epsilons
+        ]
+        if next(made, NOTHING) is not NOTHING:
+            raise MeasurementError(self._other_number())
+        predictions, kept, passes, distances = map(list, zip(*found, strict=True))
+        return _Portion(predictions, kept, passes, any(distance > 0 for distance in distances))
+
+    def _next(
+        self, made: Iterator[Array], epsilon: float, asked: Remembering, images: Array,
+        part: slice, inside: list[int],
+    ) -> tuple[Predictions, dict[int, FloatArray], tuple[int, int], float]:  # fmt: skip
+        """The next batch that the attack yields, which is gone before it makes another."""
+        model, adversarial = self.model, next(made, NOTHING)
+        if adversarial is NOTHING:
+            raise MeasurementError(self._other_number())
+        passes = asked.taken()
+        distance = check_perturbation(model, images, adversarial, epsilon, self.attack.norm)
+        predictions = voted(model, adversarial, asked.clean if distance == 0 else None)
+        examples: dict[int, FloatArray] = {}
+        if inside:
+            rows = np.array([at - part.start for at in inside])
             # Copies, should the attack go on in the same memory.
-            kept.append({at: values[at - part.start].copy() for at in inside})
-        return _Portion(found, kept, passes, moved)
+            examples = dict(zip(inside, taken_home(model, adversarial, rows), strict=True))
+        return predictions, examples, passes, distance
+
+    def _other_number(self) -> str:
+        return f"{self.attack.name} yields other than one batch per epsilon"
 
 
 def _inside(part: slice, places: Iterable[int]) -> list[int]:
@@ -408,9 +422,15 @@ def _spans(
     model: Model, x: Array, adversarial: Array, norm: NormName
 ) -> tuple[float, float, float]:
     """The largest distance of an image from its original, and the lowest and the highest pixel."""
-    spans = []
+    spans, room = [], None
     for xp, clean, found in pieces(model, x, adversarial):
-        longest = NORMS[norm].longest(xp, found - clean)
+        if xp is not np:
+            change = found - clean
+        elif room is None:
+            change = room = found - clean
+        else:  # in the same memory, which is still in the cache
+            change = np.subtract(found, clean, out=room[: len(found)])
+        longest = NORMS[norm].longest(xp, change)
         spans.append([float(end) for end in (longest, xp.min(found), xp.max(found))])
     # By NumPy, in whose maxima and minima NaN wins.
     distances, lows, highs = np.transpose(spans)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.maths.norms import per_image
-from harness.protocol import Array, ArrayNamespace, BoolArray, FloatArray, IntArray, Model
+from harness.maths.norms import NORMS, per_image
+from harness.protocol import Array, ArrayNamespace, BoolArray, FloatArray, IntArray, Model, NormName
 
 CACHED = 2**19
 """Bytes of images in a piece."""
@@ -101,6 +101,20 @@ class Place:
         return np.asarray(chosen) if self.on_host else self.model.numpy(chosen)
 
 
+def copied(model: Model, images: Array) -> Array:
+    """A copy of images (n, *shape), where they lie."""
+    place = Place.of(model, images)
+    return place.array(place.view(images).copy()) if place.on_host else 1 * images
+
+
+def taken_home(model: Model, images: Array, rows: IntArray) -> FloatArray:
+    """Some of the images (n, *shape) on the host, (m, *shape): the others stay where they are."""
+    if _on_host(images):
+        return np.asarray(model.numpy(images)[rows])
+    some = model.xp.take(images, model.asarray(rows), axis=0)
+    return np.array(model.numpy(some))
+
+
 def pieces(model: Model, x: Array, other: Array) -> Iterator[tuple[ArrayNamespace, Array, Array]]:
     """Pieces of two batches of images (n, *shape), and the namespace for them.
 
@@ -113,6 +127,15 @@ def pieces(model: Model, x: Array, other: Array) -> Iterator[tuple[ArrayNamespac
     x, other = model.numpy(x), model.numpy(other)
     for part in _parts(x):
         yield np, x[part], other[part]
+
+
+def steepest(model: Model, gradient: Array, norm: NormName) -> Array:
+    """Changes of length one along which a function of each gradient (n, *shape) rises most."""
+    place = Place.of(model, gradient)
+    if norm != "linf" or not place.on_host:
+        return NORMS[norm].steepest(model.xp, gradient)
+    # A sign is the same everywhere, but some frameworks take several passes over memory for it.
+    return place.array(NORMS[norm].steepest(np, place.view(gradient)))
 
 
 def shifted(model: Model, x: Array, direction: Array, size: float) -> Array:

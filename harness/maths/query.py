@@ -283,7 +283,9 @@ def voted(
 
 def read(logits: FloatArray) -> Predictions:
     """Predicted labels and confidences of finite logits (n, k)."""
+    # By its place, since NumPy takes a maximum of each short row far more slowly.
+    labels = logits.argmax(axis=1)
+    top = np.take_along_axis(logits, labels[:, None], axis=1)
     # The largest of these is exp(0).
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = 1 / odds.sum(axis=1)
-    return Predictions(logits.argmax(axis=1).astype(np.int32), confidence.astype(np.float32))
+    confidence = 1 / np.exp(logits - top).sum(axis=1)
+    return Predictions(labels.astype(np.int32), confidence.astype(np.float32))
