@@ -1,9 +1,9 @@
 """What attacks take up beyond the images: no more for many images than for some of them.
 
 ``python -m suites.speed.memory [--backend NAME]`` evaluates networks of initial weights on random
-images, each case in a process of its own, and prints the peak of its resident memory less what was
-resident before, which the images are part of. The exit code is 1 if that grows with the images. It
-reads ``/proc``, so it runs on Linux alone.
+images, each case in a process of its own, and prints by how much its resident memory, which the
+images are part of, rises above what it was at most before. The exit code is 1 if that grows with
+the images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ from harness.registry import builder
 EPSILONS = (0.0, 0.05, 0.1)
 OPTIONS: dict[str, dict[str, int]] = {"fgsm": {}, "pgd": {"steps": 5}}
 """More steps take more time, and no more memory."""
-SHARES = (10, 4, 1)
+SHARES, FEW = (10, 4, 1), 20
 GROWTH = 0.1
 """From a quarter of the images to all of them peaks may rise by this share of what is added to the
 images: labels and confidences are kept of all, and no two processes allocate alike."""
@@ -67,12 +66,12 @@ def beyond(backend: str, kind: str, attack: str, count: int) -> int:
     for image in x:
         random.random(out=image, dtype=np.float32)
     # Every image is classified correctly, so that all are attacked.
-    y = predictions_of(model, x).labels.astype(np.int64)
+    y = predictions_of(model, x, batch_size=FEW).labels.astype(np.int64)
     made = make_attack(attack, options=OPTIONS[attack])
-    evaluate(model, x[:20], y[:20], made, EPSILONS, progress=False)  # imports what it needs
-    before = _resident()
+    evaluate(model, x[:FEW], y[:FEW], made, EPSILONS, progress=False)  # imports what it needs
+    before = _peak()
     evaluate(model, x, y, made, EPSILONS, progress=False)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return _peak() - before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,10 +112,9 @@ def _in_a_process(backend: str, kind: str, attack: str, count: int) -> int:
     return int(found.stdout.split()[-1])
 
 
-def _resident() -> int:
-    """Bytes of this process that are in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def _peak() -> int:
+    """Bytes of this process that were in memory at most; Linux counts them in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":
