@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
-from harness.maths.pieces import copied, pieces, taken_home
+from harness.maths.pieces import copied, pieces, room_for, taken_home
 from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
     NO_LABEL,
@@ -424,12 +424,12 @@ def _spans(
     """The largest distance of an image from its original, and the lowest and the highest pixel."""
     spans, room = [], None
     for xp, clean, found in pieces(model, x, adversarial):
-        if xp is not np:
-            change = found - clean
-        elif room is None:
-            change = room = found - clean
-        else:  # in the same memory, which is still in the cache
+        if xp is np:
+            # In the same memory for all pieces, which is still in the cache.
+            room = room_for(found) if room is None else room
             change = np.subtract(found, clean, out=room[: len(found)])
+        else:
+            change = found - clean
         longest = NORMS[norm].longest(xp, change)
         spans.append([float(end) for end in (longest, xp.min(found), xp.max(found))])
     # By NumPy, in whose maxima and minima NaN wins.
