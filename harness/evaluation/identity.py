@@ -43,6 +43,12 @@ class Identities:
         packages += [BACKENDS.package_of(name).partition(" ")[0] for name in sorted(names - {*OWN})]
         self.stamp: Stamp = own_stamp(["scipy", *packages], benchmark.dataset.sha256)
         self._models: dict[tuple[str, str], str] = {}
+        self._unknown: set[tuple[str, str]] = set()
+
+    def known(self, piece: Piece) -> bool:
+        """Whether the model of a piece can be told from others, so that it is found again."""
+        _ = self._model(piece.backend, piece.model)
+        return (piece.backend, piece.model) not in self._unknown
 
     def key(self, piece: Piece, looked_at: Sequence[str] = ()) -> str:
         """The key of a piece.
@@ -126,6 +132,7 @@ class Identities:
         weights = about().identity if callable(about) else ""
         # Of what stands in for a gradient, or is applied to images, nothing tells the content.
         if not weights or _stands_in(found):
+            self._unknown.add((backend, name))
             return uuid.uuid4().hex
         said |= {"weights": weights, "source": source_of(getattr(innermost(found), "net", None))}
         if model.load is not None:

@@ -143,7 +143,8 @@ class Tasks:
             return
         text, arrays = ended.value
         finished = Finished.unpacked(text, arrays)
-        if not (isinstance(finished.part, Broken) and finished.part.status == "error"):
+        broke = isinstance(finished.part, Broken) and finished.part.status == "error"
+        if not broke and self._identities.known(piece):
             self.store.put(ended.key, text, arrays)
         outcome.finished[piece] = finished
 

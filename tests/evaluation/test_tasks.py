@@ -218,6 +218,7 @@ def test_a_function_is_always_measured_anew(tmp_path, monkeypatch):
     for _ in range(2):
         _, executor = measured(open_spec(str(path)), tmp_path, "callable", checks=checks)
         assert executor.names == ["clean", "noise"]
+    assert not (tmp_path / ".pieces").exists()
 
 
 class Breaking(Counted):
