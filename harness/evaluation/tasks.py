@@ -37,12 +37,12 @@ class Outcome:
     Attributes:
         finished: By the piece.
         lost: Why others are without a result.
-        stored: How many were found in the store.
+        stored: Those that were found in the store.
     """
 
     finished: dict[Piece, Finished]
     lost: dict[Piece, str]
-    stored: int = 0
+    stored: frozenset[Piece] = frozenset()
 
 
 class Tasks:
@@ -95,7 +95,7 @@ class Tasks:
         """What is in the store."""
         stored = {piece: self.store.find(key) for piece, key in self._keys.items()}
         finished = {piece: one for piece, one in stored.items() if one is not None}
-        return Outcome(finished, {}, len(finished))
+        return Outcome(finished, {}, frozenset(finished))
 
     def measured(
         self,
@@ -192,7 +192,9 @@ class Tasks:
         if infos := [info for one in found for info in one.run.models]:
             asked = [one.queries for one in found if one.queries is not None]
             queries = {"queries": sum(asked)} if asked else {}
-            trained = any(not info.cached for info in infos)
+            now = [one for piece, one in outcome.finished.items() if piece not in outcome.stored]
+            mine = [info for one in now for info in one.run.models if info.key == infos[0].key]
+            trained = any(not info.cached for info in mine)
             run.put_model(infos[0].model_copy(update=queries | {"cached": not trained}))
 
     def _count(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -314,4 +315,5 @@ def cause_of(error: BaseException) -> str:
     found: BaseException | None = error
     while found is not None and not str(found):
         found = found.__cause__ or found.__context__
-    return one_line(found or type(error).__name__)
+    # Dask begins with the object in which it happened.
+    return re.sub(r"^in <[^>]*>: ", "", one_line(found or type(error).__name__))

@@ -213,6 +213,11 @@ class ModelInfo(BaseModel):
     device: str = ""
     queries: int | None = None
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Model and backend, by which it is known in its run."""
+        return (self.model, self.backend)
+
 
 class DataInfo(BaseModel):
     """The test images.

@@ -53,9 +53,10 @@ class Measuring:
         try:
             self._measure(session.items)
         except HarnessError as error:
-            if self.request is not None:
-                self.request.refused = error
-            pytest.exit(str(error), returncode=REFUSED)
+            if self.request is None:
+                pytest.exit(str(error), returncode=REFUSED)
+            self.request.refused = error  # which is said once, at the end
+            pytest.exit("nothing is measured", returncode=REFUSED)
 
     def _measure(self, items: list[pytest.Item]) -> None:
         from harness.evaluation.pieces import Wanted

@@ -156,6 +156,7 @@ def test_what_is_stored_is_not_measured_again(spec, tmp_path):
     first, _ = measured(spec(), tmp_path)
     again, executor = measured(spec(), tmp_path)
     assert executor.pieces == []
+    assert [info.cached for info in (*first.models, *again.models)] == [False, True]
     assert again.records == first.records
     assert again.arrays.keys() == first.arrays.keys()
 
