@@ -300,6 +300,40 @@ def test_a_request_that_measures_nothing_leaves_an_earlier_run_as_it_was(
     assert kept() == before
 
 
+@pytest.mark.usefixtures("kept")
+def test_suites_judge_what_a_run_has_left_and_measure_nothing(spec, tmp_path, monkeypatch):
+    from harness.spec.reading import suites_folder
+
+    before = Run.load(tmp_path / "out")
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path / "no_models"))
+    done = subprocess_of(
+        "-m", "pytest", suites_folder(), "--spec", spec, "--results", "out",
+        "-p", "no:cacheprovider", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done
+    assert not (tmp_path / "no_models").exists()
+    assert Run.load(tmp_path / "out").records == before.records
+
+
+def test_a_second_run_measures_nothing_and_a_fresh_one_everything(
+    command, spec, tmp_path, monkeypatch
+):
+    from harness.attacks.fgsm import FGSM
+
+    assert command("run", spec, "--out", "twice", "-k", "fgsm").code == 0
+    first = Run.load(tmp_path / "twice")
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("attacked")
+
+    monkeypatch.setattr(FGSM, "perturb", broken)
+    assert command("run", spec, "--out", "twice", "-k", "fgsm").code == 0
+    assert Run.load(tmp_path / "twice").records == first.records
+    assert command("run", spec, "--out", "twice", "-k", "fgsm", "--fresh").code == 1
+    reasons = {record.reason for record in Run.load(tmp_path / "twice").records}
+    assert reasons == {"RuntimeError: attacked"}
+
+
 def test_a_mistyped_expression_leaves_an_earlier_run_as_it_was(command, spec, kept):
     before = kept()
     assert command("run", spec, "--out", "out", "-k", "((").code == 2
