@@ -19,6 +19,7 @@ from harness.executors.inline import Inline
 
 KILLS = int(os.environ.get("HARNESS_TEST_KILLS", "3"))
 """As often as this; each costs the start of a process."""
+WORKERS = 4
 TASKS = Path("/proc/self/task")
 ATTACKS = """
 [attacks.pgd]
@@ -26,7 +27,7 @@ epsilons = [0.1, 0.2]
 steps = 10
 [attacks.square]
 epsilons = [0.2]
-steps = 100
+steps = 400
 """
 CHECKS = [
     ("clean", None),
@@ -65,16 +66,16 @@ def test_workers_that_are_killed_cost_no_record(tmp_path):
     def kill():
         draw = np.random.default_rng(0)
         while len(killed) < KILLS and not over.wait(draw.uniform(0.1, 1.0)):
-            living = sorted(children() - before)
-            if living:
-                killed.append(int(draw.choice(living)))
+            living, chosen = sorted(children() - before), int(draw.integers(WORKERS))
+            if chosen < len(living):  # as long as there is one training, no other worker is busy
+                killed.append(living[chosen])
                 os.kill(killed[-1], signal.SIGKILL)
 
-    executor = Processes(4)
+    executor = Processes(WORKERS)
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        run, outcome = run_of(spec, tmp_path / "killed", Workers(executor, 4))
+        run, outcome = run_of(spec, tmp_path / "killed", Workers(executor, WORKERS))
     finally:
         over.set()
         killer.join()
