@@ -127,7 +127,8 @@ def test_the_end_ends_what_runs_and_what_that_has_started(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 from harness.executors import Job, Stamp, completed, opened
 import pieces
 MARK = "an import of this script would go on for ever"
