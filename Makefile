@@ -19,7 +19,7 @@ ci: $(VENV)/.tox
 	$(BIN)/tox run -e lint
 	# The longest first, so that none of them is left alone at the end; models does mnist, too.
 	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
-	    -e models,peers,lowest,keras,jax,torch,browser,base,types
+	    -e lowest,base,models,keras,jax,browser,peers,torch,types
 
 ## full: full trainings and measurements, and the times beside other libraries
 full: $(VENV)/.tox

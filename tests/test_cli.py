@@ -100,7 +100,7 @@ def loaded_by(module, *arguments, cwd):
     return {name.partition(".")[0] for name in last.split()[1:]}, done
 
 
-def test_help_answers_without_importing_anything_slow(tmp_path):
+def test_help_answers_without_importing_a_framework_or_anything_slow(tmp_path):
     packages, done = loaded_by("harness", "--help", cwd=tmp_path)
     assert done.code == 0
     for name in ("run", "train", "search", "data", "report", "gate", "baseline"):
