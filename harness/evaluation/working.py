@@ -12,6 +12,7 @@ from harness.evaluation.parts import Arrays, Part
 from harness.evaluation.pieces import Piece
 from harness.evaluation.store import Finished
 from harness.executors import Refused, Stamp, own_stamp, problem
+from harness.registry import PLUGINS
 from harness.results import keys
 from harness.results.recorder import Broken
 from harness.results.run import Run
@@ -102,7 +103,7 @@ def measured(benchmark: Benchmark, piece: Piece, known: Arrays) -> Finished:
     whose = (name, backend)
     run.models = [one for one in benchmark.run.models if (one.model, one.backend) == whose]
     run.notes, run.classes = benchmark.run.notes, benchmark.run.classes
-    run.versions = dict(benchmark.run.versions)
+    run.versions = benchmark.run.versions | PLUGINS
     after = _queries(loaded.model)
     queries = None if after is None else after - (before or 0)
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
