@@ -102,7 +102,7 @@ def test_a_run_that_is_stopped_before_it_measures_shows_no_older_verdict(
     from harness import cli
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(pytest, "main", lambda arguments: pytest.ExitCode.INTERRUPTED)
+    monkeypatch.setattr(pytest, "main", lambda arguments, plugins: pytest.ExitCode.INTERRUPTED)
     monkeypatch.setattr(sys, "argv", ["harness", "run", "tiny.toml"])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -204,8 +204,8 @@ def longest_first(pieces: Iterable[Piece], measures: Measures) -> list[Piece]:
 
 def _cost(piece: Piece, measures: Measures) -> float:
     """About how many forward passes a piece takes."""
-    if piece.kind == "training":
-        return math.inf
+    if piece.kind in ("training", "clean"):
+        return math.inf  # others wait for the one, and people for the other
     if piece.kind not in PARTED:
         return 1e6  # waited for, or long
     count, epsilons = piece.stop - piece.start, max(1, len(piece.epsilons))
@@ -213,7 +213,7 @@ def _cost(piece: Piece, measures: Measures) -> float:
         options = options_of(measures.sweeps[piece.name].attack)
         steps = options.get("steps", 1 if piece.name in ("fgsm", "noise") else OF_SEARCH)
         return float(count * epsilons * (steps if isinstance(steps, int | float) else OF_SEARCH))
-    return float(count * epsilons * (1 if piece.kind == "clean" else OF_SEARCH))
+    return float(count * epsilons * OF_SEARCH)
 
 
 def grouped(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:

@@ -14,6 +14,7 @@ from harness.testing.session import REFUSED
 if TYPE_CHECKING:
     from harness.evaluation.pieces import Wanted
     from harness.evaluation.store import Store
+    from harness.evaluation.tasks import Outcome, Tasks
     from harness.testing.session import Session
 
 
@@ -77,6 +78,7 @@ class Measuring:
         from harness.evaluation.tasks import Tasks
         from harness.evaluation.working import adopt
         from harness.executors import opened
+        from harness.results.judge import judge
 
         state, request = self.session, self.request
         benchmark = state.open()
@@ -89,8 +91,16 @@ class Measuring:
                 with opened(request.address, tasks.stamp) as workers:
                     benchmark.run.notes += workers.notes
                     tasks.measured(workers, outcome, state.uncaptured)
-        finally:
-            # Also what was finished before Ctrl-C.
-            if outcome.finished or outcome.lost:
-                tasks.put_into(benchmark.run, outcome)
-                state.save()
+        except BaseException:
+            # Such as Ctrl-C: what was finished until then is kept, and judged now.
+            self._keep(tasks, outcome)
+            for record in list(benchmark.run.records):
+                expect = state.spec.models[record.model].expect
+                benchmark.run.put(judge(record, expect, benchmark.run))
+            raise
+        self._keep(tasks, outcome)
+
+    def _keep(self, tasks: Tasks, outcome: Outcome) -> None:
+        if outcome.finished or outcome.lost:
+            tasks.put_into(tasks.benchmark.run, outcome)
+            self.session.save()

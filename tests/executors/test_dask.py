@@ -143,7 +143,8 @@ def test_local_workers_restart_and_leave_terminal_and_environment_alone(tmp_path
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 from harness.executors import Job, completed, opened, own_stamp
 import pieces
 if __name__ == "__main__":
