@@ -76,7 +76,7 @@ def answered(request: bytes, but: tuple[type[BaseException], ...] = ()) -> bytes
     try:
         function, args, kwargs = pickle.loads(request)  # noqa: S301  # of the parent
         return pickle.dumps((function(*args, **kwargs), None, ""))
-    except but:
+    except tuple(but):  # which Dask may have made a list
         raise
     except BaseException as error:
         return pickle.dumps((None, sendable(error), traceback.format_exc()))
