@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import IO, Any
@@ -66,7 +67,7 @@ def _listen(requests: IO[bytes], received: SimpleQueue[bytes]) -> None:
         os._exit(1)
 
 
-def answered(request: bytes, but: tuple[type[BaseException], ...] = ()) -> bytes:
+def answered(request: bytes, but: Sequence[type[BaseException]] = ()) -> bytes:
     """Call a pickled (function, arguments, named arguments); see ``opened_answer``.
 
     Args:
@@ -76,7 +77,7 @@ def answered(request: bytes, but: tuple[type[BaseException], ...] = ()) -> bytes
     try:
         function, args, kwargs = pickle.loads(request)  # noqa: S301  # of the parent
         return pickle.dumps((function(*args, **kwargs), None, ""))
-    except tuple(but):  # which Dask may have made a list
+    except tuple(but):
         raise
     except BaseException as error:
         return pickle.dumps((None, sendable(error), traceback.format_exc()))

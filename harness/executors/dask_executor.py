@@ -136,7 +136,7 @@ class Cluster(Executor):
                 inner = self.client.submit(
                     answered,
                     request,
-                    (Refused,),
+                    [Refused],  # a tuple of a class would be a call of it, to an older Dask
                     workers=[self._free[0]],
                     allow_other_workers=False,
                     pure=False,
