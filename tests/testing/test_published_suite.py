@@ -48,6 +48,8 @@ def table(tmp_path, monkeypatch):
     """One table in place of those that ship: half of the images are of the class of all answers."""
     monkeypatch.delenv("HARNESS_MODELS_DIR", raising=False)
     monkeypatch.delenv("CI", raising=False)
+    # The inner session is no worker of xdist, where the outer one may be.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     monkeypatch.setattr(published, "published_folder", lambda: tmp_path)
     x = np.full((40, 2, 2), 0.5, dtype=np.float32)
     np.savez(tmp_path / "test.npz", x=x, y=np.arange(40) % 2)
