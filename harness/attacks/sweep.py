@@ -17,9 +17,9 @@ from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
     NO_LABEL,
     Predictions,
-    answered_of,
     batch_size_for,
     correct_count,
+    joined,
     together,
     voted,
 )
@@ -188,7 +188,7 @@ def attacked(
     """
     results = []
     for index, epsilon in enumerate(epsilons):
-        predictions = answered_of(
+        predictions = joined(
             [Predictions(part.labels[index], part.confidence[index], part.why) for part in parts]
         )
         kept = np.concatenate([part.kept[index] for part in parts])

@@ -120,9 +120,7 @@ class Asking:
         seconds = time.perf_counter() - begin
         # Of those that are extreme among all, each is among these of its own part.
         order = rising(found.epsilons)
-        chosen = np.unique(np.concatenate([order[:EXTREMES], order[len(order) - EXTREMES :]]))
-        if len(order) < EXTREMES:
-            chosen = np.sort(order)
+        chosen = np.union1d(order[:EXTREMES], order[-EXTREMES:])
         images = found.images[chosen]
         labels = np.zeros(0, np.int32)
         if len(chosen):

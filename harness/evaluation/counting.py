@@ -13,7 +13,7 @@ from harness.errors import NotApplicable
 from harness.evaluation.asking import EXTREMES, rising
 from harness.evaluation.examples import Examples
 from harness.evaluation.parts import AttackedPart, CertifiedPart, CleanPart, SmallestPart
-from harness.maths.query import Predictions, answered_of, correct_count
+from harness.maths.query import Predictions, correct_count, joined
 from harness.protocol import Attack, Certifier, Images, IntArray, NormName
 from harness.results import keys
 from harness.results.judge import CLEAN
@@ -124,7 +124,7 @@ class Counting:
 
     def _cleanly(self, parts: Sequence[CleanPart]) -> Predictions:
         recorder = self.recorder
-        predictions = answered_of([Predictions(p.labels, p.confidence, p.why) for p in parts])
+        predictions = joined([Predictions(p.labels, p.confidence, p.why) for p in parts])
         recorder.took(CLEAN, len(predictions.labels), sum(part.seconds for part in parts))
         recorder.keep(keys.predictions(CLEAN), predictions.labels)
         if (signature := parts[0].signature) is not None:

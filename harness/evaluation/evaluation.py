@@ -42,10 +42,6 @@ class Sweep(NamedTuple):
     epsilons: tuple[float, ...]
     images: int | None = None
 
-    def of(self, count: int) -> int:
-        """How many of so many test images are attacked."""
-        return count if self.images is None else min(self.images, count)
-
 
 class CertifiedSweep(NamedTuple):
     """The same of a certifier."""
@@ -54,9 +50,10 @@ class CertifiedSweep(NamedTuple):
     epsilons: tuple[float, ...]
     images: int | None = None
 
-    def of(self, count: int) -> int:
-        """How many of so many test images are certified."""
-        return count if self.images is None else min(self.images, count)
+
+def first_of(images: int | None, count: int) -> slice:
+    """The first of so many test images, as many as are asked for; all if None."""
+    return slice(0, count if images is None else min(images, count))
 
 
 @dataclass(frozen=True)
@@ -208,7 +205,7 @@ class Evaluation:
     def smallest_epsilon(self, method: str) -> Record:
         """The median of the smallest epsilons at which images are misclassified."""
         require_known(method, "method", self.measures.climbers)
-        whole = slice(0, min(self.measures.minimal.images, len(self.y)))
+        whole = first_of(self.measures.minimal.images, len(self.y))
         return self._once(
             keys.smallest(method),
             lambda: [self.counting.smallest(method, [self.smallest_part(method, whole)])],
@@ -235,31 +232,35 @@ class Evaluation:
 
     def clean_part(self, part: slice) -> CleanPart | Broken:
         """Predictions on some of the images as they are."""
-        asking = self.asking
-        return _unless_broken(lambda: asking.clean(part))
+        return self._asked(lambda asking: asking.clean(part))
 
     def attacked_part(
         self, name: str, epsilons: Sequence[float], part: slice
     ) -> AttackedPart | Broken:
         """An attack on some of the images."""
         attack = self.measures.sweeps[name].attack
-        asking = self.asking
-        return _unless_broken(lambda: asking.attacked(attack, epsilons, part))
+        return self._asked(lambda asking: asking.attacked(attack, epsilons, part))
 
     def certified_part(
         self, name: str, epsilons: Sequence[float], part: slice
     ) -> CertifiedPart | Broken:
         """Certificates of some of the images."""
         certifier = self.measures.certified[name].certifier
-        asking = self.asking
-        return _unless_broken(lambda: asking.certified(certifier, epsilons, part))
+        return self._asked(lambda asking: asking.certified(certifier, epsilons, part))
 
     def smallest_part(self, method: str, part: slice) -> SmallestPart | Broken:
         """The smallest epsilons of some of the images."""
         attack, settings = self.measures.climbers[method], self.measures.minimal
         check = keys.smallest(method)
-        asking = self.asking
-        return _unless_broken(lambda: asking.smallest(attack, settings, check, part))
+        return self._asked(lambda asking: asking.smallest(attack, settings, check, part))
+
+    def _asked(self, ask: Callable[[Asking], T]) -> T | Broken:
+        """What the model and an attack make of some images, or why nothing."""
+        asking = self.asking  # a model that cannot be loaded breaks more than this
+        try:
+            return ask(asking)
+        except Exception as error:
+            return Broken.of(error)
 
     @cached_property
     def _explaining(self) -> Explaining:
@@ -290,14 +291,14 @@ class Evaluation:
         sweep = self.measures.sweeps[name]
         epsilons = sorted({*self._selected.get(name, sweep.epsilons), epsilon})
         clean = self._take_clean()  # epsilon 0 is judged beside it
-        whole = slice(0, sweep.of(len(self.y)))
+        whole = first_of(sweep.images, len(self.y))
         part = clean if isinstance(clean, Broken) else self.attacked_part(name, epsilons, whole)
         return self.counting.attacked(sweep.attack, epsilons, [part])
 
     def _certified(self, name: str, epsilon: float) -> list[Record]:
         sweep = self.measures.certified[name]
         epsilons = sorted({*self._selected.get(keys.certificate(name), sweep.epsilons), epsilon})
-        part = self.certified_part(name, epsilons, slice(0, sweep.of(len(self.y))))
+        part = self.certified_part(name, epsilons, first_of(sweep.images, len(self.y)))
         return self.counting.certified(sweep.certifier, epsilons, [part])
 
     def _certificates(self) -> list[Certificate]:
@@ -343,10 +344,3 @@ class Evaluation:
         run, pair = self.recorder.run, (self.name, self.backend)
         for info in [one for one in run.models if (one.model, one.backend) == pair]:
             run.put_model(info.model_copy(update={"queries": queries}))
-
-
-def _unless_broken(measure: Callable[[], T]) -> T | Broken:
-    try:
-        return measure()
-    except Exception as error:
-        return Broken.of(error)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from harness.attacks.options import options_of
 from harness.evaluation.checking import SUITES
-from harness.evaluation.evaluation import Measures
+from harness.evaluation.evaluation import Measures, first_of
 from harness.maths.query import BATCH, COPIES, MEMORY
 from harness.protocol import Images
 from harness.results import keys
@@ -158,11 +158,14 @@ def in_parts(
 
 
 def _images(piece: Piece, measures: Measures, count: int) -> int:
+    asked: int | None = None
     if piece.kind == "attack":
-        return measures.sweeps[piece.name].of(count)
+        asked = measures.sweeps[piece.name].images
     if piece.kind == "certified":
-        return measures.certified[piece.name].of(count)
-    return min(measures.minimal.images, count) if piece.kind == "minimal" else count
+        asked = measures.certified[piece.name].images
+    if piece.kind == "minimal":
+        asked = measures.minimal.images
+    return int(first_of(asked, count).stop)
 
 
 def _size(count: int, batch: int, fewest: int) -> int:
@@ -180,21 +183,13 @@ def _batch(x: Images) -> int:
     return max(1, min(BATCH, MEMORY // image))
 
 
-def needs(piece: Piece, pieces: Sequence[Piece], trained: Mapping[str, Any]) -> list[Piece]:
-    """The pieces that must have ended before one begins.
+def looked_at(piece: Piece, same: Iterable[Piece]) -> list[Piece]:
+    """The pieces of the same model at whose outcome one looks.
 
-    A model is trained first; and the checks of validity look at what attacks and certifiers found.
+    The checks of validity look at what attacks and certifiers found.
     """
-    same = [one for one in pieces if (one.backend, one.model) == (piece.backend, piece.model)]
-    if piece.kind == "training":
-        return []
-    first = [one for one in same if one.kind == "training"] if piece.model in trained else []
-    return [*first, *[one for one in same if looked_at(piece, one)]]
-
-
-def looked_at(piece: Piece, other: Piece) -> bool:
-    """Whether a piece looks at what another of the same model has found."""
-    return piece.kind == "suite" and piece.name == "validity" and other.kind in PARTED
+    looks = piece.kind == "suite" and piece.name == "validity"
+    return [one for one in same if looks and one.kind in PARTED]
 
 
 def longest_first(pieces: Iterable[Piece], measures: Measures) -> list[Piece]:

@@ -20,7 +20,6 @@ from harness.evaluation.pieces import (
     longest_first,
     looked_at,
     measurements,
-    needs,
 )
 from harness.evaluation.store import Finished, Store
 from harness.evaluation.working import Setting, work
@@ -80,10 +79,14 @@ class Tasks:
                 built=one.model in trained, batch=benchmark.spec.batch_size, parts=parts,
             )
         ]  # fmt: skip
+        self._of: dict[tuple[str, str], list[Piece]] = {}
+        for piece in self.pieces:
+            self._of.setdefault((piece.backend, piece.model), []).append(piece)
         self._identities = Identities(benchmark, self.backends)
         self._keys: dict[Piece, str] = {}
-        for piece in sorted(self.pieces, key=lambda one: one.name == "validity"):
-            seen = [self._keys[one] for one in self._needs(piece) if looked_at(piece, one)]
+        # What others look at goes first.
+        for piece in sorted(self.pieces, key=lambda one: bool(self._seen(one))):
+            seen = [self._keys[one] for one in self._seen(piece)]
             self._keys[piece] = self._identities.key(piece, seen)
 
     @property
@@ -129,13 +132,18 @@ class Tasks:
                 advance(piece.label)
 
     def _job(self, piece: Piece, outcome: Outcome) -> Job:
-        lacking = [one for one in self._needs(piece) if one not in outcome.finished]
+        seen = self._seen(piece)
+        # A model is trained before anything is measured of it.
+        training = [one for one in self._of[piece.backend, piece.model] if one.kind == "training"]
+        needs = [
+            self._keys[one] for one in (*training, *seen)
+            if one != piece and one not in outcome.finished
+        ]  # fmt: skip
 
         def call() -> tuple[Callable[..., Any], tuple[Any, ...]]:
-            seen = [one for one in self._needs(piece) if looked_at(piece, one)]
             return work, (self.setting, piece, self._known(piece, seen, outcome))
 
-        return Job(self._keys[piece], tuple(self._keys[one] for one in lacking), call)
+        return Job(self._keys[piece], tuple(needs), call)
 
     def _take(self, outcome: Outcome, piece: Piece, ended: Done | Lost) -> None:
         if isinstance(ended, Lost):
@@ -151,9 +159,8 @@ class Tasks:
     def put_into(self, run: Run, outcome: Outcome) -> None:
         """Make a run hold what there is, in the order of the wanted, in place of all it held."""
         run.records, run.timings = [], []
-        for backend, model in dict.fromkeys((p.backend, p.model) for p in self.pieces):
-            own = [p for p in self.pieces if (p.backend, p.model) == (backend, model)]
-            self._put(run, own, outcome)
+        for pieces in self._of.values():
+            self._put(run, pieces, outcome)
         order = self._order()
         last = len(order)
         run.records.sort(key=lambda r: order.get((r.backend, r.model, r.check), last))
@@ -181,14 +188,11 @@ class Tasks:
         evaluation = self.benchmark.evaluation_in(run, backend, model)
         evaluation.recorder.randomised = any(one.randomised for one in found)
         for whole, parts in grouped(pieces):
-            before = {id(record) for record in run.records}
+            before = len(run.records)
             self._count(evaluation, whole, parts, outcome)
             made = [outcome.finished[part].when for part in parts if part in outcome.finished]
-            run.records = [
-                record if id(record) in before or not made
-                else record.model_copy(update={"measured": max(made)})
-                for record in run.records
-            ]  # fmt: skip
+            when = {"measured": max(made, default=None)}
+            run.records[before:] = [one.model_copy(update=when) for one in run.records[before:]]
         if infos := [info for one in found for info in one.run.models]:
             asked = [one.queries for one in found if one.queries is not None]
             queries = {"queries": sum(asked)} if asked else {}
@@ -219,8 +223,7 @@ class Tasks:
         """The arrays that a piece looks at."""
         if not seen:
             return {}
-        run = self.benchmark.run.model_copy(update={"records": [], "timings": []})
-        run = Run.model_validate(run.model_dump(by_alias=True))
+        run = self.benchmark.run.emptied()
         self._put(run, seen, outcome)
         begin = f"{piece.backend}/{piece.model}/"
         ends = ("/predictions", "/certified")
@@ -231,8 +234,9 @@ class Tasks:
             and "/extremes/" not in key
         }  # fmt: skip
 
-    def _needs(self, piece: Piece) -> list[Piece]:
-        return needs(piece, self.pieces, self.benchmark.spec.trained)
+    def _seen(self, piece: Piece) -> list[Piece]:
+        """The pieces at whose outcome one looks."""
+        return looked_at(piece, self._of[piece.backend, piece.model])
 
     @property
     def setting(self) -> Setting:

@@ -13,9 +13,7 @@ from harness.evaluation.pieces import Piece
 from harness.evaluation.store import Finished
 from harness.executors import Refused, Stamp, own_stamp, problem
 from harness.registry import PLUGINS
-from harness.results import keys
 from harness.results.recorder import Broken
-from harness.results.run import Run
 from harness.spec.spec import Spec
 
 
@@ -87,19 +85,16 @@ def _benchmark(setting: Setting, anew: bool) -> Benchmark:
 def measured(benchmark: Benchmark, piece: Piece, known: Arrays) -> Finished:
     """What comes of a piece."""
     backend, name = piece.backend, piece.model
-    run = benchmark.run.model_copy(update={"records": [], "timings": [], "models": [], "notes": []})
-    run = Run.model_validate(run.model_dump(by_alias=True) | {"spec": {}})
+    run = benchmark.run.emptied(spec={})
     run.arrays.update(known)
     evaluation = benchmark.evaluation_in(run, backend, name)
     loaded = benchmark.loaded(backend, name)
     before = _queries(loaded.model)
     part = _measure(evaluation, piece)
-    for key in known:
-        del run.arrays[key]
-    if piece.kind == "training" or part is not None:
-        for key in [key for key in run.arrays if key != keys.LABELS]:
-            del run.arrays[key]
-    run.arrays.pop(keys.LABELS, None)
+    # Of parts all is counted where they come together.
+    new = {} if part is not None else {k: a for k, a in run.arrays.items() if k not in known}
+    run.arrays.clear()
+    run.arrays.update(new)
     whose = (name, backend)
     run.models = [one for one in benchmark.run.models if (one.model, one.backend) == whose]
     run.notes, run.classes = benchmark.run.notes, benchmark.run.classes

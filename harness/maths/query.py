@@ -171,10 +171,12 @@ def joined(parts: Sequence[Predictions | Unanswered]) -> Predictions:
     """Those of consecutive images, and single images without, as one.
 
     Raises:
-        Unanswered: There are none.
+        Unanswered: No image has any.
     """
-    _ = _missing(parts)
-    return together(parts)
+    found = together(parts)
+    if found.why and not found.answered.any():
+        raise Unanswered(f"{NOTHING_ANSWERED}{found.why}")
+    return found
 
 
 def together(parts: Sequence[Predictions | Unanswered]) -> Predictions:
@@ -188,18 +190,6 @@ def together(parts: Sequence[Predictions | Unanswered]) -> Predictions:
         np.concatenate([row.confidence for row in rows]),
         why or next((row.why for row in rows if row.why), ""),
     )
-
-
-def answered_of(parts: Sequence[Predictions]) -> Predictions:
-    """Those of consecutive parts of the images as one; of a part none may be answered.
-
-    Raises:
-        Unanswered: No image of any part is.
-    """
-    found = together(parts)
-    if found.why and not found.answered.any():
-        raise Unanswered(f"{NOTHING_ANSWERED}{found.why}")
-    return found
 
 
 def _missing(parts: Sequence[T | Unanswered]) -> tuple[str, list[T]]:

@@ -133,6 +133,11 @@ class Run(BaseModel):
         at = known.index(place) if place in known else len(known)
         self.models[at : at + 1] = [info]
 
+    def emptied(self, **other: Any) -> Run:
+        """A new run of the same data, with nothing measured yet; some fields may be others."""
+        measured = {"records", "timings", "models", "notes"}
+        return Run.model_validate(self.model_dump(by_alias=True, exclude=measured) | other)
+
     def absorb(self, other: Run) -> None:
         """Take over what another process measured for the same run."""
         for record in other.records:
