@@ -28,6 +28,8 @@ from harness.protocol import (
 
 Graph: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[int, ...]
+LINE = 64
+"""Bytes in a line of the cache."""
 STATISTICS = ("moving_mean", "moving_variance")
 """Weights that are measured in training, and not trained."""
 
@@ -54,6 +56,7 @@ class KerasModel:
         self.bounds, self.output = how.bounds, how.output
         self.device = how.device
         placed(how.device)
+        self._on_host = how.device == "cpu" or not tf.config.list_logical_devices("GPU")
         # Attacks work in this; a network of another precision gets its images cast at its door.
         self.dtype = tf.float64 if taken.doubles else tf.float32
         self.fixed: int | None = taken.shape[0] if taken.shape.rank else None
@@ -63,8 +66,11 @@ class KerasModel:
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""
         dtype = tf.int64 if values.dtype.kind in "iu" else self.dtype
+        values = values.astype(dtype.as_numpy_dtype, copy=False)
+        if self._on_host and can_be_shared(values):
+            return tf.experimental.dlpack.from_dlpack(values.__dlpack__())
         with on(self.device):
-            return tf.convert_to_tensor(values.astype(dtype.as_numpy_dtype, copy=False))
+            return tf.convert_to_tensor(values)
 
     def numpy(self, array: Array) -> npt.NDArray[Any]:
         """See ``protocol.Model``."""
@@ -262,6 +268,16 @@ def compiled(function: Graph, signature: list[tf.TensorSpec]) -> Graph:
         return chosen[0](*arrays)
 
     return ask
+
+
+def can_be_shared(values: npt.NDArray[Any]) -> bool:
+    """Whether a tensor can lie in NumPy's own memory; to make one otherwise takes two copies.
+
+    TensorFlow ends the process over an array that does not begin at a line of the cache.
+    """
+    flags = values.flags
+    whole = flags.c_contiguous and flags.writeable and values.size > 0
+    return whole and values.ctypes.data % LINE == 0
 
 
 def _known(shape: tf.TensorShape) -> Shape | None:
