@@ -11,7 +11,7 @@ from harness.attacks.iterated import EOT_OFF, OPTIONS, Count
 from harness.attacks.own import Own
 from harness.maths.adaptive import averaged
 from harness.maths.objectives import TemperedLogOdds
-from harness.maths.pieces import copied, shifted, steepest
+from harness.maths.pieces import Place, copied, shifted, steepest
 from harness.protocol import GRADIENT, Array, IntArray, Model, NormName, differentiable
 
 
@@ -46,7 +46,8 @@ class FGSM(Own):
         """One adversarial batch per epsilon, clipped to the box; see ``protocol.Attack``."""
         averages = differentiable(averaged(model, self.eot))
         _, gradient = averages.logits_and_gradient(x, y, TemperedLogOdds())
-        direction = steepest(model, gradient, self.norm)
+        place = Place.of(model, x)
+        direction = steepest(place, gradient, self.norm)
         for epsilon in epsilons:
             moved = epsilon > 0
-            yield shifted(model, x, direction, float(epsilon)) if moved else copied(model, x)
+            yield shifted(place, x, direction, float(epsilon)) if moved else copied(place, x)

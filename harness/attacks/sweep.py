@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.norms import NORMS, rounding, rounding_of_length
-from harness.maths.pieces import copied, pieces, room_for, taken_home
+from harness.maths.pieces import Place, copied, pieces, room_for, taken_home
 from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
     NO_LABEL,
@@ -238,7 +238,8 @@ class _Tried:
         images = model.asarray(clean)
         # Copies, so that an attack that works in place does not move what it is checked against,
         # nor the labels that are counted by.
-        given, labels = copied(model, images), model.asarray(self.y[part].copy())
+        given = copied(Place.of(model, images), images)
+        labels = model.asarray(self.y[part].copy())
         places = np.arange(part.start, part.stop) + self.first
         asked = Remembering(model, images, given)
         perturbed = attack.perturb(asked, given, labels, list(self.epsilons), index=places)

@@ -103,9 +103,8 @@ class Place:
         return np.asarray(chosen) if self.on_host else self.model.numpy(chosen)
 
 
-def copied(model: Model, images: Array) -> Array:
-    """A copy of images (n, *shape), where they lie."""
-    place = Place.of(model, images)
+def copied(place: Place, images: Array) -> Array:
+    """A copy of the model's images (n, *shape), where they lie."""
     if not place.on_host:
         return 1 * images
     copy = room_for(held := place.view(images))
@@ -135,29 +134,31 @@ def pieces(model: Model, x: Array, other: Array) -> Iterator[tuple[ArrayNamespac
         yield np, x[part], other[part]
 
 
-def steepest(model: Model, gradient: Array, norm: NormName) -> Array:
-    """Changes of length one along which a function of each gradient (n, *shape) rises most."""
-    place = Place.of(model, gradient)
+def steepest(place: Place, gradient: Array, norm: NormName) -> Array:
+    """Changes of length one along which a function of each gradient (n, *shape) rises most.
+
+    Both are arrays of the model's.
+    """
     if norm != "linf" or not place.on_host:
-        return NORMS[norm].steepest(model.xp, gradient)
+        return NORMS[norm].steepest(place.model.xp, gradient)
     # A sign is the same everywhere, but some frameworks take several passes over memory for it.
     held = place.view(gradient)
     return place.array(np.sign(held, out=room_for(held)))
 
 
-def shifted(model: Model, x: Array, direction: Array, size: float) -> Array:
-    """A new batch x + size · direction, clipped to the box; all of them are (n, *shape)."""
-    low, high = model.bounds
-    if not (_on_host(x) and _on_host(direction)):
-        return model.xp.clip(x + size * direction, low, high)
-    clean, along = model.numpy(x), model.numpy(direction)
+def shifted(place: Place, x: Array, direction: Array, size: float) -> Array:
+    """A new batch x + size · direction, clipped to the box: the model's arrays, (n, *shape)."""
+    low, high = place.model.bounds
+    if not place.on_host:
+        return place.xp.clip(x + size * direction, low, high)
+    clean, along = place.view(x), place.view(direction)
     found = room_for(clean)
     for part in _parts(clean):
         piece = found[part]
         np.multiply(along[part], size, out=piece)
         piece += clean[part]
         np.clip(piece, low, high, out=piece)
-    return model.asarray(found)
+    return place.array(found)
 
 
 def room_for(like: FloatArray) -> FloatArray:
