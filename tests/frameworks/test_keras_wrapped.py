@@ -379,3 +379,31 @@ def test_weights_are_known_of_functions_and_saved_models_too(made):
         assert wrapped(made[kind][0]).about().parameters == whole.parameters
     nothing = wrapped(tf.function(lambda x: x)).about()
     assert (nothing.parameters, nothing.identity) == (None, "")
+
+
+def at_a_line(values):
+    """The values in memory that begins at a line of the cache, or some bytes after."""
+    room = np.zeros(values.nbytes + 128, np.uint8)
+    first = -room.ctypes.data % 64
+    for off in (0, 16):
+        there = room[first + off :][: values.nbytes].view(values.dtype).reshape(values.shape)
+        there[...] = values
+        yield there
+
+
+def test_images_are_taken_as_they_are_where_tensorflow_can():
+    model = wrapped(cnn())
+    expected = model.numpy(model.logits(model.asarray(X)))
+    for images in at_a_line(X.astype(np.float32)):
+        tensor = model.asarray(images)
+        np.testing.assert_array_equal(model.numpy(model.logits(tensor)), expected)
+        images.flags.writeable = False  # such as those of a file
+        np.testing.assert_array_equal(model.numpy(model.asarray(images)), X.astype(np.float32))
+
+
+def test_a_tensor_keeps_the_memory_that_it_lies_in():
+    model = wrapped(cnn())
+    tensor = model.asarray(next(at_a_line(X.astype(np.float32))))
+    others = [next(at_a_line(np.full_like(X, 9.0))) for _ in range(5)]
+    np.testing.assert_array_equal(model.numpy(tensor), X.astype(np.float32))
+    assert len(others) == 5
