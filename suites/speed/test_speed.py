@@ -61,7 +61,7 @@ SIZES = (64, 250, BATCH)
 FGSM_EPSILONS, FGSM_IMAGES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3), {"mlp": 7_000, "cnn": 2_000}
 PGD_EPSILONS, PGD_IMAGES, PGD_STEPS = (0.1, 0.2, 0.3), {"mlp": 1_000, "cnn": 500}, 40
 FGSM_OF_FASTEST = {
-    ("mlp", "torch"): 0.45, ("mlp", "keras"): 0.2, ("mlp", "jax"): 0.5,
+    ("mlp", "torch"): 0.4, ("mlp", "keras"): 0.4, ("mlp", "jax"): 0.5,
     ("cnn", "torch"): 0.4, ("cnn", "keras"): 0.4, ("cnn", "jax"): 0.5,
 }  # fmt: skip
 PGD_OF_FASTEST = {
