@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from harness.results.run import Run
 FOLDER = ".pieces"
 """Where they lie in the folder of a run."""
 DOCUMENT = "document"
+KEPT = 30 * 24 * 3600
+"""Seconds for which a piece is kept that no run asks for, as after a change that may be undone."""
 KINDS: Mapping[str, type[Part] | type[Broken]] = {
     kind.__name__: kind for kind in (CleanPart, AttackedPart, CertifiedPart, SmallestPart, Broken)
 }
@@ -108,6 +112,7 @@ class Store:
         """What came of the piece of that key; None if it is not there, or damaged."""
         try:
             arrays, _ = read_arrays(self._path(key))
+            os.utime(self._path(key))  # it is in use
             return Finished.unpacked(arrays.pop(DOCUMENT).tobytes().decode(), arrays)
         except (OSError, ArraysError, ValueError, KeyError):
             return None
@@ -117,6 +122,14 @@ class Store:
         document = np.frombuffer(text.encode(), dtype=np.uint8)
         self._folder.mkdir(parents=True, exist_ok=True)
         write_arrays(self._path(key), {DOCUMENT: document, **arrays})
+
+    def prune(self) -> None:
+        """Forget what no run has asked for in a month, and what was half-written then."""
+        oldest = time.time() - KEPT
+        with suppress(OSError):  # others' files, or another run that prunes
+            for path in self._folder.iterdir():
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
 
     def clear(self) -> None:
         """Forget all of them."""

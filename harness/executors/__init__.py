@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from harness.executors.processes import Processes
     from harness.executors.scheduling import Done, Job, Lost, completed
     from harness.executors.stamp import Stamp, own_code, own_stamp, problem
-    from harness.executors.workers import Refused, WorkerDied, Workers
+    from harness.executors.workers import NoWorkers, Refused, WorkerDied, Workers
 
 __all__ = [
-    "EXECUTORS", "Done", "Job", "Lost", "Processes", "Refused", "Stamp", "WorkerDied", "Workers",
-    "completed", "opened", "own_code", "own_stamp", "problem",
+    "EXECUTORS", "Done", "Job", "Lost", "NoWorkers", "Processes", "Refused", "Stamp", "WorkerDied",
+    "Workers", "completed", "opened", "own_code", "own_stamp", "problem",
 ]  # fmt: skip
 _HOMES = {
     "opening": ("EXECUTORS", "opened"),
     "processes": ("Processes",),
     "scheduling": ("Done", "Job", "Lost", "completed"),
     "stamp": ("Stamp", "own_code", "own_stamp", "problem"),
-    "workers": ("Refused", "WorkerDied", "Workers"),
+    "workers": ("NoWorkers", "Refused", "WorkerDied", "Workers"),
 }
 
 

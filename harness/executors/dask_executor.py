@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from harness.errors import HarnessError, one_line
+from harness.errors import one_line
 from harness.executors.child import answered, opened_answer
 from harness.executors.stamp import Stamp, own_stamp, problem
-from harness.executors.workers import Refused, WorkerDied
+from harness.executors.workers import NoWorkers, Refused, WorkerDied
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -56,7 +56,7 @@ class Cluster(Executor):
 
     Raises:
         WorkerDied: As the exception of a piece whose worker has gone.
-        HarnessError: As that of all pieces, if there is no worker any more.
+        NoWorkers: As that of all pieces, if there is no worker any more.
     """
 
     def __init__(self, client: Client, stamp: Stamp, name: str, *, silent: bool = False) -> None:
@@ -86,19 +86,19 @@ class Cluster(Executor):
         """Look at the workers until so many are there.
 
         Raises:
-            HarnessError: Nobody joins in time, or none of those that are there is taken.
+            NoWorkers: Nobody joins in time, or none of those that are there is taken.
         """
         until = time.monotonic() + JOIN
         while len(self._taken) + len(self.refused) < count:
             if time.monotonic() > until:
-                raise HarnessError(self._without_workers())
+                raise NoWorkers(self._without_workers())
             try:
                 self._look()
             except GONE as error:
                 raise self._without_scheduler(error) from error
             self._ended.wait(LOOK / 10)
         if not self._taken:
-            raise HarnessError(self._without_workers())
+            raise NoWorkers(self._without_workers())
         self._watch.start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -165,7 +165,7 @@ class Cluster(Executor):
             elif sent.address in self._taken:
                 self._free.append(sent.address)
             if isinstance(error, Refused) and not self._taken:
-                error = HarnessError(self._without_workers())
+                error = NoWorkers(self._without_workers())
                 self._give_up(error)
             self._hand_out()
         if error is None:
@@ -232,7 +232,7 @@ class Cluster(Executor):
             if self._taken:
                 self._alone = time.monotonic()
             elif time.monotonic() > self._alone + STAY:
-                self._give_up(HarnessError(self._without_workers()))
+                self._give_up(NoWorkers(self._without_workers()))
 
     def _take(self, address: str, stamp: object) -> None:
         """Take a worker, or refuse it, by what it has said; under the lock."""
@@ -276,8 +276,8 @@ class Cluster(Executor):
             f"`dask worker {self.name}`"
         )
 
-    def _without_scheduler(self, error: BaseException) -> HarnessError:
-        return HarnessError(
+    def _without_scheduler(self, error: BaseException) -> NoWorkers:
+        return NoWorkers(
             f"{self.name}: the scheduler is gone ({cause_of(error)}); start it again, and the run"
         )
 

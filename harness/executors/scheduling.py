@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HarnessError, one_line
-from harness.executors.workers import Refused, WorkerDied, Workers
+from harness.executors.workers import NoWorkers, Refused, WorkerDied, Workers
 
 TRIES = 4
 """How often a piece is begun at most whose workers die: once, and three times again."""
@@ -84,6 +84,7 @@ def completed(
     Raises:
         ValueError: Two have one key, or some need each other.
         KeyboardInterrupt: A piece has raised it.
+        NoWorkers: None is left; what has not ended can be run another time.
     """
     waiting = list(jobs)
     unmet = {job.key for job in waiting}
@@ -104,7 +105,7 @@ def completed(
             for future in [one for one in running if one in ended]:
                 job = running.pop(future)
                 error = _error_of(future)
-                if isinstance(error, KeyboardInterrupt):
+                if isinstance(error, (KeyboardInterrupt, NoWorkers)):
                     raise error
                 if _may_be_tried(error) and begun[job.key] < tries:
                     waiting.insert(0, job)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from harness.errors import HarnessError
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -28,6 +30,10 @@ class WorkerDied(Exception):  # noqa: N818  # it says what happened to another p
 
     It is no error of the piece itself as far as anybody knows, so that others are not affected.
     """
+
+
+class NoWorkers(HarnessError):
+    """There is nothing left that could work, so that no piece can be finished any more."""
 
 
 class Refused(Exception):  # noqa: N818  # it is an answer: ask another worker

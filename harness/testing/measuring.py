@@ -99,6 +99,7 @@ class Measuring:
                 benchmark.run.put(judge(record, expect, benchmark.run))
             raise
         self._keep(tasks, outcome)
+        store.prune()
 
     def _keep(self, tasks: Tasks, outcome: Outcome) -> None:
         if outcome.finished or outcome.lost:

@@ -1,5 +1,8 @@
 """A run in pieces: the same numbers in any parts, each measured once, and anew where it changed."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 from backends_at_hand import NAMES, at_hand
@@ -10,7 +13,7 @@ from harness.checks.validity import CHECKS as VALIDITY
 from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.pieces import Wanted
 from harness.evaluation.resolve import open_spec
-from harness.evaluation.store import Store
+from harness.evaluation.store import KEPT, Store
 from harness.evaluation.tasks import Outcome, Tasks
 from harness.evaluation.working import adopt
 from harness.executors import Workers
@@ -192,6 +195,22 @@ def test_other_code_other_versions_and_other_data_are_measured_anew(spec, tmp_pa
     monkeypatch.setattr("harness.executors.stamp.own_code", lambda: "0+other")
     other = Tasks(Benchmark(spec()), [Wanted("numpy", "mlp", "clean", None)], Store(tmp_path))
     assert other.found().finished == {}
+
+
+def test_what_no_run_has_asked_for_in_a_month_is_forgotten(spec, tmp_path):
+    checks = [("clean", None), ("fgsm", 0.1)]
+    measured(spec(), tmp_path, checks=checks)
+    pieces, store = tmp_path / ".pieces", Store(tmp_path)
+    long_ago = time.time() - KEPT - 3600
+    for path in (*pieces.iterdir(), half := pieces / "half-written.tmp"):
+        path.touch()
+        os.utime(path, (long_ago, long_ago))
+    measured(spec(), tmp_path, checks=checks[:1])  # which finds its own
+    asked_for = {path for path in pieces.iterdir() if path.stat().st_mtime > long_ago + 1}
+    store.prune()
+    assert not half.exists()
+    assert set(pieces.iterdir()) == asked_for
+    assert asked_for
 
 
 def test_a_damaged_piece_is_measured_again(spec, tmp_path):

@@ -14,7 +14,9 @@ import pytest
 from waiting import lives, pids, until
 
 from harness.errors import HarnessError
-from harness.executors import Job, Stamp, WorkerDied, completed, dask_executor, opened, own_stamp
+from harness.executors import (
+    Job, NoWorkers, Stamp, WorkerDied, completed, dask_executor, opened, own_stamp,
+)  # fmt: skip
 from harness.executors import dask as module
 
 CLUSTER = "HARNESS_TEST_CLUSTER"
@@ -98,10 +100,11 @@ def test_others_are_refused_by_name_and_a_death_costs_its_piece(scheduler, start
         assert behind.result() == joined.pid
 
         # It is refused by a piece, and nobody is left.
-        (lost,) = completed(workers, [job("a", pieces.fail, "refused")])
-        assert isinstance(lost.error, HarnessError)
-        assert f"{scheduler}: no worker is left; worker {refused} is refused" in lost.reason
-        assert "is refused: data 12, expected 34" in lost.reason
+        with pytest.raises(NoWorkers) as caught:
+            next(completed(workers, [job("a", pieces.fail, "refused")]))
+        reason = str(caught.value)
+        assert f"{scheduler}: no worker is left; worker {refused} is refused" in reason
+        assert "is refused: data 12, expected 34" in reason
         other.kill()
         joined.kill()
 

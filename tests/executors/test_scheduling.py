@@ -7,7 +7,9 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 import pytest
 
 from harness.errors import DataError
-from harness.executors import Done, Job, Lost, Refused, WorkerDied, Workers, completed
+from harness.executors import (
+    Done, Job, Lost, NoWorkers, Refused, WorkerDied, Workers, completed,
+)  # fmt: skip
 from harness.executors.scheduling import TRIES
 
 
@@ -155,6 +157,16 @@ def test_a_wrong_request_is_told_in_its_own_words():
     (lost,) = completed(Workers(AtOnce(), 1), [job("a", fn=failing(error))])
     assert lost.reason == "images.npz: is not there"
     assert lost.error is error
+
+
+def test_where_nothing_is_left_that_works_the_rest_is_neither_tried_nor_lost():
+    executor = AtOnce()
+    error = NoWorkers("tcp://there:8786: the scheduler is gone")
+    outcomes = completed(Workers(executor, 1), [job("a"), job("b", fn=failing(error)), job("c")])
+    assert next(outcomes).key == "a"
+    with pytest.raises(NoWorkers, match="the scheduler is gone"):
+        next(outcomes)
+    assert executor.called.count("b") == 1
 
 
 def test_a_call_that_lacks_what_a_lost_piece_had_is_lost_too():

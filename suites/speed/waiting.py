@@ -1,0 +1,27 @@
+"""A black box that costs time and no computing, as one at the other end of a network does."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from harness import wrap_function
+from harness.data import load_dataset
+from harness.protocol import Model
+from harness.spec.data import DataSpec
+
+SECONDS = 0.005
+"""What each image takes."""
+
+
+def load() -> Model:
+    """The nearest of the mean images of the digits, after a wait."""
+    train = load_dataset(DataSpec(name="digits")).train
+    means = np.stack([train.x[train.y == digit].mean(axis=0).ravel() for digit in range(10)])
+
+    def nearest(x: np.ndarray) -> np.ndarray:
+        time.sleep(SECONDS * len(x))
+        return -((x.reshape(len(x), 1, -1) - means) ** 2).sum(axis=2)
+
+    return wrap_function(nearest, bounds=(0, 1))
