@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test ci full mnist peers models browser lowest clean
+.PHONY: demo test ci full mnist peers models browser lowest docs clean
 
 ## demo: install, run the digits benchmark in every backend, and say where the report is
 demo: $(VENV)/.all
@@ -19,7 +19,7 @@ ci: $(VENV)/.tox
 	$(BIN)/tox run -e lint
 	# The longest first, so that none of them is left alone at the end; models does mnist, too.
 	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
-	    -e lowest,base,models,keras,jax,browser,peers,torch,types
+	    -e lowest,base,models,keras,jax,browser,peers,torch,docs,types,dist
 
 ## full: full trainings and measurements, and the times beside other libraries
 full: $(VENV)/.tox
@@ -44,6 +44,10 @@ models: $(VENV)/.tox
 ## browser: the report and the live page in a headless Chromium, the server, and networks in Node
 browser: $(VENV)/.tox
 	$(BIN)/tox run -e browser
+
+## docs: the site of the documentation, in build/site
+docs: $(VENV)/.tox
+	$(BIN)/tox run -e docs -- build/site
 
 clean:
 	rm -rf $(VENV) .tox build dist results

@@ -200,6 +200,9 @@ def search(
     """Try every point of the spec's grid, judged by validation images; started again, go on."""
     from harness.evaluation.resolve import open_spec
     from harness.results.search import BEST
+    from harness.search import require_installed
+
+    require_installed()
     from harness.search.search import first_backend
     from harness.search.search import search as search_grid
     from harness.search.table import print_search

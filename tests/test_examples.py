@@ -15,6 +15,35 @@ def example(name):
     return module
 
 
+def counted(run):
+    """The images left correct, by check and epsilon."""
+    return {(r.check, r.epsilon): r.correct for r in run.records if r.total is not None}
+
+
+def test_each_example_is_run_here():
+    text = Path(__file__).read_text(encoding="utf-8")
+    for path in FOLDER.glob("*.py"):
+        assert f'example("{path.stem}")' in text, path.name
+
+
+def test_a_classifier_of_scikit_learn_is_attacked_by_its_answers():
+    correct = counted(example("sklearn_classifier").attacked())
+    assert correct["square", 0.0] == correct["clean", None] > 80
+    assert correct["square", 0.1] < correct["noise", 0.1] - 10
+
+
+def test_a_model_that_has_forgotten_some_weights_does_not_pass_the_gate(tmp_path):
+    comparison = example("gate_two_models").gated(tmp_path)
+    assert not comparison.passed
+    assert {row.verdict for row in comparison.rows} >= {"regressed", "unchanged"}
+
+
+def test_an_attack_of_ones_own_is_measured_beside_the_others():
+    correct = counted(example("own_attack").attacked())
+    assert correct["blur", 0.0] == correct["clean", None]
+    assert correct["blur", 0.2] < correct["clean", None]
+
+
 def test_an_http_endpoint_is_attacked_though_it_is_busy_now_and_then():
     module = example("http_endpoint")
     with module.serving() as url:

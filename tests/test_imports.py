@@ -22,6 +22,8 @@ WEB = {"fastapi", "starlette", "uvicorn"}
 """Of the extra ``serve``."""
 ON_FASTAPI = {f"harness.serve.{name}" for name in ("api", "routes", "server", "service", "strict")}
 """The modules that need it."""
+ON_OPTUNA = {f"harness.search.{name}" for name in ("search", "study")}
+"""Those that need the extra ``search``."""
 
 
 def files(package):
@@ -64,12 +66,13 @@ def test_the_walk_finds_the_files():
 
 
 def test_the_whole_engine_loads_without_a_framework():
-    # What is built on FastAPI loads where that is installed.
+    # What is built on FastAPI, or on Optuna, loads where that is installed.
     code = (
         "import harness, importlib, importlib.util, pkgutil\n"
-        f"served = () if importlib.util.find_spec('fastapi') else {sorted(ON_FASTAPI)}\n"
+        f"left = [] if importlib.util.find_spec('fastapi') else {sorted(ON_FASTAPI)}\n"
+        f"left += [] if importlib.util.find_spec('optuna') else {sorted(ON_OPTUNA)}\n"
         "for found in pkgutil.walk_packages(harness.__path__, 'harness.'):\n"
-        "    if found.name not in served:\n"
+        "    if found.name not in left:\n"
         "        importlib.import_module(found.name)"
     )
     loaded = loaded_by(code)

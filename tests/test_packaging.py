@@ -16,7 +16,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "tox.ini").is_file(), reason="not in a checkout")
-TESTED = ("torch", "keras", "onnx", "cluster", "test")
+TESTED = ("torch", "keras", "onnx", "cluster", "search", "test")
 """The extras whose lowest versions are pinned."""
 
 
@@ -101,6 +101,7 @@ def test_ci_trains_small_networks_and_full_ones_are_asked_for():
     ci = make.partition("\nci:")[2].partition("\n\n")[0]
     wanted = {
         "lint", "types", "base", "torch", "keras", "jax", "lowest", "browser", "peers", "models",
+        "docs", "dist",
     }  # fmt: skip
     assert "{[testenv:mnist]commands}" in tox["testenv:models"]["commands"]
     assert set(tox["testenv:mnist"]["extras"].split(", ")) <= set(

@@ -112,7 +112,13 @@ Paddings: TypeAlias = OneOrEach[Padded]
 
 
 class MLPOptions(Options):
-    """A fully connected ReLU network; see ``protocol.fully_connected``."""
+    """A fully connected ReLU network; see ``protocol.fully_connected``.
+
+    Attributes:
+        hidden: Width of each hidden layer.
+        dropout: Share in [0, 1) of the hidden units dropped while training.
+        batch_norm: Whether training normalises before each ReLU.
+    """
 
     # A spec's lists become tuples.
     hidden: Annotated[Hidden, Field(strict=False)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from small_searches import spec_of
-
-from harness.search.search import search
 
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory):
     """A search that is over: its folder and its result."""
+    from small_searches import spec_of
+
+    from harness.search.search import search
+
     folder = tmp_path_factory.mktemp("search")
     return folder, search(spec_of(), "numpy", folder)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import time
 
-import optuna
-from optuna.trial import TrialState
-from tiny_spec import tiny_spec
+import pytest
 
-from harness.search.study import SharedStudy
-from harness.spec.reading import parse_spec
+SEARCH = "HARNESS_TEST_SEARCH"
+"""Environment variable: 1 where Optuna has to be installed."""
+if importlib.util.find_spec("optuna") is None:
+    if os.environ.get(SEARCH) == "1":
+        pytest.fail(f"Optuna is not installed, and {SEARCH} says it is", pytrace=False)
+    pytest.skip("Optuna is not installed (extra search)", allow_module_level=True)
+
+import optuna  # noqa: E402
+from optuna.trial import TrialState  # noqa: E402
+from tiny_spec import tiny_spec  # noqa: E402
+
+from harness.search.study import SharedStudy  # noqa: E402
+from harness.spec.reading import parse_spec  # noqa: E402
 
 GRID = """
 [grid]

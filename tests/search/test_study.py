@@ -11,15 +11,15 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.trial import TrialState
 from small_searches import (
     CHOICES,
     FEW,
     GRID,
     MANY,
+    TrialState,
     finished,
+    optuna,
     point_of,
     study_at,
     trials_in,
