@@ -32,7 +32,6 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 
-myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 # Notebooks are text (jupytext), and are executed each time; a cell that raises fails the build.
 nb_execution_mode = "force"
