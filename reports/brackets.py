@@ -147,6 +147,34 @@ def brackets_of(run: Run, frame: pd.DataFrame, pair: Pair) -> list[Brackets]:
     ]  # fmt: skip
 
 
+def strongest(
+    run: Run, frame: pd.DataFrame, pair: Pair, norm: NormName
+) -> list[tuple[float, Bound]]:
+    """What all attacks of a norm together leave of a pair, at 0 and at each of their epsilons.
+
+    Image by image where the outcome of each is stored: one is counted as misclassified as soon as
+    any attack up to that epsilon misclassifies it. Else it is the lowest accuracy that was
+    recorded up to there.
+    """
+    mine = tables.of_pair(frame, pair).dropna(subset=["accuracy", "correct", "total"])
+    clean = tables.rows_of(mine[mine["check"] == CLEAN])[-1:]
+    attacks = tables.attacks(mine)
+    attacked = tables.rows_of(attacks[attacks["norm"] == norm])
+    epsilons = sorted({row.epsilon for row in attacked if row.epsilon > 0})
+    epsilons = [0.0, *epsilons] if clean else epsilons
+    wrong = _all(_misclassified(run, pair, row) for row in (*clean, *attacked))
+    if not clean or wrong is None:
+        found = ((at, _by_record([], clean + attacked, at).upper) for at in epsilons)
+        return [(at, bound) for at, bound in found if bound is not None]
+    images = max(_sizes(wrong).values())
+    return [
+        (at, _best(nearer, images, at, lambda count: images - count))
+        for at in epsilons
+        if (nearer := [told for told in wrong + _searched(run, pair, norm, at)
+                       if told.epsilon <= at])
+    ]  # fmt: skip
+
+
 def _brackets(
     run: Run, pair: Pair, norm: NormName, sure: list[Any], attacked: list[Any], clean: list[Any]
 ) -> Brackets:
@@ -163,7 +191,7 @@ def _brackets(
         start = _bound(CLEAN, 0.0, left, images)
         return Brackets(pair, norm, start, rows, images)
     rows = [_by_record(sure, clean + attacked, epsilon) for epsilon in epsilons]
-    return Brackets(pair, norm, _of(clean[0]) if clean else None, rows, None)
+    return Brackets(pair, norm, recorded(clean[0]) if clean else None, rows, None)
 
 
 def _all(told: Iterable[Told | None]) -> list[Told] | None:
@@ -293,12 +321,12 @@ def _by_record(sure: list[Any], attacked: list[Any], epsilon: float) -> Bracket:
     nearer = [row for row in attacked if _radius(row) <= epsilon]
     lower = max(further, key=lambda row: (row.accuracy, -row.epsilon), default=None)
     upper = min(nearer, key=lambda row: (row.accuracy, -_radius(row)), default=None)
-    return Bracket(
-        epsilon, None if lower is None else _of(lower), None if upper is None else _of(upper), None
-    )
+    low, high = (None if row is None else recorded(row) for row in (lower, upper))
+    return Bracket(epsilon, low, high, None)
 
 
-def _of(row: Any) -> Bound:
+def recorded(row: Any) -> Bound:
+    """The bound that a row of the table of measurements is."""
     return Bound(
         _name(row), _radius(row), int(row.correct), int(row.total), row.accuracy, row.ci_low,
         row.ci_high,

@@ -14,14 +14,12 @@ import jinja2
 from markupsafe import escape
 
 from harness.errors import HarnessError, one_line
-from reports import formats
-from reports.section import TEMPLATES, Section
+from reports import failures, formats
+from reports.section import DOCS, TEMPLATES, Section
 from reports.sections import SECTIONS
 from reports.view import RunView
 
 SYMBOLS = {"failed": "✗", "error": "!", "skipped": "–", "passed": "✓", "measured": "·"}
-STAMPS = {"measured": "MEASURED, NOT JUDGED"}
-"""Verdicts that one word does not explain."""
 ANCHOR = r"[a-z][a-z0-9-]*"
 TAKEN = ("content", "runs", "verdict")
 """Anchors of the page that are of no section."""
@@ -60,9 +58,13 @@ def environment() -> jinja2.Environment:
     made.filters |= {
         "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
         "number": formats.number, "words": formats.words, "points": formats.points,
-        "code": formats.code, "few": formats.few,
+        "code": formats.code, "few": formats.few, "check_words": formats.check_words,
+        "spread": formats.spread, "duration": formats.duration, "moment": formats.moment,
     }  # fmt: skip
-    made.globals |= {"symbols": SYMBOLS, "stamps": STAMPS, "nothing": formats.NOTHING}
+    made.globals |= {
+        "symbols": SYMBOLS, "nothing": formats.NOTHING, "anchor_of": failures.anchor_of,
+        "shown_at_once": failures.SHOWN, "docs": DOCS,
+    }  # fmt: skip
     return made
 
 

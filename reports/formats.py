@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -49,9 +50,72 @@ def few(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+SPELLED = {
+    "apgd": "APGD", "autoattack": "AutoAttack", "crown": "CROWN", "ddn": "DDN",
+    "deepfool": "DeepFool", "dlr": "DLR", "fab": "FAB", "fgsm": "FGSM", "fmn": "FMN", "ibp": "IBP",
+    "l2": "L2", "linf": "L∞", "mlp": "MLP", "onnx": "ONNX", "pgd": "PGD", "x": "×",
+}  # fmt: skip
+"""Parts of names that are written in another way."""
+
+
 def words(name: str) -> str:
-    """A name as it is written: ``gradient × input``."""
-    return name.replace("-x-", " × ").replace("-", " ").replace("_", " ")
+    """A name as it is written: ``gradient × input``, ``PGD L2``."""
+    parts = name.replace("_", " ").replace("-", " ").split(" ")
+    return " ".join(SPELLED.get(part, part) for part in parts)
+
+
+def check_words(check: str) -> str:
+    """A check in words: ``clean``, ``FGSM``, ``certified by CROWN``, ``vanishing gradients``."""
+    kind, _, rest = check.partition("/")
+    if not rest:
+        return words(check)
+    if kind == "certified":
+        return f"certified by {words(rest)}"
+    if kind == "saliency-sanity":
+        return f"maps of {words(rest.replace('/', ': ', 1))}"
+    if kind in ("validity", "conformance", "training"):
+        return words(rest.replace("/", " "))
+    return words(check.replace("/", ": ", 1).replace("/", " "))
+
+
+def share(low: float, high: float) -> str:
+    """A share that lies between two numbers, in whole percent as a person says it."""
+    ends = [f"{100 * end:.0f}" for end in (low, high)]
+    if high <= 0:
+        return "none"
+    if low >= 1:
+        return "all"
+    if ends == ["0", "0"]:
+        return f"less than 1{SPACE}%"
+    return f"{ends[0] if ends[0] == ends[1] else '–'.join(ends)}{SPACE}%"
+
+
+def spread(low: float, high: float, digits: int = 1) -> str:
+    """The same exactly: ``93.1 %``, or ``92.8–93.3 %`` where the ends differ."""
+    ends = [f"{100 * end:.{digits}f}" for end in (low, high)]
+    return f"{ends[0] if ends[0] == ends[1] else '–'.join(ends)}{SPACE}%"
+
+
+def duration(seconds: float) -> str:
+    """A time as one tells it: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``1 h 39 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.2g} s" if seconds < 0.1 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else (
+        f"{minutes // 60} h {minutes % 60} min")  # fmt: skip
+
+
+def moment(text: str) -> str:
+    """A time of ISO 8601 to the minute: ``27 November 2026, 01:35 UTC``; others as they are."""
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return text
+    zone = f" {at.tzname()}" if at.tzinfo else ""
+    return f"{at.day} {at:%B %Y, %H:%M}{zone}"
 
 
 def points(change: float | None, digits: int = 1) -> str:

@@ -10,20 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.errors import BIDI, HarnessError, encoded, printable
 from harness.files import replacing
 from harness.gate import Comparison
 from harness.results.run import Run
 from harness.results.search import SearchResult
-from reports import about, drawing, figures, room, runs, stored, tables
+from reports import about, drawing, failures, overview, room, runs, stored, verdict
 from reports.section import TEMPLATES, Section
 from reports.view import RunView
 
 CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 OBEYED = re.compile(f"[{CONTROLS}{''.join(BIDI)}]")
 """Signs of a name or reason that would do something instead of being seen; they are escaped."""
+REGION = 'role="region" tabindex="0" aria-label="'
+"""How the tag of a box that scrolls goes on; such boxes have names that no two share."""
 PADDED = 105
 """Percent of its size that a section of several runs takes, with prefixes before its ids."""
 
@@ -54,7 +56,9 @@ class Chapter:
         prefix: What the ids of its sections begin with.
         verdict: ``failed`` if a check of the run or its comparison with a baseline failed, else
             ``measured`` if nothing judged its accuracies, else ``passed``.
+        stamp: The same in words.
         title: Name of the spec.
+        epsilon: The radius that is shown where there is room for one.
         sections: Those that are there.
         body: Their HTML.
     """
@@ -62,7 +66,9 @@ class Chapter:
     name: str
     prefix: str
     verdict: str
+    stamp: str
     title: str
+    epsilon: float | None
     sections: list[Section]
     body: Markup
 
@@ -88,18 +94,17 @@ def page(sources: Sequence[Source]) -> str:
             f"{len(sources)} runs: a report holds {room.MOST} at most; name fewer of them"
         )
     several = len(sources) > 1
-    with figures.styled():
-        beside = _beside(sources) if several else []
-        space = room.of_each(len(sources), room.size("".join(beside)))
-        chapters = [
-            _chapter(source, f"run{place}-" if several else "", space)
-            for place, source in enumerate(sources, start=1)
-        ]
+    beside = _beside(sources) if several else []
+    space = room.of_each(len(sources), room.size("".join(beside)))
+    chapters = [
+        _chapter(source, f"run{place}-" if several else "", space)
+        for place, source in enumerate(sources, start=1)
+    ]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = drawing.environment().get_template("report.html.jinja").render(
         chapters=chapters, beside=beside, sources=sources, script=Markup(script),  # noqa: S704  (ours)
-        script_hash=f"sha256-{digest}",
+        script_hash=f"sha256-{digest}", epsilon=chapters[0].epsilon,
     )  # fmt: skip
     return OBEYED.sub(lambda sign: printable(sign[0]), html)
 
@@ -139,11 +144,13 @@ def _chapter(source: Source, prefix: str, space: int) -> Chapter:
             content
             | {
                 "absent": [],
-                "concerns": [],
-                "key_figures": [],
+                "causes": [],
+                "skipped": [],
+                "robustness": [],
                 "randomised": [],
                 "description": "",
                 "about": None,
+                "overview": None,
                 "notes": [],
             }
         )
@@ -152,23 +159,35 @@ def _chapter(source: Source, prefix: str, space: int) -> Chapter:
     body = head + drawing.environment().get_template("run.html.jinja").render(
         sections=sections, bodies={part.section.id: Markup(part.html) for part in shown}  # noqa: S704
     )  # fmt: skip
+    body = _linked(body)
     return Chapter(
-        source.name, prefix, view.verdict, view.title, sections,
-        Markup(_distinct(body, prefix) if prefix else body),  # noqa: S704  (a template escaped it)
+        source.name, prefix, view.verdict, view.stamp, view.title,
+        view.shown_epsilon, sections,
+        Markup(_distinct(body, prefix, source.name) if prefix else body),  # noqa: S704  (a template escaped it)
     )  # fmt: skip
 
 
-def _distinct(body: str, prefix: str) -> str:
-    """A chapter whose ids and references to them begin with a prefix.
+def _linked(body: str) -> str:
+    """A chapter whose references to what found no room lead to its head."""
+    ids = set(re.findall(r'<[^<>]* id="([^"]*)"', body))
+
+    def found(link: re.Match[str]) -> str:
+        return link[0] if link[1] in ids else ' href="#verdict"'
+
+    return re.sub(r' href="#([^"]*)"(?=[^<>]*>)', found, body)
+
+
+def _distinct(body: str, prefix: str, name: str) -> str:
+    """A chapter whose ids and references to them begin with a prefix, and its regions' names too.
 
     What stands in angle brackets is a tag for certain, and what it quotes an attribute: elsewhere
     these signs are escaped.
     """
+    regions = f"{REGION}{escape(name)}: "
 
     def marked(tag: re.Match[str]) -> str:
-        return re.sub(
-            r' ((?:id|for|aria-labelledby)="|href="#|clip-path="url\(#)', rf" \1{prefix}", tag[0]
-        )
+        own = re.sub(r' ((?:id|for|name|aria-labelledby)="|href="#)', rf" \1{prefix}", tag[0])
+        return own.replace(REGION, regions)
 
     return re.sub(r"<[^<>]+>", marked, body)
 
@@ -176,18 +195,20 @@ def _distinct(body: str, prefix: str) -> str:
 def _head(view: RunView) -> dict[str, Any]:
     """What the head of a chapter prints of a run."""
     run, frame = view.run, view.frame
+    causes = failures.causes_of(frame)
     return {
         "verdict": view.verdict,
         "title": view.title,
         "description": str(stored.spec_value(run, "description") or ""),
         "comparison": view.comparison,
-        "counts": tables.status_counts(frame),
-        "reasons": tables.verdict_reasons(run, frame),
-        "concerns": tables.concerns(frame),
+        "opening": verdict.opening(run, frame, view.comparison),
+        "robustness": verdict.robustness(view.curves, view.shown_epsilon),
+        "answers": verdict.answers_of(run, frame, view.comparison),
+        "causes": [cause for cause in causes if cause.status != "skipped"],
+        "skipped": [cause for cause in causes if cause.status == "skipped"],
         "notes": about.notes_of(run),
         "about": about.about(run),
         "randomised": view.randomised,
-        "attack": view.attack,
-        "shown_epsilon": view.shown_epsilon,
-        "key_figures": tables.key_figures(frame, view.order, view.attack, view.shown_epsilon),
+        "overview": overview.overview_of(view),
+        "fragile": view.fragile,
     }

@@ -61,16 +61,14 @@ def side_by_side(names: Sequence[str], runs: Sequence[Run]) -> list[Beside]:
     frames = [tables.measurements(run) for run in runs]
     order = list(dict.fromkeys(pair for run in runs for pair in stored.pairs(run)))
     found = []
-    for place, pair in enumerate(order):
+    for pair in order:
         mine = [tables.of_pair(frame, pair) for frame in frames]
         if sum(not part.empty for part in mine) > 1:
-            found.append(_beside(names, mine, pair, place, runs))
+            found.append(_beside(names, mine, pair, runs))
     return found
 
 
-def _beside(
-    names: Sequence[str], mine: Sequence[Any], pair: Pair, place: int, runs: Sequence[Run]
-) -> Beside:
+def _beside(names: Sequence[str], mine: Sequence[Any], pair: Pair, runs: Sequence[Run]) -> Beside:
     looks = figures.ladder_of(list(names))
     sweeps = [tables.sweeps(part) for part in mine]
     attack = next((name for sweep in sweeps for name in sweep), "")
@@ -80,7 +78,7 @@ def _beside(
         if attack in sweep
     ]
     chart = figures.accuracy_chart(
-        lines, stored.chance(runs[0]), figures.axis_of(lines[0][1]), f"runs{place}",
+        lines, stored.chance(runs[0]), figures.axis_of(lines[0][1]),
         f"Line chart: accuracy of {pair.label} under {attack} against epsilon, for "
         + ", ".join(look.label for look, _ in lines),
     ) if lines else None  # fmt: skip

@@ -10,6 +10,8 @@ from typing import Any
 from reports.view import RunView
 
 TEMPLATES = Path(__file__).parent / "templates"
+DOCS = "../docs/{}.md"
+"""Where the documentation on a topic is: in a clone, seen from a folder of results in one."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Section:
         rank: When it gets room on a page that is too small for all: those of lower rank first.
         expected: Whether the page says so where a run holds nothing for it.
         if_short: What replaces parts of its content on a page that is too small for all.
+        folded: Whether only its heading is seen until it is opened.
+        learn: The page of the documentation on its topic, which "What is this?" leads to; empty
+            for none.
     """
 
     id: str
@@ -39,6 +44,8 @@ class Section:
     rank: int = 1000
     expected: bool = False
     if_short: Mapping[str, Any] = field(default_factory=dict)
+    folded: bool = False
+    learn: str = ""
 
     @property
     def file(self) -> Path:

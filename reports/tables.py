@@ -13,9 +13,8 @@ from harness.results.records import ModelInfo
 from harness.results.run import Run
 from reports.stored import Pair
 
-STATUSES = ("failed", "error", "skipped", "passed", "measured")
-"""Statuses in the order in which a reader needs them."""
 CONCERNS = ("failed", "error", "skipped")
+"""Statuses of what did not pass, in the order in which a reader needs them."""
 OCCLUSIONS = {"saliency/least": "Least salient", "saliency/random": "Random",
               "saliency/top": "Most salient"}  # fmt: skip
 SANITY = "saliency-sanity/"
@@ -23,34 +22,6 @@ LOWER = "lower"
 """The bound that a certified accuracy is; those under attack are upper ones."""
 NUMBERS = ("epsilon", "accuracy", "ci_low", "ci_high", "forwards", "backwards")
 KEY = ["model", "backend", "check", "epsilon"]
-
-
-@dataclass(frozen=True)
-class Concern:
-    """Checks that did not pass, for one and the same reason."""
-
-    status: str
-    reason: str
-    checks: list[str]
-
-
-@dataclass(frozen=True)
-class KeyFigures:
-    """A pair's headline measurements, as rows of the table of measurements.
-
-    Attributes:
-        pair: Which model.
-        clean: On the images as they are.
-        attacked: Under the first attack, at the headline epsilon.
-        lowest: Under the attack that left the fewest correct at that epsilon.
-        certified: By the certifier that certified the most at that epsilon.
-    """
-
-    pair: Pair
-    clean: Any | None
-    attacked: Any | None
-    lowest: Any | None
-    certified: Any | None = None
 
 
 @dataclass(frozen=True)
@@ -68,49 +39,6 @@ def measurements(run: Run) -> pd.DataFrame:
     frame["label"] = [record.label for record in run.records]
     latest: pd.DataFrame = frame[~frame.duplicated(KEY, keep="last")]
     return latest
-
-
-def status_counts(frame: pd.DataFrame) -> list[tuple[str, int]]:
-    """How many checks have each status that occurs."""
-    counts = frame["status"].value_counts()
-    return [(status, int(counts[status])) for status in STATUSES if status in counts]
-
-
-def verdict_reasons(run: Run, frame: pd.DataFrame) -> list[str]:
-    """Sentences that say why the verdict is what it is."""
-    counts = dict(status_counts(frame))
-    if run.verdict == "passed":
-        # Of all records, as the verdict; the table has the last of those that share a key.
-        passed = sum(record.status == "passed" for record in run.records)
-        left_out = f" {counts['skipped']} skipped." if "skipped" in counts else ""
-        return [f"All judged checks passed: {passed}.{left_out}"]
-    if run.verdict == "measured":
-        measured = sum(record.total is not None for record in run.records)
-        passed = counts.get("passed", 0)
-        many = "1 accuracy" if measured == 1 else f"{measured} accuracies"
-        rest = f" {passed} other check{'s' if passed > 1 else ''} passed." if passed else ""
-        return [f"Measured, not judged: {many}; no expectations were given.{rest}"]
-    reasons = []
-    if not run.finished:
-        reasons.append("The run did not finish, so checks may be missing.")
-    if not counts:
-        reasons.append("No check was recorded.")
-    elif "passed" not in counts:
-        reasons.append("No check passed.")
-    if bad := counts.get("failed", 0):
-        reasons.append(f"{bad} check{'s' if bad > 1 else ''} failed.")
-    if broken := counts.get("error", 0):
-        reasons.append(f"{broken} check{'s' if broken > 1 else ''} broke with an error.")
-    return reasons
-
-
-def concerns(frame: pd.DataFrame) -> list[Concern]:
-    """Checks that failed, broke or were skipped, those of one reason together."""
-    return [
-        Concern(status, str(reason), part["label"].tolist())
-        for status in CONCERNS
-        for reason, part in frame[frame["status"] == status].groupby("reason", sort=False)
-    ]
 
 
 def attacks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -166,27 +94,6 @@ def headline_epsilon(frame: pd.DataFrame) -> float | None:
     if attacks.empty:
         return None
     return float(statistics.median_low(attacks.index[attacks == attacks.max()].tolist()))
-
-
-def key_figures(
-    frame: pd.DataFrame, order: Sequence[Pair], attack: str | None, epsilon: float | None
-) -> list[KeyFigures]:
-    """Each pair's clean accuracy, and those under the attack and under the strongest."""
-    measured = frame.dropna(subset=["accuracy"])
-    clean = by_pair(measured[measured["check"] == "clean"])
-    at = comparable(frame)
-    at = at[at["epsilon"] == epsilon]
-    attacked = by_pair(at[at["check"] == attack])
-    # The last in order stays, so the lowest comes last.
-    lowest = by_pair(at.sort_values("accuracy", ascending=False, kind="stable"))
-    sure = certificates(frame)
-    sure = sure[(sure["epsilon"] == epsilon) & sure["norm"].isin(at["norm"])]
-    certified = by_pair(sure.sort_values("accuracy", kind="stable"))
-    return [
-        KeyFigures(pair, clean.get(pair), attacked.get(pair), lowest.get(pair), certified.get(pair))
-        for pair in order
-        if pair in clean or pair in attacked
-    ]
 
 
 def by_pair(frame: pd.DataFrame) -> dict[Pair, Any]:

@@ -5,24 +5,42 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
-from matplotlib.colors import Colormap, LinearSegmentedColormap
-from PIL import Image  # comes with Matplotlib
+from PIL import Image
 
 from harness.maths.pictures import SIDE, shrunk
 from harness.results.run import Run
 from reports.stored import FloatArray
 
-__all__ = ["SIDE", "Tile", "changed", "drawn", "limits", "outline", "png", "shrunk"]
+__all__ = ["SIDE", "Tile", "changed", "drawn", "limits", "outline", "over", "png", "shrunk"]
 
-GREY, HEAT = colormaps["gray"], colormaps["magma"]
-CHANGE = LinearSegmentedColormap.from_list("change", ["#2166ac", "#f7f7f7", "#b2182b"])
-"""Darker, unchanged, lighter; the page explains it by a ramp of these colours."""
 LEVELS = 64
 """Shades of a picture: with a small palette hundreds of them fit a page."""
+Palette: TypeAlias = npt.NDArray[np.uint8]
+"""Shades (LEVELS, 3) from the lowest value to the highest."""
+
+
+def _palette(*anchors: str) -> Palette:
+    """Shades through colours that lie at equal distances."""
+    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors], dtype=np.float64)
+    places, at = np.linspace(0, 1, LEVELS), np.linspace(0, 1, len(anchors))
+    shades = [np.interp(places, at, channel) for channel in colours.T]
+    palette: Palette = np.stack(shades, axis=1).round().astype(np.uint8)
+    return palette
+
+
+GREY = _palette("000000", "ffffff")
+HEAT = _palette(
+    "000004", "180f3d", "440f76", "721f81", "9e2f7f", "cd4071", "f1605d", "fd9668", "feca8d",
+    "fcfdbf",
+)  # fmt: skip
+CHANGE = _palette("2166ac", "f7f7f7", "b2182b")
+"""Darker, unchanged, lighter; the page explains it by a ramp of these colours."""
+STEPS = 16
+"""Shades of the image, and of the map, where a map lies over an image."""
 COLOURS, EXACT = 128, 40 * 40
 """So many colours has a picture of more pixels; smaller ones have all of theirs."""
 
@@ -52,12 +70,44 @@ class Tile:
     unanswered: bool = False
 
 
-def png(pixels: FloatArray, colours: Colormap, low: float, high: float) -> str:
+def png(pixels: FloatArray, colours: Palette, low: float, high: float) -> str:
     """Numbers (height, width) as a PNG data URI, in a colour map between two limits."""
-    scaled = np.clip((shrunk(pixels) - low) / (high - low), 0.0, 1.0)
-    picture = Image.fromarray((scaled * (LEVELS - 1)).round().astype(np.uint8), "P")
-    shades = colours(np.linspace(0.0, 1.0, LEVELS), bytes=True)[:, :3]
-    picture.putpalette(np.ascontiguousarray(shades).tobytes())
+    return _indexed(_levels(shrunk(pixels), low, high, LEVELS), colours)
+
+
+def over(heat: FloatArray, pixels: FloatArray, low: float, high: float) -> str:
+    """A map (height, width) over the image that it explains, as a PNG data URI.
+
+    The image is grey, and gives way to the map's colour the larger the map's number is; of one in
+    colours, (height, width, 3), the mean over the channels is drawn.
+    """
+    grey = shrunk(pixels.mean(axis=2) if pixels.ndim == 3 else pixels)
+    hot = _levels(heat, 0.0, float(heat.max()) or 1.0, STEPS)
+    return _indexed(_levels(grey, low, high, STEPS) * STEPS + hot, _OVER)
+
+
+def _over() -> Palette:
+    """The colour of each shade of grey under each of heat, (STEPS * STEPS, 3)."""
+    places = np.linspace(0, LEVELS - 1, STEPS).round().astype(int)
+    share = (np.linspace(0, 1, STEPS) ** 0.7)[None, :, None]
+    mixed = (1 - share) * 0.75 * GREY[places][:, None] + share * HEAT[places][None]
+    palette: Palette = mixed.reshape(-1, 3).round().astype(np.uint8)
+    return palette
+
+
+_OVER = _over()
+
+
+def _levels(pixels: FloatArray, low: float, high: float, count: int) -> Palette:
+    """Numbers as indices from 0 to ``count - 1`` between two limits."""
+    scaled = np.clip((pixels - low) / (high - low), 0.0, 1.0)
+    levels: Palette = (scaled * (count - 1)).round().astype(np.uint8)
+    return levels
+
+
+def _indexed(indices: Palette, colours: Palette) -> str:
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette(colours.tobytes())
     return _uri(picture)
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 from harness.gate import Comparison
 from harness.results.run import Run
 from harness.results.search import SearchResult
-from reports import figures, stored, tables
+from reports import agreement, figures, stored, tables, worst
+from reports.agreement import Group
 from reports.figures import Series
 from reports.stored import Pair
+from reports.worst import Curve
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class RunView:
     def order(self) -> list[Pair]:
         """Every model in every backend, in the order in which they are shown."""
         return stored.pairs(self.run)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Each model once where its backends agree, and else each of them."""
+        return agreement.groups_of(self.frame, self.order)
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """What the strongest attack leaves of each group."""
+        return worst.curves_of(self.run, self.frame, self.groups)
 
     @cached_property
     def series(self) -> dict[Pair, Series]:
@@ -77,6 +89,11 @@ class RunView:
         return tables.judged(self.frame)
 
     @property
+    def fragile(self) -> bool:
+        """Whether the strongest attack leaves less than half of some model's clean accuracy."""
+        return any(curve.fragile for curve in self.curves)
+
+    @property
     def title(self) -> str:
         """Name of the spec."""
         return str(stored.spec_value(self.run, "name") or "unnamed spec")
@@ -88,3 +105,11 @@ class RunView:
         if self.comparison is None or said == "failed":
             return said
         return "passed" if self.comparison.passed else "failed"
+
+    @property
+    def stamp(self) -> str:
+        """The same in the title of the page: what it is that holds, or does not."""
+        if self.verdict == "passed":
+            held = "EXPECTATIONS MET" if self.run.verdict == "passed" else "BASELINE HELD"
+            return f"{held}, NOT ROBUST" if self.fragile else held
+        return "FAILED" if self.verdict == "failed" else "MEASURED, NOT JUDGED"

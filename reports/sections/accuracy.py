@@ -1,8 +1,8 @@
-"""The section on accuracy under attack: each attack's sweep, and all attacks on each model."""
+"""The section on accuracy under attack: all attacks on each model, a norm at a time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -10,92 +10,85 @@ from markupsafe import Markup
 
 from harness.maths.norms import NORMS
 from harness.protocol import NormName
-from harness.results.run import Run
-from reports import figures, stored, tables
+from reports import agreement, figures, stored, tables
+from reports.agreement import Group
 from reports.figures import Series
+from reports.formats import check_words
 from reports.section import Section
-from reports.stored import Pair
 from reports.view import RunView
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """An attack's accuracies as a chart and a table."""
-
-    attack: str
-    chart: Markup
-    series: list[Series]
-    accuracies: tables.Grid
-
-
-@dataclass(frozen=True)
 class Rungs:
-    """What one norm's attacks do to one pair: a chart, and a table of attacks by epsilons."""
+    """What one norm's attacks do to a model: a chart, and a table of attacks by epsilons.
+
+    Attributes:
+        norm: The norm as people write it.
+        chart: A line per attack, from clean accuracy on.
+        series: How each attack looks, by its name in the records.
+        epsilons: The columns of the table.
+        cells: A row of the table of measurements by that name and epsilon.
+        lowest: Where the fewest images are left at an epsilon.
+        images: How many images each attack was measured on.
+    """
 
     norm: str
     chart: Markup
-    series: list[Series]
+    series: dict[str, Series]
     epsilons: list[float]
     cells: dict[tuple[str, float], Any]
     lowest: set[tuple[str, float]]
+    images: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """All attacks on one pair."""
+    """All attacks on one model; backends that agree are together."""
 
-    pair: Pair
+    group: Group
+    clean: Any | None
     rungs: list[Rungs]
 
 
-def sweeps_of(run: Run, sweeps: dict[str, pd.DataFrame], series: dict[Pair, Series]) -> list[Sweep]:
-    """A chart and a table for each attack."""
+def ladders_of(view: RunView) -> list[Ladder]:
+    """For each model that was attacked its attacks side by side, a norm at a time."""
     found = []
-    for place, (attack, frame) in enumerate(sweeps.items()):
-        accuracies = tables.grid(frame, list(series), "epsilon")
-        lines = [(series[pair], tables.of_pair(frame, pair)) for pair in accuracies.pairs]
-        chart = figures.accuracy_chart(
-            lines, stored.chance(run), figures.axis_of(frame), f"sweep{place}",
-            f"Line chart: accuracy under {attack} against epsilon, for "
-            + ", ".join(look.label for look, _ in lines),
-        )  # fmt: skip
-        found.append(Sweep(attack, chart, [look for look, _ in lines], accuracies))
-    return found
-
-
-def ladders_of(run: Run, frame: pd.DataFrame, order: list[Pair]) -> list[Ladder]:
-    """For each pair that met several attacks, all of them side by side, a norm at a time."""
-    measured = tables.attacks(frame)
-    looks = figures.ladder_of(list(dict.fromkeys(measured["check"].astype(str))))
-    found = []
-    for place, pair in enumerate(order):
-        mine = tables.of_pair(measured, pair)
+    for group in view.groups:
+        rows = agreement.merged(view.frame[view.frame["accuracy"].notna()], group)
+        measured = tables.attacks(rows)
+        looks = {
+            attack: replace(look, label=check_words(attack))
+            for attack, look in figures.ladder_of(
+                list(dict.fromkeys(measured["check"].astype(str)))
+            ).items()
+        }
+        clean = tables.rows_of(rows[rows["check"] == "clean"])
         rungs = [
-            _rungs(run, norm, part, looks, f"ladder{place}-{norm}", pair)
+            _rungs(view, norm, part, looks, group, rows[rows["check"] == "clean"])
             for norm in NORMS
-            if (part := mine[mine["norm"] == norm])["check"].nunique() > 0
+            if len(part := measured[measured["norm"] == norm])
         ]
-        if mine["check"].nunique() > 1:
-            found.append(Ladder(pair, rungs))
+        if rungs:
+            found.append(Ladder(group, clean[0] if clean else None, rungs))
     return found
 
 
 def _rungs(
-    run: Run,
+    view: RunView,
     norm: NormName,
     frame: pd.DataFrame,
     looks: dict[str, Series],
-    name: str,
-    pair: Pair,
+    group: Group,
+    clean: pd.DataFrame,
 ) -> Rungs:
-    attacks = list(dict.fromkeys(frame["check"].astype(str)))
-    lines = [
-        (looks[attack], frame[frame["check"] == attack].sort_values("epsilon"))
-        for attack in attacks
-    ]
+    series = {attack: looks[attack] for attack in dict.fromkeys(frame["check"].astype(str))}
     chart = figures.accuracy_chart(
-        lines, stored.chance(run), figures.AXES[norm], name,
-        f"Line chart: accuracy of {pair.label} against epsilon, under " + ", ".join(attacks),
+        [(look, _from_clean(frame[frame["check"] == attack], clean))
+         for attack, look in series.items()],
+        stored.chance(view.run), figures.AXES[norm],
+        f"Line chart: accuracy of {group.label} against epsilon, under "
+        + ", ".join(look.label for look in series.values()),
+        title=f"Accuracy under {NORMS[norm].label} attacks",
     )  # fmt: skip
     cells = {(row.check, row.epsilon): row for row in tables.rows_of(frame)}
     attacked = frame[frame["epsilon"] > 0]
@@ -104,21 +97,28 @@ def _rungs(
     return Rungs(
         norm=NORMS[norm].label,
         chart=chart,
-        series=[look for look, _ in lines],
-        epsilons=sorted({epsilon for _, epsilon in cells}),
+        series=series,
+        epsilons=sorted({epsilon for _, epsilon in cells if epsilon > 0}),
         cells=cells,
         lowest={(row.check, row.epsilon) for row in tables.rows_of(lowest)},
+        images={row.check: int(row.total) for row in cells.values() if row.total == row.total},
     )
 
 
+def _from_clean(rows: pd.DataFrame, clean: pd.DataFrame) -> pd.DataFrame:
+    """An attack's accuracies by rising epsilon, with the clean one where none is at 0."""
+    at_zero = bool((rows["epsilon"] == 0).any())
+    begun = rows if at_zero or clean.empty else pd.concat([clean.assign(epsilon=0.0), rows])
+    found: pd.DataFrame = begun.sort_values("epsilon", kind="stable")
+    return found
+
+
 def _content(view: RunView) -> dict[str, Any] | None:
-    sweeps = sweeps_of(view.run, view.sweeps, view.series)
-    ladders = ladders_of(view.run, view.frame, view.order)
-    if not sweeps:
-        return None
-    return {"sweeps": sweeps, "ladders": ladders, "randomised": view.randomised}
+    ladders = ladders_of(view)
+    return {"ladders": ladders} if ladders else None
 
 
 SECTION = Section(
-    "accuracy", "Accuracy under attack", place=20, content=_content, rank=20, expected=True
-)
+    "accuracy", "Accuracy under attack", place=20, content=_content, rank=20, expected=True,
+    learn="learn/curves",
+)  # fmt: skip

@@ -98,4 +98,4 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"across": found} if found else None
 
 
-SECTION = Section("backends", "Across backends", place=110, content=_content, rank=80)
+SECTION = Section("backends", "Across backends", place=110, content=_content, rank=80, folded=True)

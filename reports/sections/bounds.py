@@ -8,16 +8,15 @@ from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from harness.maths.norms import NORMS
 from reports import brackets, figures, stored
 from reports.brackets import Bound, Bracket, Brackets
-from reports.figures import Series, Spot
-from reports.formats import interval, percent
+from reports.figures import Series
+from reports.formats import interval, percent, words
 from reports.section import Section
 from reports.stored import Pair
+from reports.svg import Chart, Spot, percent_ticks, round_ticks, stairs
 from reports.view import RunView
 
 CHECK = "validity/certified-misclassified"
@@ -60,17 +59,14 @@ def section_of(view: RunView) -> list[OfPair]:
     """Each pair that has certificates."""
     chance = stored.chance(view.run)
     found = []
-    for place, pair in enumerate(view.order):
-        bands = [
-            _band(one, chance, f"bounds{place}-{one.norm}")
-            for one in brackets.brackets_of(view.run, view.frame, pair)
-        ]
+    for pair in view.order:
+        bands = [_band(one, chance) for one in brackets.brackets_of(view.run, view.frame, pair)]
         if bands:
             found.append(OfPair(pair, bands))
     return found
 
 
-def _band(found: Brackets, chance: float | None, name: str) -> Band:
+def _band(found: Brackets, chance: float | None) -> Band:
     known = [row for row in found.rows if row.lower is not None and row.upper is not None]
     # What was measured on both sides says more than what follows from other epsilons.
     said = [row for row in known if row.measured or row.wrong] or known
@@ -79,7 +75,7 @@ def _band(found: Brackets, chance: float | None, name: str) -> Band:
         _told(row) for row in said[:SENTENCES]
     )
     return Band(
-        found, norm, band_chart(found, chance, name, label), said[:SENTENCES],
+        found, norm, band_chart(found, chance, label), said[:SENTENCES],
         [row for row in found.rows if row.wrong],
     )  # fmt: skip
 
@@ -89,56 +85,48 @@ def _told(row: Bracket) -> str:
     return f"At epsilon {row.epsilon:g}: certified {low}, under attack {high}."
 
 
-def band_chart(found: Brackets, chance: float | None, name: str, label: str) -> Markup:
+def band_chart(found: Brackets, chance: float | None, label: str) -> Markup:
     """Both bounds against epsilon, and what lies between them.
 
     They are stairs, for that is what is known between two epsilons: what is certified at the
     larger, and what the attacks leave at the smaller. Marks stand where a bound was measured.
     """
-    figure = Figure(figsize=(5.4, 3.0))
-    axes = figure.add_axes((0.1, 0.17, 0.88, 0.73))
+    furthest = found.rows[-1].epsilon
+    chart = Chart((0.0, furthest * 1.01), figures.SHARES, round_ticks(0.0, furthest),
+                  percent_ticks(), "Robust accuracy", figures.AXES[found.norm])  # fmt: skip
     start = Bracket(0.0, found.clean, found.clean, None)
     rows = [row for row in (start, *found.rows) if row.upper is not None]
     for near, far in pairwise(rows):
         if far.lower is not None and near.upper is not None:
-            axes.fill_between(
-                [near.epsilon, far.epsilon], far.lower.accuracy, near.upper.accuracy,
-                color=CERTIFIED.colour, alpha=0.16, lw=0,
-            )  # fmt: skip
-    _stairs(axes, ATTACKED, [(row.epsilon, row.upper) for row in rows], "steps-post")
+            ends = [near.epsilon, far.epsilon]
+            chart.band(ends, [far.lower.accuracy] * 2, [near.upper.accuracy] * 2, CERTIFIED.colour)
+    _stairs(chart, ATTACKED, [(row.epsilon, row.upper) for row in rows], before=False)
     rows = [row for row in (start, *found.rows) if row.lower is not None]
-    _stairs(axes, CERTIFIED, [(row.epsilon, row.lower) for row in rows], "steps-pre")
+    _stairs(chart, CERTIFIED, [(row.epsilon, row.lower) for row in rows], before=True)
     if found.clean is not None:
-        axes.plot(0.0, found.clean.accuracy, color=figures.MUTED, marker="o", clip_on=False,
-                  markeredgecolor=figures.SURFACE)  # fmt: skip
-    figures.chance_line(axes, chance)
-    figures.share_axis(axes)
-    axes.set_title("Robust accuracy", pad=10)
-    axes.set_xlabel(figures.AXES[found.norm], labelpad=6)
-    axes.margins(x=0.02)
-    return figures.inline(figure, name, label, _spots(found))
+        chart.marks([(0.0, found.clean.accuracy)], figures.MUTED, "o")
+    figures.chance_level(chart, chance)
+    for spot in _spots(found):
+        chart.spot(spot)
+    return chart.markup(label)
 
 
 def _stairs(
-    axes: Axes, look: Series, ends: Sequence[tuple[float, Bound | None]], steps: str
+    chart: Chart, look: Series, ends: Sequence[tuple[float, Bound | None]], *, before: bool
 ) -> None:
-    points = [(epsilon, end) for epsilon, end in ends if end is not None]
+    points = [(epsilon, end.accuracy, end.epsilon) for epsilon, end in ends if end is not None]
     if not points:
         return
-    heights = [end.accuracy for _, end in points]
-    axes.plot(
-        [epsilon for epsilon, _ in points], heights, color=look.colour, linestyle=look.linestyle,
-        marker=look.marker, markeredgecolor=figures.SURFACE, drawstyle=steps,
-        markevery=[
-            place for place, (epsilon, end) in enumerate(points) if 0 < epsilon == end.epsilon
-        ],
-    )  # fmt: skip
+    corners = stairs([(epsilon, height) for epsilon, height, _ in points], before=before)
+    chart.line([x for x, _ in corners], [y for _, y in corners], look.colour, look.dashes)
+    measured = [(epsilon, height) for epsilon, height, at in points if 0 < epsilon == at]
+    chart.marks(measured, look.colour, look.marker)
     # Along the last stair, outside the band: above the upper one, and below the lower one.
-    below = look is CERTIFIED and heights[-1] > LABELLED
-    axes.annotate(
-        look.label, (points[-1][0], heights[-1] if look is CERTIFIED else heights[-2:][0]),
-        (-2, -4 if below else 4), textcoords="offset points", ha="right",
-        va="top" if below else "bottom", color=look.colour,
+    heights = [height for _, height, _ in points]
+    below = before and heights[-1] > LABELLED
+    chart.note(
+        points[-1][0], heights[-1] if before else heights[-2:][0], look.label,
+        -3, 14 if below else -6, "end", look.colour,
     )  # fmt: skip
 
 
@@ -160,7 +148,7 @@ def _spots(found: Brackets) -> list[Spot]:
 
 def certified_by(bound: Bound | None) -> str:
     """What a lower bound is from, in words."""
-    return f"certified by {bound.by or 'several certifiers together'}" if bound else ""
+    return f"certified by {words(bound.by) or 'several certifiers together'}" if bound else ""
 
 
 def left_by(bound: Bound | None) -> str:
@@ -169,7 +157,7 @@ def left_by(bound: Bound | None) -> str:
         return ""
     if bound.by == brackets.CLEAN:
         return "clean accuracy"
-    return f"under {bound.by or 'several attacks together'}"
+    return f"under {words(bound.by) or 'several attacks together'}"
 
 
 def _content(view: RunView) -> dict[str, Any] | None:
@@ -179,8 +167,8 @@ def _content(view: RunView) -> dict[str, Any] | None:
     checked = bool((view.frame["check"] == CHECK).any())
     return {
         "bounds": found, "looks": (ATTACKED, CERTIFIED), "checked": checked,
-        "images": _images(view), "randomised": view.randomised,
-        "certified_by": certified_by, "left_by": left_by,
+        "images": _images(view), "certified_by": certified_by,
+        "left_by": left_by,
     }  # fmt: skip
 
 
@@ -190,4 +178,5 @@ def _images(view: RunView) -> int | None:
     return None if labels is None else labels.size
 
 
-SECTION = Section("bounds", "Bounds on robust accuracy", place=22, content=_content, rank=25)
+SECTION = Section("bounds", "Bounds on robust accuracy", place=22, content=_content, rank=25,
+                  learn="glossary")  # fmt: skip

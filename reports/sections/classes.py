@@ -87,4 +87,5 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"per_class": found, "attack": view.attack} if found else None
 
 
-SECTION = Section("classes", "Accuracy by class", place=60, content=_content, rank=140)
+SECTION = Section("classes", "Accuracy by class", place=60, content=_content, rank=140,
+                  learn="learn/confusion")  # fmt: skip

@@ -74,4 +74,5 @@ def _content(view: RunView) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-SECTION = Section("confusion", "Confusions", place=50, content=_content, rank=130, expected=True)
+SECTION = Section("confusion", "Confusions", place=50, content=_content, rank=130, expected=True,
+                  learn="learn/confusion")  # fmt: skip

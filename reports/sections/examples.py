@@ -129,4 +129,5 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"examples": found, "undrawn": undrawn, **shown}
 
 
-SECTION = Section("examples", "Example images", place=30, content=_content, rank=70, expected=True)
+SECTION = Section("examples", "Example images", place=30, content=_content, rank=70, expected=True,
+                  learn="learn/samples")  # fmt: skip

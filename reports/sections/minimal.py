@@ -12,7 +12,9 @@ from markupsafe import Markup
 from harness.results import keys
 from harness.results.run import Run
 from reports import figures, stored
+from reports.agreement import Group
 from reports.figures import Series
+from reports.formats import words
 from reports.section import Section
 from reports.stored import FloatArray, Pair, smallest_epsilons
 from reports.tiles import Tile, drawn, limits
@@ -30,7 +32,7 @@ class Method:
     Attributes:
         name: ``fgsm`` or ``pgd``.
         chart: The share of images that are not misclassified yet, by epsilon.
-        series: How each pair looks in it.
+        series: How each model looks in it.
         rows: Per pair the number of images and the quantiles of their epsilons.
     """
 
@@ -105,22 +107,27 @@ def _extremes(run: Run, pair: Pair, method: str) -> Extremes | None:
     return Extremes(pair, NAMES[method], found[:half], found[half:][::-1])
 
 
-def section_of(run: Run, series: dict[Pair, Series]) -> list[Method]:
-    """A chart and a table for each method that the run holds."""
+def section_of(run: Run, groups: Sequence[Group]) -> list[Method]:
+    """A chart and a table for each method that the run holds; backends that agree are one line."""
     found = []
+    looks = figures.ladder_of([group.label for group in groups])
     for name in ("fgsm", "pgd"):
-        lines = [
-            (look, epsilons)
-            for pair, look in series.items()
-            if (epsilons := smallest_epsilons(run, pair, name)) is not None
-        ]
+        lines, rows = [], []
+        for group, look in zip(groups, looks.values(), strict=True):
+            of_pair = {
+                pair: epsilons
+                for pair in group.pairs
+                if (epsilons := smallest_epsilons(run, pair, name)) is not None
+            }
+            rows += [(pair.label, len(one), _quantiles(one)) for pair, one in of_pair.items()]
+            if of_pair:
+                lines.append((look, np.concatenate(list(of_pair.values()))))
         if lines:
             chart = figures.robust_chart(
-                lines, _limit([epsilons for _, epsilons in lines]), f"minimal-{name}",
-                f"Line chart: share of images not misclassified by epsilon, by {name}, for "
+                lines, _limit([epsilons for _, epsilons in lines]),
+                f"Line chart: share of images not misclassified by epsilon, by {words(name)}, for "
                 + ", ".join(look.label for look, _ in lines),
             )  # fmt: skip
-            rows = [(look.label, len(epsilons), _quantiles(epsilons)) for look, epsilons in lines]
             found.append(Method(name, chart, [look for look, _ in lines], rows))
     return found
 
@@ -138,7 +145,7 @@ def _limit(parts: list[FloatArray]) -> float:
 
 
 def _content(view: RunView) -> dict[str, Any] | None:
-    methods = section_of(view.run, view.series)
+    methods = section_of(view.run, view.groups)
     extremes = extremes_of(view.run, view.order)
     if not methods and not extremes:
         return None
@@ -157,4 +164,5 @@ def _why_not(run: Run, pair: Pair) -> str:
     return ""
 
 
-SECTION = Section("minimal", "Smallest epsilon", place=40, content=_content, rank=120)
+SECTION = Section("minimal", "Smallest epsilon", place=40, content=_content, rank=120,
+                  learn="learn/fgsm")  # fmt: skip

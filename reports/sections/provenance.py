@@ -48,5 +48,7 @@ SECTION = Section(
     content=_content,
     rank=50,
     expected=True,
+    folded=True,
+    learn="learn/data",
     if_short={"downloads": []},
 )

@@ -17,9 +17,10 @@ from harness.saliency.maps import top_pixels
 from harness.saliency.topk import GRID, SHARES
 from reports import figures, stored, tables
 from reports.figures import Series
+from reports.formats import words
 from reports.section import Section
 from reports.stored import FloatArray, Pair
-from reports.tiles import HEAT, Tile, drawn, limits, outline, png, shrunk
+from reports.tiles import HEAT, Tile, drawn, limits, outline, over, png, shrunk
 from reports.view import RunView
 
 TOP = 0.15
@@ -58,6 +59,12 @@ class Verdicts:
     methods: list[str]
     rules: list[tuple[str, str]]
     cells: dict[tuple[str, str], Any]
+
+    def counted(self, method: str | None = None) -> tuple[int, int]:
+        """How many checks of a method, or of all, passed, and of how many."""
+        statuses = [row.status for (_, of), row in self.cells.items() if method in (None, of)]
+        made = [status for status in statuses if status != "skipped"]
+        return made.count("passed"), len(made)
 
 
 @dataclass(frozen=True)
@@ -98,14 +105,14 @@ def section_of(
     run: Run, frame: pd.DataFrame, order: Sequence[Pair], top: float | None
 ) -> list[Explained]:
     """What is known of each pair's maps, for the pairs of which anything is."""
-    found = [_explained(run, frame, pair, top or TOP, place) for place, pair in enumerate(order)]
+    found = [_explained(run, frame, pair, top or TOP) for pair in order]
     return [
         one for one in found
         if one.rows or one.cascade or one.curves or one.verdicts or one.undrawn
     ]  # fmt: skip
 
 
-def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int) -> Explained:
+def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float) -> Explained:
     methods = stored.saliency_methods(run, pair)
     looks = figures.ladder_of([*methods, "random"])
     clean = stored.example_images(run, pair, "clean")
@@ -119,7 +126,7 @@ def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float, place: int
         methods=(shown := [m for m in methods if stored.saliency_maps(run, pair, m) is not None]),
         rows=(rows := _rows(run, pair, shown, top)),
         cascade=_cascade(run, pair, methods),
-        curves=_curves(run, pair, looks, f"saliency{place}"),
+        curves=_curves(run, pair, looks),
         looks=list(looks.values()),
         measures=[
             (method, [measures.get((method, measure)) for measure in MEASURES])
@@ -174,10 +181,12 @@ def _rows(run: Run, pair: Pair, methods: list[str], top: float) -> list[MapRow]:
             ),
             [
                 (
-                    _map(maps[method], place, f"{method} of: {about}", top),
-                    _map(then_maps[method], place, f"{method} of: {then}", top),
+                    _map(before, place, f"{words(method)} of: {about}", top, clean, low_high),
+                    _map(after, place, f"{words(method)} of: {then}", top, moved, low_high),
                 )
-                for method in methods
+                for method, before, after in zip(
+                    methods, maps.values(), then_maps.values(), strict=True
+                )
             ],
         ))  # fmt: skip
     return rows
@@ -200,13 +209,22 @@ def _picture(
     )  # fmt: skip
 
 
-def _map(maps: FloatArray | None, place: int, about: str, top: float | None) -> Tile | None:
-    """The size of a map's numbers, on its own scale, with the largest outlined."""
+def _map(
+    maps: FloatArray | None, place: int, about: str, top: float | None,
+    images: FloatArray | None = None, low_high: tuple[float, float] = (0.0, 1.0),
+) -> Tile | None:  # fmt: skip
+    """The size of a map's numbers, on its own scale, with the largest outlined.
+
+    It lies over the image where there is one of its size.
+    """
     if maps is None:
         return None
     size = shrunk(np.abs(maps[place]))
     around = "" if top is None else outline(top_pixels(size[None], top)[0])
-    uri = png(size, HEAT, 0.0, float(size.max()) or 1.0)
+    if images is not None and images.shape[1:3] == maps.shape[1:3]:
+        uri = over(size, images[place], *low_high)
+    else:
+        uri = png(size, HEAT, 0.0, float(size.max()) or 1.0)
     return Tile(uri, about, outline=around, shape=(size.shape[0], size.shape[1]))
 
 
@@ -219,10 +237,11 @@ def _cascade(run: Run, pair: Pair, methods: list[str]) -> list[CascadeRow]:
         similar = stored.array(run, pair, keys.curve(method, "cascade"), (None, 2))
         if own is None or layers is None or similar is None or len(similar) != len(layers):
             continue
-        first = _map(own, 0, f"{method} of a {truths[0]} by the trained model", None)
+        name = words(method)
+        first = _map(own, 0, f"{name} of a {truths[0]} by the trained model", None)
         tiles = [first] if first else []
         for depth, maps in enumerate(layers, start=1):
-            about = f"{method} of a {truths[0]} by the model with {random_layers(depth)} random"
+            about = f"{name} of a {truths[0]} by the model with {random_layers(depth)} random"
             if drawn := _map(maps, 0, about, None):
                 tiles.append(drawn)
         pairs = [(float(ranks), float(structure)) for ranks, structure in similar]
@@ -235,9 +254,9 @@ def random_layers(depth: int) -> str:
     return "the last layer" if depth == 1 else f"the last {depth} layers"
 
 
-def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[Markup]:
+def _curves(run: Run, pair: Pair, looks: dict[str, Series]) -> list[Markup]:
     charts = []
-    for kind, title, words in (
+    for kind, title, pixels in (
         (
             "deletion",
             "Deletion: confidence in the true class",
@@ -257,7 +276,7 @@ def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[M
         ]
         if lines:
             charts.append(figures.share_chart(
-                lines, title, f"share of the {words}", f"{name}-{kind}",
+                lines, title, f"share of the {pixels}",
                 f"Line chart: {kind} curves of {pair.label}, for "
                 + ", ".join(look.label for look, _, _ in lines),
             ))  # fmt: skip
@@ -272,7 +291,6 @@ def _curves(run: Run, pair: Pair, looks: dict[str, Series], name: str) -> list[M
         charts.append(figures.share_chart(
             lines, "Accuracy with pixels covered",
             "share of the pixels covered, most salient first",
-            f"{name}-covered",
             f"Line chart: accuracy of {pair.label} with the most salient pixels covered",
             band=(np.array(SHARES), at_random[1]),
         ))  # fmt: skip
@@ -336,4 +354,5 @@ def _fraction(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 < value <= 1 else None
 
 
-SECTION = Section("saliency", "Saliency", place=70, content=_content, rank=60, expected=True)
+SECTION = Section("saliency", "Saliency", place=70, content=_content, rank=60, expected=True,
+                  learn="learn/saliency")  # fmt: skip

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from harness.results.search import SearchResult, SearchTrial, as_text
-from reports.figures import MARKERS, MUTED, RULE, SERIES, SURFACE, inline
+from reports.figures import MARKERS, RULE, SERIES
+from reports.formats import percent
 from reports.section import Section
+from reports.svg import Chart, Ticks, round_ticks
 from reports.view import RunView
 
 SPREAD = 0.1
@@ -32,18 +32,13 @@ class Look:
 
     @property
     def colour(self) -> str:
-        """The stand-in of its colour."""
+        """Its colour, as the theme has it."""
         return SERIES[self.number - 1]
 
     @property
     def outline(self) -> str:
         """Its marker as the path of a legend key."""
         return MARKERS[self.marker]
-
-    @property
-    def linestyle(self) -> Any:
-        """Its dashes as Matplotlib takes them."""
-        return (0, tuple(map(float, self.dashes.split()))) if self.dashes else "-"
 
 
 # The most telling first.
@@ -98,8 +93,12 @@ def _parallel_chart(result: SearchResult, trials: Sequence[SearchTrial]) -> Mark
     choices = [[as_text(value) for value in values] for values in result.grid.values.values()]
     scores = [trial.score or 0.0 for trial in trials]
     low, high = min(scores), max(scores)
-    figure = Figure(figsize=(6.6, 3.2))
-    axes = figure.add_axes((0.08, 0.14, 0.84, 0.8))
+    names = [key.replace("_", " ") for key in result.grid.values]
+    chart = Chart(
+        (-0.05, len(choices) + 0.15), (-SPREAD, 1.1 + SPREAD / 2),
+        Ticks(range(len(choices) + 1), lambda place: [*names, "score"][int(place)]),
+        size=(640.0, 300.0),
+    )  # fmt: skip
     # The best come last, and lie on top.
     for rank, (trial, score) in enumerate(zip(reversed(trials), reversed(scores), strict=True)):
         # Lines through the same value lie side by side, the better ones higher.
@@ -110,51 +109,42 @@ def _parallel_chart(result: SearchResult, trials: Sequence[SearchTrial]) -> Mark
         ]
         heights.append((score - low) / (high - low) if high > low else 0.5)
         look = LOOKS[_kind(trial, result)]
-        axes.plot(
-            heights, color=look.colour, linestyle=look.linestyle, linewidth=look.width,
-            alpha=1.0 if look.strong else 0.55,
+        chart.line(
+            range(len(heights)), heights, look.colour, look.dashes, width=look.width,
+            opacity=1.0 if look.strong else 0.55,
         )  # fmt: skip
     for place, values in enumerate(choices):
-        axes.axvline(place, color=RULE, linewidth=1.0)
+        chart.upright(place, "", RULE)
         for number, value in enumerate(values):
-            axes.annotate(
-                value, (place, _height(number, len(values)) + SPREAD / 2), (4, 3),
-                textcoords="offset points",
-            )  # fmt: skip
-    axes.axvline(len(choices), color=RULE, linewidth=1.0)
+            chart.note(place, _height(number, len(values)) + SPREAD / 2, value, 5, -3)
+    chart.upright(len(choices), "", RULE)
     for height, score in {0.0: low, 1.0: high}.items() if high > low else {0.5: low}.items():
-        axes.annotate(
-            f"{100 * score:.1f}\u202f%", (len(choices), height), (5, -3),
-            textcoords="offset points",
-        )  # fmt: skip
-    names = [key.replace("_", " ") for key in result.grid.values]
-    axes.set_xticks(range(len(choices) + 1), [*names, "score"])
-    axes.set_yticks([])
-    axes.set_xlim(-0.05, len(choices) + 0.15)
-    axes.set_ylim(-SPREAD, 1.1 + SPREAD / 2)
-    label = f"Parallel coordinates: {', '.join(names)} and score of {len(trials)} trials"
-    return inline(figure, "search-parallel", label)
+        chart.note(len(choices), height, percent(score), -6, -4, "end")
+    return chart.markup(
+        f"Parallel coordinates: {', '.join(names)} and score of {len(trials)} trials"
+    )
 
 
 def _cost_chart(result: SearchResult, trials: Sequence[SearchTrial]) -> Markup:
     """Validation accuracy against the seconds that a trial took."""
-    figure = Figure(figsize=(5.4, 3.0))
-    axes = figure.add_axes((0.11, 0.17, 0.86, 0.73))
+    accuracies = [trial.clean or 0.0 for trial in trials]
+    low, high = min(accuracies), max(accuracies)
+    margin = 0.05 * (high - low) or 0.05
+    slowest = max(trial.seconds for trial in trials) or 1.0
+    ticks = round_ticks(100 * low, 100 * high, 5)
+    chart = Chart(
+        (0.0, slowest * 1.03), (low - margin, high + margin), round_ticks(0.0, slowest),
+        Ticks([value / 100 for value in ticks.values], lambda value: f"{100 * value:.4g}\u202f%"),
+        "Validation accuracy", "seconds",
+    )  # fmt: skip
     for kind, look in reversed(LOOKS.items()):
         chosen = [trial for trial in trials if _kind(trial, result) == kind]
-        axes.plot(
-            [trial.seconds for trial in chosen], [trial.clean or 0.0 for trial in chosen],
-            color=look.colour, marker=look.marker, linestyle="none", markeredgecolor=SURFACE,
-            markersize=7.0 if look.strong else 5.0,
-        )  # fmt: skip
-    axes.set_xlim(left=0.0)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\u202f%"))
-    axes.set_title("Validation accuracy", pad=10)
-    axes.set_xlabel("seconds", labelpad=6, color=MUTED)
-    label = f"Scatter chart: validation accuracy of {len(trials)} trials against seconds"
-    return inline(figure, "search-cost", label)
+        chart.marks(
+            [(trial.seconds, trial.clean or 0.0) for trial in chosen], look.colour, look.marker
+        )
+    return chart.markup(
+        f"Scatter chart: validation accuracy of {len(trials)} trials against seconds"
+    )
 
 
 def _kind(trial: SearchTrial, result: SearchResult) -> str:
@@ -171,4 +161,5 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"search": section_of(view.search)} if view.search else None
 
 
-SECTION = Section("search", "Search", place=130, content=_content, rank=100)
+SECTION = Section("search", "Search", place=130, content=_content, rank=100,
+                  learn="learn/grid-search")  # fmt: skip

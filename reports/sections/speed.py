@@ -62,4 +62,4 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"speed": speed, "passes": passes} if speed or passes else None
 
 
-SECTION = Section("speed", "Speed", place=140, content=_content, rank=110)
+SECTION = Section("speed", "Speed", place=140, content=_content, rank=110, folded=True)

@@ -24,12 +24,12 @@ class Training:
     collapsed: list[int]
 
 
-def _training(info: ModelInfo, place: int) -> Training:
+def _training(info: ModelInfo) -> Training:
     """The training curves of one model."""
     pair = Pair(info.backend, info.model)
     charts = [
         figures.training_chart(
-            info.history, quantity, info.best_epoch, f"training{place}-{quantity}",
+            info.history, quantity, info.best_epoch,
             f"Line chart: {quantity} of {pair.label} by epoch, in training and validation",
         )
         for quantity in ("loss", "accuracy")
@@ -40,7 +40,7 @@ def _training(info: ModelInfo, place: int) -> Training:
 
 def _content(view: RunView) -> dict[str, Any] | None:
     models = view.run.models
-    found = [_training(info, place) for place, info in enumerate(models) if info.history]
+    found = [_training(info) for info in models if info.history]
     if not found:
         return None
     epochs = [epoch for info in models for epoch in info.history]
@@ -49,4 +49,5 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"trainings": found, "defended": defended, "certified": certified}
 
 
-SECTION = Section("training", "Training", place=120, content=_content, rank=150, expected=True)
+SECTION = Section("training", "Training", place=15, content=_content, rank=150, expected=True,
+                  learn="learn/mlp")  # fmt: skip

@@ -1,24 +1,47 @@
-// The page is complete without this; it lets a reader choose an epsilon and point at charts.
+// The page is complete without this; it lets a reader choose a model and an epsilon for all of it,
+// keeps the choice in the address, and tells the values of a chart's points.
 "use strict";
 
-const sliders = [...document.querySelectorAll(".slider")];
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const choose = document.getElementById("choose");
+const models = document.getElementById("choose-model");
+const slider = document.getElementById("choose-epsilon");
+const blocks = all(".choice");
+const modelsOf = (block) => JSON.parse(block.dataset.models);
+const matrices = all("script.matrices-by-epsilon").map((stored) => {
+  const block = stored.parentElement;
+  return { table: block.querySelector("table.attacked"), ...JSON.parse(stored.textContent) };
+});
+const epsilons = [...new Set([
+  ...all(".gallery tr[data-step]").map((row) => row.dataset.step),
+  ...matrices.flatMap((one) => one.epsilons),
+])].sort((a, b) => a - b);
+const start = { model: "", eps: document.getElementById("content").dataset.epsilon };
 
-function number(slider, place) {
-  return slider.querySelector("input").dataset.epsilons.split(" ")[place];
-}
-
-/* Of a gallery, only the clean images, those at the chosen epsilon, and the change are shown. */
-function showStep(block, epsilon) {
-  for (const row of block.querySelectorAll(".gallery tr[data-step]")) {
-    row.hidden = row.dataset.step !== "0" && row.dataset.step !== epsilon;
+/* Of blocks that stand beside each other the one of the chosen model is shown, or else the first. */
+function showModel(model) {
+  for (const parent of new Set(blocks.map((block) => block.parentElement))) {
+    const beside = all(":scope > .choice", parent);
+    const chosen = beside.find((block) => modelsOf(block).includes(model)) ?? beside[0];
+    for (const block of beside) block.hidden = block !== chosen;
+    chosen.open = true;
   }
 }
 
-function showCounts(block, epsilon, place) {
-  const stored = block.querySelector("script.matrices-by-epsilon");
-  if (!stored) return;
-  const { attack, counts, unanswered } = JSON.parse(stored.textContent);
-  const table = block.querySelector("table.attacked");
+/* Of a gallery only the clean images, those at the chosen epsilon, and the change are shown. */
+function showEpsilon(epsilon) {
+  for (const gallery of all(".gallery")) {
+    const rows = all("tr[data-step]", gallery);
+    if (!rows.some((row) => row.dataset.step === epsilon)) continue;
+    for (const row of rows) row.hidden = !["0", epsilon].includes(row.dataset.step);
+  }
+  for (const one of matrices) showCounts(one, epsilon);
+  for (const cell of all("[data-at]")) cell.classList.toggle("at", cell.dataset.at === epsilon);
+}
+
+function showCounts({ table, attack, epsilons: stored, counts, unanswered }, epsilon) {
+  const place = stored.indexOf(epsilon);
+  if (place < 0) return;
   let right = 0, total = 0;
   counts[place].forEach((row, truth) => {
     const sum = row.reduce((a, b) => a + b, 0);
@@ -37,38 +60,67 @@ function showCounts(block, epsilon, place) {
   table.querySelector(".unanswered").textContent = missing ? `, ${missing} ${images} not answered and left out` : "";
 }
 
-function show(slider) {
-  const input = slider.querySelector("input");
-  const place = Number(input.value), epsilon = number(slider, place);
-  slider.querySelector("output").textContent = epsilon === "0" ? "0, clean" : epsilon;
-  input.setAttribute("aria-valuetext", `epsilon ${epsilon}`);
-  const block = slider.parentElement;
-  showStep(block, epsilon);
-  showCounts(block, epsilon, place);
+/* The address's fragment is an anchor, and behind a question mark what was chosen. */
+function chosenInAddress() {
+  const [anchor, query = ""] = location.hash.slice(1).split("?");
+  return { anchor, ...Object.fromEntries(new URLSearchParams(query)) };
 }
 
-/* All sliders follow the one that is moved, as far as they have its epsilon. */
-function follow(moved) {
-  const epsilon = number(moved, Number(moved.querySelector("input").value));
-  for (const slider of sliders) {
-    const place = slider.querySelector("input").dataset.epsilons.split(" ").indexOf(epsilon);
-    if (place >= 0) slider.querySelector("input").value = place;
-    show(slider);
-  }
+function show() {
+  const epsilon = epsilons[slider.value] ?? "";
+  slider.nextElementSibling.textContent = epsilon === "0" ? "0, clean" : epsilon;
+  slider.setAttribute("aria-valuetext", `epsilon ${epsilon}`);
+  showModel(models.value);
+  showEpsilon(epsilon);
 }
 
-for (const slider of sliders) {
-  slider.hidden = false;
-  slider.querySelector("input").addEventListener("input", () => follow(slider));
-  show(slider);
+function choice() {
+  const told = {};
+  if (models.value !== start.model) told.model = models.value;
+  if (epsilons.length && epsilons[slider.value] !== start.eps) told.eps = epsilons[slider.value];
+  return String(new URLSearchParams(told));
 }
+
+function keep() {
+  const query = choice();
+  const hash = `#${chosenInAddress().anchor}${query && "?"}${query}`;
+  history.replaceState(null, "", hash === "#" ? location.href.split("#")[0] : hash);
+}
+
+/* Where the address leads: to a choice, and to an element, of another model if it is of one. */
+function follow() {
+  const { anchor, model, eps } = chosenInAddress();
+  const target = document.getElementById(anchor);
+  const within = target?.closest(".choice");
+  if (all("option", models).some((option) => option.value === model)) models.value = model;
+  if (within && !modelsOf(within).includes(models.value)) models.value = modelsOf(within)[0];
+  if (epsilons.includes(eps)) slider.value = epsilons.indexOf(eps);
+  show();
+  for (let block = target; block; block = block.parentElement) if (block.tagName === "DETAILS") block.open = true;
+  target?.scrollIntoView({ behavior: "instant" });
+  keep();
+}
+
+models.append(...[...new Set(blocks.flatMap(modelsOf))].map((label) => new Option(label)));
+start.model = models.value;
+slider.max = Math.max(0, epsilons.length - 1);
+if (!epsilons.includes(start.eps)) start.eps = epsilons.find((epsilon) => epsilon > 0) ?? epsilons[0];
+slider.value = Math.max(0, epsilons.indexOf(start.eps));
+models.parentElement.hidden = models.options.length < 2;
+slider.parentElement.hidden = epsilons.length < 2;
+choose.hidden = models.parentElement.hidden && slider.parentElement.hidden;
+document.documentElement.classList.add("scripted");
+choose.addEventListener("submit", (event) => event.preventDefault());
+choose.addEventListener("input", () => { show(); keep(); });
+addEventListener("hashchange", follow);
+if (location.hash) follow(); else show();
 
 /* A point of a chart tells its values at once instead of after the browser's delay. */
 const tip = document.createElement("div");
 tip.className = "tip";
 tip.hidden = true;
 document.body.append(tip);
-for (const spot of document.querySelectorAll(".spot")) {
+for (const spot of all(".spot")) {
   const title = spot.querySelector("title");
   const text = title.textContent;
   title.remove();
@@ -81,14 +133,3 @@ for (const spot of document.querySelectorAll(".spot")) {
   });
   spot.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
-
-/* A printed page has no one to open what is closed. */
-addEventListener("beforeprint", () => {
-  for (const block of document.querySelectorAll("details:not([open])")) {
-    block.open = true;
-    block.dataset.opened = "";
-  }
-});
-addEventListener("afterprint", () => {
-  for (const block of document.querySelectorAll("details[data-opened]")) block.open = false;
-});

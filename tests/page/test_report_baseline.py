@@ -66,12 +66,13 @@ def test_a_whisker_spans_its_interval_on_a_scale_that_all_share() -> None:
 
 
 def test_a_regression_fails_the_page_although_every_check_of_the_run_passed() -> None:
-    assert html_of(synthetic_run(backends=["torch"])).count("<title>PASSED") == 1
+    assert "<title>EXPECTATIONS MET" in html_of(synthetic_run(backends=["torch"]))
     seen = shown(LOST)
     assert seen.text.split()[0] == "FAILED"
-    top = seen.text[: seen.text.index("Key figures")]
+    top = seen.text[: seen.text.index("The strongest attack")]
+    assert "Worse than the baseline." in top
     assert re.search(r"Against the baseline\s*: failed: some", top)
-    assert "PASSED" not in top
+    assert "EXPECTATIONS MET" not in top
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_what_fails_looks_like_a_failure(row: Row, words: str) -> None:
 
 
 def test_an_improvement_passes() -> None:
-    assert shown(GAINED).text.split()[0] == "PASSED"
+    assert shown(GAINED).text.split()[:2] == ["EXPECTATIONS", "MET,"]
 
 
 def test_where_nothing_moved_the_page_says_what_it_could_not_have_seen() -> None:
@@ -100,13 +101,13 @@ def test_where_nothing_moved_the_page_says_what_it_could_not_have_seen() -> None
                                  "0.00 −1.00 to +1.00", "", "3.10", "1", ""]  # fmt: skip
 
 
-def test_a_baseline_judges_what_was_only_measured_and_its_verdict_comes_first() -> None:
+def test_a_baseline_judges_what_was_only_measured() -> None:
     run = synthetic_run(backends=["torch"])
     run.records = [record.model_copy(update={"status": "measured"})
                    for record in run.records if record.total]  # fmt: skip
     for comparison, word in (
         (None, "MEASURED, NOT JUDGED"),
-        (Comparison((SAME,), True, "passed: 1 unchanged"), "PASSED"),
+        (Comparison((SAME,), True, "passed: 1 unchanged"), "BASELINE HELD, NOT ROBUST"),
         (Comparison((LOST,), False, "failed: 1 regressed"), "FAILED"),
     ):  # fmt: skip
         html = page([Source(run, comparison=comparison)])
@@ -114,7 +115,8 @@ def test_a_baseline_judges_what_was_only_measured_and_its_verdict_comes_first() 
         seen = " ".join(Page(html).text.split())
         assert "No check passed" not in seen
         if comparison:
-            assert seen.index(comparison.message) < seen.index("Measured, not judged")
+            assert comparison.message in seen.partition("The strongest attack")[0]
+            assert ("Nothing got worse" in seen) == comparison.passed
 
 
 def test_a_run_that_cannot_be_compared_says_why() -> None:

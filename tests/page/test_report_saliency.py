@@ -160,10 +160,10 @@ def test_without_methods_the_maps_that_chose_the_pixels_are_shown() -> None:
 @pytest.mark.parametrize(
     ("part", "text"),
     [
-        ("examples/cascade", "with random layers</h4>"),
-        ("examples/maps", "Maps, clean and under FGSM"),
+        ("examples/cascade", "with random layers</h3>"),
+        ("examples/maps", "Maps by gradient, as they are and under FGSM"),
         ("top/accuracy", "covered in black"),
-        ("examples/index", "Maps, clean and under FGSM"),
+        ("examples/index", "Maps by gradient, as they are and under FGSM"),
     ],
 )
 def test_what_is_not_stored_leaves_no_empty_box(part: str, text: str) -> None:

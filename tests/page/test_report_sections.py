@@ -90,7 +90,7 @@ def without(html, name):
 
 def test_each_section_has_a_template_of_its_own_and_a_place_of_its_own():
     own = list(SECTIONS.own.values())
-    assert len({section.place for section in own}) == len(own) == 16
+    assert len({section.place for section in own}) == len(own) == 14
     assert [section.place for section in own] == sorted(section.place for section in own)
     assert all(section.file.is_file() for section in own)
     assert all(SECTIONS.own[section.id] is section for section in own)
@@ -100,7 +100,7 @@ def test_a_section_of_another_package_is_where_it_says_and_all_else_is_as_it_was
     install(MODULE)
     html = drawn()
     order = HEADLESS.findall(html)
-    assert order[order.index("thresholds") :][:3] == ["thresholds", "counted", "conformance"]
+    assert order[order.index("checks") :][:3] == ["checks", "counted", "speed"]
     run = small()
     assert f"{len(run.records)} of &lt;b&gt;{run.spec['name']}" in part(html, "counted")
     assert "This section is by their-package 1.2." in part(html, "counted")
