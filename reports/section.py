@@ -10,8 +10,8 @@ from typing import Any
 from reports.view import RunView
 
 TEMPLATES = Path(__file__).parent / "templates"
-DOCS = "../docs/{}.md"
-"""Where the documentation on a topic is: in a clone, seen from a folder of results in one."""
+DOCS = "https://github.com/robustness-harness/robustness-harness/blob/main/docs/{}.md"
+"""Where the documentation on a topic is, by its page; the project's address is pyproject's."""
 
 
 @dataclass(frozen=True)

@@ -243,9 +243,7 @@ def test_one_model_is_shown_at_a_time_in_all_sections(opened):
 
     def seen_of():
         models = "all => all.map(block => JSON.parse(block.dataset.models).join())"
-        return [
-            page.locator(f"#{name} .choice:visible").evaluate_all(models) for name in sections
-        ]
+        return [page.locator(f"#{name} .choice:visible").evaluate_all(models) for name in sections]
 
     assert seen_of() == [["torch · mlp"]] * len(sections)
     page.locator("#choose-model").select_option("keras · mlp")

@@ -23,7 +23,8 @@ from reports import tables
 from reports.failures import BELOW
 from reports.formats import threshold
 from reports.page import Source, page
-from reports.sections import examples
+from reports.section import DOCS
+from reports.sections import SECTIONS, examples
 from reports.stored import Pair
 
 HOSTILE = "<script>alert('x')</script>\"$\\frac{\x1b & ]]>"
@@ -157,15 +158,27 @@ def test_hostile_names_are_shown_as_text() -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere(full: str) -> None:
-    # Images may hold any letters in their base64.
-    assert not re.search(r"https?:|//[a-z]|@import", re.sub(r"data:[^\"]*", "", full))
+    # Links to the documentation are followed by a reader alone, and images may hold any letters in
+    # their base64.
+    documentation = DOCS.partition("{")[0]
+    rest = re.sub(r"data:[^\"]*", "", full.replace(f'href="{documentation}', 'href="'))
+    assert not re.search(r"https?:|//[a-z]|@import", rest)
     shown = Page(full)
     for _, attributes in shown.tags:
         for name in ("src", "href", "action", "srcset"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:", "../docs/"))
+            assert (attributes.get(name) or "#").startswith(("#", "data:", documentation))
         for target in re.findall(r"url\((.*?)\)", " ".join(v or "" for v in attributes.values())):
             assert target.startswith("#")
     assert not {"iframe", "object"} & {tag for tag, _ in shown.tags}
+
+
+def test_what_is_this_leads_to_pages_that_the_documentation_has(full: str) -> None:
+    root = Path(__file__).parent.parent.parent
+    pages = [section.learn for section in SECTIONS.own.values() if section.learn]
+    assert len(pages) > 8
+    assert all((root / "docs" / f"{name}.md").is_file() for name in pages)
+    assert DOCS.partition("/docs/")[0] in (root / "pyproject.toml").read_text(encoding="utf-8")
+    assert full.count("What is this?") == full.count(f'href="{DOCS.partition("{")[0]}')
 
 
 def test_only_the_script_of_the_page_may_run(full: str) -> None:
