@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from harness.attacks.ball import Ball
 from harness.attacks.iterated import OPTIONS, Count, Iterated, Losses, State
 from harness.maths.norms import per_image
+from harness.maths.pieces import merged
 from harness.protocol import Array, ArrayNamespace
 
 MOMENTUM = 0.75
@@ -56,9 +57,8 @@ class APGD(Iterated):
         xp = ball.model.xp
         new, reached = dict(state), loss()
         better = reached > _risen(xp, state["best_loss"])
-        images_better = per_image(xp, better, gradient)
-        new["best"] = xp.where(images_better, state["moving"], state["best"])
-        new["best_gradient"] = xp.where(images_better, gradient, state["best_gradient"])
+        new["best"] = merged(ball.model, better, state["moving"], state["best"])
+        new["best_gradient"] = merged(ball.model, better, gradient, state["best_gradient"])
         new["best_loss"] = xp.where(better, reached, state["best_loss"])
         if number > 0:
             rose = reached > _risen(xp, state["last_loss"])
@@ -74,8 +74,7 @@ class APGD(Iterated):
     def end(self, ball: Ball, state: State, loss: Callable[[], Array]) -> Array:
         """See ``Iterated``; the point of the highest loss, as line 18 of the algorithm says."""
         better = ~(loss() <= _risen(ball.model.xp, state["best_loss"]))  # NaN must not be hidden
-        moving = state["moving"]
-        return ball.model.xp.where(per_image(ball.model.xp, better, moving), moving, state["best"])
+        return merged(ball.model, better, state["moving"], state["best"])
 
 
 def _risen(xp: ArrayNamespace, loss: Array) -> Array:
@@ -100,22 +99,22 @@ def _checked(ball: Ball, state: State, gradient: Array, interval: int) -> tuple[
     rarely = state["rises"] < ENOUGH * interval
     idle = (state["halved"] == 0) & (state["best_loss"] <= state["checked_loss"])
     stalled = rarely | idle
-    images = per_image(xp, stalled, gradient)
     zero = 0.0 * state["rises"]
     back = state | {
-        "moving": xp.where(images, state["best"], state["moving"]),
+        "moving": merged(ball.model, stalled, state["best"], state["moving"]),
         "step": xp.where(stalled, state["step"] / 2, state["step"]),
         "halved": xp.where(stalled, zero + 1.0, zero),
         "checked_loss": state["best_loss"],
         "rises": zero,
     }
-    return back, xp.where(images, state["best_gradient"], gradient)
+    return back, merged(ball.model, stalled, state["best_gradient"], gradient)
 
 
 def _moved(ball: Ball, state: State, gradient: Array, *, first: bool) -> State:
     moving = state["moving"]
-    ahead = ball.step(moving, gradient, per_image(ball.model.xp, state["step"], moving))
-    if not first:
-        last = moving - state["previous"]
-        ahead = ball.project(moving + MOMENTUM * (ahead - moving) + (1 - MOMENTUM) * last)
+    size = per_image(ball.model.xp, state["step"], moving)
+    if first:
+        ahead = ball.step(moving, gradient, size)
+    else:
+        ahead = ball.step_on(moving, gradient, size, state["previous"], MOMENTUM)
     return state | {"moving": ahead, "previous": moving}

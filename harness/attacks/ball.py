@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 
 from harness.maths.adaptive import one_draw, votes_on_success
 from harness.maths.norms import NORMS
-from harness.maths.pieces import Place
+from harness.maths.pieces import Place, mapped
 from harness.maths.query import voted
-from harness.protocol import Array, BoolArray, FloatArray, IntArray, Model, NormName
+from harness.protocol import (
+    Array,
+    ArrayNamespace,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Model,
+    NormName,
+)
 
 ROUNDING = 1e-5
 """An image counts as misclassified if another logit leads by more than this share of the largest
@@ -40,13 +48,59 @@ class Ball:
 
         Clipping brings no image further from a clean one, because that lies within the box.
         """
-        xp, (low, high) = self.model.xp, self.model.bounds
-        change = NORMS[self.norm].within(xp, images - self.x, self.epsilon)
-        return xp.clip(self.x + change, low, high)
+        return mapped(self.model, self._projected, images, self.x, self.epsilon)
 
     def step(self, images: Array, gradient: Array, size: Array | float) -> Array:
         """The images after a step of that length along their steepest direction, projected."""
-        return self.project(images + size * NORMS[self.norm].steepest(self.model.xp, gradient))
+        return mapped(self.model, self._stepped, images, gradient, size, self.x, self.epsilon)
+
+    def step_on(
+        self, images: Array, gradient: Array, size: Array | float, last: Array, share: float
+    ) -> Array:
+        """The same with momentum: a share of that step, the rest of the last one, projected.
+
+        Args:
+            images: Where they are.
+            gradient: Along which they go.
+            size: Length of the step.
+            last: Where they were before.
+            share: Of the step, in [0, 1].
+        """
+        function = partial(self._stepped_on, share)
+        return mapped(self.model, function, images, gradient, size, last, self.x, self.epsilon)
+
+    def _projected(
+        self, xp: ArrayNamespace, images: Array, x: Array, epsilon: Array | float
+    ) -> Array:
+        change = NORMS[self.norm].within(xp, images - x, epsilon)
+        return xp.clip(x + change, *self.model.bounds)
+
+    def _stepped(
+        self,
+        xp: ArrayNamespace,
+        images: Array,
+        gradient: Array,
+        size: Array | float,
+        x: Array,
+        epsilon: Array | float,
+    ) -> Array:
+        ahead = images + size * NORMS[self.norm].steepest(xp, gradient)
+        return self._projected(xp, ahead, x, epsilon)
+
+    def _stepped_on(
+        self,
+        share: float,
+        xp: ArrayNamespace,
+        images: Array,
+        gradient: Array,
+        size: Array | float,
+        last: Array,
+        x: Array,
+        epsilon: Array | float,
+    ) -> Array:
+        ahead = self._stepped(xp, images, gradient, size, x, epsilon)
+        ahead = images + share * (ahead - images) + (1 - share) * (images - last)
+        return self._projected(xp, ahead, x, epsilon)
 
     def take(self, rows: Array) -> Ball:
         """The ball of some of the images."""

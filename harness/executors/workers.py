@@ -32,7 +32,7 @@ class WorkerDied(Exception):  # noqa: N818  # it says what happened to another p
     """
 
 
-class NoWorkers(HarnessError):
+class NoWorkers(HarnessError):  # noqa: N818  # it says what is not there any more
     """There is nothing left that could work, so that no piece can be finished any more."""
 
 

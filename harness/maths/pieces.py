@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,8 @@ class Place:
             return self.xp.where(per_image(self.xp, taken, others), values, others)
         if not taken.any():
             return others
-        merged = others.copy()  # takes a fifth of the time of NumPy's where
+        merged = room_for(others)  # to be filled takes a fifth of the time of NumPy's where
+        merged[...] = others
         merged[taken] = values[taken]
         return merged
 
@@ -132,6 +133,35 @@ def pieces(model: Model, x: Array, other: Array) -> Iterator[tuple[ArrayNamespac
     x, other = model.numpy(x), model.numpy(other)
     for part in _parts(x):
         yield np, x[part], other[part]
+
+
+def mapped(
+    model: Model, function: Callable[..., Array], images: Array, *others: Array | float
+) -> Array:
+    """What a function makes of images, one by one; the model's arrays, (n, *shape).
+
+    Args:
+        model: Whose arrays they are.
+        function: Called with a namespace, images, and the others; returns as many images.
+        images: The first of what it takes.
+        others: What else it takes: numbers, and arrays of as many images.
+    """
+    place = Place.of(model, images)
+    if not place.on_host:
+        return function(model.xp, images, *others)
+    held = place.view(images)
+    beside = [one if isinstance(one, float) else place.view(one) for one in others]
+    found = room_for(held)
+    for part in _parts(held):
+        taken = (one if isinstance(one, float) else one[part] for one in beside)
+        found[part] = function(np, held[part], *taken)
+    return place.array(found)
+
+
+def merged(model: Model, taken: Array, values: Array, others: Array) -> Array:
+    """The model's images (n, *shape): those of ``values`` where taken, (n,), else of ``others``."""
+    place = Place.of(model, others)
+    return place.array(place.chosen(*map(place.view, (taken, values, others))))
 
 
 def steepest(place: Place, gradient: Array, norm: NormName) -> Array:

@@ -8,8 +8,8 @@ import numpy as np
 
 from harness import wrap_function
 from harness.data import load_dataset
-from harness.protocol import Model
-from harness.spec.data import DataSpec
+from harness.protocol import FloatArray, Model
+from harness.spec.models import DataSpec
 
 SECONDS = 0.005
 """What each image takes."""
@@ -17,11 +17,12 @@ SECONDS = 0.005
 
 def load() -> Model:
     """The nearest of the mean images of the digits, after a wait."""
-    train = load_dataset(DataSpec(name="digits")).train
-    means = np.stack([train.x[train.y == digit].mean(axis=0).ravel() for digit in range(10)])
+    test = load_dataset(DataSpec(name="digits")).test
+    means = np.stack([test.x[test.y == digit].mean(axis=0).ravel() for digit in range(10)])
 
-    def nearest(x: np.ndarray) -> np.ndarray:
+    def nearest(x: FloatArray) -> FloatArray:
         time.sleep(SECONDS * len(x))
-        return -((x.reshape(len(x), 1, -1) - means) ** 2).sum(axis=2)
+        away = x.reshape(len(x), 1, -1) - means
+        return np.asarray(-(away**2).sum(axis=2), dtype=np.float32)
 
     return wrap_function(nearest, bounds=(0, 1))

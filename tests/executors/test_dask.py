@@ -15,8 +15,15 @@ from waiting import lives, pids, until
 
 from harness.errors import HarnessError
 from harness.executors import (
-    Job, NoWorkers, Stamp, WorkerDied, completed, dask_executor, opened, own_stamp,
-)  # fmt: skip
+    Job,
+    NoWorkers,
+    Stamp,
+    WorkerDied,
+    completed,
+    dask_executor,
+    opened,
+    own_stamp,
+)
 from harness.executors import dask as module
 
 CLUSTER = "HARNESS_TEST_CLUSTER"

@@ -8,8 +8,15 @@ import pytest
 
 from harness.errors import DataError
 from harness.executors import (
-    Done, Job, Lost, NoWorkers, Refused, WorkerDied, Workers, completed,
-)  # fmt: skip
+    Done,
+    Job,
+    Lost,
+    NoWorkers,
+    Refused,
+    WorkerDied,
+    Workers,
+    completed,
+)
 from harness.executors.scheduling import TRIES
 
 
