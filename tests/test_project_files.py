@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +83,7 @@ def test_hooks_call_what_is_there():
     assert re.search(hooks["harness-spec"]["files"], "sub/robustness.toml")
     assert not re.search(hooks["harness-spec"]["files"], "robustness.toml.orig")
     assert hooks["harness-spec"]["entry"].split()[:3] == ["python", "-m", "harness.spec"]
-    assert hooks["harness-gate"]["entry"].split()[:2] == ["harness", "gate"]
+    assert hooks["harness-gate"]["entry"] == "harness gate"
     assert {one for one in hooks["harness-gate"]["args"] if one[0] == "-"} <= told_options("gate")
     assert all(hook["language"] == "python" for hook in hooks.values())
 
@@ -108,6 +110,43 @@ def test_inputs_of_the_action_are_all_used_and_never_part_of_a_command():
     for step in action["runs"]["steps"]:
         assert "${{" not in step.get("run", ""), step["name"]
         assert step.get("shell", "bash") == "bash"
+
+
+STUB = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$CALLS"
+case "$1" in gate) echo "| table |" > "$OUT/gate.md"; exit "$GATE" ;; esac
+"""
+"""Stands in for a program: it writes down how it was called."""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash, as the action does")
+@pytest.mark.parametrize("verdict", [0, 1, 2])
+def test_the_steps_of_the_action_run_gate_and_comment(tmp_path, verdict):
+    (tmp_path / "bin").mkdir()
+    for name in ("harness", "gh", "python"):
+        (tmp_path / "bin" / name).write_text(STUB)
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_ACTION_PATH": "/action",
+        "EXTRAS": "torch,onnx", "INSTALL": "", "SPEC": "a b.toml", "OUT": str(tmp_path),
+        "ARGUMENTS": "--backend torch", "BASELINE": "base", "GATE": str(verdict), "NUMBER": "7",
+        "REPOSITORY": "o/r", "GH_TOKEN": "",
+    }  # fmt: skip
+    codes = {}
+    for step in document("action.yml")["runs"]["steps"]:
+        if "run" in step:
+            assert set(step.get("env", ())) <= set(environment)
+            command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+            codes[step["name"]] = subprocess.run(command, env=environment, check=False).returncode
+    assert codes == {"Install": 0, "Measure": 0, "Gate": verdict, "Comment": 0}
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0] == "python -m pip install /action[torch,onnx]"
+    assert calls[1] == f"harness run a b.toml --out {tmp_path} --backend torch"
+    assert calls[2].startswith(f"harness gate {tmp_path} --baseline base --markdown")
+    assert calls[3] == f"harness report {tmp_path} --baseline base"
+    assert calls[4].startswith("gh pr comment 7 --repo o/r --body-file")
+    assert (tmp_path / "summary").read_text() == "| table |\n"
 
 
 def test_the_documented_step_has_inputs_that_there_are():
