@@ -32,6 +32,7 @@ from harness.protocol import (
     Model,
     Wrapping,
     one_output,
+    shown,
     two_classes,
 )
 from harness.protocol import Calls as HowCalled
@@ -95,9 +96,17 @@ class CallableModel:
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         return np.concatenate([self._scores(part) for part in parts])
 
+    def __repr__(self) -> str:
+        return shown(self.kind, self.bounds, self.capabilities)
+
+    @property
+    def kind(self) -> str:
+        """What it is, as ``about`` says it."""
+        return f"function {_name(self.f)}"
+
     def about(self) -> About:
         """Its name; there is no telling what it computes."""
-        return About(f"function {_name(self.f)}")
+        return About(self.kind)
 
     def ask(self, images: FloatArray) -> Any:
         """What the function returns of one batch, asked again where it raises.

@@ -30,6 +30,7 @@ from harness.protocol import (
     Wrapping,
     one_output,
     require_classes,
+    shown,
     two_classes,
 )
 
@@ -182,6 +183,9 @@ class JaxModel:
                 kept = jax.eval_shape(self.compiled.kept, self.held, shape)
             sizes.append(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)))
         return max(0, sizes[1] - sizes[0])
+
+    def __repr__(self) -> str:
+        return shown(self.kind, self.bounds, self.capabilities)
 
     def about(self) -> About:
         """What it is; parameters are counted without the statistics of batch normalisation."""

@@ -23,6 +23,7 @@ from harness.protocol import (
     Wrapping,
     one_output,
     require_classes,
+    shown,
     two_classes,
 )
 
@@ -105,6 +106,9 @@ class KerasModel:
         """
         self._require_taken(x)
         return 0 if self.fixed else bytes_of_an_image(self._there_and_back, x.shape[1:], self.dtype)
+
+    def __repr__(self) -> str:
+        return shown(self.taken.kind, self.bounds, self.capabilities)
 
     def about(self) -> About:
         """What it is; parameters are counted without the statistics of batch normalisation."""

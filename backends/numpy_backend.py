@@ -32,6 +32,7 @@ from harness.protocol import (
     Wrapping,
     check_state,
     require_classes,
+    shown,
     walk,
 )
 
@@ -52,6 +53,13 @@ class NumpyModel:
         shapes = architecture.weight_shapes()
         self.named = {name: np.empty(shape, self.dtype) for name, shape in shapes.items()}
         self.set_weights(weights)
+
+    def __repr__(self) -> str:
+        return shown(
+            f"network in NumPy of {len(self.architecture.layers)} layers",
+            self.bounds,
+            self.capabilities,
+        )
 
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""

@@ -62,13 +62,17 @@ class OnnxModel(CallableModel):
             )
         self.fixed = self.input.shape[0] if isinstance(self.input.shape[0], int) else None
 
+    @property
+    def kind(self) -> str:
+        """What it is, as ``about`` says it."""
+        if self.file is None:
+            return "onnxruntime.InferenceSession"
+        return f"ONNX file {self.file.name}"
+
     def about(self) -> About:
         """What it is; it is identified by its file."""
-        kind = (
-            "onnxruntime.InferenceSession" if self.file is None else f"ONNX file {self.file.name}"
-        )
         device = "cuda" if PROVIDERS["cuda"] in self.session.get_providers() else "cpu"
-        return About(kind, None, device, "" if self.file is None else _sha256(self.file))
+        return About(self.kind, None, device, "" if self.file is None else _sha256(self.file))
 
     def ask(self, images: FloatArray) -> Array:
         """The network's output for one batch, (n, ...).

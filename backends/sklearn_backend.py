@@ -49,13 +49,17 @@ class SklearnModel(CallableModel):
         )
         self._rows: bool | None = None
 
-    def about(self) -> About:
-        """What it is, and its identity as far as one can be told."""
+    @property
+    def kind(self) -> str:
+        """What it is, as ``about`` says it."""
         package = type(self.net).__module__.partition(".")[0]
         steps = [type(step).__name__ for _, step in getattr(self.net, "steps", ())]
         within = f" ({', '.join(steps)})" if steps else ""
-        kind = f"{package} {type(self.net).__name__}{within}"
-        return About(kind, identity=_identity(self.net))
+        return f"{package} {type(self.net).__name__}{within}"
+
+    def about(self) -> About:
+        """What it is, and its identity as far as one can be told."""
+        return About(self.kind, identity=_identity(self.net))
 
     def ask(self, images: FloatArray) -> Any:
         """The scores of one batch.

@@ -26,6 +26,7 @@ from harness.protocol import (
     Objective,
     one_output,
     require_classes,
+    shown,
     two_classes,
 )
 
@@ -133,6 +134,9 @@ class TorchModel:
         with inference_mode(self.net), torch.inference_mode(False), torch.enable_grad():
             one, two = (self._kept(few[: count * unit].clone()) for count in (1, 2))
         return max(0, two - one) // unit
+
+    def __repr__(self) -> str:
+        return shown(self.kind, self.bounds, self.capabilities)
 
     def about(self) -> About:
         """What it is; of a frozen network the constants count as its weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -13,6 +14,8 @@ MODEL_HELP = (
     "A .onnx, .keras or .pt2 file, a .safetensors that says its layers, the folder of a "
     "SavedModel, or package.module:function."
 )
+NARROW = 80
+"""Signs that a line of a table has at most, unless the terminal is wider."""
 DATA_HELP = "An .npz file, a folder with a subfolder a class, or package.module:function."
 """What is said of arguments that several commands have."""
 
@@ -20,6 +23,29 @@ DATA_HELP = "An .npz file, a folder with a subfolder a class, or package.module:
 def plain(value: object, style: str = "") -> Text:
     """Text that rich prints as it is, without what it or a terminal would obey."""
     return Text(printable(str(value)), style)
+
+
+def listed(columns: Sequence[str], rows: Iterable[Sequence[str]], then: str) -> None:
+    """Print a list of what there is as a table, and the command that takes a name of it.
+
+    Args:
+        columns: Their headings; the last column takes the room that is left.
+        rows: A text for each column.
+        then: The command.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns[:-1]:
+        table.add_column(column, max_width=26, overflow="fold")
+    table.add_column(columns[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*map(plain, row))
+    console = Console(width=max(NARROW, Console().width))
+    console.print(table)
+    console.print(plain(f"use: {then}", "dim"), soft_wrap=True)
+    console.print()
 
 
 def as_path(given: str | Path) -> Path:

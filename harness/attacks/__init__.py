@@ -1,4 +1,10 @@
-"""The attacks, by name. Each is written once, over any backend's arrays."""
+"""The attacks, by name. Each is written once, over any backend's arrays.
+
+Example:
+    >>> from harness.attacks import PGD, make_attack
+    >>> make_attack("pgd").steps, PGD(steps=100, restarts=5).steps
+    (40, 100)
+"""
 
 from __future__ import annotations
 
@@ -27,6 +33,32 @@ from harness.making import made_by_name
 from harness.protocol import Attack, NormName
 from harness.registry import Registry
 
+__all__ = [
+    "APGD",
+    "ATTACKS",
+    "DDN",
+    "FAB",
+    "FGSM",
+    "FMN",
+    "MIM",
+    "PGD",
+    "CarliniWagner",
+    "DeepFool",
+    "HopSkipJump",
+    "Noise",
+    "Square",
+    "SquareL2",
+    "Strongest",
+    "Transfer",
+    "autoattack",
+    "flaw_of",
+    "is_attack",
+    "make_attack",
+    "require_ensemble",
+    "strongest",
+    "strongest_l2",
+    "transfer",
+]
 ENSEMBLE = ("fgsm", "pgd", "apgd", "apgd-t", "square")
 """What ``strongest`` runs unless it is told otherwise."""
 ENSEMBLE_L2 = ("fgm-l2", "pgd-l2", "deepfool", "apgd-l2", "apgd-t-l2", "square-l2")

@@ -26,7 +26,7 @@ LOWEST = -1e30
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
 class APGD(Iterated):
-    """Needs no step size. By default one attempt with each of two losses.
+    """Auto-PGD, which needs no step size; by default one attempt with each of two losses.
 
     Each step goes on from where the last one led; at a few checks, ever closer together, an image
     whose loss has stalled goes back to its best point and halves its step.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import logging
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ from harness.files import cache_dir, folder_of, replacing
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+LOG = logging.getLogger(__name__)
 TIMEOUT = 20.0
 """Seconds that a mirror may stay silent."""
 PATIENCE, SLOWEST = 30.0, 10_000
@@ -146,6 +148,7 @@ def _fetch_one(file: RemoteFile, folder: Path, mirrors: Sequence[str], progress:
     for mirror in mirrors:
         task = progress.add_task(file.name, total=file.size)
         try:
+            LOG.info("downloading %s of %d bytes from %s", file.name, file.size, mirror)
             with replacing(folder / file.name) as stream:
                 digest = hashlib.sha256()
                 for chunk in _receive(mirror + file.name, file.size):

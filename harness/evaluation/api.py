@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,11 +15,9 @@ import numpy as np
 from harness.checks.conformance import EPSILONS
 from harness.checks.sanity.checks import rules_for
 from harness.checks.validity import BESIDE_CERTIFICATES, CHEAP, CHECKS, ValidityCheck
-from harness.data.dataset import Dataset
-from harness.errors import HarnessError, NotApplicable, Unanswered, gist, one_line
+from harness.errors import NotApplicable
 from harness.evaluation.arguments import (
     attacks_from,
-    bounds_from,
     certifiers_from,
     expectations_from,
     name_from,
@@ -26,18 +25,18 @@ from harness.evaluation.arguments import (
     suites_from,
 )
 from harness.evaluation.evaluation import Evaluation, Measures
+from harness.evaluation.given import check_outputs, model_from
 from harness.evaluation.imported import notes_of
 from harness.evaluation.named import layout_for
 from harness.evaluation.own import info_of, loaded_own, source_of
 from harness.evaluation.proportion import data_info, out_of_proportion
 from harness.evaluation.sources import data_from
-from harness.evaluation.wrapping import backend_name_of, wrap
+from harness.evaluation.wrapping import backend_name_of
 from harness.files import check_folder
-from harness.maths.around import Laid, Limited
-from harness.maths.outputs import Outputs, declared, kind_of, looked_through
-from harness.maths.query import answers_of, logits_of
+from harness.maths.around import Laid
+from harness.maths.outputs import Outputs, kind_of
 from harness.progress import progress_bar, quiet
-from harness.protocol import GRADIENT, Attack, Bounds, Certifier, Images, IntArray, Model
+from harness.protocol import GRADIENT, Attack, Bounds, Certifier
 from harness.results import keys
 from harness.results.judge import judge
 from harness.results.provenance import new_run
@@ -50,6 +49,7 @@ from harness.saliency.occlusion import CHOICES
 from harness.spec.expect import ExpectSpec
 from harness.spec.measures import AttackSpec, CertifiedSpec, MeasuresSpec, MinimalSpec, SaliencySpec
 
+LOG = logging.getLogger(__name__)
 FIRST = 200
 """Images of which saliency maps are analysed and smallest epsilons searched."""
 CLIMBERS: tuple[Literal["fgsm", "pgd"], ...] = ("fgsm", "pgd")
@@ -140,16 +140,30 @@ def evaluate(
     Returns:
         A run whose accuracies are ``measured`` (or ``error``, with the reason), and judged if
         something is expected; the checks follow, ``passed``, ``failed`` or ``skipped``, with the
-        reason. ``run.frame()`` is the table.
+        reason. ``run.table()`` has the accuracies, ``run.frame()`` all records.
 
     Raises:
         HarnessError: An argument is not what it should be; or the model returns probabilities,
             undeclared, instead of logits.
         SpecError: There is no attack or certifier of that name, or two have one name.
         InterruptedRun: Ctrl-C; it has the run.
+
+    Example:
+        >>> import harness, numpy as np
+        >>> x, y = np.array([[[0.45, 0.55]], [[0.9, 0.1]]]), np.array([1, 0])
+        >>> model = harness.wrap_function(lambda images: images[:, 0], outputs="logits")
+        >>> run = harness.evaluate(model, x, y, "square", [0.1, 0.5], progress=False)
+        >>> [(one.epsilon, one.correct) for one in run.records if one.check == "square"]
+        [(0.1, 1), (0.5, 0)]
+        >>> judged = harness.evaluate(
+        ...     model, x, y, "square", 0.1, progress=False,
+        ...     expect={"attacks": {"square": {0.1: [0.9, 1.0]}}},
+        ... )
+        >>> judged.verdict
+        'failed'
     """
     source = source_of(model)
-    model = _model_of(model, bounds, outputs, device, batch_size)
+    model = model_from(model, bounds, outputs, device, batch_size)
     name, wanted = name_from(name), suites_from(suites)
     if y is None and isinstance(x, str | Path):
         channel_axis = layout_for(model, str(x), channel_axis)
@@ -162,7 +176,7 @@ def evaluate(
     radii = radii_from(epsilons, epsilon_unit)
     provers = certifiers_from(certifiers, radii, model.bounds)
     expected = expectations_from(expect, _names(made), _names(provers), radii, epsilon_unit)
-    count = _check_outputs(model, data)
+    count = check_outputs(model, data)
 
     sweeps = {attack.name: AttackSpec(epsilons=tuple(radii)) for attack in made}
     asked = {one.name: CertifiedSpec(epsilons=tuple(radii)) for one in provers}
@@ -185,6 +199,10 @@ def evaluate(
     run.data = data_info(data)
     run.notes += [*data.notes, *notes_of(model), *out_of_proportion(measures, model.bounds)]
     save = _saving(run, out)
+    LOG.info(
+        "evaluating %s (%r) on %d images of shape %s under %s at ε = %s",
+        name, model, len(data.test), data.input_shape, ", ".join(given), radii,
+    )  # fmt: skip
     loaded, recorder = loaded_own(model, data.train, seed), Recorder(run, kind, name, save)
     run.put_model(info_of(model, name, source))
     evaluation = Evaluation(
@@ -193,6 +211,7 @@ def evaluate(
     _measured(evaluation, wanted, expected, progress)
     run.finished = True
     save()
+    LOG.info("%s: %d records, %s", name, len(run.records), run.verdict)
     return run
 
 
@@ -283,23 +302,6 @@ def _spec(
     return MeasuresSpec(**said)
 
 
-def _model_of(
-    model: Any, bounds: Any, outputs: Outputs, device: str | None, batch_size: int | None
-) -> Model:
-    """What is evaluated: a model as it is, or a network, wrapped."""
-    if isinstance(model, Model) and not isinstance(model, type):
-        if bounds is not None and bounds_from(bounds) != tuple(model.bounds):
-            raise HarnessError(
-                f"bounds: the model was wrapped with {list(model.bounds)}; say them there"
-            )
-        if device is not None:
-            raise HarnessError("device: the model is wrapped already; say it to harness.wrap")
-        model = declared(model, outputs)
-        return model if batch_size is None else Limited(model, batch_size)
-    limits = (0.0, 1.0) if bounds is None else bounds
-    return wrap(model, limits, outputs, device=device, batch_size=batch_size)
-
-
 def _saving(run: Run, out: str | Path | None) -> Callable[[], None]:
     """What saves the run; an earlier one in its folder is replaced now."""
     if out is None:
@@ -319,55 +321,3 @@ def _bar(title: str, total: int, shown: bool) -> Iterator[Callable[[str], None]]
     else:
         with quiet():
             yield lambda note: None
-
-
-def _check_outputs(model: Model, data: Dataset) -> int:
-    """Catch early what would make every later number wrong; returns the number of classes."""
-    images, labels = data.test.x, data.test.y
-    try:
-        logits = answers_of(model, images[:64]).logits
-    except Exception as error:
-        shape = images.shape[1:]
-        why = str(error) if isinstance(error, HarnessError) else gist(error)
-        raise HarnessError(
-            one_line(
-                f"the model cannot be evaluated on images of shape {shape}: {why}"
-                f"{'' if isinstance(error, Unanswered) else _other_layout(model, images)}"
-            )
-        ) from error
-    if found := looked_through(model, images):
-        raise HarnessError(
-            f"the model returns probabilities, not logits: {found}; leave the softmax or sigmoid "
-            "at its end out, or say outputs='logits' if they are, or outputs='probabilities' for "
-            "attacks without gradients"
-        )
-    _require_fitting(labels, int(logits.shape[1]), data.classes)
-    return int(logits.shape[1])
-
-
-def _other_layout(model: Model, images: Images) -> str:
-    """What to do if a model takes images with their channels at the other end; else nothing."""
-    if len(images.shape) != 4:
-        return ""
-    few = np.asarray(images[:2])
-    for source, target in ((-1, 1), (1, -1)):
-        with suppress(Exception):  # whatever a network makes of images that are none of its own
-            logits_of(model, np.ascontiguousarray(np.moveaxis(few, source, target)))
-            return (
-                "; it takes their channels at the other end: pass "
-                f"np.moveaxis(x, {source}, {target})"
-            )
-    return ""
-
-
-def _require_fitting(labels: IntArray, count: int, classes: Sequence[str]) -> None:
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= count:
-        remedy = "; pass y - 1" if (low, high) == (1, count) else ""
-        raise HarnessError(
-            f"y: labels span [{low}, {high}], but the model has {count} classes from 0{remedy}"
-        )
-    if classes and len(classes) != count:
-        raise HarnessError(
-            f"classes: {len(classes)} names, but the model has {count} classes; name each"
-        )

@@ -80,23 +80,15 @@ class Asking:
 
     def attacked(self, attack: Attack, epsilons: Sequence[float], part: slice) -> AttackedPart:
         """An attack on some of the images, at every epsilon."""
-        _require(self.model, attack.requires, attack.name)
         x, y = self.x[part], self.y[part]
         keep = [int(at) - part.start for at in self.examples.index if _within(part, at)]
-        goals, seconds = None, 0.0
         try:
-            if is_targeted(attack):
-                goals = np.full(len(y), NO_LABEL)
-                # What is not answered is classified as no goal.
-                logits = np.nan_to_num(answers_of(self.model, x).logits)
-                goals = goals_of(attack, logits, y.copy())
-            begin = time.perf_counter()
-            found = swept(self.model, attack, x, y, epsilons, keep=keep, first=part.start)
-            seconds = time.perf_counter() - begin
+            return attacked_part(self.model, attack, x, y, epsilons, keep, part.start)
         except Unanswered as error:
             self._still(part, error)
             found = Swept.nothing(x, len(epsilons), keep, _why(error))
-        return AttackedPart(found, goals, seconds)
+        goals = np.full(len(y), NO_LABEL) if is_targeted(attack) else None
+        return AttackedPart(found, goals, 0.0)
 
     def certified(
         self, certifier: Certifier, epsilons: Sequence[float], part: slice
@@ -137,6 +129,42 @@ class Asking:
         if count == len(self.y):
             raise error
         return count
+
+
+def attacked_part(
+    model: Model,
+    attack: Attack,
+    x: Images,
+    y: IntArray,
+    epsilons: Sequence[float],
+    keep: Sequence[int],
+    first: int = 0,
+) -> AttackedPart:
+    """An attack on images (n, *shape) with their true labels (n,), at every epsilon.
+
+    Args:
+        model: The model under attack.
+        attack: What perturbs them.
+        x: The images.
+        y: The labels.
+        epsilons: Rising radii in pixel units.
+        keep: Positions of images whose adversarial versions are returned.
+        first: Place of the first of the images among all.
+
+    Raises:
+        NotApplicable: The model lacks what the attack requires.
+        Unanswered: No image is answered.
+        MeasurementError: As in ``sweep``.
+    """
+    _require(model, attack.requires, attack.name)
+    goals = None
+    if is_targeted(attack):
+        # What is not answered is classified as no goal.
+        logits = np.nan_to_num(answers_of(model, x).logits)
+        goals = goals_of(attack, logits, y.copy())
+    begin = time.perf_counter()
+    found = swept(model, attack, x, y, epsilons, keep=keep, first=first)
+    return AttackedPart(found, goals, time.perf_counter() - begin)
 
 
 def rising(epsilons: np.ndarray) -> IntArray:

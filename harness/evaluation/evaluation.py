@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ from harness.saliency.occlusion import CHOICES
 from harness.spec.measures import MeasuresSpec, MinimalSpec, SaliencySpec
 
 T = TypeVar("T")
+LOG = logging.getLogger(__name__)
 
 
 class Sweep(NamedTuple):
@@ -328,8 +331,13 @@ class Evaluation:
         """The run's record, or one of those that are made now, all safe on disk before judged."""
         found = self.recorder.found(check, epsilon)
         if found is None:
+            begin = time.perf_counter()
             with self._while_measuring(), measuring(f"{check} of {self.name} in {self.backend}"):
                 records = measure()
+            LOG.debug(
+                "%s %s %s: %.2f s", self.backend, self.name, keys.at(check, epsilon),
+                time.perf_counter() - begin,
+            )  # fmt: skip
             self._tell_queries()
             self.recorder.run.versions |= PLUGINS
             self.recorder.save()

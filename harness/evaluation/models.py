@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from harness.spec.models import ModelSpec
 from harness.spec.training import TrainingSpec
 from harness.training.loop import Trained, train
 from harness.training.store import ModelKey, load_or_train
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ class Trainable:
             parameters=sum(weight.size for weight in trained.weights.values()),
             device=self._how.device or "cpu",
         )  # fmt: skip
+        LOG.info("%s in %s: %s", name, backend, "stored weights" if cached else "trained")
         network = Network(architecture, trained.weights)
         model = made.build(network, self._how)
         if self._batch_size is not None:

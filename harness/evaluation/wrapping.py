@@ -93,6 +93,13 @@ def wrap(
         HarnessError: An argument is not what it should be.
         BackendError: The object is not a network of a known framework, or cannot be wrapped; or
             there is no such device.
+
+    Example:
+        >>> import harness, numpy as np
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> x, y = np.array([[0.1, 0.9], [0.8, 0.3], [0.9, 0.1]]), np.array([1, 0, 0])
+        >>> harness.wrap(LogisticRegression().fit(x, y), bounds=(0.0, 1.0))
+        Declared(<sklearn LogisticRegression, pixels in [0, 1], without gradients>)
     """
     how = Wrapping(bounds_from(bounds), output, device)
     if isinstance(net, str) and is_function(net):
@@ -159,6 +166,13 @@ def wrap_function(
 
     Raises:
         HarnessError: An argument is not what it should be.
+
+    Example:
+        >>> import harness
+        >>> def scores(images):
+        ...     return images.reshape(len(images), -1)  # the class is the brightest pixel
+        >>> harness.wrap_function(scores, outputs="logits")
+        Declared(<function scores, pixels in [0, 1], without gradients>)
     """
     if not callable(function):
         raise HarnessError(f"{type(function).__name__}: not a function; pass what takes images")

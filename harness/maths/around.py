@@ -29,6 +29,9 @@ class Around:
             raise AttributeError(name)
         return getattr(self.inner, name)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"
+
     def asarray(self, values: npt.NDArray[Any]) -> Array:
         """See ``protocol.Model``."""
         return self.inner.asarray(values)

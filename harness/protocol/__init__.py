@@ -54,6 +54,7 @@ from harness.protocol.model import (
     Weights,
     differentiable,
     require_classes,
+    shown,
 )
 from harness.protocol.network import (
     BN_EPSILON,
@@ -127,6 +128,7 @@ __all__ = [
     "one_output",
     "pooled_first",
     "require_classes",
+    "shown",
     "told",
     "two_classes",
     "walk",

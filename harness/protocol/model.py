@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, printable
 
 Array: TypeAlias = Any
 ArrayNamespace: TypeAlias = Any
@@ -113,6 +113,19 @@ class DifferentiableModel(Model, Protocol):
         Raises:
             MeasurementError: A label is no class.
         """
+
+
+def shown(kind: str, bounds: Bounds, capabilities: frozenset[Capability]) -> str:
+    """The ``repr`` of a model: ``<torch.nn.Module Net, pixels in [0, 1], with gradients>``.
+
+    Args:
+        kind: What it is: see ``About``.
+        bounds: See ``Model``.
+        capabilities: Likewise.
+    """
+    low, high = bounds
+    gradients = "with" if GRADIENT in capabilities else "without"
+    return f"<{printable(kind)}, pixels in [{low:g}, {high:g}], {gradients} gradients>"
 
 
 def differentiable(model: Model) -> DifferentiableModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -104,6 +104,16 @@ class Record(BaseModel):
         if not isinstance(said, dict) or "bound" in said or said.get("accuracy") is None:
             return said
         return said | {"bound": bound_of(str(said.get("check")), said.get("epsilon"))}
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What ``repr`` shows: what was measured, and how it was judged."""
+        yield None, self.label
+        for name in ("correct", "total", "value"):
+            if (found := getattr(self, name)) is not None:
+                yield name, found
+        yield "status", self.status
+        if self.reason:
+            yield "reason", self.reason
 
     @property
     def key(self) -> Key:
@@ -212,6 +222,13 @@ class ModelInfo(BaseModel):
     outputs: str = "auto"
     device: str = ""
     queries: int | None = None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What ``repr`` shows: not every epoch, nor the whole hash."""
+        yield None, f"{self.backend} {self.model}"
+        yield "kind", self.kind
+        yield "parameters", self.parameters
+        yield "epochs", len(self.history)
 
     @property
     def key(self) -> tuple[str, str]:

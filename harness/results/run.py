@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from harness.errors import RunError, first_problem, one_line
 from harness.files import as_json, document_of, read_document, replacing
 from harness.names import checked_name, checked_path
+from harness.protocol import NormName
 from harness.results.arrays import Arrays, ArraysError, Written, read_arrays, write_arrays
 from harness.results.keys import check_arrays
 from harness.results.records import DataInfo, Key, ModelInfo, Record, Timing, bounds_told
@@ -18,11 +20,14 @@ from harness.spec.gate import GateSettings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 SCHEMA = 5
 """Of a stored run. In older ones models are targets, so these must be measured again."""
 HASH = "arrays_sha256"
 FIRST, AGAIN = "run `harness run` first", "run `harness run` again"
+FEW = 4
+"""So many models are named by the ``repr`` of a run."""
 COLUMNS = (
     "model", "backend", "check", "epsilon", "correct", "total", "accuracy", "ci_low", "ci_high",
     "threshold", "status", "reason", "norm", "value", "bound",
@@ -114,6 +119,21 @@ class Run(BaseModel):
         """The arrays beside the records, by key."""
         return self._arrays
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What ``repr`` shows, in a line, whatever there is: it is what a notebook prints."""
+        models = dict.fromkeys(record.model for record in self.records)
+        few = [*models][:FEW] + ["..."] * (len(models) > FEW)
+        yield None, self.spec.get("name", "")
+        yield "models", few
+        yield "records", len(self.records)
+        yield "verdict", self.verdict
+
+    def _repr_html_(self) -> str:
+        """The table of accuracies, for notebooks."""
+        from harness.results.display import html_of
+
+        return html_of(self)
+
     def put(self, record: Record) -> None:
         """Add a record, or replace the one of the same key."""
         for index, old in enumerate(self.records):
@@ -180,12 +200,74 @@ class Run(BaseModel):
         table.attrs["accuracy"] = bounds_told(["upper", *(record.bound for record in self.records)])
         return table
 
-    def save(self, folder: Path) -> None:
+    def table(self) -> pd.DataFrame:
+        """The accuracies, in [0, 1], with a row for each attack or certifier, and ε as columns.
+
+        Rows are indexed by ``backend``, ``model``, ``method`` (the attack; ``certified/NAME`` of a
+        certifier) and ``norm``; columns are ``clean`` and the epsilons, floats in pixel units. What
+        was not measured is NaN. ``table().attrs["accuracy"]`` says which bounds the numbers are.
+
+        Example:
+            >>> import harness, numpy as np
+            >>> x, y = np.array([[[0.2, 0.6]], [[0.9, 0.3]]]), np.array([1, 0])
+            >>> model = harness.wrap_function(lambda images: images[:, 0], outputs="logits")
+            >>> run = harness.evaluate(model, x, y, "noise", [0.05, 0.5], progress=False)
+            >>> list(run.table().columns)
+            ['clean', 0.05, 0.5]
+            >>> float(run.table().loc["callable", "model", "noise", "linf"]["clean"])
+            1.0
+        """
+        from harness.results.display import table_of
+
+        return table_of(self)
+
+    def plot(self, norm: NormName | None = None, ax: Axes | None = None) -> Axes:
+        """Draw accuracy in percent against epsilon, with matplotlib.
+
+        Each model and attack is a line, through the mean of its backends, in a band from the lowest
+        to the highest of them. Certified accuracies are dashed.
+
+        Args:
+            norm: ``linf`` or ``l2``; by default the first in the run. Radii in two norms do not
+                compare, so that only one is drawn.
+            ax: Where to draw; a new figure's if None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            HarnessError: Nothing was measured at an epsilon, or not in that norm.
+        """
+        from harness.results.display import plot_of
+
+        return plot_of(self, norm, ax)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report as one HTML file that needs nothing beside it.
+
+        Args:
+            path: The file, such as ``report.html``; an older one is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            HarnessError: The file cannot be written.
+        """
+        from harness.results.page import write_page
+
+        return write_page(self, Path(path))
+
+    def save(self, folder: str | Path) -> None:
         """Write ``run.json`` and ``arrays.npz`` into a folder, each complete or not at all.
 
         The arrays come first, and their hash is in ``run.json``: of a run that was cut off between
         the two, or of two that were saved at once, it is found that they do not belong together.
+
+        Args:
+            folder: Made if it is not there.
         """
+        folder = Path(folder)
         self._written = write_arrays(folder / "arrays.npz", self.arrays, self._written)
         document = document_of(self) | {HASH: self._written.digest}
         with replacing(folder / "run.json") as stream:
@@ -201,13 +283,17 @@ class Run(BaseModel):
         self.save(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> Run:
+    def load(cls, folder: str | Path) -> Run:
         """Read a run that was saved into a folder, by this version.
+
+        Args:
+            folder: With ``run.json`` and ``arrays.npz`` in it.
 
         Raises:
             RunError: A file is missing, damaged, too large, or of another schema; the two are not
                 of one run; or a name in them could lead out of a folder.
         """
+        folder = Path(folder)
         path = folder / "run.json"
         document = read_document(path, SCHEMA, FIRST, anew="measure again with `harness run`")
         digest = document.pop(HASH, None)
@@ -237,6 +323,28 @@ class Run(BaseModel):
             checked_name(part.backend)
             if not isinstance(part, ModelInfo):
                 checked_path(part.check)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run from the folder that ``harness run``, ``evaluate`` or ``Run.save`` wrote it into.
+
+    Args:
+        folder: With ``run.json`` and ``arrays.npz`` in it.
+
+    Raises:
+        RunError: A file is missing, damaged, too large, or of another schema; or the two are not of
+            one run.
+
+    Example:
+        >>> import harness, numpy as np, tempfile
+        >>> model = harness.wrap_function(lambda images: images, outputs="logits")
+        >>> run = harness.evaluate(model, np.eye(2), [0, 1], "noise", 0.1, progress=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run.save(folder)
+        ...     harness.load_run(folder)
+        Run('model', models=['model'], records=..., verdict='...')
+    """
+    return Run.load(folder)
 
 
 def _arrays_of(folder: Path, digest: str) -> Arrays:

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import HarnessError
+from harness.evaluation.request import REFUSED, Request
 from harness.testing.axes import measured_by
-from harness.testing.session import REFUSED
 
 if TYPE_CHECKING:
     from harness.evaluation.pieces import Wanted
     from harness.evaluation.store import Store
     from harness.evaluation.tasks import Outcome, Tasks
     from harness.testing.session import Session
-
-
-@dataclass(eq=False)
-class Request:
-    """How a session is to measure; passed to pytest as a plugin.
-
-    Attributes:
-        address: Of the workers, as ``executors.opened`` takes it.
-        fresh: Forget what is stored.
-        refused: Why it could not be done, afterwards.
-    """
-
-    address: str
-    fresh: bool = False
-    refused: HarnessError | None = None
 
 
 class Measuring:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import BackendError, DataError, HarnessError, one_line
+from harness.evaluation.request import REFUSED, Request
 from harness.evaluation.resolve import open_spec
 from harness.files import check_folder
 from harness.interruption import terminable
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from harness.evaluation.evaluation import Evaluation
     from harness.testing.gate import SessionGate
 
-REFUSED = 64
-"""Exit code of a session that cannot begin, because its data cannot be had."""
 PARTS = ".parts"
 """Folder inside the results where the processes of a parallel session leave their runs."""
 BEGUN = "begun"
@@ -180,7 +179,7 @@ def begin(config: pytest.Config) -> Session:
         pytest.UsageError: A spec, backend, seed or baseline that cannot be; one line.
     """
     from harness.testing.axes import Axes
-    from harness.testing.measuring import Measuring, Request
+    from harness.testing.measuring import Measuring
     from harness.testing.recording import Recording
 
     session = _session(config)
@@ -189,9 +188,10 @@ def begin(config: pytest.Config) -> Session:
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(Axes(session), "robustness-axes")
-    config.pluginmanager.register(Recording(session), "robustness-recording")
     given = [one for one in config.pluginmanager.get_plugins() if isinstance(one, Request)]
     request = given[0] if given else None
+    recording = Recording(session, drawn=request is not None)
+    config.pluginmanager.register(recording, "robustness-recording")
     config.pluginmanager.register(Measuring(session, request), "robustness-measuring")
     return session
 

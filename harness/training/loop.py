@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from harness.training.augmentation import augment
 from harness.training.certifying import Certifying
 from harness.training.checkpoint import Checkpoint, fits
 
+LOG = logging.getLogger(__name__)
 AVERAGE_EVERY = 16
 """Steps between two updates of the averaged weights."""
 
@@ -88,6 +90,10 @@ def train(
     with progress_bar(title, recipe.epochs, done=len(loop.history)) as advance:
         while not loop.finished():
             epoch = loop.epoch()
+            LOG.debug(
+                "%s: epoch %d, loss %.4f, validation %.2f %%",
+                title, epoch.epoch, epoch.loss, 100 * epoch.validation_accuracy,
+            )  # fmt: skip
             advance(f"loss {epoch.loss:.4f}, validation {epoch.validation_accuracy:.2%}")
             if on_epoch is not None:
                 on_epoch(epoch)

@@ -254,7 +254,7 @@ def test_the_tables_of_the_terminal_say_which_accuracies_are_lower_bounds():
     assert str(lower.title) == "certified accuracy in % (, L∞)"
     rows = [[str(cell) for cell in column.cells] for column in lower.columns[2:5]]
     assert rows == [["counting"], [""], ["75.00"]]
-    assert [column.header for column in lower.columns[4:]] == ["ε=0", "ε=0.02", "ε=0.09", "ε=0.15"]
+    assert [column.header for column in lower.columns[4:]] == ["0", "0.02", "0.09", "0.15"]
 
 
 # Specs

@@ -14,8 +14,8 @@ from harness.attacks import ATTACKS
 from harness.checks.conformance import CHECKS
 from harness.checks.validity import CHECKS as VALIDITY
 from harness.errors import DataError
+from harness.evaluation.request import REFUSED
 from harness.results.run import Run
-from harness.testing.session import REFUSED
 
 pytest_plugins = ["pytester"]
 
