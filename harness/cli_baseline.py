@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from harness.cli_options import RunFolder
 from harness.errors import HarnessError
 from harness.interruption import INTERRUPTED
 from harness.terminal import as_path
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from harness.results.run import Run
 
 
-RunFolder = Annotated[
-    Path,
-    typer.Argument(parser=as_path, metavar="RUN", help="A results folder, with run.json in it."),
-]
 accepted = typer.Typer(
     no_args_is_help=True, help="Accept runs as the baselines that the gate compares with."
 )
@@ -116,10 +113,8 @@ def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
         HarnessError: There is no terminal to ask on, and ``--yes`` is not given.
         RunError: The run may not become a baseline, or the present one is damaged.
     """
-    from rich.console import Console
-
     from harness.gate import changed_by, store
-    from harness.gate.table import MARGIN, print_comparison
+    from harness.gate.table import print_comparison
 
     found = store.locate(path)
     store.check(run)
@@ -128,7 +123,7 @@ def _agreed(run: Run, path: Path, folder: Path, *, yes: bool) -> bool:
     if isinstance(comparison, str):
         typer.echo(comparison)
     else:
-        print_comparison(comparison, Console(width=max(MARGIN, Console().width)))
+        print_comparison(comparison)
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,12 +49,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if any(PUBLISHED in (path, *path.parents) for path in named) else True
 
 
-def pytest_report_header() -> list[str]:
-    """Which short options another plugin has, and what to use instead."""
-    return [
+@pytest.hookimpl(wrapper=True)
+def pytest_report_header(config: pytest.Config) -> Generator[None, list[Any], list[Any]]:
+    """Which short options another plugin has, and what to use instead.
+
+    What pytest-benchmark says of its settings is left out, unless benchmarks are run.
+    """
+    lines = yield
+    if not config.getoption("benchmark_only", False):
+        lines = [one for one in lines if not str(one).startswith("benchmark: ")]
+    told = [
         f"robustness: --{name} is another plugin's here; use --robustness-{name}"
         for name in claimed
     ]
+    return [*lines, told]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -33,7 +33,7 @@ from harness.gate.paired import LEVEL, holm
 from harness.gate.settings import changes, differences, uncompared
 from harness.gate.significance import Finding, Paired, beside, paired
 from harness.gate.spread import FEWEST
-from harness.gate.store import command, default_path, read
+from harness.gate.store import command, default_path, locate, read
 from harness.gate.verdicts import (
     IMPLAUSIBLE,
     VERDICTS,
@@ -217,7 +217,21 @@ def compare(
     unsure = any(ways[model].unsure for model in tested)
     said = [f"{'passed' if passed else 'failed'}: {summary}", sight(rows),
             UNSURE.format(add) if unsure else ""]  # fmt: skip
-    return Comparison(rows, passed, "; ".join(filter(None, said)), tuple(notes))
+    return Comparison(
+        rows, passed, "; ".join(filter(None, said)), tuple(notes), _compared(rows, baseline, path)
+    )
+
+
+def _compared(rows: Sequence[Row], baseline: Baseline, path: Path | None) -> str:
+    """What was compared with what, for people."""
+    counted = sum(row.counted for row in rows)
+    models = len({(row.key[1], row.key[0]) for row in rows})
+    runs, found = len(baseline.runs), None if path is None else locate(path)
+    where = "" if found is None else f" in {found}"
+    return (
+        f"{len(rows)} checks of {models} model{'s' * (models != 1)}, {counted} of them accuracies "
+        f"by the outcome of each image, with {runs} accepted run{'s' * (runs != 1)}{where}"
+    )
 
 
 def _check(tolerance: float | None) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from harness.gate.verdicts import Comparison, Row, Verdict
-from harness.terminal import plain
+from harness.terminal import NARROW, plain
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
      "improved": "green", "new": "cyan", "unchanged": "dim"}
 )  # fmt: skip
-MARGIN = 140
-"""The table is at least so wide, in characters."""
 COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "detects", "p", "why")
 """The columns of a row; ``detects`` is the smallest drop, in points, that would have failed."""
+NUMBERS = ("baseline", "run", "points", "detects")
+"""Those that stand beside a check in a terminal, whose lines are short."""
 LISTED = 40
 """So many unchanged accuracies are listed one by one; of more, a line a check sums up."""
 
@@ -28,29 +29,53 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
     Args:
         comparison: What to show; of its unchanged rows those without an accuracy are only counted.
-        console: Where to print; the standard output if None.
+        console: Where to print; the standard output if None, in 80 columns at least.
     """
-    console = console or Console()
+    console = console or Console(width=max(NARROW, Console().width))
     steady = [row for row in comparison.unchanged if row.counted]
     lines = [(cells(row), "bold red" if row.fails else STYLES[row.verdict])
              for row in comparison.worst_first]  # fmt: skip
     several = summaries(steady) if len(steady) > LISTED else [cells(row) for row in steady]
     lines += [(line, STYLES["unchanged"]) for line in several]
     if lines:
-        table = Table(box=None, pad_edge=False)
-        for column in COLUMNS:
-            justify: JustifyMethod = "left" if column in ("verdict", "check", "why") else "right"
-            # Names stay whole, so that a log can be searched for them.
-            table.add_column(column, justify=justify, no_wrap=column != "why", overflow="fold")
-        for line, style in lines:
-            table.add_row(*(plain(cell, style if i == 0 else "") for i, cell in enumerate(line)))
-        console.print(table)
+        console.print(_table(lines))
         console.print(plain(comparison.bounds, "dim"), soft_wrap=True)
+    if comparison.compared:
+        console.print(plain(f"compared: {comparison.compared}"), soft_wrap=True)
     for note in comparison.notes:
         console.print(plain(note), soft_wrap=True)
     style = "green" if comparison.passed else "red"
     # Unwrapped, so that a command in it can be copied.
     console.print(plain(comparison.message, style), soft_wrap=True)
+
+
+def _table(lines: Sequence[tuple[tuple[str, ...], str]]) -> Table:
+    """Rows under their verdicts; what explains a number stands below the name of its check."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("check", overflow="fold")
+    for column in NUMBERS:
+        table.add_column(column, justify="right", max_width=9)
+    last = ""
+    for line, style in lines:
+        row = dict(zip(COLUMNS, line, strict=True))
+        if row["verdict"] != last:
+            last = row["verdict"]
+            table.add_row(plain(last, style))
+        name = plain(row["check"])
+        if about := _about(row):
+            name.append("\n  ").append_text(plain(about, "dim"))
+        moved = {"run": style, "points": style} if last != "unchanged" else {}
+        numbers = (plain(row[column], moved.get(column, "")) for column in NUMBERS)
+        table.add_row(Padding(name, (0, 0, 0, 2)), *numbers)
+    return table
+
+
+def _about(row: Mapping[str, str]) -> str:
+    """What there is to say of a check that moved, beside its numbers."""
+    said = [row["why"]]
+    if row["verdict"] != "unchanged":
+        said += [f"{name} {row[name]}" for name in ("95 % interval", "p") if row[name]]
+    return "; ".join(filter(None, said))
 
 
 def summaries(rows: Sequence[Row]) -> list[tuple[str, ...]]:

@@ -95,12 +95,14 @@ class Comparison:
         passed: Whether the gate passes.
         message: The outcome in one line.
         notes: How each model was compared, a line each.
+        compared: What was compared with what, in a line; empty if nothing was.
     """
 
     rows: tuple[Row, ...]
     passed: bool
     message: str
     notes: tuple[str, ...] = ()
+    compared: str = ""
 
     @property
     def bounds(self) -> str:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from harness.errors import HarnessError
 from harness.gate.baseline import Baseline
 from harness.gate.compare import compare
 from harness.gate.store import read
-from harness.gate.table import MARGIN, print_comparison
+from harness.gate.table import print_comparison
 from harness.gate.verdicts import Comparison
 from harness.results.run import Run
+from harness.testing.writing import write
 
 
 @dataclass
@@ -89,8 +89,5 @@ class SessionGate:
         if self.comparison is None:
             reporter.line(self.refusal or "the session ended before anything was compared")
             return
-        console = Console(width=max(MARGIN, Console().width), color_system=None)
-        with console.capture() as captured:
-            print_comparison(self.comparison, console)
-        for line in captured.get().splitlines():  # each, so that none is spoilt by another's signs
-            reporter.line(line)
+        comparison = self.comparison
+        write(reporter, lambda console: print_comparison(comparison, console))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Generator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,16 +15,24 @@ from harness.results.records import Record, Status
 from harness.results.run import Run
 from harness.testing.axes import measured_by
 from harness.testing.session import PARTS, one_line_each
+from harness.testing.writing import write
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.testing.session import Session
 
 
 class Recording:
-    """Hooks that write the run of a session, and say what is in it."""
+    """Hooks that write the run of a session, and say what is in it.
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    Args:
+        session: The session.
+        drawn: Whether who has begun it draws the report; else it says how to.
+    """
+
+    def __init__(self, session: Session, *, drawn: bool) -> None:
+        self.session, self.drawn = session, drawn
 
     def pytest_report_header(self) -> list[str]:
         """What is measured, and what is missing."""
@@ -90,27 +99,38 @@ class Recording:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Accuracies at a glance, and where the run is."""
-        from rich.console import Console
-
         from harness.results.summary import accuracy_tables, note_lines
 
         state = self.session
         if state.benchmark is None or state.worker:
             return
         terminalreporter.section(f"robustness: {state.spec.name}")
-        for table in accuracy_tables(state.benchmark.run):
-            console = Console(width=max(100, Console().width), color_system=None)
-            with console.capture() as captured:
+        run = state.benchmark.run
+
+        def tables(console: Console) -> None:
+            for table in accuracy_tables(run, console.width):
                 console.print(table)
-            for line in captured.get().splitlines():  # so that none is spoilt by another's signs
-                terminalreporter.line(line)
+
+        write(terminalreporter, tables)
         for line in note_lines(state.benchmark.run):
             terminalreporter.line(line)
         for reason in state.lost:
             terminalreporter.line(f"lost: {reason}")
-        terminalreporter.line(f"run: {state.results / 'run.json'}")
         if state.gate:
             state.gate.show(terminalreporter)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Where the run is, and what draws it: the last that is said, below pytest's own sum."""
+        state, reporter = self.session, config.pluginmanager.get_plugin("terminalreporter")
+        if state.benchmark is None or state.worker or reporter is None or not state.begun:
+            return
+        reporter.line(f"run: {state.results / 'run.json'}")
+        if not self.drawn:
+            folder = state.results
+            with suppress(ValueError):  # it lies elsewhere
+                folder = folder.relative_to(config.invocation_params.dir)
+            reporter.line(f"draw its report: {shlex.join(['harness', 'report', str(folder)])}")
 
 
 def _reason(call: pytest.CallInfo[None]) -> str:

@@ -18,6 +18,7 @@ from harness.gate.junit import as_junit
 from harness.gate.markdown import as_markdown
 from harness.gate.power import detectable_drop, power_table
 from harness.gate.table import print_comparison
+from harness.results.records import UPPER_BOUND
 from harness.results.run import Run
 
 HALF = right(500)
@@ -42,10 +43,40 @@ def test_the_table_shows_what_moved_worst_first_and_the_message():
     for words in ("torch mlp fgsm eps=0.2", "50.00%", "41.50%", "-8.50", "+4.00", "90 images lost"):
         assert words in text
     # And what did not move, with what would have failed: 10 of 1,000 have p = 0.002 < 0.5 % / 3.
+    assert text.index("improved") < text.index("unchanged") < text.index("eps=0.1")
     (steady,) = [line.split() for line in text.splitlines() if "eps=0.1" in line]
-    assert steady[:1] + steady[5:8] == ["unchanged", "50.00%", "50.00%", "+0.00"]
-    assert steady[-2:] == ["1.10", "1"]
+    assert steady == ["torch", "mlp", "fgsm", "eps=0.1", "50.00%", "50.00%", "+0.00", "1.10"]
     assert "failed: 1 regressed, 1 improved, 1 unchanged; the smallest drop that fails" in text
+
+
+def test_a_table_fits_eighty_columns_and_keeps_names_whole():
+    name = "certified/a-certifier-of-some-package"
+    old = {"clean": HALF, "fgsm@0.1": HALF, f"{name}@0.1": HALF}
+    old |= {f"pgd@{n}": HALF for n in range(1, 60)}
+    new = old | {"fgsm@0.1": changed(HALF, 90, 5), f"{name}@0.1": changed(HALF, 0, 90)}
+    found = compare(run_of(new, signature=2.0), Baseline.of(run_of(old)))
+    table = printed(found, 80).partition(UPPER_BOUND)[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert name in table  # over 45 signs a label goes on in a second line, between words
+    assert "…" not in table
+
+
+def test_a_gate_that_passes_says_what_it_has_compared(tmp_path):
+    store.accept(run_of(OLD), tmp_path)
+    text = printed(compare(run_of(OLD), Baseline.of(run_of(OLD)), path=tmp_path), 500)
+    assert (
+        "compared: 3 checks of 1 model, 3 of them accuracies by the outcome of each image, with 1 "
+        f"accepted run in {tmp_path / '0001.json'}"
+    ) in text
+    assert "unchanged" in text
+    assert "passed: 3 unchanged" in text
+
+
+def test_what_fails_is_in_colour():
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system="standard")
+    print_comparison(compared(), console)
+    assert "\x1b[1;31mregressed" in stream.getvalue()
 
 
 def test_names_and_reasons_with_brackets_are_shown_as_they_are():
@@ -269,9 +300,9 @@ def test_a_path_that_is_empty_is_refused(command, arguments):
 def test_hundreds_of_unchanged_accuracies_take_a_line_a_check():
     old = {f"{check}@{n}": HALF for check in ("fgsm", "pgd") for n in range(1, 251)}
     text = printed(compare(run_of(old, signature=2.0), Baseline.of(run_of(old))), 240)
-    lines = [line for line in text.splitlines() if line.startswith("unchanged")]
+    lines = [line.strip() for line in text.splitlines() if "250 epsilons" in line]
     assert len(lines) == 2
-    assert lines[0].startswith("unchanged  torch mlp fgsm, 250 epsilons")
+    assert lines[0].startswith("torch mlp fgsm, 250 epsilons")
     assert lines[0].split()[-1] == "1.80"
     assert as_markdown(compare(run_of(old), Baseline.of(run_of(old)))).count("torch mlp") == 501
 

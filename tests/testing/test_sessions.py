@@ -91,7 +91,19 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
     assert {path.name for path in (pytester.path / "results").iterdir()} == {
         "run.json", "arrays.npz",
     }  # fmt: skip
-    result.stdout.fnmatch_lines([f"* {100 * of(run, 'clean').accuracy:.2f} *", "run: *run.json"])
+    result.stdout.fnmatch_lines([f"* {100 * of(run, 'clean').accuracy:.2f} *"])
+    assert max(len(line) for line in table_of(result)) <= 80
+    # What pytest-benchmark says is left out, and the last that is said is where the run is.
+    assert not [line for line in result.outlines if line.startswith("benchmark:")]
+    *_, where, draw = result.outlines
+    assert where == f"run: {pytester.path / 'results' / 'run.json'}"
+    assert draw == "draw its report: harness report results"
+
+
+def table_of(result):
+    """The lines of the summary that hold accuracies."""
+    begin = next(n for n, line in enumerate(result.outlines) if line.startswith("accuracy in %"))
+    return result.outlines[begin : begin + 4]
 
 
 def test_ids_are_readable(suites):
