@@ -8,6 +8,10 @@ from pathlib import PurePosixPath
 import pytest
 from documentation_pages import ADDRESS, DOCS, ROOT, project, prose, slug
 
+from reports.section import DOCS as LEADS_TO
+from reports.section import TEMPLATES
+from reports.sections import SECTIONS
+
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not in a checkout")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OWN = re.compile(rf"{re.escape(ADDRESS)}/(?:blob|raw|tree)/main/([^\s)#\"']+)(?:#([\w-]+))?")
@@ -54,6 +58,16 @@ def test_links_within_the_documentation_lead_to_a_page_and_a_heading(path):
         # Headings of the reference are written when the site is built.
         if anchor and "reference" not in target.parts:
             assert anchor in headings(target), link
+
+
+def test_what_the_report_leads_to_is_there():
+    assert LEADS_TO.format("learn/fgsm") == f"{ADDRESS}/blob/main/docs/learn/fgsm.md"
+    pages = {section.learn for section in SECTIONS.values()}
+    for template in TEMPLATES.glob("*.jinja"):
+        pages |= set(re.findall(r'learn\("([^"]+)"', template.read_text(encoding="utf-8")))
+    assert pages - {""} >= {"learn/curves", "learn/confusion", "learn/samples", "learn/saliency"}
+    for page in pages - {""}:
+        assert (DOCS / f"{page}.md").is_file(), page
 
 
 def test_one_address_is_said_everywhere():
