@@ -52,7 +52,7 @@ def _fill(app: Any, page: str, source: list[str]) -> None:
 
 def _escape(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """A shape, ``(n, *shape)``, begins no emphasis."""
-    lines[:] = [re.sub(r"(?<=, )\*(?=\w)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"\*shape\b(?!\*)", r"\\*shape", line) for line in lines]
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -309,13 +309,16 @@ def _named(registry: Mapping[str, Any], kind: str, does: str, before: str = "") 
 
 
 def public_names() -> str:
-    """The public names of the package, for autodoc."""
-    blocks = []
-    for name in sorted(harness.__all__):
-        kind = "autoclass" if inspect.isclass(getattr(harness, name)) else "autofunction"
-        members = "   :members:\n   :exclude-members: model_config\n" if kind == "autoclass" else ""
-        blocks.append(f"## `{name}`\n\n```{{eval-rst}}\n.. {kind}:: harness.{name}\n{members}```\n")
-    return "\n".join(blocks)
+    """The public names of the package, for autodoc; those of its modules lead to their pages."""
+    return "\n".join(_public(name, getattr(harness, name)) for name in sorted(harness.__all__))
+
+
+def _public(name: str, thing: Any) -> str:
+    if inspect.ismodule(thing):
+        return f"## `{name}`\n\n{summary(thing)} [They have a page of their own]({name}.md).\n"
+    kind = "autoclass" if inspect.isclass(thing) else "autofunction"
+    members = "   :members:\n   :exclude-members: model_config\n" if kind == "autoclass" else ""
+    return f"## `{name}`\n\n```{{eval-rst}}\n.. {kind}:: harness.{name}\n{members}```\n"
 
 
 def commands() -> str:
