@@ -111,7 +111,7 @@ def _told(info: ModelInfo) -> Facts:
 def _options(spec: dict[str, Any]) -> str:
     """The options of an architecture as the spec has them: ``hidden 128 · 64, dropout 0.1``."""
     told = [
-        f"{words(str(key))} {_value(value)}"
+        words(str(key)) if value is True else f"{words(str(key))} {_value(value)}"
         for key, value in spec.items()
         if key not in UNTOLD and value not in (False, None)
     ]

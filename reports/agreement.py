@@ -10,6 +10,9 @@ import pandas as pd
 from reports import tables
 from reports.stored import Pair
 
+APART = 0.03
+"""So far may the intervals of backends that agree lie apart: they train models of their own."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -46,7 +49,8 @@ class Group:
 def groups_of(frame: pd.DataFrame, order: Sequence[Pair]) -> list[Group]:
     """Each model that was measured: once where its backends agree, and else each of these.
 
-    They agree if the 95 % intervals of each accuracy that several of them have share a point.
+    They agree if no accuracy that several of them have differs by more than ``APART`` beyond what
+    its 95 % intervals explain.
     """
     measured = tables.accuracies(frame)
     found = []
@@ -55,7 +59,7 @@ def groups_of(frame: pd.DataFrame, order: Sequence[Pair]) -> list[Group]:
         known = set(mine["backend"])
         pairs = tuple(pair for pair in order if pair.model == model and pair.backend in known)
         ends = mine.groupby(["check", "epsilon"], dropna=False)
-        agree = bool((ends["ci_low"].max() <= ends["ci_high"].min()).all())
+        agree = bool((ends["ci_low"].max() - ends["ci_high"].min() <= APART).all())
         if pairs and (agree or len(pairs) == 1):
             found.append(Group(model, pairs))
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports import tables
-from reports.formats import check_words, number, spread, threshold
+from reports.formats import check_words, number, spread, threshold, words
 
 BELOW = "Less accurate than expected"
 ABOVE = "More accurate than expected"
@@ -54,6 +54,10 @@ class Cause:
     reason: str
     checks: list[Judged]
 
+    def added(self, one: Judged) -> str:
+        """What the reason of one of its checks says beyond the cause; empty where that is all."""
+        return "" if one.reason == self.reason or self.reason in CAUSES else one.reason
+
 
 def alike(rows: Iterable[Any]) -> list[Judged]:
     """Judged measurements, those of a model's backends together that came out alike."""
@@ -92,6 +96,8 @@ def _cause(row: Any) -> str:
             return BELOW
         if high is not None and row.accuracy > high:
             return ABOVE
+    if str(row.check).startswith(tables.SANITY):
+        return f"Saliency maps fail the check of {words(str(row.check).rpartition('/')[2])}"
     return str(row.reason)
 
 

@@ -33,16 +33,16 @@ def threshold(bounds: tuple[float | None, float | None] | None) -> str:
     low, high = bounds if isinstance(bounds, tuple) else (None, None)
     if low is None and high is None:
         return NOTHING
-    if low is None:
-        return f"≤ {number(high, 100)}{SPACE}%"
     if high is None:
-        return f"≥ {number(low, 100)}{SPACE}%"
-    return f"{number(low, 100)}–{number(high, 100)}{SPACE}%"
+        return f"≥ {100 * (low or 0.0):.4g}{SPACE}%"
+    if low is None:
+        return f"≤ {100 * high:.4g}{SPACE}%"
+    return f"{100 * low:.4g}–{100 * high:.4g}{SPACE}%"
 
 
-def number(value: float | None, factor: int = 1) -> str:
+def number(value: float | None) -> str:
     """A number without needless digits."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{factor * value:.6g}"
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
 def few(value: float) -> str:

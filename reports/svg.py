@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 28.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 28.0, 40.0
 """Room around the plot, in units of the view box: for labels of the axes and the title."""
 REACH = 9.0
 """Radius in which a spot of a chart reacts."""
@@ -50,19 +50,13 @@ def percent_ticks() -> Ticks:
 def round_ticks(low: float, high: float, most: int = 6, *, whole: bool = False) -> Ticks:
     """Round numbers between two ends, at most so many; whole ones where nothing lies between."""
     span = high - low if high > low else 1.0
-    step = 10.0 ** math.floor(math.log10(span / most))
-    while span / (step * (factor := _factor(span, step, most))) > most:
-        step *= 10.0
-    step *= factor
+    size = 10.0 ** math.floor(math.log10(span / most))
+    step = next(size * by for by in (1.0, 2.0, 2.5, 5.0, 10.0) if span <= most * size * by)
     if whole:
         step = max(1.0, round(step))
     first = math.ceil(low / step - 1e-9)
     values = [round(step * at, 12) for at in range(first, math.floor(high / step + 1e-9) + 1)]
     return Ticks(values, lambda value: f"{value:g}")
-
-
-def _factor(span: float, step: float, most: int) -> float:
-    return next((f for f in (1.0, 2.0, 2.5, 5.0) if span / (step * f) <= most), 5.0)
 
 
 @dataclass

@@ -137,10 +137,11 @@ def _of_model(curve: Curve, epsilon: float | None, several: bool) -> str:
     left = f"the strongest attack leaves {share(first.lowest, first.highest)} of the images"
     said = f"at {_at(first.epsilon)} {left} classified correctly"
     if last.epsilon > first.epsilon:
-        said += f", and at {last.epsilon:g} {share(last.lowest, last.highest)}"
-    begin = f"{curve.group.label}: " if several else ""
-    lead = ("not robust: " if several else "Not robust: ") if curve.fragile else ""
-    said = f"{begin}{lead}{said if begin or lead else said[0].upper() + said[1:]}."
+        said += f", and {share(last.lowest, last.highest)} at {_at(last.epsilon)}"
+    if several:
+        said = f"{curve.group.label}{' is not robust' if curve.fragile else ''}: {said}."
+    else:
+        said = f"Not robust: {said}." if curve.fragile else f"{said[0].upper()}{said[1:]}."
     sure = [row for row in curve.certified if row.highest > 0]
     if sure:
         names = f"At least {share(sure[-1].lowest, sure[-1].highest)} are certified at "

@@ -153,7 +153,7 @@ def test_certificates_are_no_attacks() -> None:
     assert [row.by for row in curve.rows] == ["clean", "", "pgd"]
     assert [(row.epsilon, row.accuracy) for row in curve.certified] == [(0.1, 0.5), (0.3, 0.1)]
     assert curve.fragile
-    assert "leaves 60 % of the images classified correctly, and at 0.2 40 %." in words(run)
+    assert "leaves 60 % of the images classified correctly, and 40 % at ε = 0.2." in words(run)
     assert "At least 10 % are certified at ε = 0.3." in words(run)
     # With certificates in, 0.3 would be measured as often as 0.2.
     assert tables.headline_epsilon(frame) == 0.1
