@@ -1,7 +1,8 @@
 """Parts of the reference that are written by the code itself, when the site is built.
 
-A page holds ``<!-- generated: NAME -->`` where a part belongs; ``filled`` puts it there. What is
-printed comes from the pydantic models of a spec, the registries and their docstrings.
+A page holds ``<!-- generated: NAME -->`` where a part belongs, behind a sentence for those who read
+its source; ``filled`` puts the part in place of both. What is printed comes from the pydantic models
+of a spec, the registries and their docstrings.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from harness.spec.published import NumberSpec, PaperSpec
 from harness.spec.spec import Spec
 from harness.spec.training import RECIPES
 
-MARK = re.compile(r"<!-- generated: ([a-z-]+) -->")
+MARK = re.compile(r"(?:\*[^*\n]*\* )?<!-- generated: ([a-z-]+) -->")
 LINK = re.compile(r"(?<=\]\()(\.\./[^)#\s]*)")
 ENTRY = re.compile(r"^    (\w+): (.*)$")
 NORMS = {"linf": "L∞", "l2": "L2"}
