@@ -78,8 +78,8 @@ def _baseline(comparison: Comparison | None) -> Answer:
     if comparison.passed:
         return Answer("Baseline", "passed", "Nothing got worse",
                       f"{len(comparison.rows):,} checks compared", "baseline")  # fmt: skip
-    words = f"{failing:,} of {len(comparison.rows):,} got worse" if failing else "Does not hold"
-    return Answer("Baseline", "failed", words, "", "baseline")
+    words = f"{failing:,} of {len(comparison.rows):,} fail" if failing else "Does not hold"
+    return Answer("Baseline", "failed", words, "got worse, vanished, or too good", "baseline")
 
 
 def _validity(rows: pd.DataFrame) -> Answer:
@@ -116,7 +116,7 @@ def opening(run: Run, frame: pd.DataFrame, comparison: Comparison | None) -> str
     elif validity.empty:
         said.append("Judged checks passed." if run.verdict == "passed" else "No check passed.")
     if comparison is not None and not comparison.passed:
-        said.append("Worse than the baseline.")
+        said.append("It fails against the baseline.")
     if failed := _counts(validity)[1]:
         many = "1 check" if failed == 1 else f"{failed:,} checks"
         said.append(f"The accuracies cannot be trusted yet: {many} of validity failed.")

@@ -9,6 +9,9 @@ from harness.gate import Comparison, Row
 from reports.section import Section
 from reports.view import RunView
 
+MOST = 20
+"""Changes that are seen at once, what fails first; the others are opened on demand."""
+
 
 @dataclass(frozen=True)
 class Whisker:
@@ -64,7 +67,9 @@ def _whisker(row: Row, reach: float) -> Whisker | None:
 
 
 def _content(view: RunView) -> dict[str, Any] | None:
-    return {"against": section_of(view.comparison)} if view.comparison else None
+    if view.comparison is None:
+        return None
+    return {"against": section_of(view.comparison), "most": MOST}
 
 
 SECTION = Section("baseline", "Against the baseline", place=10, content=_content, rank=10)

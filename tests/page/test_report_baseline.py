@@ -42,10 +42,10 @@ def test_what_moved_is_told_with_how_much_and_how_sure() -> None:
     head, lost, gained = table_of(seen)
     assert head[2:5] == ["Baseline", "Run", "Change"]
     assert head[5] == "−3.0 to +3.0"
-    assert lost == ["torch mlp fgsm eps=0.1", "regressed", "72.00 %", "70.00 %",
+    assert lost == ["FGSM, ε = 0.1 torch · mlp", "regressed", "72.00 %", "70.00 %",
                     "−2.00 −3.00 to −1.00", "", "0.90", "0.0004", "beyond 0.5 points"]  # fmt: skip
     assert gained[:5] == [
-        "torch mlp clean",
+        "clean torch · mlp",
         "improved",
         "90.00 %",
         "91.50 %",
@@ -70,7 +70,7 @@ def test_a_regression_fails_the_page_although_every_check_of_the_run_passed() ->
     seen = shown(LOST)
     assert seen.text.split()[0] == "FAILED"
     top = seen.text[: seen.text.index("The strongest attack")]
-    assert "Worse than the baseline." in top
+    assert "It fails against the baseline." in top
     assert re.search(r"Against the baseline\s*: failed: some", top)
     assert "EXPECTATIONS MET" not in top
 
@@ -88,6 +88,13 @@ def test_what_fails_looks_like_a_failure(row: Row, words: str) -> None:
     assert f'<span class="badge failed">{words}</span>' in html
 
 
+def test_of_very_many_changes_the_rest_is_folded() -> None:
+    rows = [Row(("mlp", "torch", f"a{at}", None), "vanished", 0.9) for at in range(30)]
+    seen = shown(*rows)
+    assert len(table_of(seen)) == 1 + baseline.MOST
+    assert f"{30 - baseline.MOST} more changes" in seen.text
+
+
 def test_an_improvement_passes() -> None:
     assert shown(GAINED).text.split()[:2] == ["EXPECTATIONS", "MET,"]
 
@@ -97,7 +104,7 @@ def test_where_nothing_moved_the_page_says_what_it_could_not_have_seen() -> None
     text = " ".join(seen.text.split())
     assert "Nothing moved" not in text
     assert "No check moved further than this gate can tell from chance." in text
-    assert table_of(seen)[1] == ["keras mlp fgsm eps=0.1", "unchanged", "50.00 %", "50.00 %",
+    assert table_of(seen)[1] == ["FGSM, ε = 0.1 keras · mlp", "unchanged", "50.00 %", "50.00 %",
                                  "0.00 −1.00 to +1.00", "", "3.10", "1", ""]  # fmt: skip
 
 

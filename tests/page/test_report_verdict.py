@@ -95,7 +95,7 @@ def test_what_is_said_first(run: Run, words: str) -> None:
 def test_a_baseline_that_does_not_hold_is_said_beside_what_was_met() -> None:
     comparison = Comparison((), False, "failed: it has no rows")
     assert said(run_of(clean(90)), comparison).startswith(
-        "The one expectation is met. Worse than the baseline."
+        "The one expectation is met. It fails against the baseline."
     )
 
 
