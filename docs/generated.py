@@ -1,8 +1,8 @@
 """Parts of the reference that are written by the code itself, when the site is built.
 
 A page holds ``<!-- generated: NAME -->`` where a part belongs, behind a sentence for those who read
-its source; ``filled`` puts the part in place of both. What is printed comes from the pydantic models
-of a spec, the registries and their docstrings.
+its source; ``filled`` puts the part in place of both. What is printed comes from the pydantic
+models of a spec, the registries and their docstrings.
 """
 
 from __future__ import annotations

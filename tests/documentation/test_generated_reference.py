@@ -123,7 +123,8 @@ def test_options_have_the_defaults_of_the_attack_they_belong_to(generated):
 
 
 def test_marks_are_filled_and_links_out_of_docs_lead_to_the_repository(generated):
-    text = "*Written later.* <!-- generated: recipes -->\n[a](../harness/x.py) [b](../docs/gate.md) [c](gate.md)"
+    links = "[a](../harness/x.py) [b](../docs/gate.md) [c](gate.md)"
+    text = f"*Written later.* <!-- generated: recipes -->\n{links}"
     found = generated.filled(text, "page", "https://example.org/blob/main")
     assert found.startswith("| recipe |")
     assert "| `trades` |" in found
