@@ -122,7 +122,7 @@ def _recipe(training: Any) -> str:
     """How a model was trained, as the spec has it; what was not done is left out."""
     if not isinstance(training, dict):
         return ""
-    told = [words(str(training.get("recipe") or ""))]
+    told = [f"recipe {training['recipe']}" if training.get("recipe") else ""]
     told += [
         sentence.format(_value(training[key]))
         for key, sentence in RECIPE.items()

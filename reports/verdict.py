@@ -138,10 +138,14 @@ def _of_model(curve: Curve, epsilon: float | None, several: bool) -> str:
     said = f"at {_at(first.epsilon)} {left} classified correctly"
     if last.epsilon > first.epsilon:
         said += f", and {share(last.lowest, last.highest)} at {_at(last.epsilon)}"
+    judged = ""
+    if curve.fragile:
+        judged = "not robust" if curve.lost(first) else "not robust at larger ε"
     if several:
-        said = f"{curve.group.label}{' is not robust' if curve.fragile else ''}: {said}."
+        said = f"{curve.group.label}{f' is {judged}' if judged else ''}: {said}."
     else:
-        said = f"Not robust: {said}." if curve.fragile else f"{said[0].upper()}{said[1:]}."
+        said = f"{judged}: {said}." if judged else f"{said}."
+        said = said[0].upper() + said[1:]
     sure = [row for row in curve.certified if row.highest > 0]
     if sure:
         names = f"At least {share(sure[-1].lowest, sure[-1].highest)} are certified at "

@@ -70,10 +70,11 @@ class Curve:
     @property
     def fragile(self) -> bool:
         """Whether more than half of what was right is lost at the largest epsilon."""
-        clean = self.clean
-        if clean is None or not self.attacked:
-            return False
-        return self.attacked[-1].accuracy < HALF * clean.accuracy
+        return bool(self.attacked) and self.lost(self.attacked[-1])
+
+    def lost(self, row: Worst) -> bool:
+        """Whether more than half of what was right is lost at an epsilon."""
+        return self.clean is not None and row.accuracy < HALF * self.clean.accuracy
 
     def at(self, epsilon: float | None) -> Worst | None:
         """The row of an epsilon."""

@@ -406,6 +406,20 @@ def test_axe_finds_no_violation(opened, name, theme):
         page.evaluate(OPEN)
 
 
+def test_the_keyboard_alone_reaches_all_that_can_be_used(opened):
+    page = opened("failing")
+    wanted = page.evaluate("""
+        [...document.querySelectorAll('a, select, input, summary, [tabindex="0"]')]
+        .filter(e => e.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true }))
+        .map((e, place) => { e.dataset.place = place; return place; })
+    """)
+    reached = []
+    for _ in range(len(wanted) + 5):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.dataset.place"))
+    assert {str(place) for place in wanted} <= set(reached)
+
+
 @every_page
 def test_no_box_is_empty(opened, name):
     page = opened(name)

@@ -267,7 +267,7 @@ def test_backends_that_do_not_agree_have_lines_and_sentences_of_their_own() -> N
     groups = agreement.groups_of(measurements(run), [TORCH, Pair("keras", "mlp")])
     assert [group.label for group in groups] == ["torch · mlp", "keras · mlp"]
     text = seen(run).text
-    assert "torch · mlp is not robust: at ε" in text
+    assert "torch · mlp is not robust at larger ε: at ε" in text
     assert "keras · mlp is not robust: at ε" in text
 
 

@@ -53,7 +53,9 @@ def test_a_model_that_keeps_more_than_half_is_not_said_to_be_robust_either() -> 
         "met. At ε = 0.1 the strongest attack leaves 80 % of the images classified correctly, and "
         "45 % at ε = 0.3."
     )
-    assert "Not robust" in said(run_of(clean(90), attacked(44, 0.3)))
+    assert " Not robust: at" in said(run_of(clean(90), attacked(44, 0.3)))
+    run_at_larger = run_of(clean(90), attacked(80, 0.1), attacked(44, 0.3))
+    assert " Not robust at larger ε: at ε = 0.1 " in said(run_at_larger)
     assert "<title>EXPECTATIONS MET · toy" in html_of(run)
 
 
