@@ -68,7 +68,7 @@ def test_an_attack_is_listed_with_its_norm_and_what_it_needs(command):
         (("run", "--bakend", "numpy"), "--backend"),
         (("run", "--backend", "nmpy"), "numpy"),
         (("data", "mnits"), "mnist"),
-        (("export", "digits", "--model", "mpl", "--out", "x.onnx"), "mlp"),
+        (("export", "digits", "--model", "mpl", "--out", "x.safetensors"), "mlp"),
         (("reproduce", "trads"), "trades"),
     ],
 )

@@ -11,9 +11,8 @@ from harness import cli
 
 
 def test_a_search_without_optuna_names_its_extra(monkeypatch, capfd):
-    there = harness.search.find_spec
     monkeypatch.setattr(
-        harness.search, "find_spec", lambda name: None if name == "optuna" else there(name)
+        harness.search, "find_spec", lambda name: None if name == "optuna" else object()
     )
     monkeypatch.setattr(sys, "argv", ["harness", "search", "digits"])
     with pytest.raises(SystemExit) as end:
