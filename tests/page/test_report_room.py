@@ -104,6 +104,19 @@ def test_what_finds_no_room_is_named_and_all_references_hold(monkeypatch):
     assert targets <= set(re.findall(r' id="([^"]+)"', html))
 
 
+def test_evidence_that_finds_no_room_is_not_led_to(monkeypatch):
+    run = synthetic_run(backends=["torch"])
+    bad = counted("mlp", "torch", "clean", 30, 60).judged("failed", "low", (0.9, None))
+    run.put(bad)
+    link = re.compile(r'href="#([^"]+)">clean</a>')
+    assert link.search(page.page([Source(run)]))[1].startswith("record-")
+    whole = room.size(page.page([Source(run)]))
+    monkeypatch.setattr(room, "kept", lambda sizes, _: set(sizes) - {"checks"})
+    html = page.page([Source(run)])
+    assert room.size(html) < whole
+    assert link.search(html)[1] == "verdict"
+
+
 @pytest.mark.parametrize("runs", [2, 5])
 def test_several_runs_share_a_bound(runs, monkeypatch):
     run = synthetic_run(backends=["torch"])
