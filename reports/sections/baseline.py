@@ -72,4 +72,5 @@ def _content(view: RunView) -> dict[str, Any] | None:
     return {"against": section_of(view.comparison), "most": MOST}
 
 
-SECTION = Section("baseline", "Against the baseline", place=10, content=_content, rank=10)
+SECTION = Section("baseline", "Against the baseline", place=10, content=_content, rank=10,
+                  learn="gate")  # fmt: skip

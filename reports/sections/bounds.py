@@ -179,4 +179,4 @@ def _images(view: RunView) -> int | None:
 
 
 SECTION = Section("bounds", "Bounds on robust accuracy", place=22, content=_content, rank=25,
-                  learn="glossary")  # fmt: skip
+                  learn="bounds")  # fmt: skip

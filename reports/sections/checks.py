@@ -79,4 +79,4 @@ def _content(view: RunView) -> dict[str, Any] | None:
 
 
 SECTION = Section("checks", "Checks", place=80, content=_content, rank=30, expected=True,
-                  learn="glossary")  # fmt: skip
+                  learn="mistakes")  # fmt: skip
