@@ -29,9 +29,16 @@ def report(
         typer.Option(
             parser=as_path,
             metavar="PATH",
-            help="The file to write (default: report.html in the folder).",
+            help="The file to write (default: report.html in the folder, or leaderboard.html).",
         ),
     ] = None,
+    leaderboard: Annotated[
+        bool,
+        typer.Option(
+            "--leaderboard",
+            help="Rank all models of the runs by their worst accuracy, in place of the report.",
+        ),
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -49,6 +56,10 @@ def report(
     from harness.files import check_writable
 
     folders = run_folders or [Path("results")]
+    if leaderboard:
+        if baseline is not None or backend:
+            raise HarnessError("--leaderboard: it compares runs, with no baseline; leave that out")
+        return _ranked(folders, out or Path("leaderboard.html"))
     if out is None and len(folders) > 1:
         raise HarnessError("--out: name the file to write; several runs belong to no one folder")
     if backend and baseline is None:
@@ -90,6 +101,19 @@ def drawn(
     ]
     typer.echo(f"report: {render_all(sources, page).resolve()}")
     return runs
+
+
+def _ranked(folders: list[Path], page: Path) -> int:
+    """Draw the leaderboard of stored runs, and say where it is."""
+    from harness.files import check_writable
+    from harness.results.run import Run
+    from reports.leaderboard import Entrant, write
+
+    check_writable(page, "--out")
+    names = _names(folders)
+    runs = [Entrant(Run.load(folder), name) for folder, name in zip(folders, names, strict=True)]
+    typer.echo(f"leaderboard: {write(runs, page).resolve()}")
+    return 0
 
 
 def _names(folders: list[Path]) -> list[str]:

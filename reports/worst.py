@@ -95,11 +95,12 @@ def curves_of(run: Run, frame: pd.DataFrame, groups: Sequence[Group]) -> list[Cu
     """The strongest attack on each group, in L∞, or in L2 where nothing else was measured."""
     attacked = tables.comparable(frame)
     norm: NormName = "l2" if (attacked["norm"] == "l2").any() else "linf"
-    found = (_curve(run, frame, group, norm) for group in groups)
+    found = (curve_of(run, frame, group, norm) for group in groups)
     return [curve for curve in found if curve.rows]
 
 
-def _curve(run: Run, frame: pd.DataFrame, group: Group, norm: NormName) -> Curve:
+def curve_of(run: Run, frame: pd.DataFrame, group: Group, norm: NormName) -> Curve:
+    """The strongest attack on one group in a norm, and what is certified there."""
     bounds = [brackets.strongest(run, frame, pair, norm) for pair in group.pairs]
     sure = tables.certificates(frame)
     sure = sure[(sure["norm"] == norm) & (sure["epsilon"] > 0)]
