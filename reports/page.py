@@ -57,6 +57,7 @@ class Chapter:
         verdict: ``failed`` if a check of the run or its comparison with a baseline failed, else
             ``measured`` if nothing judged its accuracies, else ``passed``.
         stamp: The same in words.
+        fragile: Whether the strongest attack leaves less than half of some model's accuracy.
         title: Name of the spec.
         epsilon: The radius that is shown where there is room for one.
         sections: Those that are there.
@@ -67,6 +68,7 @@ class Chapter:
     prefix: str
     verdict: str
     stamp: str
+    fragile: bool
     title: str
     epsilon: float | None
     sections: list[Section]
@@ -161,7 +163,7 @@ def _chapter(source: Source, prefix: str, space: int) -> Chapter:
     )  # fmt: skip
     body = _linked(body)
     return Chapter(
-        source.name, prefix, view.verdict, view.stamp, view.title,
+        source.name, prefix, view.verdict, view.stamp, view.fragile, view.title,
         view.shown_epsilon, sections,
         Markup(_distinct(body, prefix, source.name) if prefix else body),  # noqa: S704  (a template escaped it)
     )  # fmt: skip
