@@ -74,8 +74,8 @@ def run(
     check_folder(out, "--out")
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
-    # An installed suite has no place for a cache of its own.
-    arguments += ["-p", "no:cacheprovider"]
+    # An installed suite has no place for a cache of its own, and a run holds no benchmark.
+    arguments += ["-p", "no:cacheprovider", "-p", "no:benchmark"]
     # By their long names, which no other plugin claims.
     arguments += ["--robustness-spec", spec, "--robustness-results", str(out)]
     arguments += [f"--robustness-backend={name}" for name in backends]

@@ -115,6 +115,9 @@ class Record(BaseModel):
         if self.reason:
             yield "reason", self.reason
 
+    def __str__(self) -> str:
+        return repr(self)
+
     @property
     def key(self) -> Key:
         """What identifies a measurement within a run, and across runs."""
@@ -229,6 +232,9 @@ class ModelInfo(BaseModel):
         yield "kind", self.kind
         yield "parameters", self.parameters
         yield "epochs", len(self.history)
+
+    def __str__(self) -> str:
+        return repr(self)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -128,6 +128,9 @@ class Run(BaseModel):
         yield "records", len(self.records)
         yield "verdict", self.verdict
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def _repr_html_(self) -> str:
         """The table of accuracies, for notebooks."""
         from harness.results.display import html_of

@@ -18,6 +18,10 @@ def address(tmp_path_factory):
         run = synthetic_run(backends=["torch"], models=["mlp", "cnn"], seed=at)
         run.put(counted("mlp", "torch", "certified/crown", 5 + at, 60, 0.1, norm="linf"))
         runs.append(Entrant(run, f"run-{at}"))
+    # Other images of the same name.
+    other = synthetic_run(backends=["torch"])
+    other.data_sha256 = "e" * 64
+    runs.append(Entrant(other, "other"))
     path = tmp_path_factory.mktemp("board") / "leaderboard.html"
     return write(runs, path).as_uri()
 
@@ -82,7 +86,7 @@ def test_differences_are_to_the_chosen_entry(opened):
 @pytest.mark.parametrize("script", [True, False])
 def test_curves_are_chosen_by_their_boxes(opened, script):
     page = opened(java_script_enabled=script)
-    curve = page.locator('[data-curve="0"]')
+    curve = page.locator('#contest-1 [data-curve="0"]')
     box = page.locator("#curve-1-0")
     assert (curve.is_visible(), box.is_checked()) == (True, True)
     box.press(" ")

@@ -51,7 +51,7 @@ class Cells(HTMLParser):
 
 def test_reprs_are_one_short_line():
     run = run_of()
-    assert repr(run) == "Run('digits', models=['mlp'], records=8, verdict='passed')"
+    assert repr(run) == str(run) == "Run('digits', models=['mlp'], records=8, verdict='passed')"
     record = counted("mlp", "torch", "fgsm", 51, 100, 0.1).judged("failed", "too low")
     assert repr(record) == (
         "Record('torch mlp fgsm eps=0.1', correct=51, total=100, status='failed', reason='too low')"
