@@ -251,7 +251,7 @@ def test_the_tables_of_the_terminal_say_which_accuracies_are_lower_bounds():
     upper, lower = accuracy_tables(evaluation.recorder.run)
     assert (upper.columns[2].header, upper.caption) == ("attack", UPPER_BOUND)
     assert (lower.columns[2].header, lower.caption) == ("certifier", LOWER_BOUND)
-    assert str(lower.title) == "certified accuracy in % (, L∞)"
+    assert str(lower.title) == "certified accuracy in %, by ε (, L∞)"
     rows = [[str(cell) for cell in column.cells] for column in lower.columns[2:5]]
     assert rows == [["counting"], [""], ["75.00"]]
     assert [column.header for column in lower.columns[4:]] == ["0", "0.02", "0.09", "0.15"]
