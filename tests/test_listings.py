@@ -125,6 +125,10 @@ def test_accuracies_fit_eighty_columns_and_none_is_left_out(count, name):
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("50.00") == count
     assert "…" not in text
+    # Nor does it take the room of the names, of which only long ones are folded.
+    tables = text.count("accuracy in %")
+    for word in ("backend", "torch", "fgsm"):
+        assert text.split().count(word) == tables
     assert text.count("continued below") == text.count("accuracy in %") - 1
 
 
