@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -9,6 +10,7 @@ import typer
 
 from harness.cli_options import Backends, Device, Jobs, Retrain, SpecName, installed
 from harness.errors import HarnessError
+from harness.executors.environment import threads
 from harness.interruption import INTERRUPTED
 from harness.terminal import as_path, jobs_from
 
@@ -37,13 +39,13 @@ def run(
     ] = "",
     jobs: Jobs = "auto",
     cluster: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="ADDRESS",
             help="Workers of a cluster in place of jobs: tcp://scheduler:8786 of Dask, local:4, or "
             "an executor of another package.",
         ),
-    ] = "",
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure everything, whatever is stored in the folder.")
     ] = False,
@@ -58,17 +60,23 @@ def run(
     What is finished is kept: the same command in the same folder goes on from there, and measures
     only what is missing or changed.
     """
+    address = f"jobs:{jobs_from(jobs)}" if cluster is None else cluster
+    if address == "jobs:1":
+        # This very process measures; what computes reads these when it is imported.
+        os.environ.update(threads(os.environ))
     import pytest
 
     from harness.data import require_data
     from harness.evaluation.request import REFUSED, Request
     from harness.evaluation.resolve import open_spec
+    from harness.executors import require_address
     from harness.files import check_folder
     from harness.spec.reading import suites_folder
 
     # What is wrong with the request is said once and at once, not by every test.
     backends = installed(backend)
-    request = Request(cluster or f"jobs:{jobs_from(jobs)}", fresh)
+    require_address(address)
+    request = Request(address, fresh)
     asked = open_spec(spec, seed)
     require_data(asked.data, asked.home)
     check_folder(out, "--out")

@@ -127,4 +127,4 @@ def test_they_run_on_each_python_and_in_environments_that_there_are(tests):
     environments |= {"torch", "keras", "jax"}  # of the list of environments
     assert {*matrix["backend"], "lint", "types"} <= environments
     (style,) = (step["run"] for step in tests["jobs"]["style"]["steps"] if "tox run" in str(step))
-    assert style == "tox run -e lint,types"
+    assert style == "tox run -e lint,types,docs,dist"

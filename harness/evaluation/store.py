@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from harness.errors import HarnessError
 from harness.evaluation.parts import (
     Arrays,
     AttackedPart,
@@ -118,10 +119,20 @@ class Store:
             return None
 
     def put(self, key: str, text: str, arrays: Arrays) -> None:
-        """Keep what came of a piece, complete or not at all."""
+        """Keep what came of a piece, complete or not at all.
+
+        Raises:
+            HarnessError: It cannot be written, such as to a disk that is full.
+        """
         document = np.frombuffer(text.encode(), dtype=np.uint8)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_arrays(self._path(key), {DOCUMENT: document, **arrays})
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_arrays(self._path(key), {DOCUMENT: document, **arrays})
+        except OSError as error:
+            raise HarnessError(
+                f"{error.filename or self._folder}: what was measured cannot be kept "
+                f"({error.strerror or error}); make room, or name another folder with --out"
+            ) from error
 
     def prune(self) -> None:
         """Forget what no run has asked for in a month, and what was half-written then."""

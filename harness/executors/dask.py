@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.executors.dask_executor import STAY, Cluster, cause_of
-from harness.executors.processes import threads
+from harness.executors.environment import threads
 from harness.executors.stamp import Stamp
 from harness.executors.workers import Workers
 

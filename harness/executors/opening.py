@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TypeAlias, cast
+from urllib.parse import urlsplit
 
 from harness.errors import HarnessError, one_line, unknown
 from harness.executors.inline import Inline
@@ -44,8 +45,6 @@ def _local(rest: str, stamp: Stamp) -> AbstractContextManager[Workers]:
 def _scheduler(scheme: str, rest: str, stamp: Stamp) -> AbstractContextManager[Workers]:
     from harness.executors.dask import cluster
 
-    if not rest.startswith("//") or not rest.strip("/"):
-        raise HarnessError(f"{scheme}:{rest}: say which scheduler, as in {scheme}://host:8786")
     return cluster(f"{scheme}:{rest}", stamp)
 
 
@@ -56,6 +55,23 @@ OWN: dict[str, Opener | Factory] = {
     "tls": partial(_scheduler, "tls"),
 }
 EXECUTORS: Registry[Opener | Factory] = Registry("executor", "harness.executors", OWN)
+
+
+def require_address(address: str) -> None:
+    """Look whether an address is one, before anything is done about it.
+
+    Raises:
+        HarnessError: There is no executor of that name, or it is not written as it should be.
+    """
+    name, _, rest = address.partition(":")
+    if name not in EXECUTORS:
+        if len(rest) >= 4 and rest.isdecimal():  # a port
+            raise HarnessError(f"{address}: for a scheduler of Dask write tcp://{address}")
+        raise HarnessError(unknown(name, "executor", EXECUTORS))
+    if name in ("jobs", "local"):
+        _number(name, rest)
+    if name in ("tcp", "tls"):
+        _require_host(name, rest)
 
 
 @contextmanager
@@ -72,11 +88,8 @@ def opened(address: str, stamp: Stamp) -> Iterator[Workers]:
     Raises:
         HarnessError: There is no executor of that name, it cannot be had, or no worker is left.
     """
+    require_address(address)
     name, _, rest = address.partition(":")
-    if name not in EXECUTORS:
-        if len(rest) >= 4 and rest.isdecimal():  # a port
-            raise HarnessError(f"{address}: for a scheduler of Dask write tcp://{address}")
-        raise HarnessError(unknown(name, "executor", EXECUTORS))
     found = EXECUTORS[name]
     if name in OWN:
         with cast("Opener", found)(rest, stamp) as workers:
@@ -106,6 +119,17 @@ def _made(name: str, rest: str, factory: Factory) -> Executor:
             "from that class"
         )
     return executor
+
+
+def _require_host(scheme: str, rest: str) -> None:
+    """Look whether ``//host:port`` has both."""
+    try:
+        parts = urlsplit(f"{scheme}:{rest}")
+        whole = bool(parts.hostname and parts.port)
+    except ValueError:  # a port that is no number, or too large a one
+        whole = False
+    if not whole:
+        raise HarnessError(f"{scheme}:{rest}: say which scheduler, as in {scheme}://host:8786")
 
 
 def _number(name: str, rest: str) -> int:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock, Thread, local
@@ -16,16 +16,12 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 from harness.errors import one_line
 from harness.executors.child import opened_answer, receive, send
+from harness.executors.environment import threads
 from harness.executors.workers import WorkerDied
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC",
-)  # fmt: skip
-"""By which NumPy, PyTorch, ONNX Runtime, TensorFlow and at last XLA know how many to start."""
 STARTS = 3
 """How often a process is started that ends before it takes work."""
 ENDINGS = (EOFError, OSError, ValueError)
@@ -36,21 +32,6 @@ GRACE = 5.0
 """Seconds from the end of a process's pipes to its own."""
 LAST = 4096
 """Bytes of what a process has printed that are looked at when it has ended."""
-
-
-def threads(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that keep a worker's frameworks to one thread each.
-
-    Args:
-        environment: What is set already, and stays. Its ``OMP_NUM_THREADS``, if it is a number,
-            is the number of threads of all frameworks.
-
-    Returns:
-        Only those that are not set.
-    """
-    given = environment.get("OMP_NUM_THREADS", "")
-    number = given if given.isdecimal() and int(given) else "1"
-    return {name: number for name in THREADS if name not in environment}
 
 
 class Processes(Executor):

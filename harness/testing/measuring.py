@@ -49,17 +49,14 @@ class Measuring:
 
         state, request = self.session, self.request
         store = Store(state.results)
-        if (request is not None and request.fresh) or state.retrain:
-            store.clear()
         measured = [of for item in items if (of := measured_by(state, item)) is not None]
         wanted = [Wanted(*of) for of in measured if of.backend not in state.absent]
         if not wanted or (request is None and not store.there):
             return
-        state.begin()
         self._run(wanted, store)
 
     def _run(self, wanted: list[Wanted], store: Store) -> None:
-        from harness.evaluation.tasks import Tasks
+        from harness.evaluation.tasks import Outcome, Tasks
         from harness.evaluation.working import adopt
         from harness.executors import opened
         from harness.results.judge import judge
@@ -67,15 +64,22 @@ class Measuring:
         state, request = self.session, self.request
         benchmark = state.open()
         tasks = Tasks(benchmark, wanted, store, retrain=state.retrain)
-        outcome = tasks.found()
+        anew = state.retrain or (request is not None and request.fresh)
+        outcome = Outcome({}, {}) if anew else tasks.found()
         try:
-            if request is not None and len(outcome.finished) < len(tasks.pieces):
+            if request is None or len(outcome.finished) == len(tasks.pieces):
+                self._begin(store, anew)
+            else:
                 if not state.retrain:  # should this very process be the worker
                     adopt(tasks.setting, benchmark)
                 with opened(request.address, tasks.stamp) as workers:
+                    # Not before: workers that cannot be had must cost nothing.
+                    self._begin(store, anew)
                     benchmark.run.notes += workers.notes
                     tasks.measured(workers, outcome, state.uncaptured)
         except BaseException:
+            if not state.begun:
+                raise
             # Such as Ctrl-C: what was finished until then is kept, and judged now.
             self._keep(tasks, outcome)
             for record in list(benchmark.run.records):
@@ -84,6 +88,11 @@ class Measuring:
             raise
         self._keep(tasks, outcome)
         store.prune()
+
+    def _begin(self, store: Store, anew: bool) -> None:
+        self.session.begin()
+        if anew:
+            store.clear()
 
     def _keep(self, tasks: Tasks, outcome: Outcome) -> None:
         if outcome.finished or outcome.lost:

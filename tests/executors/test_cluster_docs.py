@@ -15,7 +15,7 @@ import pytest
 from harness.errors import DataError
 from harness.executors import EXECUTORS, Job, Stamp, completed, opened, problem
 from harness.executors import opening as module
-from harness.executors.processes import THREADS
+from harness.executors.environment import THREADS
 from harness.executors.scheduling import TRIES
 from harness.registry import Registry
 

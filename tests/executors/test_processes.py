@@ -16,7 +16,7 @@ from waiting import lives, pids, until
 
 from harness.errors import DataError
 from harness.executors import Job, Processes, WorkerDied, Workers, completed
-from harness.executors.processes import THREADS, threads
+from harness.executors.environment import THREADS, threads
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="by signals")
 FOLDER = Path(__file__).parent
