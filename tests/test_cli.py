@@ -17,6 +17,8 @@ import sklearn.datasets  # noqa: F401  # not in the time of the first test
 from tiny_spec import tiny_spec
 
 from harness import cli, registry
+from harness.errors import DataError
+from harness.registry import Registry
 from harness.results.run import Run
 
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "array_api_compat"}
@@ -338,6 +340,38 @@ def test_a_mistyped_expression_leaves_an_earlier_run_as_it_was(command, spec, ke
     before = kept()
     assert command("run", spec, "--out", "out", "-k", "((").code == 2
     assert kept() == before
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "anew"),
+    [
+        ("nonsense", "nonsense: no such executor", []),
+        ("nonsense", "nonsense: no such executor", ["--fresh"]),
+        ("local:0", "local:0: say how many workers", []),
+        ("tcp://there", "tcp://there: say which scheduler", ["--fresh"]),
+        ("tcp://127.0.0.1:99999", "say which scheduler", []),
+        ("", "no such executor", []),
+        ("theirs", "there are none today", ["--fresh"]),  # said only when it is asked
+    ],
+)
+def test_workers_that_cannot_be_had_cost_nothing(
+    command, spec, kept, tmp_path, monkeypatch, address, said, anew
+):
+    from harness.executors import opening
+
+    def theirs(rest, stamp):
+        raise DataError("there are none today")
+
+    monkeypatch.setitem(opening.OWN, "theirs", theirs)
+    monkeypatch.setattr(
+        opening, "EXECUTORS", Registry("executor", "harness.executors", opening.OWN)
+    )
+    before, pieces = kept(), sorted((tmp_path / "out" / ".pieces").glob("*"))
+    found = command("run", spec, "--out", "out", "--cluster", address, *anew)
+    assert found.code == 2
+    assert said in found.err
+    assert kept() == before
+    assert sorted((tmp_path / "out" / ".pieces").glob("*")) == pieces
 
 
 # harness train

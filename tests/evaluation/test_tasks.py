@@ -10,6 +10,7 @@ from tiny_spec import tiny_spec
 
 from harness.checks.conformance import CHECKS as CONFORMANCE
 from harness.checks.validity import CHECKS as VALIDITY
+from harness.errors import HarnessError
 from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.pieces import Wanted
 from harness.evaluation.resolve import open_spec
@@ -211,6 +212,12 @@ def test_what_no_run_has_asked_for_in_a_month_is_forgotten(spec, tmp_path):
     assert not half.exists()
     assert set(pieces.iterdir()) == asked_for
     assert asked_for
+
+
+def test_a_piece_that_cannot_be_kept_is_one_line(spec, tmp_path):
+    (tmp_path / ".pieces").write_text("in the way")
+    with pytest.raises(HarnessError, match="what was measured cannot be kept"):
+        measured(spec(), tmp_path, checks=[("clean", None)])
 
 
 def test_a_damaged_piece_is_measured_again(spec, tmp_path):
