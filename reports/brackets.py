@@ -153,8 +153,9 @@ def strongest(
     """What all attacks of a norm together leave of a pair, at 0 and at each of their epsilons.
 
     Image by image where the outcome of each is stored: one is counted as misclassified as soon as
-    any attack up to that epsilon misclassifies it. Else it is the lowest accuracy that was
-    recorded up to there.
+    any attack up to that epsilon misclassifies it. Expensive attacks are often measured on the
+    first images alone: where the share of these that is left is below the interval of that of all,
+    they are what is counted. Else it is the lowest accuracy that was recorded up to there.
     """
     mine = tables.of_pair(frame, pair).dropna(subset=["accuracy", "correct", "total"])
     clean = tables.rows_of(mine[mine["check"] == CLEAN])[-1:]
@@ -166,13 +167,27 @@ def strongest(
     if not clean or wrong is None:
         found = ((at, _by_record([], clean + attacked, at).upper) for at in epsilons)
         return [(at, bound) for at, bound in found if bound is not None]
-    images = max(_sizes(wrong).values())
     return [
-        (at, _best(nearer, images, at, lambda count: images - count))
+        (at, fewest_left(nearer, at))
         for at in epsilons
         if (nearer := [told for told in wrong + _searched(run, pair, norm, at)
                        if told.epsilon <= at])
     ]  # fmt: skip
+
+
+def fewest_left(told: Sequence[Told], epsilon: float) -> Bound:
+    """What all leave together, of all images, or of the first ones if that is surely less."""
+
+    def left(images: int) -> Bound:
+        return _best(told, images, epsilon, lambda count: images - count)
+
+    most, *fewer = sorted({one.images.size for one in told}, reverse=True)
+    found = left(most)
+    for images in fewer:
+        less = left(images)
+        if less.accuracy < found.ci_low:
+            found = less
+    return found
 
 
 def _brackets(

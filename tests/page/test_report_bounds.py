@@ -12,7 +12,7 @@ from harness.results import keys
 from harness.results.records import Record, counted
 from harness.results.run import Run
 from reports import agreement, tables, worst
-from reports.brackets import Bracket, Brackets, brackets_of
+from reports.brackets import Bracket, Brackets, Told, brackets_of, fewest_left
 from reports.page import Source, page
 from reports.stored import Pair
 
@@ -378,3 +378,19 @@ def test_models_that_are_random_on_purpose_are_marked() -> None:
     text = words(run)
     assert "mlp randomised torch, keras" in text
     assert "Randomised: torch · mlp." in text
+
+
+def test_the_first_images_count_alone_where_surely_fewer_of_them_are_left():
+    places = np.arange(1000)
+    many = Told("pgd", 0.1, places % 5 >= 2)  # 400 are left
+    few = Told("strongest", 0.1, places[:100] > 10)  # of the first 100 those of 0, 1, 5, 6, 10
+    found = fewest_left([many, few], 0.1)
+    assert (found.correct, found.total) == (5, 100)
+
+
+def test_no_difference_by_chance_makes_the_first_images_count_alone():
+    places = np.arange(1000)
+    many = Told("pgd", 0.1, places % 5 >= 2)
+    few = Told("strongest", 0.1, (places[:100] % 5 >= 2) | (places[:100] == 50))  # 39 of 100
+    found = fewest_left([many, few], 0.1)
+    assert (found.correct, found.total) == (399, 1000)
