@@ -201,13 +201,6 @@ def _origin(model: ModelInfo) -> str:
     return "loaded from the cache" if model.cached else "trained in this run"
 
 
-def per_pair(frame: pd.DataFrame, order: Sequence[Pair]) -> list[tuple[Pair, list[Any]]]:
-    """The rows of a table of measurements, those of a pair together."""
-    rows = rows_of(frame)
-    together = ((p, [row for row in rows if (row.backend, row.model) == p]) for p in order)
-    return [(pair, found) for pair, found in together if found]
-
-
 def rows_of(frame: pd.DataFrame) -> list[Any]:
     """The rows of a table, with its columns as attributes."""
     return list(frame.itertuples())
