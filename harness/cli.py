@@ -5,6 +5,8 @@ Each command imports what it needs when it runs, so that ``--help`` answers at o
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -24,7 +26,7 @@ from harness.cli_run import Ended, run
 from harness.errors import BackendError, HarnessError, printable
 from harness.interruption import INTERRUPTED, terminable
 from harness.serve.command import serve
-from harness.terminal import NARROW, as_path, jobs_from
+from harness.terminal import as_path, jobs_from
 
 
 def _exit(outcome: int | Ended | Path | list[Path], version: bool) -> None:
@@ -73,13 +75,10 @@ def _options(
 @app.command()
 def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain = False) -> int:
     """Train the models of a spec, or find them stored, and print their validation accuracy."""
-    from rich.console import Console
-    from rich.table import Table
-
     from harness.evaluation.benchmark import Benchmark
     from harness.evaluation.resolve import open_spec
     from harness.registry import missing
-    from harness.terminal import plain
+    from harness.terminal import Row, console, numbers, plain
 
     asked = open_spec(spec)
     names = installed(backend) or [name for name in asked.backends if not missing(name)]
@@ -89,15 +88,17 @@ def train(spec: SpecName = "digits", backend: Backends = None, retrain: Retrain 
     for name in names:
         for model in benchmark.spec.trained:
             benchmark.loaded(name, model)
-    table = Table("backend", "model", "weights", "epochs", "best", "validation accuracy", "seconds")
+    rows = []
     for info in benchmark.run.models:
         best = info.history[info.best_epoch - 1]
-        table.add_row(
-            plain(info.backend), plain(info.model), "stored" if info.cached else "trained",
-            str(len(info.history)), str(info.best_epoch), f"{best.validation_accuracy:.2%}",
-            f"{sum(epoch.seconds for epoch in info.history):.1f}",
+        cells = (
+            "stored" if info.cached else "trained", str(len(info.history)), str(info.best_epoch),
+            f"{best.validation_accuracy:.2%}", f"{sum(e.seconds for e in info.history):.1f}",
         )  # fmt: skip
-    Console().print(table)
+        rows.append(Row(plain(f"{info.backend} {info.model}"), [plain(cell) for cell in cells]))
+    heads = ("model", "weights", "epochs", "best", "validation accuracy", "seconds")
+    out = console()
+    out.print(numbers(heads, rows, out.width))
     return 0
 
 
@@ -182,14 +183,13 @@ def gate(
     ] = None,
 ) -> int:
     """Compare a stored run with a baseline; exit code 1 if something got worse or vanished."""
-    from rich.console import Console
-
     from harness.files import check_writable
     from harness.gate import gate as compare_with
     from harness.gate.baseline import write
     from harness.gate.junit import as_junit
     from harness.gate.markdown import as_markdown
     from harness.gate.table import print_comparison
+    from harness.terminal import console
 
     if junit is not None:
         check_writable(junit, "--junit")
@@ -203,9 +203,13 @@ def gate(
     if markdown == "-":
         typer.echo(as_markdown(comparison), nl=False)
     # With Markdown on the output, the table goes to standard error.
-    console = Console(stderr=markdown == "-")
-    print_comparison(comparison, Console(stderr=console.stderr, width=max(NARROW, console.width)))
+    print_comparison(comparison, console(stderr=markdown == "-"))
     return 0 if comparison.passed else 1
+
+
+for of in (*app.registered_commands, *accepted.registered_commands):
+    # A paragraph of a docstring fills its lines, which typer would keep as they are written.
+    of.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(of.callback) or "")
 
 
 def main() -> None:

@@ -69,8 +69,9 @@ def baseline_show(
 ) -> int:
     """Print a baseline as a table."""
     from harness.gate import store
+    from harness.gate.table import print_baseline
 
-    typer.echo(store.summary(store.read(baseline)), nl=False)
+    print_baseline(store.read(baseline))
     return 0
 
 
@@ -94,15 +95,14 @@ def baseline_power(
 
     With --gates, simulate gates against several seeds: false alarms, and drops that are caught.
     """
-    from rich.console import Console
-
     from harness.gate.power import power_table, simulated_tables
+    from harness.terminal import console
 
     if gates:
         for table in simulated_tables(gates, seeds, checks, images, tolerance):
-            Console().print(table)
+            console().print(table)
         return 0
-    Console().print(power_table(checks, tolerance))
+    console().print(power_table(checks, tolerance))
     return 0
 
 

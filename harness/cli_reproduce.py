@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,18 +15,16 @@ from harness.interruption import INTERRUPTED
 from harness.terminal import as_path
 
 if TYPE_CHECKING:
-    from rich.table import Table as Printed
-
     from harness.evaluation.published import Reproduction
     from harness.results.published import Outcome
     from harness.results.records import Record
     from harness.spec.published import NumberSpec, Table
+    from harness.terminal import Row
 
-WIDTH = 110
-"""Signs a line, at least."""
+HEADS = ("number", "published", "measured", "images", "passes", "seconds")
 INTERVALS = (
-    "In brackets: 95 % Wilson intervals. Accuracy under attack is an upper bound on robust "
-    "accuracy, a certified one a lower bound."
+    "Below each accuracy: its 95 % Wilson interval. Accuracy under attack is an upper bound on "
+    "robust accuracy, a certified one a lower bound."
 )
 
 
@@ -116,43 +115,41 @@ def _folder(out: Path | None, table: Table, count: int) -> Path:
 
 def _list(tables: list[Table]) -> None:
     """What there is, and whether it can be measured here."""
-    from rich.console import Console
-    from rich.table import Table as Printed
-
     from harness.evaluation.published import missing_files
-    from harness.terminal import plain
+    from harness.terminal import listed
 
-    printed = Printed("table", "paper", "numbers", "data", "weights")
+    rows = []
     for table in tables:
         missing = [reason for _, reason in missing_files(table)]
-        paper = f"{table.paper.authors} {table.paper.year}: {table.paper.title}"
-        printed.add_row(
-            plain(table.name), plain(paper), plain(", ".join(n.label for n in table.numbers)),
-            plain(table.spec.data.told), plain("; ".join(missing) or "found"),
-        )  # fmt: skip
-    Console(width=max(WIDTH, Console().width)).print(printed)
+        rows += [
+            (table.name, f"{table.paper.authors} {table.paper.year}: {table.paper.title}"),
+            ("", f"numbers: {', '.join(number.label for number in table.numbers)}"),
+            ("", f"data: {table.spec.data.told}; weights: {'; '.join(missing) or 'found'}"),
+        ]
+    listed(("table", "what is published"), rows, "harness reproduce TABLE")
 
 
 def _reproduced(
-    table: Table, numbers: tuple[NumberSpec, ...], folder: Path, backend: str | None
+    table: Table, chosen: tuple[NumberSpec, ...], folder: Path, backend: str | None
 ) -> None:
     """Measure the numbers of one table, print each as it is known, and the table at the end."""
-    from rich.console import Console
-
     from harness.evaluation.published import Reproduction
+    from harness.terminal import console, numbers, plain
 
     began = time.perf_counter()
     reproduction = Reproduction(table, folder, backend)
     outcomes: list[Outcome] = []
-    for number in numbers:
+    for number in chosen:
         outcomes.append(reproduction.measured(number))
         line = f"{table.name}: {number.label}: {outcomes[-1].said}"
         typer.echo(printable(line), err=True)
     reproduction.finish()
-    console = Console(width=max(WIDTH, Console().width))
-    console.print(_printed(reproduction, outcomes))
+    out = console()
+    paper = f"{table.paper.authors} {table.paper.year}"
+    out.print(plain(f"{table.name}: {paper}, accuracies in %", "bold"))
+    out.print(numbers(HEADS, list(_rows(reproduction, outcomes)), out.width))
     for note in _small_print(table, outcomes):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        out.print(plain(note))
     failed = sum(outcome.failed for outcome in outcomes)
     took = time.perf_counter() - began
     typer.echo(
@@ -160,31 +157,23 @@ def _reproduced(
     )
 
 
-def _printed(reproduction: Reproduction, outcomes: list[Outcome]) -> Printed:
-    """Published beside measured, with intervals and verdicts."""
-    from rich.table import Table as Printed
-
+def _rows(reproduction: Reproduction, outcomes: list[Outcome]) -> Iterator[Row]:
+    """Published beside measured, with intervals, and the verdict below the name."""
     from harness.results.published import interval
-    from harness.terminal import plain
+    from harness.terminal import Row, plain
 
-    table = reproduction.table
-    paper = f"{table.paper.authors} {table.paper.year}"
-    printed = Printed(
-        "", "ε", "published, %", "measured, %", "images", "passes", "verdict", "seconds",
-        title=plain(f"{table.name}: {paper}"),
-    )  # fmt: skip
-    several = len(table.spec.models) > 1
+    several = len(reproduction.table.spec.models) > 1
     for outcome in outcomes:
-        number = outcome.number
-        named = f"{number.model} {number.check}" if several else number.check
-        seconds = reproduction.seconds(outcome)
-        printed.add_row(
-            plain(named), "" if number.epsilon is None else f"{number.epsilon:g}",
+        number, seconds = outcome.number, reproduction.seconds(outcome)
+        cells = (
             _percent(number.percent / 100, *interval(number)), *_measured(outcome.record),
-            plain(outcome.said, "red" if outcome.failed else "green"),
             "" if seconds is None else f"{seconds:.0f}",
         )  # fmt: skip
-    return printed
+        yield Row(
+            plain(f"{number.model} {number.label}" if several else number.label),
+            [plain(cell) for cell in cells],
+            plain(outcome.said, "red" if outcome.failed else "green"),
+        )
 
 
 def _small_print(table: Table, outcomes: list[Outcome]) -> list[str]:
@@ -198,7 +187,7 @@ def _small_print(table: Table, outcomes: list[Outcome]) -> list[str]:
         if total is not None and total < number.images:
             fewer = f"; here: {total} of {number.images} images"
         lines.append(f"{number.label}: {number.source}{budget}{smaller}{fewer}")
-    return [printable(line) for line in lines]
+    return lines
 
 
 def _measured(record: Record) -> tuple[str, str, str]:
@@ -211,4 +200,4 @@ def _measured(record: Record) -> tuple[str, str, str]:
 
 
 def _percent(share: float, low: float, high: float) -> str:
-    return f"{100 * share:.2f} ({100 * low:.2f}–{100 * high:.2f})"
+    return f"{100 * share:.2f} {100 * low:.2f}–{100 * high:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -18,6 +19,8 @@ CHECKS = 30
 POWER = 0.95
 STEP = 1e-4
 """Drops are given to a hundredth of a point."""
+LOOK: dict[str, Any] = {"box": None, "pad_edge": False, "title_justify": "left"}
+"""How tables look in a terminal."""
 
 
 def power(
@@ -96,7 +99,7 @@ def power_table(
         f"smallest drop that is caught in {POWER:.0%} of cases, in points "
         f"({checks} checks, tolerance {100 * tolerance:g} points)"
     )
-    table = Table("images", title=title)
+    table = Table("images", title=title, **LOOK)
     for share in CHANGED:
         table.add_column(f"{share:.1%} change", justify="right")
     for count in images:
@@ -116,7 +119,7 @@ def simulated_tables(
     """
     for name, world in WORLDS.items():
         title = f"{name}: {seeds} runs, {checks} checks, {images:,} images, {gates:,} gates, in %"
-        table = Table("spread", "false alarms", title=title)
+        table = Table("spread", "false alarms", title=title, **LOOK)
         for where in ("one", "all"):
             for drop in DROPS:
                 table.add_column(f"{where} -{100 * drop:g}", justify="right")

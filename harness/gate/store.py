@@ -123,25 +123,36 @@ def default_path(run: Run) -> Path:
 def summary(baseline: Baseline) -> str:
     """A baseline for people: its runs, and a line a check with the accuracies in percent."""
     lines = [f"baseline of {baseline.spec}, data {printable(baseline.data_sha256[:12])}", ""]
+    lines += [*runs_told(baseline), ""]
+    table = checks_told(baseline)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for first, *rest in table:
+        padded = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
+    return "\n".join([*lines, ""])
+
+
+def runs_told(baseline: Baseline) -> list[str]:
+    """A line a run: its seed, and when and with what it was measured."""
+    lines = []
     for number, run in enumerate(baseline.runs, 1):
         commit = (run.commit or "unknown")[:12] + ("+" if run.dirty else "")
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
         seed = run.spec.get("seed", "-")
         said = f"run {number}: seed {seed}, {run.created}, commit {commit}, {versions}"
         lines.append(printable(said))
+    return lines
+
+
+def checks_told(baseline: Baseline) -> list[list[str]]:
+    """The headings, and a row a check: its name, its images, and what each run found."""
     held: list[dict[Key, Entry]] = [{e.key: e for e in run.records} for run in baseline.runs]
     table = [["check", "images", *(f"run {n}" for n, _ in enumerate(held, 1))]]
     for key in sorted(baseline.keys, key=order):
         cells = [entries.get(key) for entries in held]
         total = next((str(c.total) for c in cells if c and c.total), "")
         table.append([label(key), total, *map(_cell, cells)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for first, *rest in table:
-        padded = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
-        if first == "check":
-            lines[-1:] = ["", lines[-1]]
-    return "\n".join([*lines, ""])
+    return table
 
 
 def _is_file(path: Path) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 
+from harness import terminal
+from harness.gate.baseline import Baseline
+from harness.gate.store import checks_told, runs_told
 from harness.gate.verdicts import Comparison, Row, Verdict
-from harness.terminal import NARROW, plain
+from harness.terminal import numbers, plain
 
 STYLES: Mapping[Verdict, str] = MappingProxyType(
     {"regressed": "bold red", "vanished": "bold red", "incomparable": "bold red",
@@ -20,6 +21,8 @@ COLUMNS = ("verdict", "check", "baseline", "run", "points", "95 % interval", "de
 """The columns of a row; ``detects`` is the smallest drop, in points, that would have failed."""
 NUMBERS = ("baseline", "run", "points", "detects")
 """Those that stand beside a check in a terminal, whose lines are short."""
+RUNS = 5
+"""So many runs of a baseline stand side by side."""
 LISTED = 40
 """So many unchanged accuracies are listed one by one; of more, a line a check sums up."""
 
@@ -29,17 +32,17 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
     Args:
         comparison: What to show; of its unchanged rows those without an accuracy are only counted.
-        console: Where to print; the standard output if None, in 80 columns at least.
+        console: Where to print; the standard output if None.
     """
-    console = console or Console(width=max(NARROW, Console().width))
+    console = console or terminal.console()
     steady = [row for row in comparison.unchanged if row.counted]
     lines = [(cells(row), "bold red" if row.fails else STYLES[row.verdict])
              for row in comparison.worst_first]  # fmt: skip
     several = summaries(steady) if len(steady) > LISTED else [cells(row) for row in steady]
     lines += [(line, STYLES["unchanged"]) for line in several]
     if lines:
-        console.print(_table(lines))
-        console.print(plain(comparison.bounds, "dim"), soft_wrap=True)
+        console.print(numbers(("check", *NUMBERS), list(_rows(lines)), console.width))
+        console.print(plain(comparison.bounds, "dim"))
     if comparison.compared:
         console.print(plain(f"compared: {comparison.compared}"), soft_wrap=True)
     for note in comparison.notes:
@@ -49,25 +52,31 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     console.print(plain(comparison.message, style), soft_wrap=True)
 
 
-def _table(lines: Sequence[tuple[tuple[str, ...], str]]) -> Table:
-    """Rows under their verdicts; what explains a number stands below the name of its check."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("check", overflow="fold")
-    for column in NUMBERS:
-        table.add_column(column, justify="right", max_width=9)
+def print_baseline(baseline: Baseline) -> None:
+    """Print a baseline: its runs, and what each of them found, some at a time."""
+    console = terminal.console()
+    console.print(plain(f"baseline of {baseline.spec}, data {baseline.data_sha256[:12]}", "bold"))
+    for told in runs_told(baseline):
+        console.print(plain(told))
+    heads, *checks = checks_told(baseline)
+    for begin in range(2, len(heads), RUNS):
+        shown = [[*row[:2], *row[begin : begin + RUNS]] for row in (heads, *checks)]
+        rows = [terminal.Row(plain(name), [*map(plain, cells)]) for name, *cells in shown[1:]]
+        console.print()
+        console.print(numbers(shown[0], rows, console.width))
+
+
+def _rows(lines: Sequence[tuple[tuple[str, ...], str]]) -> Iterator[terminal.Row]:
+    """Checks under their verdicts; what explains a number stands below the name of its check."""
     last = ""
     for line, style in lines:
         row = dict(zip(COLUMNS, line, strict=True))
         if row["verdict"] != last:
             last = row["verdict"]
-            table.add_row(plain(last, style))
-        name = plain(row["check"])
-        if about := _about(row):
-            name.append("\n  ").append_text(plain(about, "dim"))
+            yield terminal.Row(plain(last, style))
         moved = {"run": style, "points": style} if last != "unchanged" else {}
-        numbers = (plain(row[column], moved.get(column, "")) for column in NUMBERS)
-        table.add_row(Padding(name, (0, 0, 0, 2)), *numbers)
-    return table
+        cells = [plain(row[column], moved.get(column, "")) for column in NUMBERS]
+        yield terminal.Row(plain(row["check"]), cells, plain(_about(row), "dim"), indent=2)
 
 
 def _about(row: Mapping[str, str]) -> str:

@@ -37,6 +37,11 @@ class Line:
         """The attack or certifier, without what certifiers follow in the records."""
         return keys.certifier_of(self.check) or self.check
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What names the line, in the order of ``Block.headings``."""
+        return self.backend, self.model, self.method
+
 
 @dataclass(frozen=True)
 class Block:
@@ -60,9 +65,10 @@ class Block:
         return "certified accuracy" if self.bound == "lower" else "accuracy"
 
     @property
-    def heading(self) -> str:
-        """What the methods are."""
-        return "certifier" if self.bound == "lower" else "attack"
+    def headings(self) -> tuple[str, ...]:
+        """What names a line; methods only where there are any."""
+        named = ("backend", "model", "certifier" if self.bound == "lower" else "attack")
+        return named if any(line.check for line in self.lines) else named[:2]
 
     @property
     def told(self) -> str:

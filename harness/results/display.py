@@ -110,8 +110,10 @@ def _percent(records: list[Record | None]) -> list[float]:
 
 
 def _html(block: Block) -> str:
-    heads = ["backend", "model", block.heading, "clean", *(f"ε = {e:g}" for e in block.epsilons)]
-    rows = "".join(f"<tr>{''.join(_cells(line))}</tr>" for line in block.lines[:ROWS])
+    named = block.headings
+    heads = [*named, "clean", *(f"ε = {e:g}" for e in block.epsilons)]
+    shown = block.lines[:ROWS]
+    rows = "".join(f"<tr>{''.join(_cells(line, len(named)))}</tr>" for line in shown)
     more = len(block.lines) - ROWS
     rest = f"<p><small>and {more} more rows: see run.table()</small></p>" if more > 0 else ""
     return (
@@ -121,8 +123,9 @@ def _html(block: Block) -> str:
     )
 
 
-def _cells(line: Line) -> Iterator[str]:
-    for name in (line.backend, line.model, line.method):
+def _cells(line: Line, named: int) -> Iterator[str]:
+    """A line as cells, of which so many are names."""
+    for name in line.names[:named]:
         yield f"<th>{_text(name)}</th>"
     for record in (line.clean, *line.cells):
         if record is None:

@@ -13,14 +13,15 @@ from harness.errors import one_line
 from harness.results.blocks import NORMS, Block, Line, blocks
 from harness.results.records import Record
 from harness.results.run import Run
-from harness.terminal import NARROW, plain
+from harness.terminal import GAP, NARROW, plain
 
+SUCCESS = "  success"
 FAILING = "bold red"
 """How a cell looks whose check failed, or broke."""
-GAP = 2
-"""Signs between two columns."""
 NAME = 18
-"""Signs that a name takes at most; longer ones are folded."""
+"""Signs that a name may always take; longer ones are folded where they leave no room."""
+BESIDE = 3
+"""So many epsilons stand beside the longest names, before these are folded."""
 
 
 def note_lines(run: Run) -> list[str]:
@@ -45,17 +46,30 @@ def accuracy_tables(run: Run, width: int = NARROW) -> Iterator[Table]:
         tables = math.ceil(count / _at_once(block, width)) or 1
         size = math.ceil(count / tables) or 1  # so that none has much fewer than others
         for begin in range(0, max(1, count), size):
-            yield _table(run, block, slice(begin, min(begin + size, count)))
+            yield _table(run, block, slice(begin, min(begin + size, count)), _names(block, width))
+
+
+def _names(block: Block, width: int) -> list[int]:
+    """How wide the columns of the names may be on lines of that width."""
+    columns = zip(block.headings, *(line.names for line in block.lines), strict=False)
+    widest = [max(plain(name).cell_len for name in column) for column in columns]
+    if any(map(_aimed, block.lines)):
+        widest[-1] = max(widest[-1], len(SUCCESS))
+    numbers = (1 + min(BESIDE, len(block.epsilons))) * _cell_width(block)
+    others = sum(widest) - max(widest) + len(widest) * GAP
+    return [min(each, max(NAME, width + GAP - numbers - others)) for each in widest]
+
+
+def _cell_width(block: Block) -> int:
+    """Signs of a column of accuracies, with what stands between it and the next."""
+    cells = [_told(cell) for line in block.lines for cell in (line.clean, *line.cells)]
+    return max(map(len, ["clean", *cells, *_epsilons(block)])) + GAP
 
 
 def _at_once(block: Block, width: int) -> int:
     """How many epsilons stand beside names and clean accuracy on lines of that width."""
-    heads = ("backend", "model", block.heading)
-    names = [heads, *((line.backend, line.model, line.method) for line in block.lines)]
-    widest = [min(NAME, max(map(len, column))) for column in zip(*names, strict=True)]
-    cells = [_told(cell) for line in block.lines for cell in (line.clean, *line.cells)]
-    cell = max(map(len, ["clean", *cells, *_epsilons(block)])) + GAP
-    left = width + GAP - sum(each + GAP for each in widest) - cell
+    cell = _cell_width(block)
+    left = width + GAP - sum(each + GAP for each in _names(block, width)) - cell
     return max(1, left // cell)
 
 
@@ -67,7 +81,7 @@ def _epsilons(block: Block) -> list[str]:
     return [f"{epsilon:g}" for epsilon in block.epsilons]
 
 
-def _table(run: Run, block: Block, shown: slice) -> Table:
+def _table(run: Run, block: Block, shown: slice, names: list[int]) -> Table:
     by = ", by ε" if block.epsilons else ""
     title = f"{block.what} in %{by} ({run.spec.get('name', '')}, {NORMS[block.norm]})"
     last = shown.stop >= len(block.epsilons)
@@ -76,27 +90,28 @@ def _table(run: Run, block: Block, shown: slice) -> Table:
         title=plain(title), caption=caption, title_justify="left", caption_justify="left",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False,
     )  # fmt: skip
-    for heading in ("backend", "model", block.heading):
-        table.add_column(heading, overflow="fold", max_width=NAME)
+    for heading, widest in zip(block.headings, names, strict=True):
+        table.add_column(heading, overflow="fold", max_width=widest)
     for heading in ("clean", *_epsilons(block)[shown]):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in block.lines:
-        for row in _rows(line, shown):
+        for row in _rows(line, shown, len(names)):
             table.add_row(*row)
     return table
 
 
-def _rows(line: Line, shown: slice) -> Iterator[list[Text]]:
+def _rows(line: Line, shown: slice, named: int) -> Iterator[list[Text]]:
     """The accuracies of a line; and below them how often an attack reached what it aimed at."""
     cells = line.cells[shown]
-    yield [
-        plain(line.backend), plain(line.model), plain(line.method), _cell(line.clean),
-        *map(_cell, cells),
-    ]  # fmt: skip
-    if any(record is not None and record.value is not None for record in cells):
+    yield [*map(plain, line.names[:named]), _cell(line.clean), *map(_cell, cells)]
+    if _aimed(line):
         successes = ["" if r is None or r.value is None else f"{100 * r.value:.2f}" for r in cells]
-        blank = [plain("")] * 2
-        yield [*blank, plain("  success"), plain(""), *map(plain, successes)]
+        yield [*map(plain, ("", "", SUCCESS, "")), *map(plain, successes)]
+
+
+def _aimed(line: Line) -> bool:
+    """Whether an attack aimed at classes, and it is known how often it reached them."""
+    return any(record is not None and record.value is not None for record in line.cells)
 
 
 def _cell(record: Record | None) -> Text:

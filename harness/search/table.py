@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
+from harness import terminal
 from harness.results.search import SearchResult, SearchTrial
-from harness.terminal import plain
+from harness.terminal import Row, numbers, plain
 
 STYLES = {"complete": "", "pruned": "dim", "failed": "red"}
+UNBOUNDED = 10_000
+"""Signs of a line on which any table has room."""
 
 
 def print_search(result: SearchResult, console: Console | None = None) -> None:
@@ -18,32 +21,54 @@ def print_search(result: SearchResult, console: Console | None = None) -> None:
         result: What to show.
         console: Where to print; the standard output if None.
     """
-    console = console or Console()
-    mixed = result.grid.fgsm_weight > 0
-    table = Table(box=None, pad_edge=False)
-    columns = [*(key.replace("_", " ") for key in result.grid.values), "validation"]
-    columns += ["fgsm", "score"] if mixed else []
-    for column in (*columns, "epochs", "seconds"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold", min_width=len("complete"))
+    console = console or terminal.console()
+    console.print(_table(result, console))
     for trial in result.trials:
-        accuracies = [trial.clean, *([trial.fgsm, trial.score] if mixed else [])]
-        state = ": ".join(filter(None, (trial.state, trial.reason)))
-        table.add_row(
-            *trial.parameters.texts, *map(_percent, accuracies),
-            str(len(trial.history)), f"{trial.seconds:.1f}", plain(state),
-            style=STYLES[trial.state],
-        )  # fmt: skip
-    console.print(table)
+        if trial.reason:
+            console.print(plain(f"{trial.state}: {_point(trial)}: {trial.reason}", "red"))
     if result.winner is not None:
         line = f"winner: {_described(result.winner)}; the spec's own: {_described(result.default)}"
         console.print(plain(line, "green"), soft_wrap=True)
 
 
+def _table(result: SearchResult, console: Console) -> RenderableType:
+    """A column for each parameter; where so many have no room, each point in words."""
+    mixed = result.grid.fgsm_weight > 0
+    heads = ["validation", *(["fgsm", "score"] if mixed else []), "epochs", "seconds", "state"]
+    table = Table(box=None, pad_edge=False)
+    for key in result.grid.values:
+        # Headings of two words take two lines; what stands below them is never broken.
+        table.add_column(key.replace("_", "\n"), justify="right", no_wrap=True)
+    for head in heads[:-1]:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column(heads[-1], no_wrap=True)
+    for trial in result.trials:
+        cells = (*trial.parameters.texts, *_cells(trial, mixed))
+        table.add_row(*cells, style=STYLES[trial.state])
+    wanted = console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum
+    if wanted <= console.width:
+        return table
+    rows = [
+        Row(plain(_point(one)), [plain(cell, STYLES[one.state]) for cell in _cells(one, mixed)])
+        for one in result.trials
+    ]
+    return numbers(("point", *heads), rows, console.width)
+
+
+def _cells(trial: SearchTrial, mixed: bool) -> tuple[str, ...]:
+    """What became of a point."""
+    accuracies = [trial.clean, *([trial.fgsm, trial.score] if mixed else [])]
+    epochs, seconds = str(len(trial.history)), f"{trial.seconds:.1f}"
+    return *map(_percent, accuracies), epochs, seconds, trial.state
+
+
+def _point(trial: SearchTrial) -> str:
+    values = zip(trial.parameters.given, trial.parameters.texts, strict=True)
+    return ", ".join(f"{key} {text}" for key, text in values)
+
+
 def _described(trial: SearchTrial) -> str:
-    point = trial.parameters
-    values = (f"{key} {text}" for key, text in zip(point.given, point.texts, strict=True))
-    return f"{', '.join(values)} ({_percent(trial.score)})"
+    return f"{_point(trial)} ({_percent(trial.score)})"
 
 
 def _percent(share: float | None) -> str:

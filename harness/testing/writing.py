@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from harness.terminal import NARROW
+from harness import terminal
 
 
 def write(reporter: pytest.TerminalReporter, draw: Callable[[Console], None]) -> None:
@@ -19,7 +19,7 @@ def write(reporter: pytest.TerminalReporter, draw: Callable[[Console], None]) ->
     """
     coloured = reporter.config.get_terminal_writer().hasmarkup
     console = Console(
-        width=max(NARROW, Console().width),
+        width=terminal.console().width,
         color_system="standard" if coloured else None,
         force_terminal=coloured,
     )
