@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from harness import registry
+from harness.checks.validity import Known
 from harness.data import load_dataset
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError
@@ -133,9 +134,14 @@ class Benchmark:
         return self._evaluations[key]
 
     def evaluation_in(
-        self, run: Run, backend: str, name: str, save: Callable[[], None] = lambda: None
+        self,
+        run: Run,
+        backend: str,
+        name: str,
+        save: Callable[[], None] = lambda: None,
+        known: Known | None = None,
     ) -> Evaluation:
-        """The same with another run for what is measured."""
+        """The same with another run for what is measured, and with what was measured elsewhere."""
         test, key = self.dataset.test, (backend, name)
         chosen = {check: e for (*of, check), e in self.selected.items() if (*of,) == key}
         return Evaluation(
@@ -146,6 +152,7 @@ class Benchmark:
             self.measures,
             chosen,
             while_measuring=self._shown,
+            known=known,
         )
 
     def loaded(self, backend: str, name: str) -> LoadedModel:

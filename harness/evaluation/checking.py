@@ -13,7 +13,14 @@ from harness.checks.conformance import CHECKS as CONFORMANCE
 from harness.checks.conformance import Evidence as OfProtocol
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity.evidence import Evidence as OfMaps
-from harness.checks.validity import CHECKS, Certificate, Evidence, Reported, ValidityCheck
+from harness.checks.validity import (
+    CHECKS,
+    Certificate,
+    Evidence,
+    Known,
+    Reported,
+    ValidityCheck,
+)
 from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable, unknown
 from harness.evaluation.examples import Examples
 from harness.evaluation.models import LoadedModel
@@ -48,6 +55,10 @@ class Checking:
         searched: Gives the smallest epsilons that are in the run, by method.
         validity: The checks of validity.
         channel_axis: Axis of one image that holds its channels, where that is known.
+        known: What was measured elsewhere for the checks of validity.
+
+    Attributes:
+        evidence: What the checks of validity look at.
     """
 
     def __init__(
@@ -67,6 +78,7 @@ class Checking:
         searched: Callable[[], Mapping[str, FloatArray]] = dict,
         validity: Mapping[str, ValidityCheck] = CHECKS,
         channel_axis: int | None = None,
+        known: Known | None = None,
     ) -> None:
         self.loaded, self.x, self.y = loaded, x, y
         self.examples, self.recorder = examples, recorder
@@ -74,7 +86,7 @@ class Checking:
         self.evidence = Evidence(
             loaded.model, x, y, seed=seed, reported=reported,
             measured=clean_labels, counted=attacked_labels,
-            certificates=certificates, searched=searched,
+            certificates=certificates, searched=searched, known=known or Known(),
         )  # fmt: skip
         self._validity = validity
         self._of_maps: dict[str, OfMaps] = {}

@@ -11,7 +11,15 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from harness.attacks.options import CERTIFIER, options_of
-from harness.checks.validity import CHECKS, Certificate, Reported, ValidityCheck
+from harness.checks.validity import (
+    CHECKS,
+    Basis,
+    Certificate,
+    Known,
+    Probed,
+    Reported,
+    ValidityCheck,
+)
 from harness.evaluation.asking import Asking
 from harness.evaluation.checking import Checking, require_known
 from harness.evaluation.counting import Counting
@@ -104,6 +112,11 @@ class Measures:
         climbers: dict[str, Attack] = {name: attack(name) for name in spec.minimal.methods}
         return cls(sweeps, spec.minimal, climbers, spec.saliency, spec.seed, certified)
 
+    @property
+    def reported(self) -> tuple[Reported, ...]:
+        """The attacks whose accuracies are reported."""
+        return tuple(Reported(sweep.attack, sweep.epsilons) for sweep in self.sweeps.values())
+
     def told(self, said: dict[str, Any]) -> dict[str, Any]:
         """A dump of the spec, with all options of attacks and certifiers beside what it says.
 
@@ -134,6 +147,7 @@ class Evaluation:
         validity: The checks of validity.
         while_measuring: Entered around each measurement; a host that captures output lets the
             progress bar through here.
+        known: What was measured elsewhere for the checks of validity.
     """
 
     def __init__(
@@ -146,11 +160,12 @@ class Evaluation:
         selected: Mapping[str, Sequence[float]] | None = None,
         validity: Mapping[str, ValidityCheck] = CHECKS,
         while_measuring: Callable[[], AbstractContextManager[None]] = nullcontext,
+        known: Known | None = None,
     ) -> None:
         self._given, self.recorder, self.measures = loaded, recorder, measures
         self.x, self.y = x, y
         self._selected, self._validity = selected or {}, validity
-        self._while_measuring = while_measuring
+        self._while_measuring, self._known = while_measuring, known
         self.examples = Examples(x, y, recorder, self._pictures())
         self.counting = Counting(x, y, self.examples, recorder)
 
@@ -181,13 +196,12 @@ class Evaluation:
     def checking(self) -> Checking:
         """What checks the model."""
         loaded, x, measures = self.loaded, self.x, self.measures
-        reported = tuple(Reported(s.attack, s.epsilons) for s in measures.sweeps.values())
         return Checking(
             loaded, x, self.y, self.examples, self.recorder,
-            reported=reported, bounds=measures.saliency.sanity, seed=measures.seed,
+            reported=measures.reported, bounds=measures.saliency.sanity, seed=measures.seed,
             clean_labels=self._clean_labels, attacked_labels=self.counting.attacked_labels,
             certificates=self._certificates, searched=self._searched, validity=self._validity,
-            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])),
+            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])), known=self._known,
         )  # fmt: skip
 
     def clean(self) -> Record:
@@ -256,6 +270,14 @@ class Evaluation:
         attack, settings = self.measures.climbers[method], self.measures.minimal
         check = keys.smallest(method)
         return self._asked(lambda asking: asking.smallest(attack, settings, check, part))
+
+    def basis(self) -> Basis | Broken:
+        """What the checks of validity ask of the model before it is attacked."""
+        return self._asked(lambda _: self.checking.evidence.basis)
+
+    def probed(self, lot: str, part: slice) -> Probed | Broken:
+        """What they ask of an attack, on some of the images that they look at."""
+        return self._asked(lambda _: self.checking.evidence.probe(lot, part))
 
     def _asked(self, ask: Callable[[Asking], T]) -> T | Broken:
         """What the model and an attack make of some images, or why nothing."""

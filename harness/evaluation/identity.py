@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.attacks.options import CERTIFIER, options_of
 from harness.evaluation.benchmark import Benchmark
-from harness.evaluation.pieces import Piece
+from harness.evaluation.pieces import OF_MODEL, Piece, lot_of
 from harness.executors import Stamp, own_stamp
 from harness.files import as_json, model_path
 from harness.maths.adaptive import StandsIn
@@ -80,12 +80,20 @@ class Identities:
         """All options of a measurement."""
         spec, measures = self.benchmark.spec, self.benchmark.measures
         evaluation = self.benchmark.evaluation(piece.backend, piece.model)
-        common = {
+        common: dict[str, Any] = {
             "seed": spec.seed,
             "device": spec.device,
             "batch_size": spec.batch_size,
-            "examples": evaluation.examples.index.tolist(),
         }
+        if piece.kind == "basis" or piece.name == OF_MODEL:
+            return common
+        if piece.kind == "probed":
+            lot = lot_of(piece, measures)
+            told: dict[str, Any] = {"points": lot.points}
+            if lot.attack is not None:
+                told |= {"attack": options_of(lot.attack), "source": source_of(lot.attack)}
+            return common | told
+        common["examples"] = evaluation.examples.index.tolist()
         if piece.kind == "attack":
             attack = measures.sweeps[piece.name].attack
             return common | {"attack": options_of(attack), "source": source_of(attack)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TypeAlias, TypeVar, get_type_hints
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.attacks.sweep import Swept
+from harness.checks.validity import Basis, Known, Probed
 from harness.protocol import BoolArray, FloatArray, IntArray
 
 T = TypeVar("T")
@@ -79,22 +80,42 @@ class SmallestPart:
     seconds: float
 
 
-Part: TypeAlias = CleanPart | AttackedPart | CertifiedPart | SmallestPart
+Part: TypeAlias = CleanPart | AttackedPart | CertifiedPart | SmallestPart | Basis | Probed
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a piece looks at, of other pieces of the same model.
+
+    Attributes:
+        arrays: What was counted, by key.
+        known: What the checks of validity need not ask again.
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
 
 
 def packed(part: Any, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
-    """A part as JSON-like data, and its arrays by key."""
+    """A part as JSON-like data, and its arrays by key; a tuple is one of such parts."""
     document: dict[str, Any] = {}
     arrays: Arrays = {}
-    for field in fields(part):
-        value, key = getattr(part, field.name), f"{prefix}{field.name}"
+    for one in fields(part):
+        name = one.name
+        value, key = getattr(part, name), f"{prefix}{name}"
         if is_dataclass(value):
-            document[field.name], inner = packed(value, f"{key}.")
+            document[name], inner = packed(value, f"{key}.")
             arrays |= inner
+        elif isinstance(value, tuple):
+            document[name] = []
+            for place, item in enumerate(value):
+                said, inner = packed(item, f"{key}.{place}.")
+                document[name].append({"kind": type(item).__name__, **said})
+                arrays |= inner
         elif isinstance(value, np.ndarray):
             arrays[key] = value
         else:
-            document[field.name] = value
+            document[name] = value
     return document, arrays
 
 
@@ -106,10 +127,16 @@ def unpacked(kind: type[T], document: Mapping[str, Any], arrays: Arrays, prefix:
     """
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
-    for name in (field.name for field in fields(kind)):  # type: ignore[arg-type]
+    for name in (one.name for one in fields(kind)):  # type: ignore[arg-type]
         key = f"{prefix}{name}"
         if is_dataclass(hints[name]):
             values[name] = unpacked(hints[name], document[name], arrays, f"{key}.")
+        elif isinstance(document.get(name), list):
+            kinds = {one.__name__: one for one in get_args(get_args(hints[name])[0])}
+            values[name] = tuple(
+                unpacked(kinds[said["kind"]], said, arrays, f"{key}.{place}.")
+                for place, said in enumerate(document[name])
+            )
         else:
             values[name] = arrays[key] if key in arrays else document[name]
     return kind(**values)

@@ -8,19 +8,27 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from harness.attacks.options import options_of
+from harness.checks.validity import OF_ALL_LOTS, OF_NO_ATTACK, Attacks, Lot, lots_of
 from harness.evaluation.checking import SUITES
 from harness.evaluation.evaluation import Measures, first_of
 from harness.maths.query import BATCH, COPIES, MEMORY
-from harness.protocol import Images
+from harness.protocol import Attack, Images
 from harness.results import keys
 from harness.results.judge import CLEAN
 from harness.saliency.occlusion import CHOICES
 
 Kind: TypeAlias = Literal[
-    "training", "clean", "attack", "certified", "minimal", "occluded", "explained", "suite"
-]
-PARTED = ("clean", "attack", "certified", "minimal")
+    "training", "basis", "probed", "clean", "attack", "certified", "minimal", "occluded",
+    "explained", "suite",
+]  # fmt: skip
+COUNTED: tuple[Kind, ...] = ("clean", "attack", "certified", "minimal")
+"""The kinds of which images are counted."""
+PARTED: tuple[Kind, ...] = (*COUNTED, "probed")
 """The kinds that are measured of parts of the images; others of all at once."""
+ONLY_SEEN: tuple[Kind, ...] = ("basis", "probed")
+"""The kinds of which no record comes: the checks of validity look at them."""
+OF_MODEL = "validity/of-model"
+"""The checks of validity that look at no attack."""
 FEWEST, FEWEST_UNKNOWN = 250, 16
 """Images of a part, at least: of a network that is built here, and of what may be slow."""
 MOST = 16
@@ -46,7 +54,7 @@ class Piece:
         backend: Name of the backend.
         model: Name of the model.
         kind: What is done; ``training`` makes sure that a model is stored.
-        name: Of the attack, the certifier, the method or the suite.
+        name: Of the attack, the certifier, the method, the suite, or the lot of attacked images.
         epsilons: Those of a sweep, increasing.
         checks: The records that come of it where no images are counted, as they are called.
         start: The first image.
@@ -102,7 +110,19 @@ def measurements(wanted: Iterable[Wanted], measures: Measures) -> list[Piece]:
             epsilons = tuple(sorted({*epsilons, one.epsilon}))
         checks = dict.fromkeys([*piece.checks, one.check])
         found[key] = replace(piece, epsilons=epsilons, checks=tuple(checks))
-    return list(found.values())
+    seen = [aid for piece in found.values() for aid in _aids(piece, measures)]
+    return [*dict.fromkeys(seen), *found.values()]
+
+
+def _aids(piece: Piece, measures: Measures) -> Iterator[Piece]:
+    """What is measured for the checks of validity to look at."""
+    if piece.kind != "suite" or piece.name not in ("validity", OF_MODEL):
+        return
+    yield Piece(piece.backend, piece.model, "basis", "validity/basis")
+    rules = {check.partition("/")[2] for check in piece.checks}
+    if rules & OF_ALL_LOTS:
+        for lot in lots_of(Attacks(), measures.reported):
+            yield Piece(piece.backend, piece.model, "probed", lot.name)
 
 
 def _kind_of(check: str, measures: Measures) -> tuple[Kind, str] | None:
@@ -120,6 +140,8 @@ def _kind_of(check: str, measures: Measures) -> tuple[Kind, str] | None:
         return ("occluded", "") if rest in CHOICES else ("explained", rest.rpartition("/")[0])
     if group == "saliency-sanity":
         return "suite", f"{group}/{rest.partition('/')[0]}"
+    if group == "validity" and rest in OF_NO_ATTACK:
+        return "suite", OF_MODEL
     return ("suite", group) if group in SUITES else None
 
 
@@ -165,6 +187,8 @@ def _images(piece: Piece, measures: Measures, count: int) -> int:
         asked = measures.certified[piece.name].images
     if piece.kind == "minimal":
         asked = measures.minimal.images
+    if piece.kind == "probed":
+        asked = lot_of(piece, measures).images
     return int(first_of(asked, count).stop)
 
 
@@ -186,10 +210,22 @@ def _batch(x: Images) -> int:
 def looked_at(piece: Piece, same: Iterable[Piece]) -> list[Piece]:
     """The pieces of the same model at whose outcome one looks.
 
-    The checks of validity look at what attacks and certifiers found.
+    The checks of validity look at what attacks and certifiers found; those of the model alone at
+    clean accuracy.
     """
-    looks = piece.kind == "suite" and piece.name == "validity"
-    return [one for one in same if looks and one.kind in PARTED]
+    kinds: tuple[Kind, ...] = ()
+    if piece.kind == "probed":
+        kinds = ("basis",)
+    elif piece.kind == "suite" and piece.name == OF_MODEL:
+        kinds = ("basis", "clean")
+    elif piece.kind == "suite" and piece.name == "validity":
+        kinds = (*ONLY_SEEN, *COUNTED)
+    return [one for one in same if one.kind in kinds]
+
+
+def lot_of(piece: Piece, measures: Measures) -> Lot:
+    """The lot of which a piece is."""
+    return next(lot for lot in lots_of(Attacks(), measures.reported) if lot.name == piece.name)
 
 
 def longest_first(pieces: Iterable[Piece], measures: Measures) -> list[Piece]:
@@ -199,16 +235,23 @@ def longest_first(pieces: Iterable[Piece], measures: Measures) -> list[Piece]:
 
 def _cost(piece: Piece, measures: Measures) -> float:
     """About how many forward passes a piece takes."""
-    if piece.kind in ("training", "clean"):
-        return math.inf  # others wait for the one, and people for the other
+    if piece.kind in ("training", "basis", "clean"):
+        return math.inf  # others wait for these, and people for the last
     if piece.kind not in PARTED:
         return 1e6  # waited for, or long
     count, epsilons = piece.stop - piece.start, max(1, len(piece.epsilons))
     if piece.kind == "attack":
-        options = options_of(measures.sweeps[piece.name].attack)
-        steps = options.get("steps", 1 if piece.name in ("fgsm", "noise") else OF_SEARCH)
-        return float(count * epsilons * (steps if isinstance(steps, int | float) else OF_SEARCH))
+        return float(count * epsilons * _steps(measures.sweeps[piece.name].attack))
+    if piece.kind == "probed":
+        lot = lot_of(piece, measures)
+        return float(count * len(lot.points) * (_steps(lot.attack) if lot.attack else 1))
     return float(count * epsilons * OF_SEARCH)
+
+
+def _steps(attack: Attack) -> float:
+    """About how many forward passes an image takes."""
+    steps = options_of(attack).get("steps", 1 if attack.name in ("fgsm", "noise") else OF_SEARCH)
+    return float(steps) if isinstance(steps, int | float) else OF_SEARCH
 
 
 def grouped(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from harness.checks.validity import Basis, Probed
 from harness.errors import HarnessError
 from harness.evaluation.parts import (
     Arrays,
@@ -37,7 +38,8 @@ DOCUMENT = "document"
 KEPT = 30 * 24 * 3600
 """Seconds for which a piece is kept that no run asks for, as after a change that may be undone."""
 KINDS: Mapping[str, type[Part] | type[Broken]] = {
-    kind.__name__: kind for kind in (CleanPart, AttackedPart, CertifiedPart, SmallestPart, Broken)
+    kind.__name__: kind
+    for kind in (CleanPart, AttackedPart, CertifiedPart, SmallestPart, Basis, Probed, Broken)
 }
 
 

@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from harness.checks.validity import Basis, Known, Probed
 from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.evaluation import Evaluation
 from harness.evaluation.identity import Identities
-from harness.evaluation.parts import Arrays
+from harness.evaluation.parts import Seen
 from harness.evaluation.pieces import (
-    PARTED,
+    COUNTED,
+    ONLY_SEEN,
     Piece,
     Wanted,
     grouped,
@@ -84,10 +86,8 @@ class Tasks:
             self._of.setdefault((piece.backend, piece.model), []).append(piece)
         self._identities = Identities(benchmark, self.backends)
         self._keys: dict[Piece, str] = {}
-        # What others look at goes first.
-        for piece in sorted(self.pieces, key=lambda one: bool(self._seen(one))):
-            seen = [self._keys[one] for one in self._seen(piece)]
-            self._keys[piece] = self._identities.key(piece, seen)
+        for piece in self.pieces:
+            self.key(piece)
 
     @property
     def stamp(self) -> Stamp:
@@ -116,10 +116,7 @@ class Tasks:
         Raises:
             HarnessError: A worker cannot be had.
         """
-        lacking = [piece for piece in self.pieces if piece not in outcome.finished]
-        # What is stored of a model needs no training to be there.
-        busy = {(one.backend, one.model) for one in lacking if one.kind != "training"}
-        lacking = [p for p in lacking if p.kind != "training" or (p.backend, p.model) in busy]
+        lacking = self._lacking(outcome)
         ordered = longest_first(lacking, self.benchmark.measures)
         by_key = {self._keys[piece]: piece for piece in ordered}
         jobs = [self._job(piece, outcome) for piece in ordered]
@@ -130,6 +127,28 @@ class Tasks:
                 piece = by_key[ended.key]
                 self._take(outcome, piece, ended)
                 advance(piece.label)
+
+    def key(self, piece: Piece) -> str:
+        """The key of a piece, after those of what it looks at."""
+        if piece not in self._keys:
+            seen = [self.key(one) for one in self._seen(piece)]
+            self._keys[piece] = self._identities.key(piece, seen)
+        return self._keys[piece]
+
+    def _lacking(self, outcome: Outcome) -> list[Piece]:
+        """What is to be measured: of what others look at no more than these need."""
+        there = outcome.finished
+        waiting = [one for one in self.pieces if one.kind not in ("training", *ONLY_SEEN)]
+        needed = {one for one in waiting if one not in there}
+        for _ in ONLY_SEEN:  # the one looks at the other
+            needed |= {one for piece in needed for one in self._seen(piece) if one not in there}
+        # What is stored of a model needs no training to be there.
+        busy = {(one.backend, one.model) for one in needed}
+        return [
+            one for one in self.pieces
+            if one in needed
+            or (one.kind == "training" and (one.backend, one.model) in busy and one not in there)
+        ]  # fmt: skip
 
     def _job(self, piece: Piece, outcome: Outcome) -> Job:
         seen = self._seen(piece)
@@ -205,10 +224,12 @@ class Tasks:
         self, evaluation: Evaluation, whole: Piece, parts: Sequence[Piece], outcome: Outcome
     ) -> None:
         """Records of one measurement, once all its parts are there."""
+        if whole.kind in ONLY_SEEN:
+            return
         if not all(part in outcome.finished or part in outcome.lost for part in parts):
             return
         lost = [outcome.lost[part] for part in parts if part in outcome.lost]
-        if whole.kind in PARTED:
+        if whole.kind in COUNTED:
             made: list[Any] = [Broken("error", lost[0])] if lost else [
                 outcome.finished[part].part for part in parts
             ]  # fmt: skip
@@ -219,20 +240,22 @@ class Tasks:
         else:
             _absorb(evaluation, outcome.finished[parts[0]].run)
 
-    def _known(self, piece: Piece, seen: Sequence[Piece], outcome: Outcome) -> Arrays:
-        """The arrays that a piece looks at."""
-        if not seen:
-            return {}
+    def _known(self, piece: Piece, seen: Sequence[Piece], outcome: Outcome) -> Seen:
+        """What a piece looks at."""
+        counted = [one for one in seen if one.kind in COUNTED]
+        if not counted:
+            return Seen(known=_asked_already(seen, outcome))
         run = self.benchmark.run.emptied()
-        self._put(run, seen, outcome)
+        self._put(run, counted, outcome)
         begin = f"{piece.backend}/{piece.model}/"
         ends = ("/predictions", "/certified")
-        return {
+        arrays = {
             key: array for key, array in run.arrays.items()
             if key.startswith(begin)
             and (key.endswith(ends) or key.startswith(f"{begin}minimal-epsilon/"))
             and "/extremes/" not in key
         }  # fmt: skip
+        return Seen(arrays, _asked_already(seen, outcome))
 
     def _seen(self, piece: Piece) -> list[Piece]:
         """The pieces at whose outcome one looks."""
@@ -276,3 +299,18 @@ def _absorb(evaluation: Evaluation, part: Run) -> None:
         run.put(record)
     run.timings += part.timings
     evaluation.recorder.take(part.arrays)
+
+
+def _asked_already(seen: Sequence[Piece], outcome: Outcome) -> Known:
+    """What the checks of validity need not ask again; what was lost they ask themselves."""
+    basis: Basis | None = None
+    probed: dict[str, list[Probed]] = {}
+    for whole, parts in grouped(seen):
+        found = [outcome.finished[part].part for part in parts if part in outcome.finished]
+        if whole.kind == "basis" and found and isinstance(found[0], Basis):
+            basis = found[0]
+        if whole.kind == "probed" and len(found) == len(parts):
+            lots = [one for one in found if isinstance(one, Probed)]
+            if len(lots) == len(parts):
+                probed[whole.name] = lots
+    return Known(basis, probed)

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from harness.evaluation.benchmark import Benchmark
 from harness.evaluation.evaluation import Evaluation
-from harness.evaluation.parts import Arrays, Part
+from harness.evaluation.parts import Arrays, Part, Seen
 from harness.evaluation.pieces import Piece
 from harness.evaluation.store import Finished
 from harness.executors import Refused, Stamp, own_stamp, problem
@@ -48,13 +48,13 @@ def adopt(setting: Setting, benchmark: Benchmark) -> None:
     _open[setting.key] = benchmark
 
 
-def work(setting: Setting, piece: Piece, known: Arrays) -> tuple[str, Arrays]:
+def work(setting: Setting, piece: Piece, seen: Seen) -> tuple[str, Arrays]:
     """Measure a piece.
 
     Args:
         setting: Of the run.
         piece: The piece.
-        known: Arrays of the run that it looks at, by key.
+        seen: What it looks at.
 
     Returns:
         ``Finished.packed()``.
@@ -64,7 +64,7 @@ def work(setting: Setting, piece: Piece, known: Arrays) -> tuple[str, Arrays]:
         HarnessError: Data or model cannot be had.
     """
     anew = setting.retrain and piece.kind == "training"
-    return measured(_benchmark(setting, anew), piece, known).packed()
+    return measured(_benchmark(setting, anew), piece, seen).packed()
 
 
 def _benchmark(setting: Setting, anew: bool) -> Benchmark:
@@ -82,17 +82,18 @@ def _benchmark(setting: Setting, anew: bool) -> Benchmark:
     return _open[key]
 
 
-def measured(benchmark: Benchmark, piece: Piece, known: Arrays) -> Finished:
+def measured(benchmark: Benchmark, piece: Piece, seen: Seen) -> Finished:
     """What comes of a piece."""
     backend, name = piece.backend, piece.model
     run = benchmark.run.emptied(spec={})
-    run.arrays.update(known)
-    evaluation = benchmark.evaluation_in(run, backend, name)
+    run.arrays.update(seen.arrays)
+    evaluation = benchmark.evaluation_in(run, backend, name, known=seen.known)
     loaded = benchmark.loaded(backend, name)
     before = _queries(loaded.model)
     part = _measure(evaluation, piece)
     # Of parts all is counted where they come together.
-    new = {} if part is not None else {k: a for k, a in run.arrays.items() if k not in known}
+    known = run.arrays if part is not None else seen.arrays
+    new = {key: array for key, array in run.arrays.items() if key not in known}
     run.arrays.clear()
     run.arrays.update(new)
     whose = (name, backend)
@@ -121,6 +122,10 @@ def _measure(evaluation: Evaluation, piece: Piece) -> Part | Broken | None:
         return evaluation.certified_part(piece.name, piece.epsilons, piece.part)
     if piece.kind == "minimal":
         return evaluation.smallest_part(piece.name, piece.part)
+    if piece.kind == "basis":
+        return evaluation.basis()
+    if piece.kind == "probed":
+        return evaluation.probed(piece.name, piece.part)
     for check in piece.checks:
         _recorded(evaluation, piece, check)()
     return None

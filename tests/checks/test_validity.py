@@ -15,7 +15,7 @@ from backends.numpy_backend import NumpyModel
 from harness.attacks import make_attack
 from harness.attacks.substitute import substitute_for
 from harness.checks.validity import CHECKS, Attacks, Evidence, Reported, findings
-from harness.checks.validity.evidence import FEW, IMAGES
+from harness.checks.validity.lots import FEW, IMAGES
 from harness.checks.validity.panel import is_strong
 from harness.checks.validity.repeated import PIECE
 from harness.checks.validity.surrogate import Transfer

@@ -12,7 +12,7 @@ from zoo.networks import built, images
 import harness
 from harness.attacks import make_attack
 from harness.checks.validity import CHECKS, Evidence, Reported
-from harness.checks.validity.evidence import MANY
+from harness.checks.validity.answers import MANY
 from harness.checks.validity.views import layouts, views
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.around import Laid

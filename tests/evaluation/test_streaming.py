@@ -14,7 +14,7 @@ from harness.attacks import make_attack
 from harness.checks import conformance
 from harness.checks.sanity import checks as sanity
 from harness.checks.sanity import evidence as of_maps
-from harness.checks.validity import CHECKS, evidence
+from harness.checks.validity import CHECKS, answers
 from harness.evaluation import explaining
 from harness.evaluation.evaluation import Evaluation, Measures, Sweep
 from harness.evaluation.models import LoadedModel
@@ -43,7 +43,7 @@ class Guarded(LazyImages):
 
 @pytest.fixture(autouse=True)
 def _hardly_any_memory(monkeypatch):
-    for module in (explaining, evidence, sanity):
+    for module in (explaining, answers, sanity):
         monkeypatch.setattr(module, "IN_MEMORY", 1)
 
 

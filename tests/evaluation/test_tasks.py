@@ -12,7 +12,7 @@ from harness.checks.conformance import CHECKS as CONFORMANCE
 from harness.checks.validity import CHECKS as VALIDITY
 from harness.errors import HarnessError
 from harness.evaluation.benchmark import Benchmark
-from harness.evaluation.pieces import Wanted
+from harness.evaluation.pieces import ONLY_SEEN, Wanted
 from harness.evaluation.resolve import open_spec
 from harness.evaluation.store import KEPT, Store
 from harness.evaluation.tasks import Outcome, Tasks
@@ -78,9 +78,13 @@ def spec(tmp_path):
     return of
 
 
+def wanted_of(checks, backend="numpy"):
+    return [Wanted(backend, "mlp", check, epsilon) for check, epsilon in checks]
+
+
 def measured(spec, folder, backend="numpy", parts=None, checks=CHECKS, workers=None):
     """The run of what is wanted of a spec, and the executor."""
-    wanted = [Wanted(backend, "mlp", check, epsilon) for check, epsilon in checks]
+    wanted = wanted_of(checks, backend)
     selected = {}
     for one in wanted:
         if one.epsilon is not None:
@@ -170,8 +174,28 @@ def test_a_changed_option_measures_that_attack_and_what_looks_at_it(spec, tmp_pa
     measured(spec(), tmp_path)
     run, executor = measured(spec(ATTACKS.replace("steps = 3", "steps = 4")), tmp_path)
     # The smallest epsilons by PGD have options of their own.
-    assert executor.names == ["pgd", "validity"]
+    assert executor.names == ["pgd", "reported/pgd", "validity"]
     assert {r.check for r in run.records} == {check for check, _ in CHECKS}
+
+
+def test_what_only_checks_look_at_is_measured_where_these_are(spec, tmp_path):
+    measured(spec(), tmp_path)
+    kept = Tasks(Benchmark(spec()), wanted_of(CHECKS), Store(tmp_path))
+    for piece in kept.pieces:
+        if piece.kind in ONLY_SEEN:
+            (tmp_path / ".pieces" / f"{kept.key(piece)}.npz").unlink()
+    _, executor = measured(spec(), tmp_path)
+    assert executor.pieces == []
+    _, executor = measured(spec(ATTACKS.replace("steps = 3", "steps = 4")), tmp_path)
+    assert {"validity/basis", "panel/transfer", "reported/fgsm"} < set(executor.names)
+    assert "validity/of-model" not in executor.names
+
+
+def test_checks_that_look_at_no_attack_ask_for_none(spec, tmp_path):
+    checks = [("validity/duplicate-images", None), ("validity/epsilon-zero", None)]
+    _, executor = measured(spec(), tmp_path, checks=checks)
+    expected = ["clean", "training", "validity", "validity/basis", "validity/of-model"]
+    assert executor.names == expected
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ from harness.checks.validity.data import (
     check_labels_shifted,
 )
 from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.known import Basis, Known, NoOutcome, Probed
 from harness.checks.validity.losses import check_other_loss
+from harness.checks.validity.lots import Lot, lots_of
 from harness.checks.validity.masking import (
     check_black_box_stronger,
     check_iterated_weaker,
@@ -55,13 +57,15 @@ from harness.checks.validity.model import (
     check_probabilities,
     check_vanishing_gradients,
 )
+from harness.checks.validity.outcome import Outcome
 from harness.checks.validity.panel import Attacks, Reported
 from harness.errors import one_line
 from harness.registry import Registry
 
 __all__ = [
-    "BESIDE_CERTIFICATES", "CHEAP", "CHECKS", "Attacks", "Certificate", "Evidence", "Reported",
-    "ValidityCheck", "findings", "notes",
+    "BESIDE_CERTIFICATES", "CHEAP", "CHECKS", "OF_ALL_LOTS", "OF_NO_ATTACK", "Attacks", "Basis",
+    "Certificate", "Evidence", "Known", "Lot", "NoOutcome", "Outcome", "Probed", "Reported",
+    "ValidityCheck", "findings", "lots_of", "notes",
 ]  # fmt: skip
 
 ValidityCheck: TypeAlias = Check[Evidence]
@@ -110,6 +114,17 @@ CHEAP: dict[str, ValidityCheck] = {
 }  # fmt: skip
 """Those that ``evaluate`` always makes: a few forward passes, a gradient, and no sweep. Some use
 the counts of the run, in place of attacks of their own."""
+OF_NO_ATTACK = frozenset(
+    {
+        "probabilities", "constant", "no-better-than-chance", "never-predicted", "labels-shifted",
+        "input-range", "duplicate-images", "call-to-call", "batch-dependence", "tiny-noise",
+    }
+)  # fmt: skip
+"""Those that look at what the model says of clean images alone."""
+OF_ALL_LOTS = frozenset(
+    {"breaks", "non-finite", "outside-box", "outside-ball", "attack-helps", "raises-accuracy"}
+)
+"""Those that look at what all attacks of the panel make, or all that are reported."""
 BESIDE_CERTIFICATES: dict[str, ValidityCheck] = {
     rule: OWN[rule] for rule in ("certified-misclassified",)
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.checks.validity.evidence import SHARES, Evidence
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.lots import PANEL, SHARES
 from harness.checks.validity.panel import shortfall
 from harness.checks.validity.reported import Change, attacked_changes, counted_changes
 from harness.errors import CheckFailed, NotApplicable
@@ -88,7 +89,7 @@ def check_raises_accuracy(evidence: Evidence) -> None:
     """No attack raises the number of correctly classified images."""
     evidence.require_better_than_chance()
     _require_no_rise(attacked_changes(evidence))
-    outcomes = [o for o in evidence.panel_outcomes() if o.epsilon > 0 and o.allowed]
+    outcomes = [o for o in evidence.outcomes(PANEL) if o.epsilon > 0 and o.allowed]
     for outcome in outcomes:
         count = len(outcome.labels)
         before, after = evidence.right[:count], outcome.labels == evidence.y[:count]

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.checks.check import BrokenError
 from harness.checks.validity import repeated
-from harness.checks.validity.evidence import FEW, Evidence
+from harness.checks.validity.evidence import Evidence
 from harness.checks.validity.outcome import outputs
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.adaptive import RANDOM_ON_PURPOSE, is_randomised
@@ -38,10 +38,8 @@ def check_breaks(evidence: Evidence) -> None:
     advice = "Fix this first: the other checks need it."
     try:
         _ = evidence.raw_logits
-        for attack, share in evidence.panel_points():
-            evidence.outcome(attack, share)
-        for attack, epsilon in evidence.reported_points():
-            evidence.outcome_at(attack, epsilon, FEW)
+        for point in evidence.points():
+            evidence.outcome_at(*point)
     except BrokenError as error:
         raise CheckFailed(str(error), advice, of="breaks") from error
 

@@ -1,62 +1,38 @@
-"""What the checks look at: a model's logits on test images, each measured once, when needed."""
+"""What the checks look at: a model's logits on test images, and what attacks make of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from harness.attacks.substitute import substitute_for
 from harness.checks.check import BrokenError
-from harness.checks.validity import repeated
+from harness.checks.validity.answers import Answers
 from harness.checks.validity.certificate import Certificate
-from harness.checks.validity.outcome import Outcome, allowed, attacked, in_box, outputs, predicted
-from harness.checks.validity.panel import Attacks, Reported, chosen
+from harness.checks.validity.known import NoOutcome, Probed
+from harness.checks.validity.lots import FEW, IMAGES, PANEL, REPORTED, SHARES, Lot, lots_of
+from harness.checks.validity.outcome import Outcome, allowed, attacked, predicted
+from harness.checks.validity.panel import Attacks, Reported
 from harness.checks.validity.surrogate import Transfer
 from harness.errors import NotApplicable, one_line
-from harness.maths.adaptive import is_randomised
-from harness.maths.around import why_no_gradient
-from harness.maths.images import IN_MEMORY, Chosen
 from harness.maths.norms import NORMS
-from harness.maths.query import NO_LABEL
-from harness.maths.statistics import beats_chance, falls_short
-from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, Images, IntArray, Model
+from harness.protocol import GRADIENT, Attack, BoolArray, FloatArray, IntArray
 
-IMAGES = 300
-"""Test images that are looked at."""
-FEW = 100
-"""Of these, how many are attacked where that is expensive: with many steps or queries each."""
-FIRST = 32
-"""Of these, how many are attacked at epsilon zero."""
-MANY = 2000
-"""Test images whose predicted labels are looked at, and that train a surrogate."""
 WRONG = 100
 """Misclassified test images that are looked at."""
-SHARES = (0.05, 0.1, 0.3, 0.5)
-"""The epsilons, as shares of the pixel range. At a half, every image can become the same grey."""
-BLACK_BOX_SHARES = (0.1, 0.3)
-"""Those of attacks other than the first two."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """A model and its test images, of which a bounded number is looked at.
+class Evidence(Answers):
+    """A model and its test images, and what attacks make of a bounded number of these.
 
     Attributes:
-        model: The model as it is measured.
-        test_x: Test images, (m, *shape) float32.
-        test_y: Their labels, (m,) int64.
         attacks: The attacks of the checks.
-        seed: Which images are looked at.
         reported: The attacks whose accuracies are reported, with their epsilons.
-        measured: Gives the labels, (m,), that clean accuracy counts, in the batches it is measured
-            in; or None, if it cannot be measured.
         counted: Gives the labels that are counted under a reported attack at an epsilon, of all
             test images or the first; or None, if that was not measured.
         certificates: Gives what is certified in the run.
@@ -64,152 +40,27 @@ class Evidence:
             misclassified, infinite where they were not, (m,), by the name of the search.
     """
 
-    model: Model
-    test_x: Images
-    test_y: IntArray
     attacks: Attacks = field(default_factory=Attacks)
-    seed: int = 0
-    reported: tuple[Reported, ...] = ()
-    measured: Callable[[], IntArray | None] = field(default=lambda: None, repr=False)
+    reported: tuple[Reported, ...] = field(default=(), kw_only=True)
     counted: Callable[[Attack, float], IntArray | None] = field(
-        default=lambda attack, epsilon: None, repr=False
+        default=lambda attack, epsilon: None, repr=False, kw_only=True
     )
-    certificates: Callable[[], Sequence[Certificate]] = field(default=tuple, repr=False)
-    searched: Callable[[], Mapping[str, FloatArray]] = field(default=dict, repr=False)
-    _kept: dict[object, object] = field(default_factory=dict, repr=False)
+    certificates: Callable[[], Sequence[Certificate]] = field(
+        default=tuple, repr=False, kw_only=True
+    )
+    searched: Callable[[], Mapping[str, FloatArray]] = field(default=dict, repr=False, kw_only=True)
 
     @cached_property
-    def x(self) -> FloatArray:
-        """The images that are looked at, (n, *shape); any first few hold all classes alike."""
-        return np.array(self.test_x[self._chosen])
-
-    @cached_property
-    def y(self) -> IntArray:
-        """Their labels, (n,)."""
-        return np.asarray(self.test_y[self._chosen], dtype=np.int64)
-
-    @cached_property
-    def in_bounds(self) -> bool:
-        """Whether no pixel is outside the model's bounds, but for rounding."""
-        return in_box(float(self.x.min()), float(self.x.max()), self.model.bounds)
-
-    @cached_property
-    def labels_fit(self) -> bool:
-        """Whether the model has a logit for every label."""
-        return bool(self.test_y.min() >= 0 and self.test_y.max() < self.raw_logits.shape[1])
-
-    @property
-    def width(self) -> float:
-        """Length of the pixel range."""
-        return self.model.bounds[1] - self.model.bounds[0]
-
-    @property
-    def raw_logits(self) -> FloatArray:
-        """The logits of the images, (n, k), finite or not.
-
-        Raises:
-            BrokenError: The model returns nothing that could be logits.
-        """
-        return self.once("raw_logits", lambda: outputs(self.model, self.x))
-
-    @property
-    def logits(self) -> FloatArray:
-        """The same, (n, k).
-
-        Raises:
-            NotApplicable: A logit is NaN or infinite.
-        """
-        if not np.isfinite(self.raw_logits).all():
-            raise NotApplicable("a logit is NaN or infinite")
-        return self.raw_logits
-
-    @cached_property
-    def labels(self) -> IntArray:
-        """Predicted labels of the clean images, (n,); of a random model by votes."""
-        if is_randomised(self.model):
-            return predicted(self.model, self.x)
-        return np.asarray(self.logits.argmax(axis=1))
-
-    @cached_property
-    def right(self) -> BoolArray:
-        """Which clean images are classified correctly, (n,)."""
-        return np.asarray(self.labels == self.y)
-
-    @cached_property
-    def many_labels(self) -> IntArray:
-        """Predicted labels of more test images, those at ``many``, (m,)."""
-        return predicted(self.model, Chosen(self.test_x, self.many))
-
-    @cached_property
-    def chance(self) -> float:
-        """Accuracy of the best constant prediction."""
-        return float(np.bincount(self.y).max() / len(self.y))
-
-    @cached_property
-    def second_calls(self) -> tuple[FloatArray, FloatArray]:
-        """The logits of two more calls, (n, k) each: one alone may come in turn."""
-        return outputs(self.model, self.x), outputs(self.model, self.x)
-
-    @cached_property
-    def steady(self) -> bool:
-        """Whether they are those of the first call."""
-        return not any(repeated.differ(again, self.logits) for again in self.second_calls)
-
-    @cached_property
-    def logits_apart(self) -> FloatArray:
-        """The logits, (n, k), in small batches that each hold images of one class, or of few."""
-        return repeated.apart(self.model, self.x, self.y)
-
-    @cached_property
-    def mislabelled(self) -> IntArray:
-        """Which images, (i,), clean accuracy counts under another label, beyond rounding."""
-        if is_randomised(self.model) or (everything := self.measured()) is None:
-            return np.zeros(0, dtype=np.int64)
-        counted = np.asarray(everything[self._chosen], dtype=np.int64)
-        said = np.flatnonzero(counted != NO_LABEL)
-        return said[repeated.relabelled(counted[said], self.logits[said], self.slack)]
-
-    @cached_property
-    def slack(self) -> float:
-        """Difference of logits that is rounding, relative to the largest of them."""
-        return repeated.slack(self.model, self.x, self.logits)
-
-    def differ(self, found: FloatArray) -> bool:
-        """Whether logits (n, k) of the images differ from the first ones, beyond rounding."""
-        return repeated.differ(found, self.logits, self.slack)
-
-    @property
-    def with_gradient(self) -> tuple[FloatArray, FloatArray]:
-        """Logits (n, k), and the input gradients of the log-odds beside them, (n, *shape).
-
-        Raises:
-            NotApplicable: The model gives no gradients, or has no logit for a label.
-            BrokenError: The model breaks when they are requested.
-        """
-        self._require_fitting_labels()
-        if GRADIENT not in self.model.capabilities:
-            raise NotApplicable(f"the model gives no gradients{why_no_gradient(self.model)}")
-        return self.once(
-            "with_gradient", lambda: repeated.with_gradient(self.model, self.x, self.y)
-        )
-
-    @cached_property
-    def one_mode(self) -> bool:
-        """Whether the logits beside a gradient are those of a plain call; see above."""
-        beside, _ = self.with_gradient
-        return is_randomised(self.model) or not self.differ(beside)
-
-    @property
-    def gradients(self) -> FloatArray:
-        """Input gradients of the log-odds, which attacks climb, (n, *shape); see above."""
-        return self.with_gradient[1]
-
-    @cached_property
-    def black_box(self) -> tuple[Attack, ...]:
-        """The attacks that query logits alone, and images made against another model."""
+    def transfer(self) -> Attack:
+        """Images made against another model."""
         predicted, bounds = self.many_labels, self.model.bounds
         surrogate = substitute_for(predicted, self.test_x[self.many], bounds, self.logits.shape[1])
-        return (*self.attacks.black_box, Transfer(surrogate))
+        return Transfer(surrogate)
+
+    @property
+    def black_box(self) -> tuple[Attack, ...]:
+        """The attacks that query logits alone, and images made against another model."""
+        return (*self.attacks.black_box, self.transfer)
 
     @cached_property
     def righted(self) -> BoolArray:
@@ -219,6 +70,7 @@ class Evidence:
             NotApplicable: The attack cannot be run, or returns what it may not.
         """
         self.require_better_than_chance()
+        self._require_admitted(self.attacks.iterated)
         labels = predicted(self.model, self.test_x)
         wrong = self._order[(labels != self.test_y)[self._order]][:WRONG]
         if not len(wrong):
@@ -227,103 +79,99 @@ class Evidence:
         outcome = self._attacked(self.attacks.iterated, SHARES[0] * self.width, x, y)
         return np.asarray(allowed(outcome).labels == y)
 
-    @cached_property
-    def better_than_chance(self) -> bool:
-        """Whether the predicted labels have to do with the true ones, or are as by guessing.
-
-        Raises:
-            NotApplicable: The images are too few to tell one from the other, or a label has
-                no logit.
-        """
-        self._require_fitting_labels()
-        if len(np.unique(self.y)) < 2:
-            raise NotApplicable("all images are of one class")
-        if beats_chance(self.labels, self.y):
-            return True
-        if not falls_short(self.labels, self.y):
-            raise NotApplicable(f"{len(self.y)} images are too few to tell it from chance")
-        return False
-
-    def require_better_than_chance(self) -> None:
-        """An attack on a model that guesses anyway says nothing.
-
-        Raises:
-            NotApplicable: Clean accuracy is not significantly above chance, or the images are
-                too few to tell.
-        """
-        if not self.better_than_chance:
-            raise NotApplicable("the model is no better than chance on clean images")
-
-    def require_attackable(self) -> None:
-        """An attack says nothing where logits depend on more than the image, or are invalid.
-
-        Raises:
-            NotApplicable: The images are outside the model's bounds, or a label has no logit,
-                or a logit is not finite, or changes from call to call or with the batch.
-        """
-        self._require_fitting_labels()
-        if not self.in_bounds:
-            raise NotApplicable("the images are outside the model's bounds")
-        if is_randomised(self.model):
-            return
-        if not self.steady:
-            raise NotApplicable("the logits change from call to call")
-        if self.differ(self.logits_apart):
-            raise NotApplicable("the logits depend on the batch")
-
     def outcome(self, attack: Attack, share: float) -> Outcome:
         """What an attack makes of the images at an epsilon, given as a share of the range.
 
-        Each epsilon is attacked on its own: an attack that hands on what it found at a smaller one
-        would hide that it gets worse. All but the first two attacks get ``FEW`` images.
+        All but the first two attacks get ``FEW`` images.
 
         Raises:
             NotApplicable: The model lacks what the attack requires, or cannot be attacked.
         """
         many = attack is self.attacks.single or attack is self.attacks.iterated
-        return self.outcome_at(attack, share * self.width, len(self.y) if many else FEW)
+        return self.outcome_at(attack, share * self.width, IMAGES if many else FEW)
 
     def outcome_at(self, attack: Attack, epsilon: float, count: int) -> Outcome:
         """The same of the first images, at an epsilon in pixel units."""
-        x, y = self.x[:count], self.y[:count]
-        make = partial(self._attacked, attack, epsilon, x, y, gradient=True)
-        return self.once((id(attack), epsilon, count), make)
+        key = self._key(attack, epsilon, count)
 
-    def panel_points(self) -> Iterator[tuple[Attack, float]]:
-        """Every attack that the model admits, at no distance and at each of its shares."""
-        for attack in (self.attacks.single, self.attacks.iterated):
-            yield from ((attack, share) for share in (0.0, *SHARES) if self._admits(attack))
-        for attack in (*self.attacks.others, *self.black_box):
-            shares = (0.0, *BLACK_BOX_SHARES)
-            yield from ((attack, share) for share in shares if self._admits(attack))
+        def make() -> Outcome:
+            known = self._known.get(key)
+            if isinstance(known, NotApplicable):
+                raise known
+            return known or self._on_rows(attack, epsilon, slice(count))
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Those of the panel, and of the reported attacks, but of the ones that break."""
-        yield from self.panel_outcomes()
-        for attack, epsilon in self.reported_points():
+        return self.once(key, make)
+
+    def lots(self, group: str = "") -> Iterator[tuple[Lot, Attack]]:
+        """What is looked at, as far as the model admits it, with every epsilon in pixel units.
+
+        Args:
+            group: How the lots' names begin.
+        """
+        for lot in lots_of(self.attacks, self.reported):
+            if lot.name.startswith(group):
+                attack = lot.attack or self.transfer
+                unit = self.width if lot.name.startswith(PANEL) else 1.0
+                points = tuple((unit * epsilon, count) for epsilon, count in lot.points)
+                if attack.requires <= self.model.capabilities:
+                    yield replace(lot, points=points), attack
+
+    def points(self, group: str = "") -> Iterator[tuple[Attack, float, int]]:
+        """The attacks of lots, with the epsilons and numbers of images."""
+        for lot, attack in self.lots(group):
+            yield from ((attack, epsilon, count) for epsilon, count in lot.points)
+
+    def outcomes(self, group: str = "") -> Iterator[Outcome]:
+        """Those of these points, but of the ones that break."""
+        for point in self.points(group):
             with suppress(BrokenError):
-                yield self.outcome_at(attack, epsilon, FEW)
-
-    def panel_outcomes(self) -> Iterator[Outcome]:
-        """Those of ``panel_points``, but of the ones that break."""
-        for attack, share in self.panel_points():
-            with suppress(BrokenError):
-                yield self.outcome(attack, share)
-
-    def reported_points(self) -> Iterator[tuple[Attack, float]]:
-        """Every reported attack that the model admits, at its epsilons, in pixel units."""
-        for one in self.reported:
-            radii = [*([0.0] if 0 in one.epsilons else []), *chosen(one.epsilons)]
-            yield from ((one.attack, e) for e in radii if self._admits(one.attack))
+                yield self.outcome_at(*point)
 
     def at_zero(self) -> Iterator[Outcome]:
         """Those at epsilon zero on the first images: of the reported attacks, or of the panel."""
-        panel = self.attacks
-        ours = (panel.single, panel.iterated, *panel.others, *panel.black_box)
-        for attack in [one.attack for one in self.reported] or ours:
-            if self._admits(attack):
+        for attack, epsilon, count in self.points(REPORTED if self.reported else PANEL):
+            if epsilon == 0:
                 with suppress(BrokenError):
-                    yield self.outcome_at(attack, 0.0, FIRST)
+                    yield self.outcome_at(attack, epsilon, count)
+
+    def probe(self, name: str, part: slice) -> Probed:
+        """What comes of a lot on some of the images: at each point on those that it asks for."""
+        found: list[Outcome | NoOutcome] = []
+        for attack, epsilon, count in self._points_of(name):
+            rows = slice(part.start, min(part.stop, count))
+            try:
+                found.append(self._on_rows(attack, epsilon, rows))
+            except NotApplicable as error:
+                found.append(NoOutcome.of(error))
+        return Probed(tuple(found))
+
+    def _points_of(self, name: str) -> list[tuple[Attack, float, int]]:
+        return [
+            (attack, epsilon, count)
+            for lot, attack in self.lots(name) if lot.name == name
+            for epsilon, count in lot.points
+        ]  # fmt: skip
+
+    @cached_property
+    def _known(self) -> dict[object, Outcome | NotApplicable]:
+        """The outcomes that were measured elsewhere, by attack, epsilon and number of images."""
+        found: dict[object, Outcome | NotApplicable] = {}
+        for name in self.known.probed:
+            with suppress(NotApplicable):  # without logits nothing was attacked elsewhere either
+                for point, outcome in zip(
+                    self._points_of(name), self.known.of_lot(name), strict=True
+                ):
+                    found[self._key(*point)] = outcome
+        return found
+
+    def _key(self, attack: Attack, epsilon: float, count: int) -> tuple[int, float, int]:
+        return id(attack), epsilon, min(count, len(self.y))
+
+    def _on_rows(self, attack: Attack, epsilon: float, rows: slice) -> Outcome:
+        """The outcome of some of the images."""
+        index = np.arange(len(self.y))[rows]
+        x, y = self.x[rows], self.y[rows]
+        return self._attacked(attack, epsilon, x, y, index, gradient=True)
 
     def correct_under(self, attack: Attack, share: float) -> BoolArray:
         """Which images are classified correctly under an attack, (n,) or (``FEW``,).
@@ -342,53 +190,13 @@ class Evidence:
         Raises:
             NotApplicable: The attack cannot be run, or returns what it may not.
         """
-        for count in (len(self.y), FEW):
-            known = self._kept.get((id(attack), epsilon, count))
-            if isinstance(known, Outcome) and rows.max(initial=0) < count:
-                return np.asarray(allowed(known).labels[rows] != self.y[rows])
+        for count in (IMAGES, FEW):
+            key = self._key(attack, epsilon, count)
+            found = self._kept.get(key, self._known.get(key))
+            if isinstance(found, Outcome) and rows.max(initial=0) < len(found.labels):
+                return np.asarray(allowed(found).labels[rows] != self.y[rows])
         x, y = self.x[rows], self.y[rows]
         return np.asarray(allowed(self._attacked(attack, epsilon, x, y, rows)).labels != y)
-
-    def once(self, key: object, make: Callable[[], T]) -> T:
-        """What is made when first needed; also that it could not be."""
-        if key not in self._kept:
-            try:
-                self._kept[key] = make()
-            except NotApplicable as error:
-                self._kept[key] = error
-        kept = self._kept[key]
-        if isinstance(kept, NotApplicable):
-            raise kept
-        return kept  # type: ignore[return-value]
-
-    @cached_property
-    def many(self) -> IntArray:
-        """Positions of more test images, (m,): an even choice, whatever order they come in."""
-        image = self.test_x.nbytes // len(self.test_x)
-        return np.sort(self._order[: min(MANY, max(IMAGES, IN_MEMORY // max(1, image)))])
-
-    @property
-    def _chosen(self) -> IntArray:
-        """Positions of the images that are looked at."""
-        return self._order[:IMAGES]
-
-    @cached_property
-    def _order(self) -> IntArray:
-        """Positions of all test images: in turn one of each class."""
-        random = np.random.default_rng(self.seed)
-        order = random.permutation(len(self.test_y))
-        turn = np.zeros(len(order), dtype=np.int64)
-        for label in np.unique(self.test_y):
-            places = np.flatnonzero(self.test_y[order] == label)
-            turn[places] = np.arange(len(places))
-        return np.asarray(order[np.argsort(turn, kind="stable")])
-
-    def _admits(self, attack: Attack) -> bool:
-        return attack.requires <= self.model.capabilities
-
-    def _require_fitting_labels(self) -> None:
-        if not self.labels_fit:
-            raise NotApplicable("the model has no logit for some labels")
 
     def _attacked(
         self,
@@ -404,9 +212,7 @@ class Evidence:
         if attack.norm not in NORMS:
             known = " or ".join(NORMS)
             raise BrokenError(f"{attack.name} has the norm {attack.norm!r}, not {known}")
-        lacking = ", ".join(sorted(attack.requires - self.model.capabilities))
-        if lacking:
-            raise NotApplicable(f"{attack.name} needs {lacking}, which the model lacks")
+        self._require_admitted(attack)
         if GRADIENT in attack.requires:
             try:
                 one_mode = self.one_mode
@@ -415,3 +221,8 @@ class Evidence:
             if not one_mode:
                 raise NotApplicable("the logits change where a gradient is requested")
         return attacked(self.model, attack, epsilon, x, y, index, gradient=gradient)
+
+    def _require_admitted(self, attack: Attack) -> None:
+        lacking = ", ".join(sorted(attack.requires - self.model.capabilities))
+        if lacking:
+            raise NotApplicable(f"{attack.name} needs {lacking}, which the model lacks")

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from harness.attacks.iterated import Iterated, Loss
 from harness.attacks.pgd import PGD
-from harness.checks.validity.evidence import BLACK_BOX_SHARES, FEW, Evidence
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.lots import BLACK_BOX_SHARES, FEW
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.statistics import more_often
 

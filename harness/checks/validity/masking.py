@@ -14,7 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from harness.checks.check import BrokenError
-from harness.checks.validity.evidence import SHARES, Evidence
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.lots import SHARES
 from harness.checks.validity.panel import WEAKER, chosen, shortfall
 from harness.checks.validity.worst_case import WorstCase, worst_cases
 from harness.errors import CheckFailed, NotApplicable

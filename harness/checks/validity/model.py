@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.checks.validity.evidence import SHARES, Evidence
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.lots import SHARES
 from harness.checks.validity.outcome import Outcome
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.outputs import kind_of, looked_through

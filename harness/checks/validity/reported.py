@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.checks.validity.evidence import FEW, Evidence
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.lots import REPORTED
 from harness.checks.validity.outcome import allowed
 from harness.errors import NotApplicable
 from harness.maths.query import NO_LABEL
@@ -53,13 +54,12 @@ def attacked_changes(evidence: Evidence) -> list[Change]:
 
 def _attacked(evidence: Evidence) -> Iterator[Change]:
     y, right = evidence.y, evidence.right
-    for attack, epsilon in evidence.reported_points():
+    for attack, epsilon, few in evidence.points(REPORTED):
         if epsilon == 0:
             continue
         try:
-            labels = allowed(evidence.outcome_at(attack, epsilon, FEW)).labels
-            few = slice(len(labels))
-            helped = (labels == y[few]) & ~right[few]
+            labels = allowed(evidence.outcome_at(attack, epsilon, few)).labels
+            helped = (labels == y[: len(labels)]) & ~right[: len(labels)]
             if helped.any() and len(labels) < len(y):
                 labels = allowed(evidence.outcome_at(attack, epsilon, len(y))).labels
         except NotApplicable:

@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.attacks.apgd import APGD
 from harness.attacks.pgd import PGD
-from harness.checks.validity.evidence import FEW, Evidence
+from harness.checks.validity.evidence import Evidence
+from harness.checks.validity.lots import FEW
 from harness.checks.validity.panel import chosen, shortfall
 from harness.errors import NotApplicable
 from harness.protocol import GRADIENT, Attack, BoolArray, IntArray, NormName
