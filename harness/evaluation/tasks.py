@@ -185,16 +185,15 @@ class Tasks:
         run.records.sort(key=lambda r: order.get((r.backend, r.model, r.check), last))
 
     def _order(self) -> dict[tuple[str, str, str], int]:
-        """The place of each measurement by the first of its records that is wanted."""
+        """The place of each record: its own of a check, else that of the first of its piece."""
         places: dict[tuple[str, str, str], int] = {}
         for place, one in enumerate(self.wanted):
             places.setdefault((one.backend, one.model, one.check), place)
-        return {
-            (whole.backend, whole.model, check): min(
-                places[whole.backend, whole.model, other] for other in whole.checks
-            )
-            for whole, _ in grouped(self.pieces) for check in whole.checks
-        }  # fmt: skip
+        for whole, _ in grouped(self.pieces):
+            together = [(whole.backend, whole.model, check) for check in whole.checks]
+            if whole.kind != "suite" and together:
+                places |= dict.fromkeys(together, min(places[one] for one in together))
+        return places
 
     def _put(self, run: Run, pieces: Sequence[Piece], outcome: Outcome) -> None:
         """What there is of one model."""

@@ -212,14 +212,15 @@ def _described(
     valid: list[BoolArray],
 ) -> Outcome:
     slack = rounding_of_length(attack.norm, epsilon, bounds)
-    distance = float(NORMS[attack.norm].length(np, images - x).max(initial=0.0))
+    moved = NORMS[attack.norm].length(np, images - x) if len(x) else np.zeros(0)
+    distance = float(moved.max(initial=0.0))
     low, high = bounds
     lowest, highest = float(images.min(initial=high)), float(images.max(initial=low))
     return Outcome(
         attack.name, epsilon, distance, lowest, highest,
         in_ball=not distance > epsilon + slack,
         in_box=in_box(lowest, highest, bounds),
-        unchanged=(images == x).reshape(len(x), -1).all(axis=1),
+        unchanged=(images == x).all(axis=tuple(range(1, x.ndim))),
         labels=np.concatenate([np.zeros(0, dtype=np.int64), *labels]),
         valid=np.concatenate([np.zeros(0, dtype=bool), *valid]),
     )  # fmt: skip
