@@ -99,7 +99,7 @@ def test_an_image_that_leaves_the_ball_in_the_last_part_is_found():
     evidence = Evidence(built(), *images(), reported=(Reported(TooFar(), (0.1,)),))
     known = known_of(evidence)
     joined = Evidence(evidence.model, *images(), reported=evidence.reported, known=known)
-    with pytest.raises(CheckFailed, match="too-far at epsilon 0.1 returns an image that is "):
+    with pytest.raises(CheckFailed, match=r"too-far at epsilon 0\.1 returns an image that is "):
         CHECKS["outside-ball"](joined)
 
 
