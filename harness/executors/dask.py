@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 CONNECT = 10.0
 """Seconds in which a scheduler has to answer."""
+FORKED = ("harness", "numpy", "scipy", "sklearn")
+"""Packages that workers of this process need not import again: none starts threads or a device."""
 LOGS = ("distributed", "distributed.client", "tornado", "asyncio")
 """Loggers of Dask and of what it is built on, which have levels of their own."""
 
@@ -55,6 +58,7 @@ def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.pre-spawn-environ": threads(os.environ),
         "distributed.worker.daemon": False,  # a piece may start processes itself
+        "distributed.worker.multiprocessing-method": _start_method(),
         "distributed.deploy.lost-worker-timeout": STAY,  # until a worker is started again
     }
     with _quiet(), _same_environment(), dask.config.set(configured):
@@ -80,6 +84,27 @@ def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
                     yield workers
             finally:
                 _kill(own)
+
+
+def _start_method() -> str:
+    """How worker processes start: where it is safe, from one that has imported what they need.
+
+    Each would import it for seconds, and they share the cores meanwhile.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    from multiprocessing import forkserver, get_context
+
+    imported = [name for name in sys.modules if name.partition(".")[0] in FORKED]
+    before = dict(os.environ)
+    try:
+        os.environ.update(threads(before))
+        get_context("forkserver").set_forkserver_preload(["distributed", *imported])
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return "forkserver"
 
 
 def _kill(own: LocalCluster) -> None:
