@@ -204,7 +204,7 @@ def test_what_fails_at_an_epsilon_that_nobody_reports_is_a_note():
 @pytest.mark.parametrize(
     ("kind", "rule", "words"),
     [
-        (OfWrongShape, "breaks", "returns the shape (100, 64)"),
+        (OfWrongShape, "breaks", "returns the shape (32, 64)"),
         (Raises, "breaks", "TypeError: unsupported operand"),
         (YieldsNothing, "breaks", "yields 0 batches for one epsilon"),
         (NoneForABatch, "breaks", "the attack returned None where one array of images is needed"),
