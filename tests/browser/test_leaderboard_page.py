@@ -112,3 +112,19 @@ def test_axe_finds_no_violation_and_nothing_is_wider_than_the_page(opened, width
         assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found["violations"]] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.evaluate("for (const box of document.querySelectorAll('details')) box.open = true")
+
+
+def test_a_printed_leaderboard_has_nothing_to_be_clicked(opened):
+    page = opened(width=700, color_scheme="dark")
+    page.emulate_media(media="print")
+    for selector in (".more", ".board thead td", "input", "select", ".screen"):
+        assert page.locator(f"{selector}:visible").count() == 0, selector
+    arrow = "th => getComputedStyle(th, '::after').display"
+    assert page.locator(".board th button").first.evaluate(arrow) == "none"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
+    # A curve that was not chosen is not named either.
+    shown = page.locator(".curves label:visible").count()
+    page.emulate_media(media="screen")
+    page.locator("#curve-1-0").uncheck()
+    page.emulate_media(media="print")
+    assert page.locator(".curves label:visible").count() == shown - 1
