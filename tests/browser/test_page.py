@@ -458,9 +458,27 @@ def test_a_printed_page_is_what_is_shown_without_what_is_to_be_clicked(opened, t
     page.pdf(path=path, format="A4")
     assert len(re.findall(rb"/Type ?/Page\b", path.read_bytes())) <= 10
     page.emulate_media(media="print")
-    for selector in ("nav", "#choose", ".tip", ".learn", ".how", ".method:not([open])"):
+    closed = [f".{name}:not([open])" for name in ("method", "more", "choice")]
+    for selector in ("nav", "#choose", ".tip", ".learn", ".how", *closed):
         assert page.locator(f"{selector}:visible").count() == 0, selector
     assert page.locator(".method:visible").count() == 1
+    # Whose numbers they are, which the selector says on a screen.
+    name = page.locator("#choose-model").evaluate("all => all.selectedOptions[0].textContent")
+    assert page.locator("#confusion .choice > summary:visible").inner_text() == name
+
+
+def test_a_page_is_printed_dark_on_white_whatever_the_screen_is(opened):
+    page = opened("everything", color_scheme="dark")
+    ink = "getComputedStyle(document.body).color"
+    assert page.evaluate(ink) == "rgb(231, 234, 237)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(ink) == "rgb(27, 31, 36)"
+
+
+def test_a_table_without_reasons_has_no_column_of_them(opened):
+    headings = "#expectations thead th"
+    assert "Reason" in opened("failing").locator(headings).all_text_contents()
+    assert "Reason" not in opened("everything").locator(headings).all_text_contents()
 
 
 def test_the_file_may_have_any_name(chromium, tmp_path):
