@@ -28,6 +28,7 @@ class Ended(NamedTuple):
 
 
 def run(
+    asked_by: typer.Context,
     spec: SpecName = "digits",
     out: Annotated[
         Path,
@@ -42,8 +43,8 @@ def run(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Workers of a cluster in place of jobs: tcp://scheduler:8786 of Dask, local:4, or "
-            "an executor of another package.",
+            help="Workers of a cluster in place of --jobs: tcp://scheduler:8786 of Dask, local:4, "
+            "or an executor of another package.",
         ),
     ] = None,
     fresh: Annotated[
@@ -60,6 +61,10 @@ def run(
     What is finished is kept: the same command in the same folder goes on from there, and measures
     only what is missing or changed.
     """
+    # Not what the environment says, which is meant for runs without a cluster.
+    source = asked_by.get_parameter_source("jobs")
+    if cluster is not None and source is not None and source.name == "COMMANDLINE":
+        raise HarnessError("--jobs and --cluster: each says where to measure; leave one out")
     address = f"jobs:{jobs_from(jobs)}" if cluster is None else cluster
     if address == "jobs:1":
         # This very process measures; what computes reads these when it is imported.
@@ -69,7 +74,7 @@ def run(
     from harness.data import require_data
     from harness.evaluation.request import REFUSED, Request
     from harness.evaluation.resolve import open_spec
-    from harness.executors import require_address
+    from harness.executors import require_address, require_answer
     from harness.files import check_folder
     from harness.spec.reading import suites_folder
 
@@ -80,6 +85,7 @@ def run(
     asked = open_spec(spec, seed)
     require_data(asked.data, asked.home)
     check_folder(out, "--out")
+    require_answer(address)
     suites = suites_folder()
     arguments = [str(suites), "-c", str(suites / "pytest.ini"), "--rootdir", str(suites)]
     # An installed suite has no place for a cache of its own, and a run holds no benchmark.

@@ -252,6 +252,13 @@ def test_jobs_are_a_number_or_auto(command, spec, tmp_path, jobs):
     assert not (tmp_path / "out").exists()
 
 
+def test_jobs_and_a_cluster_exclude_each_other(command, spec, tmp_path):
+    for order in (["--jobs", "2", "--cluster", "local:2"], ["--cluster", "x", "--jobs", "auto"]):
+        line = command("run", spec, *order, "--out", "out").line
+        assert line == ("harness: --jobs and --cluster: each says where to measure; leave one out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_scheduler_that_is_none_is_one_line(command, spec):
     done = command("run", spec, "--cluster", "nothere:8786", "--out", "out")
     assert done.code == 2

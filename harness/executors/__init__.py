@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.executors.opening import EXECUTORS, opened, require_address
+    from harness.executors.opening import EXECUTORS, opened, require_address, require_answer
     from harness.executors.processes import Processes
     from harness.executors.scheduling import Done, Job, Lost, completed
     from harness.executors.stamp import Stamp, own_code, own_stamp, problem
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 __all__ = [
     "EXECUTORS", "Done", "Job", "Lost", "NoWorkers", "Processes", "Refused", "Stamp", "WorkerDied",
     "Workers", "completed", "opened", "own_code", "own_stamp", "problem", "require_address",
+    "require_answer",
 ]  # fmt: skip
 _HOMES = {
-    "opening": ("EXECUTORS", "opened", "require_address"),
+    "opening": ("EXECUTORS", "opened", "require_address", "require_answer"),
     "processes": ("Processes",),
     "scheduling": ("Done", "Job", "Lost", "completed"),
     "stamp": ("Stamp", "own_code", "own_stamp", "problem"),

@@ -43,6 +43,17 @@ def require_dask(name: str) -> None:
         )
 
 
+def require_scheduler(address: str) -> None:
+    """Look whether a scheduler answers, before anything else is done or said.
+
+    Raises:
+        HarnessError: Dask is not installed, or none answers.
+    """
+    require_dask(address)
+    with _quiet():
+        _ask(address)
+
+
 @contextmanager
 def local_cluster(count: int, stamp: Stamp) -> Iterator[Workers]:
     """So many worker processes of Dask on this machine, of one thread each.
@@ -145,20 +156,13 @@ def _connected(address: str, stamp: Stamp, name: str, own: int = 0) -> Iterator[
     """
     from distributed import Client
 
-    remedy = "start one with `dask scheduler`"
-    if address.startswith("tls:"):
-        remedy += ", and set distributed.comm.tls in Dask's configuration"
+    _ask(address)  # a client that fails would go on trying beside whatever comes then
     try:
-        # A client that fails would go on trying beside whatever comes then.
-        with ThreadPoolExecutor(1) as apart:  # in which there is no event loop yet
-            apart.submit(lambda: asyncio.run(_answering(address))).result()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions; the stamps tell
             client = Client(address, timeout=CONNECT, set_as_default=False)
     except Exception as error:  # of Dask, of tornado, of the system, of certificates
-        raise HarnessError(
-            f"{address}: no scheduler answers ({cause_of(error)}); {remedy}"
-        ) from error
+        raise _unanswered(address, error) from error
     try:
         executor = Cluster(client, stamp, name, silent=bool(own))
         try:
@@ -168,6 +172,26 @@ def _connected(address: str, stamp: Stamp, name: str, own: int = 0) -> Iterator[
             executor.shutdown(wait=False, cancel_futures=True)
     finally:
         client.close(timeout=CONNECT)
+
+
+def _ask(address: str) -> None:
+    """Ask a scheduler who it is.
+
+    Raises:
+        HarnessError: It does not answer.
+    """
+    try:
+        with ThreadPoolExecutor(1) as apart:  # in which there is no event loop yet
+            apart.submit(lambda: asyncio.run(_answering(address))).result()
+    except Exception as error:  # of Dask, of tornado, of the system, of certificates
+        raise _unanswered(address, error) from error
+
+
+def _unanswered(address: str, error: Exception) -> HarnessError:
+    remedy = "start one with `dask scheduler`"
+    if address.startswith("tls:"):
+        remedy += ", and set distributed.comm.tls in Dask's configuration"
+    return HarnessError(f"{address}: no scheduler answers ({cause_of(error)}); {remedy}")
 
 
 async def _answering(address: str) -> None:

@@ -74,6 +74,18 @@ def require_address(address: str) -> None:
         _require_host(name, rest)
 
 
+def require_answer(address: str) -> None:
+    """Look whether a scheduler answers; other workers are had, or not, when they are opened.
+
+    Raises:
+        HarnessError: It does not, or Dask is not installed.
+    """
+    if address.partition(":")[0] in ("tcp", "tls"):
+        from harness.executors.dask import require_scheduler
+
+        require_scheduler(address)
+
+
 @contextmanager
 def opened(address: str, stamp: Stamp) -> Iterator[Workers]:
     """Workers for the time of the context; at its end all that they do is cancelled.

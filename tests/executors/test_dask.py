@@ -13,6 +13,7 @@ import pieces
 import pytest
 from waiting import lives, pids, until
 
+from harness import cli
 from harness.errors import HarnessError
 from harness.executors import (
     Job,
@@ -198,6 +199,19 @@ def test_a_scheduler_that_does_not_answer_is_one_line(address, monkeypatch, capf
     assert ("distributed.comm.tls" in said) == address.startswith("tls")
     assert "\n" not in said
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_command_says_no_more_than_that_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(module, "CONNECT", 0.2)
+    out = tmp_path / "out"
+    asked = ["harness", "run", "digits", "--cluster", "tcp://127.0.0.1:9", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capfd.readouterr()
+    assert (end.value.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert said.err.startswith("harness: tcp://127.0.0.1:9: no scheduler answers (")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("address", ["local:2", "tcp://127.0.0.1:9"])
