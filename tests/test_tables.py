@@ -123,10 +123,10 @@ def searched(reason="", **values):
 
 
 def test_a_search_has_a_column_for_each_parameter_that_has_room():
-    table = searched(hidden=(512, 256, 128), learning_rate=0.001)
+    table = searched(hidden=(512, 256, 128), learning_rate=0.001, batch_size=64)
     (found,) = [line.split() for line in table.splitlines() if "complete" in line]
     assert found == [
-        "512-256-128", "0.001", "95.00%", "80.00%", "90.00%", "12", "12345.6", "complete",
+        "512-256-128", "0.001", "64", "95.00%", "80.00%", "90.00%", "12", "12345.6", "complete",
     ]  # fmt: skip
 
 

@@ -34,7 +34,8 @@ def print_search(result: SearchResult, console: Console | None = None) -> None:
 def _table(result: SearchResult, console: Console) -> RenderableType:
     """A column for each parameter; where so many have no room, each point in words."""
     mixed = result.grid.fgsm_weight > 0
-    heads = ["validation", *(["fgsm", "score"] if mixed else []), "epochs", "seconds", "state"]
+    accuracies = ["clean", "fgsm", "score"] if mixed else ["validation"]
+    heads = [*accuracies, "epochs", "seconds", "state"]
     table = Table(box=None, pad_edge=False)
     for key in result.grid.values:
         # Headings of two words take two lines; what stands below them is never broken.
