@@ -14,6 +14,7 @@ from harness.maths.channels import COLOURS
 from harness.maths.pictures import channels_of
 from harness.results import keys
 from harness.results.run import Run
+from harness.spec.measures import Cover
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -208,6 +209,11 @@ def occluding(run: Run) -> str:
     """The method by whose maps the occluded pixels were chosen."""
     said = spec_value(run, "saliency", "occlusion")
     return said if isinstance(said, str) else "gradient"  # older runs knew no other
+
+
+def cover(run: Run) -> Cover:
+    """What covered pixels became."""
+    return "blurred" if spec_value(run, "saliency", "cover") == "blurred" else "black"  # as above
 
 
 def cascade_maps(run: Run, pair: Pair, method: str) -> list[FloatArray] | None:

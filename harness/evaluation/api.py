@@ -197,6 +197,9 @@ def evaluate(
     run.classes = data.classes or tuple(str(label) for label in range(count))
     run.arrays[keys.LABELS] = data.test.y.astype(np.int32)
     run.data = data_info(data)
+    measures = measures.over(run.data)
+    if "saliency" in wanted:
+        run.spec["saliency"]["cover"] = measures.saliency.cover
     run.notes += [*data.notes, *notes_of(model), *out_of_proportion(measures, model.bounds)]
     save = _saving(run, out)
     LOG.info(

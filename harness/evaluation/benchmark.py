@@ -93,7 +93,8 @@ class Benchmark:
         self.run.data_sha256 = dataset.sha256
         self.run.classes = dataset.classes
         self.run.arrays[keys.LABELS] = dataset.test.y.astype(np.int32)
-        self.run.data = data_info(dataset)
+        self.run.data = about = data_info(dataset)
+        self.run.spec["saliency"]["cover"] = self.measures.over(about).saliency.cover
         self.run.notes += [*dataset.notes, *out_of_proportion(self.measures, dataset.bounds)]
         return dataset
 
@@ -149,7 +150,7 @@ class Benchmark:
             test.x,
             test.y,
             Recorder(run, backend, name, save),
-            self.measures,
+            self.measures.over(data_info(self.dataset)),
             chosen,
             while_measuring=self._shown,
             known=known,

@@ -29,7 +29,7 @@ from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.saliency.methods import METHODS
-from harness.spec.measures import SanitySpec
+from harness.spec.measures import Cover, SanitySpec
 
 FEW = 3
 """Examples whose maps are kept for each model of the cascade."""
@@ -55,6 +55,7 @@ class Checking:
         searched: Gives the smallest epsilons that are in the run, by method.
         validity: The checks of validity.
         channel_axis: Axis of one image that holds its channels, where that is known.
+        cover: What covered pixels become; where that is not said, what suits the images.
         known: What was measured elsewhere for the checks of validity.
 
     Attributes:
@@ -78,11 +79,13 @@ class Checking:
         searched: Callable[[], Mapping[str, FloatArray]] = dict,
         validity: Mapping[str, ValidityCheck] = CHECKS,
         channel_axis: int | None = None,
+        cover: Cover | None = None,
         known: Known | None = None,
     ) -> None:
         self.loaded, self.x, self.y = loaded, x, y
         self.examples, self.recorder = examples, recorder
-        self._bounds, self._seed, self._channel_axis = bounds, seed, channel_axis
+        self._bounds, self._seed = bounds, seed
+        self._channel_axis, self._cover = channel_axis, cover
         self.evidence = Evidence(
             loaded.model, x, y, seed=seed, reported=reported,
             measured=clean_labels, counted=attacked_labels,
@@ -145,7 +148,7 @@ class Checking:
             self._of_maps[method] = OfMaps(
                 self.loaded.model, self.x, self.y, method,
                 variants=known.variants if known else None, bounds=self._bounds, seed=self._seed,
-                channel_axis=self._channel_axis,
+                channel_axis=self._channel_axis, cover=self._cover,
             )  # fmt: skip
         return self._of_maps[method]
 

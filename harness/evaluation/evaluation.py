@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,8 +36,9 @@ from harness.registry import PLUGINS
 from harness.results import keys
 from harness.results.judge import CLEAN
 from harness.results.recorder import Broken, Recorder
-from harness.results.records import Record
+from harness.results.records import DataInfo, Record
 from harness.saliency.analysis import MEASURES
+from harness.saliency.covers import cover_of
 from harness.saliency.methods import METHODS
 from harness.saliency.occlusion import CHOICES
 from harness.spec.measures import MeasuresSpec, MinimalSpec, SaliencySpec
@@ -116,6 +117,15 @@ class Measures:
     def reported(self) -> tuple[Reported, ...]:
         """The attacks whose accuracies are reported."""
         return tuple(Reported(sweep.attack, sweep.epsilons) for sweep in self.sweeps.values())
+
+    def over(self, data: DataInfo) -> Measures:
+        """The same of such images: what covers their pixels is chosen where it is not said.
+
+        Raises:
+            HarnessError: What is said cannot cover them.
+        """
+        cover = cover_of(self.saliency.cover, data.shape, data.channel_axis)
+        return replace(self, saliency=self.saliency.model_copy(update={"cover": cover}))
 
     def told(self, said: dict[str, Any]) -> dict[str, Any]:
         """A dump of the spec, with all options of attacks and certifiers beside what it says.
@@ -201,7 +211,8 @@ class Evaluation:
             reported=measures.reported, bounds=measures.saliency.sanity, seed=measures.seed,
             clean_labels=self._clean_labels, attacked_labels=self.counting.attacked_labels,
             certificates=self._certificates, searched=self._searched, validity=self._validity,
-            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])), known=self._known,
+            channel_axis=channel_axis_of(loaded.model, tuple(x.shape[1:])),
+            cover=measures.saliency.cover, known=self._known,
         )  # fmt: skip
 
     def clean(self) -> Record:

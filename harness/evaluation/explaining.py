@@ -17,6 +17,7 @@ from harness.results import keys
 from harness.results.recorder import Recorder
 from harness.results.records import Record
 from harness.saliency import analysis, topk
+from harness.saliency.covers import cover_of
 from harness.saliency.maps import pixel_scores, top_pixels
 from harness.saliency.methods import Maps, explain
 from harness.saliency.occlusion import occluded_correct
@@ -60,6 +61,7 @@ class Explaining:
                 self.model, self.x, self.y, self._maps, choice,
                 fraction=settings.top, draws=settings.random_draws, seed=self.seed,
                 channel_axis=self._channel_axis,
+                cover=cover_of(settings.cover, tuple(self.x.shape[1:]), self._channel_axis),
             )  # fmt: skip
         except Exception as error:
             return self.recorder.broken(check, error)

@@ -15,9 +15,10 @@ from harness.results import keys
 from harness.results.run import Run
 from harness.spec.measures import MinimalSpec, SaliencySpec
 
-SALIENCY = ("top", "random_draws", "occlusion", "images", "epsilon")
+SALIENCY = ("top", "cover", "random_draws", "occlusion", "images", "epsilon")
 SECTIONS: dict[str, tuple[str, BaseModel, tuple[str, ...]]] = {
-    "saliency": ("saliency", SaliencySpec(), SALIENCY),
+    # A run tells what covered its pixels; older ones, which do not, knew black alone.
+    "saliency": ("saliency", SaliencySpec(cover="black"), SALIENCY),
     "minimal-epsilon": ("minimal", MinimalSpec(), ("images", "limit")),
 }
 """By the first part of a check its section of the spec, the defaults, and what decides there."""

@@ -73,7 +73,8 @@ class Run(BaseModel):
       channels, the sum of the absolute values over them, with one channel;
     - ``saliency/METHOD/top/accuracy`` and ``.../confidence``: accuracy, and mean softmax of the
       true class, with the most salient pixels covered, by filler and share as ``saliency.topk``
-      lists them, (2, 5) float64; ``saliency/METHOD/least/...`` with the least salient ones;
+      lists them, (2, 5) float64 (the first filler is ``saliency.cover`` of the spec, which every
+      run tells; black in older ones); ``saliency/METHOD/least/...`` with the least salient ones;
       ``saliency/random/accuracy`` and ``.../confidence`` with random ones, (draws, 2, 5), and
       their 95 % intervals over the draws, ``.../interval``, (2, 2, 5), the lower end first;
     - ``saliency/METHOD/deletion``, ``saliency/METHOD/insertion``: mean softmax of the true class as

@@ -12,6 +12,7 @@ from harness.attacks.sweep import sweep
 from harness.maths.channels import channel_axis_of
 from harness.protocol import FloatArray, IntArray, Model
 from harness.saliency import topk
+from harness.saliency.covers import cover_of, fill_of
 from harness.saliency.maps import pixel_scores, top_pixels
 from harness.saliency.methods import explain
 from harness.spec.measures import SaliencySpec
@@ -43,7 +44,7 @@ def analysed(
         y: True labels, (n,); their class is explained.
         moved: The images under FGSM.
         method: Name of the method.
-        settings: Share of the pixels that are the top ones.
+        settings: Share of the pixels that are the top ones, and what covers pixels.
     """
     axis = channel_axis_of(model, tuple(x.shape[1:]))
     scores = pixel_scores(explain(model, x, y, method), axis)
@@ -55,8 +56,9 @@ def analysed(
     )
     if not topk.why_no_strokes(x, model.bounds, axis):
         found["strokes"] = topk.on_strokes(top, x, model.bounds).astype(np.float32)
+    fill = _fill(model, x, settings)
     for name, order in (("top", scores), ("least", -scores)):
-        covered = topk.covered(model, x, y, order)
+        covered = topk.covered(model, x, y, order, fill)
         found |= {f"{name}/accuracy": covered.accuracy, f"{name}/confidence": covered.confidence}
     return found
 
@@ -65,7 +67,9 @@ def analysed_at_random(
     model: Model, x: FloatArray, y: IntArray, settings: SaliencySpec, seed: int
 ) -> Arrays:
     """The same of pixels that are drawn by chance, with Student's 95 % intervals over draws."""
-    drawn = topk.covered_at_random(model, x, y, draws=settings.random_draws, seed=seed)
+    drawn = topk.covered_at_random(
+        model, x, y, _fill(model, x, settings), draws=settings.random_draws, seed=seed
+    )
     scores = topk.random_scores(topk.scores_shape(model, x), seed, 0)
     found = _ranked(model, x, y, scores)
     for name, values in (("accuracy", drawn.accuracy), ("confidence", drawn.confidence)):
@@ -77,6 +81,13 @@ def summary(measure: str, found: Arrays) -> float:
     """One of ``MEASURES`` as one number in [0, 1]."""
     values = found[measure]
     return topk.area(values) if measure in ("deletion", "insertion") else float(values.mean())
+
+
+def _fill(model: Model, x: FloatArray, settings: SaliencySpec) -> FloatArray:
+    """What the pixels of images (n, *shape) become where they are covered."""
+    shape = tuple(x.shape[1:])
+    axis = channel_axis_of(model, shape)
+    return fill_of(x, cover_of(settings.cover, shape, axis), model.bounds, axis)
 
 
 def _ranked(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Arrays:

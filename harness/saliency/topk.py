@@ -18,9 +18,9 @@ from harness.saliency.maps import pixel_count, pixel_shape
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)
 """Shares of the pixels that are covered."""
-FILLERS = ("black", "mean")
-"""What covered pixels become: the lower end of the bounds, or the mean pixel of all images, which
-of images in colour is a colour."""
+FILLERS = ("cover", "mean")
+"""What covered pixels become: what the spec covers them with, black or blurred; or the mean pixel
+of all images, which of images in colour is a colour."""
 GRID = tuple(step / 20 for step in range(21))
 """Shares of the pixels at which the curves of deletion and insertion are taken."""
 STROKE = 0.5
@@ -44,7 +44,13 @@ class Covered:
     confidence: FloatArray
 
 
-def covered(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Covered:
+def covered(
+    model: Model,
+    x: FloatArray,
+    y: IntArray,
+    scores: FloatArray,
+    fill: FloatArray | None = None,
+) -> Covered:
     """Accuracy and confidence with the pixels of the highest scores covered.
 
     Args:
@@ -52,11 +58,12 @@ def covered(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Cov
         x: Images, (n, *shape) within ``model.bounds``.
         y: True labels, (n,).
         scores: Which pixels go first.
+        fill: What the spec covers them with, as ``covers.fill_of`` gives it; black if None.
     """
     order = ranks(scores)
     found = np.empty((2, len(FILLERS), len(SHARES)))
-    black = np.asarray(model.bounds[0], dtype=x.dtype)
-    for row, filler in enumerate((black, _mean_pixel(x, scores))):
+    cover = np.asarray(model.bounds[0], dtype=x.dtype) if fill is None else fill
+    for row, filler in enumerate((cover, _mean_pixel(x, scores))):
         for column, share in enumerate(SHARES):
             mask = order < pixel_count(order.shape[1:], share)
             found[:, row, column] = _measured(model, _filled(x, mask, filler), y)
@@ -64,12 +71,18 @@ def covered(model: Model, x: FloatArray, y: IntArray, scores: FloatArray) -> Cov
 
 
 def covered_at_random(
-    model: Model, x: FloatArray, y: IntArray, *, draws: int, seed: int
+    model: Model,
+    x: FloatArray,
+    y: IntArray,
+    fill: FloatArray | None = None,
+    *,
+    draws: int,
+    seed: int,
 ) -> Covered:
     """The same with random pixels, drawn so many times; the first axis is the draws'."""
     shape = scores_shape(model, x)
     scores = (random_scores(shape, seed, draw) for draw in range(draws))
-    found = [covered(model, x, y, drawn) for drawn in scores]
+    found = [covered(model, x, y, drawn, fill) for drawn in scores]
     return Covered(
         np.stack([one.accuracy for one in found]), np.stack([one.confidence for one in found])
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from harness.names import Name
 from harness.spec.part import BatchSize, Epsilon, Fraction, Part, Seed, Sparse, distinct
+
+Cover: TypeAlias = Literal["black", "blurred"]
+"""What covered pixels become."""
 
 
 class SweepSpec(BaseModel):
@@ -86,11 +89,14 @@ class SanitySpec(Part):
     margin: Fraction = 0.05
 
 
-class SaliencySpec(Part):
+class SaliencySpec(Sparse):
     """How saliency maps are computed and tested.
 
     Attributes:
         top: Share of the pixels that is covered.
+        cover: What they become: ``black``, the lower end of the bounds, or ``blurred``, what a
+            Gaussian blur of a tenth of the image's shorter side makes of them. If not said, images
+            in colour are blurred, and others black.
         random_draws: How often random pixels are drawn.
         occlusion: The method by whose maps the covered pixels are chosen, on all test images.
         methods: Which methods are analysed and checked; all if not said, none if empty.
@@ -99,7 +105,10 @@ class SaliencySpec(Part):
         sanity: What passes the sanity checks.
     """
 
+    SILENT: ClassVar[tuple[str, ...]] = ("cover",)
+
     top: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
+    cover: Cover | None = None
     random_draws: Annotated[int, Field(ge=1)] = 5
     occlusion: str = "gradient"
     methods: Annotated[tuple[str, ...], AfterValidator(distinct)] | None = None

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from harness.checks.sanity.checks import OWN
 from harness.results import keys
 from harness.results.run import Run
+from harness.saliency.covers import IN_WORDS
 from harness.saliency.maps import top_pixels
 from harness.saliency.topk import GRID, SHARES
 from reports import figures, stored, tables
@@ -136,8 +137,8 @@ def _explained(run: Run, frame: pd.DataFrame, pair: Pair, top: float) -> Explain
         covered=[
             (method, most, least)
             for method in methods
-            if (most := _black(run, pair, keys.curve(method, "top/accuracy"))) is not None
-            and (least := _black(run, pair, keys.curve(method, "least/accuracy"))) is not None
+            if (most := _covered(run, pair, keys.curve(method, "top/accuracy"))) is not None
+            and (least := _covered(run, pair, keys.curve(method, "least/accuracy"))) is not None
         ],
         at_random=_at_random(run, pair),
         verdicts=_verdicts(frame, pair),
@@ -283,22 +284,22 @@ def _curves(run: Run, pair: Pair, looks: dict[str, Series]) -> list[Markup]:
     lines = [
         (look, np.array(SHARES), covered)
         for method, look in looks.items()
-        if (covered := _black(run, pair, keys.curve(method, "top/accuracy"))) is not None
+        if (covered := _covered(run, pair, keys.curve(method, "top/accuracy"))) is not None
     ]
-    at_random = _at_random(run, pair)
+    at_random, done = _at_random(run, pair), IN_WORDS[stored.cover(run)]
     if lines and at_random is not None:
         lines.append((looks["random"], np.array(SHARES), at_random[0]))
         charts.append(figures.share_chart(
-            lines, "Accuracy with pixels covered",
+            lines, f"Accuracy with pixels {done}",
             "share of the pixels covered, most salient first",
-            f"Line chart: accuracy of {pair.label} with the most salient pixels covered",
+            f"Line chart: accuracy of {pair.label} with the most salient pixels {done}",
             band=(np.array(SHARES), at_random[1]),
         ))  # fmt: skip
     return charts
 
 
-def _black(run: Run, pair: Pair, key: str) -> FloatArray | None:
-    """Values with black as the filler, one a share."""
+def _covered(run: Run, pair: Pair, key: str) -> FloatArray | None:
+    """Values with pixels covered as the spec says, one a share."""
     found = stored.array(run, pair, key, (2, len(SHARES)))
     return None if found is None else found[0]
 
@@ -343,6 +344,8 @@ def _content(view: RunView) -> dict[str, Any] | None:
         "shares": SHARES,
         "occlusion": occlusion,
         "occluding": stored.occluding(run),
+        "cover": stored.cover(run),
+        "covered_in_words": IN_WORDS[stored.cover(run)],
         "occlusion_names": tables.OCCLUSIONS,
         "clean": tables.by_pair(frame[(frame["check"] == "clean") & frame["accuracy"].notna()]),
         "top": top,

@@ -364,6 +364,23 @@ def test_the_page_says_by_which_maps_pixels_were_occluded(said: dict[str, Any], 
     assert words in seen(run).text
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [({}, "covered in black"), ({"cover": "black"}, "covered in black"),
+     ({"cover": "blurred"}, "blurred"), ({"cover": 3}, "covered in black")],
+)  # fmt: skip
+def test_the_page_says_what_covered_the_pixels(said: dict[str, Any], words: str) -> None:
+    run = synthetic_run(backends=["torch"])
+    run.spec = {**run.spec, "saliency": {**run.spec["saliency"], **said}}
+    text = seen(run).text
+    assert (
+        f"Accuracy with pixels {words}, 15\N{NARROW NO-BREAK SPACE}% of each image, ranked by"
+        in text
+    )
+    assert f"Accuracy with the most salient pixels {words}, and with the least" in text
+    assert ("But deletion blackens them" in text) == (words == "blurred")
+
+
 @pytest.mark.parametrize("spec", [{"name": None}, {"saliency": 3}, {"saliency": {"top": "x"}}])
 def test_a_spec_of_another_shape_breaks_nothing(spec: dict[str, Any]) -> None:
     run = synthetic_run(backends=["torch"])

@@ -162,7 +162,7 @@ def test_without_methods_the_maps_that_chose_the_pixels_are_shown() -> None:
     [
         ("examples/cascade", "with random layers</h3>"),
         ("examples/maps", "Maps by gradient, as they are and under FGSM"),
-        ("top/accuracy", "covered in black"),
+        ("top/accuracy", "with the most salient pixels covered in black, and"),
         ("examples/index", "Maps by gradient, as they are and under FGSM"),
     ],
 )

@@ -215,6 +215,7 @@ def test_the_share_of_the_pixels_is_above_zero_and_at_most_one(fraction):
         ('methods = ["gradients"]', "saliency.methods: gradients: no such method; the methods"),
         ('methods = ["gradient", "gradient"]', "saliency.methods: a value is there twice"),
         ('occlusion = "gradients"', "saliency.occlusion: gradients: no such method; the methods"),
+        ('cover = "mean"', "saliency.cover: "),
         ("epsilon = -0.1", "saliency.epsilon: "),
         ("images = 0", "saliency.images: "),
         ("sanity.margin = 1.5", "saliency.sanity.margin: "),

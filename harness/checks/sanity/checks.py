@@ -20,6 +20,7 @@ from harness.maths.objectives import ClassLogit, CrossEntropy
 from harness.maths.query import correct_count, logits_of, predictions_of
 from harness.protocol import BoolArray, FloatArray, Objective
 from harness.registry import Registry
+from harness.saliency.covers import IN_WORDS, cover_of
 from harness.saliency.maps import pixel_scores
 from harness.saliency.methods import unchecked_maps
 from harness.saliency.occlusion import occluded_correct
@@ -241,17 +242,19 @@ def check_occlusion(evidence: Evidence) -> None:
     if unsound(maps).any():
         raise NotApplicable("a map is not finite, or is zero everywhere")
     scores = pixel_scores(maps, evidence.axis)
+    cover = cover_of(evidence.cover, tuple(x.shape[1:]), evidence.axis)
     accuracy = {}
     for choice in ("top", "random"):
         right, made = occluded_correct(
-            evidence.model, x, y, scores, choice, fraction=TOP, draws=DRAWS, seed=evidence.seed
-        )
+            evidence.model, x, y, scores, choice,
+            fraction=TOP, draws=DRAWS, seed=evidence.seed, channel_axis=evidence.axis, cover=cover,
+        )  # fmt: skip
         accuracy[choice] = right / made
     if not accuracy["random"] - accuracy["top"] >= evidence.bounds.margin:
         clean = correct_count(predictions_of(evidence.model, x), y) / len(y)
         raise CheckFailed(
-            f"accuracy {clean:.3f} falls to {accuracy['top']:.3f} without the {TOP:.0%} most "
-            f"salient pixels, and to {accuracy['random']:.3f} without random ones",
+            f"accuracy {clean:.3f} falls to {accuracy['top']:.3f} with the {TOP:.0%} most salient "
+            f"pixels {IN_WORDS[cover]}, and to {accuracy['random']:.3f} with random ones",
             "Do not show such maps: the pixels that they name do not matter to the model.",
             of=f"occlusion: {evidence.name}",
         )

@@ -16,7 +16,7 @@ from harness.maths.query import batch_size_for, batches, logits_of
 from harness.protocol import GRADIENT, BoolArray, FloatArray, Images, IntArray, Model
 from harness.saliency.methods import METHODS, Method, one_colour, unchecked_maps
 from harness.saliency.similarity import rank_correlation, structural_similarity
-from harness.spec.measures import SanitySpec
+from harness.spec.measures import Cover, SanitySpec
 
 IMAGES = 100
 """Images whose maps are compared."""
@@ -102,6 +102,8 @@ class Evidence:
         seed: Which pixels are drawn.
         channel_axis: Which axis of one image holds its channels; what the model says, or what the
             images' shape leaves no doubt of, where that is not said.
+        cover: What covered pixels become; where that is not said, what suits the images (see
+            ``saliency.covers.cover_of``).
     """
 
     model: Model
@@ -113,6 +115,7 @@ class Evidence:
     bounds: SanitySpec = field(default_factory=SanitySpec)
     seed: int = 0
     channel_axis: int | None = None
+    cover: Cover | None = None
 
     @property
     def axis(self) -> int | None:
