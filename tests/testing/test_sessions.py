@@ -60,6 +60,7 @@ def test_a_run_measures_judges_and_stores_everything(suites, pytester):
         assert run.spec["attacks"][name].pop("options") == options_of(attack_of(spec, name))
     defaults = {key: run.spec["models"]["mlp"].pop(key) for key in ("dropout", "batch_norm")}
     assert defaults == {"dropout": 0.0, "batch_norm": False}
+    assert run.spec["saliency"].pop("cover") == "black"
     assert (run.schema_, run.spec, run.spec_sha256) == (
         SCHEMA, spec.model_dump(mode="json"), spec.sha256,
     )  # fmt: skip
