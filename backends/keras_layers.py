@@ -40,9 +40,6 @@ from harness.protocol import (
     pooled_first,
 )
 
-HALVES = MaxPool((2, 2), (2, 2))
-"""The pooling that most networks have."""
-
 
 @dataclass(frozen=True)
 class Built:
@@ -225,8 +222,6 @@ class _Making:
                 layer.size, layer.stride, data_format="channels_last", dtype=dtype
             )(value)
         if isinstance(layer, MaxPool):
-            if layer == HALVES and not any(side % 2 for side in place.before[1:]):
-                return self._halved(place.before, value)
             padding = _padding(place.before, layer.size, layer.stride, layer.padding)
             if padding == "explicit":
                 around = ((0, 0), *layer.padding, (0, 0))
@@ -236,19 +231,6 @@ class _Making:
                 data_format="channels_last", dtype=dtype,
             )(value)  # fmt: skip
         raise BackendError(f"the keras backend has no {type(layer).__name__}")
-
-    def _halved(self, shape: Shape, value: Any) -> Any:
-        """The larger of two neighbours in each row, then of two rows.
-
-        The gradient of TensorFlow's own pooling takes about twice the time on a CPU. Of equal
-        values the first, by rows, gets it here, too.
-        """
-        channels, height, width = shape
-        sides = (height, width // 2, 2 * channels), (height // 2, 2, width // 2 * channels)
-        for axis, side in zip((3, 2), sides, strict=True):
-            value = keras.layers.Reshape(side, dtype=self.dtype)(value)
-            value = keras.ops.maximum(*keras.ops.split(value, 2, axis=axis))
-        return keras.layers.Reshape((height // 2, width // 2, channels), dtype=self.dtype)(value)
 
 
 def _padding(shape: Shape, window: Pair, stride: Pair, padding: Padding) -> str:

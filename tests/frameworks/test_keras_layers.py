@@ -37,6 +37,7 @@ TRUNKS = {
     "same": (Conv(3, (3, 3), padding=EVEN), ReLU(), Conv(2, (4, 4), (2, 2), ((1, 1), (1, 1)))),
     # Of images darkened to zeros many values are equal.
     "max": (MaxPool((2, 3), (1, 1)), Conv(2, (2, 2)), ReLU(), MaxPool((2, 2), (2, 1))),
+    "even max": (Conv(2, (2, 3), padding=((0, 0), (1, 1))), ReLU(), MaxPool((2, 2), (2, 2))),
     "padded max": (MaxPool((3, 3), (2, 2), ((1, 0), (0, 2))), Conv(2, (2, 2))),
     "same max": (Conv(2, (2, 2)), MaxPool((3, 3), (1, 1), EVEN)),
     "mean": (Conv(3, (2, 2)), ReLU(), MeanPool((2, 2), (2, 1))),
