@@ -378,7 +378,7 @@ def test_the_page_says_what_covered_the_pixels(said: dict[str, Any], words: str)
         in text
     )
     assert f"Accuracy with the most salient pixels {words}, and with the least" in text
-    assert ("But deletion blackens them" in text) == (words == "blurred")
+    assert ("But deletion blackens pixels" in text) == (words == "blurred")
 
 
 @pytest.mark.parametrize("spec", [{"name": None}, {"saliency": 3}, {"saliency": {"top": "x"}}])
