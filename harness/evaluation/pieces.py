@@ -29,7 +29,7 @@ ONLY_SEEN: tuple[Kind, ...] = ("basis", "probed")
 """The kinds of which no record comes: the checks of validity look at them."""
 OF_MODEL = "validity/of-model"
 """The checks of validity that look at no attack."""
-FEWEST, FEWEST_UNKNOWN = 250, 16
+FEWEST, FEWEST_UNKNOWN = 250, 8
 """Images of a part, at least: of a network that is built here, and of what may be slow."""
 MOST = 16
 """Parts of a measurement, so that no worker waits long for the last."""
