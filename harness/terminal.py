@@ -105,11 +105,15 @@ def _lines(row: Row, room: int, widths: Sequence[int]) -> Iterator[RenderableTyp
             return
     else:
         about = [name, *about]
-    grid = Table.grid(padding=(0, GAP, 0, 0))
+    grid = Table.grid()
     grid.add_column(width=room, overflow="fold")
-    for width in widths:
+    cells = []
+    for width, cell in zip(widths, row.cells, strict=True):
+        # A column of its own between two, since versions of rich count padding differently.
+        grid.add_column(width=GAP)
         grid.add_column(width=width, justify="right", overflow="fold")
-    grid.add_row(Group(*about), *row.cells)
+        cells += [Text(), cell]
+    grid.add_row(Group(*about), *cells)
     yield grid
 
 
