@@ -107,11 +107,12 @@ def test_after_kill_9_each_point_is_still_evaluated_once(tmp_path):
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    before = wait_for(lambda: finished(trials_in(database)), at_least=4)
+    # No more than one, since a slow machine finishes others while it looks.
+    wait_for(lambda: finished(trials_in(database)), at_least=1)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     before = finished(trials_in(database))
-    assert 4 <= len(before) < 12
+    assert 1 <= len(before) < 12
     result = search(load_spec(str(tmp_path / "tiny.toml")), "numpy", tmp_path / "out")
     after = finished(trials_in(database))
     times = Counter(str(sorted(trial.params.items())) for trial in after)
