@@ -308,8 +308,7 @@ def _asked_already(seen: Sequence[Piece], outcome: Outcome) -> Known:
         found = [outcome.finished[part].part for part in parts if part in outcome.finished]
         if whole.kind == "basis" and found and isinstance(found[0], Basis):
             basis = found[0]
-        if whole.kind == "probed" and len(found) == len(parts):
-            lots = [one for one in found if isinstance(one, Probed)]
-            if len(lots) == len(parts):
-                probed[whole.name] = lots
+        lots = [one for one in found if isinstance(one, Probed)]
+        if whole.kind == "probed" and len(lots) == len(parts):
+            probed[whole.name] = lots
     return Known(basis, probed)

@@ -107,14 +107,10 @@ def _start_method() -> str:
     from multiprocessing import forkserver, get_context
 
     imported = [name for name in sys.modules if name.partition(".")[0] in FORKED]
-    before = dict(os.environ)
-    try:
-        os.environ.update(threads(before))
+    with _same_environment():
+        os.environ.update(threads(os.environ))
         get_context("forkserver").set_forkserver_preload(["distributed", *imported])
         forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     return "forkserver"
 
 
@@ -218,7 +214,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _same_environment() -> Iterator[None]:
-    """Undo what Dask sets in the environment of this process for those that it starts."""
+    """Undo what is set in the environment of this process for those that it starts."""
     before = dict(os.environ)
     try:
         yield
