@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.results.records import DataInfo, ModelInfo
 from harness.results.run import Run
+from harness.spec.units import is_number
 from reports import stored
-from reports.formats import number, words
+from reports.formats import number, radius, words
 from reports.stored import class_names
 
 Facts = list[tuple[str, str]]
@@ -130,8 +131,12 @@ def _recipe(training: Any) -> str:
     ]
     adversary = training.get("adversary")
     if isinstance(adversary, dict) and adversary.get("epsilon") is not None:
-        told.append(f"adversary at ε = {_value(adversary['epsilon'])}")
+        told.append(f"adversary at ε = {_radius(adversary['epsilon'])}")
     return ", ".join(part for part in told if part)
+
+
+def _radius(value: Any) -> str:
+    return radius(value) if is_number(value) else _value(value)
 
 
 def _value(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports import tables
-from reports.formats import check_words, number, spread, threshold, words
+from reports.formats import check_words, number, radius, spread, threshold, words
 
 BELOW = "Less accurate than expected"
 ABOVE = "More accurate than expected"
@@ -110,7 +110,7 @@ def _judged(rows: Sequence[Any]) -> Judged:
     shares = [row.accuracy for row in rows if row.accuracy == row.accuracy]
     what = check_words(first.check)
     if first.epsilon == first.epsilon:
-        what += f" ε = {first.epsilon:g}"
+        what += f" ε = {radius(first.epsilon)}"
     shown = bool(shares) or first.status == "failed"
     return Judged(
         what, first.model, ", ".join(row.backend for row in rows if row.backend),

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from harness.results.records import Epoch
 from reports import tables
-from reports.formats import interval, percent
+from reports.formats import interval, percent, radius
 from reports.stored import FloatArray, Pair
 from reports.svg import Chart, Spot, Ticks, percent_ticks, round_ticks
 
@@ -122,7 +122,7 @@ def accuracy_chart(
             look.dashes, look.marker,
         )  # fmt: skip
         for row in rows:
-            text = f"{look.label}, ε = {row.epsilon:g}: {percent(row.accuracy)} ({interval(row)})"
+            text = f"{look.label}, ε = {radius(row.epsilon)}: {percent(row.accuracy)} ({interval(row)})"
             chart.spot(Spot(row.epsilon, row.accuracy, text))
     chance_level(chart, chance)
     return chart.markup(label)

@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from harness.spec.units import written
+
 NOTHING = "—"
 SPACE = "\u202f"
 """Between a number and its percent sign, where no line may break."""
@@ -43,6 +45,11 @@ def threshold(bounds: tuple[float | None, float | None] | None) -> str:
 def number(value: float | None) -> str:
     """A number without needless digits."""
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def radius(epsilon: float | None) -> str:
+    """An epsilon: ``0.1``, or ``8/255`` in place of ``0.0313725``."""
+    return NOTHING if epsilon is None or not math.isfinite(epsilon) else written(epsilon)
 
 
 def few(value: float) -> str:

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, encoded, printable
 from harness.files import replacing
 from reports import drawing, room
 from reports.figures import AXES, DASHES, MARKERS, SERIES, SHARES, Series
-from reports.formats import percent, spread
+from reports.formats import percent, radius, spread
 from reports.page import OBEYED
 from reports.ranking import Contest, Entrant, contests
 from reports.section import TEMPLATES
@@ -118,7 +118,7 @@ def _curve(chart: Chart, contest: Contest, number: int, look: Series) -> str:
     style = f"fill: none; stroke: {look.colour}; stroke-width: 2{dashes}"
     marks = "".join(
         f'<path d="M{x:.1f} {y:.1f}m{MARKS[look.marker][1:]}">'
-        f"<title>{escape(look.label)}, ε = {row.epsilon:g}: "
+        f"<title>{escape(look.label)}, ε = {radius(row.epsilon)}: "
         f"{spread(row.lowest, row.highest)} ({percent(row.ci_low)} to {percent(row.ci_high)})"
         "</title></path>"
         for (x, y), row in zip(points, rows, strict=True)

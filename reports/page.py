@@ -18,6 +18,7 @@ from harness.gate import Comparison
 from harness.results.run import Run
 from harness.results.search import SearchResult
 from reports import about, drawing, failures, overview, room, runs, stored, verdict
+from reports.formats import number, radius
 from reports.section import TEMPLATES, Section
 from reports.view import RunView
 
@@ -107,8 +108,16 @@ def page(sources: Sequence[Source]) -> str:
     html = drawing.environment().get_template("report.html.jinja").render(
         chapters=chapters, beside=beside, sources=sources, script=Markup(script),  # noqa: S704  (ours)
         script_hash=f"sha256-{digest}", epsilon=chapters[0].epsilon,
+        written=_written(sources),
     )  # fmt: skip
     return OBEYED.sub(lambda sign: printable(sign[0]), html)
+
+
+def _written(sources: Sequence[Source]) -> dict[str, str]:
+    """Epsilons of the runs that read otherwise than as the number by which they are told apart."""
+    told = {record.epsilon for source in sources for record in source.run.records}
+    found = {number(epsilon): radius(epsilon) for epsilon in told if epsilon is not None}
+    return {key: found[key] for key in sorted(found) if found[key] != key}
 
 
 def _beside(sources: Sequence[Source]) -> list[Markup]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.gate import Comparison
 from harness.results.run import Run
-from reports.formats import share
+from reports.formats import radius, share
 from reports.worst import Curve
 
 VALIDITY = "validity/"
@@ -154,4 +154,4 @@ def _of_model(curve: Curve, epsilon: float | None, several: bool) -> str:
 
 
 def _at(epsilon: float) -> str:
-    return f"ε\u00a0=\u00a0{epsilon:g}"
+    return f"ε\u00a0=\u00a0{radius(epsilon)}"

@@ -160,3 +160,13 @@ def test_a_long_name_is_whole_where_it_leaves_room_for_three_epsilons():
         run.put(counted(name, "torch", "fgsm", 50, 100, epsilon, norm="linf"))
     (table,) = accuracy_tables(run)
     assert name in " ".join(drawn(table)).split()
+
+
+def test_an_epsilon_of_eight_bits_is_a_heading_as_it_was_written():
+    run = Run(spec={"name": "own"}, spec_sha256="", data_sha256="", created="")
+    for epsilon in (0.0, 2 / 255, 8 / 255, 0.1):
+        run.put(counted("net", "torch", "fgsm", 50, 100, epsilon, norm="linf"))
+    (table,) = accuracy_tables(run)
+    heading = next(line for line in drawn(table) if "clean" in line)
+    assert heading.split()[-4:] == ["0", "2/255", "8/255", "0.1"]
+    assert "ε = 8/255" in run._repr_html_()

@@ -12,6 +12,7 @@ from harness.protocol import NormName
 from harness.results.blocks import NORMS, Block, Line, blocks
 from harness.results.records import Record, bounds_told
 from harness.results.run import Run
+from harness.spec.units import written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,7 @@ def _percent(records: list[Record | None]) -> list[float]:
 
 def _html(block: Block) -> str:
     named = block.headings
-    heads = [*named, "clean", *(f"ε = {e:g}" for e in block.epsilons)]
+    heads = [*named, "clean", *(f"ε = {written(e)}" for e in block.epsilons)]
     shown = block.lines[:ROWS]
     rows = "".join(f"<tr>{''.join(_cells(line, len(named)))}</tr>" for line in shown)
     more = len(block.lines) - ROWS

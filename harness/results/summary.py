@@ -13,6 +13,7 @@ from harness.errors import one_line
 from harness.results.blocks import NORMS, Block, Line, blocks
 from harness.results.records import Record
 from harness.results.run import Run
+from harness.spec.units import written
 from harness.terminal import GAP, NARROW, plain
 
 SUCCESS = "  success"
@@ -75,10 +76,9 @@ def _at_once(block: Block, width: int) -> int:
 
 def _epsilons(block: Block) -> list[str]:
     """The radii as headings: short, as long as they differ."""
-    short = [f"{epsilon:.3g}" for epsilon in block.epsilons]
-    if len({*short}) == len(short):
-        return short
-    return [f"{epsilon:g}" for epsilon in block.epsilons]
+    whole = [written(epsilon) for epsilon in block.epsilons]
+    short = [told if "/" in told else f"{float(told):.3g}" for told in whole]
+    return short if len({*short}) == len(short) else whole
 
 
 def _table(run: Run, block: Block, shown: slice, names: list[int]) -> Table:

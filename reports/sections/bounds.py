@@ -13,7 +13,7 @@ from harness.maths.norms import NORMS
 from reports import brackets, figures, stored
 from reports.brackets import Bound, Bracket, Brackets
 from reports.figures import Series
-from reports.formats import interval, percent, words
+from reports.formats import interval, percent, radius, words
 from reports.section import Section
 from reports.stored import Pair
 from reports.svg import Chart, Spot, percent_ticks, round_ticks, stairs
@@ -82,7 +82,7 @@ def _band(found: Brackets, chance: float | None) -> Band:
 
 def _told(row: Bracket) -> str:
     low, high = (percent(None if end is None else end.accuracy) for end in (row.lower, row.upper))
-    return f"At epsilon {row.epsilon:g}: certified {low}, under attack {high}."
+    return f"At epsilon {radius(row.epsilon)}: certified {low}, under attack {high}."
 
 
 def band_chart(found: Brackets, chance: float | None, label: str) -> Markup:
@@ -138,7 +138,7 @@ def _spots(found: Brackets) -> list[Spot]:
     for row in found.rows:
         spots += [
             Spot(row.epsilon, end.accuracy,
-                 f"ε = {row.epsilon:g}, {words}: {percent(end.accuracy)} ({interval(end)})")
+                 f"ε = {radius(row.epsilon)}, {words}: {percent(end.accuracy)} ({interval(end)})")
             for end, words in (
                 (row.lower, certified_by(row.lower)), (row.upper, left_by(row.upper)),
             ) if end is not None

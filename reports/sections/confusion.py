@@ -10,6 +10,7 @@ from harness.results import keys
 from harness.results.run import Run
 from reports import stored
 from reports.confusions import READABLE, Confusion, confusion
+from reports.formats import radius
 from reports.section import Section
 from reports.stored import Pair
 from reports.view import RunView
@@ -46,7 +47,7 @@ def confusions_of(
         epsilon: matrix
         for epsilon in epsilons
         if (matrix := confusion(run, pair, keys.at(attack, epsilon),
-                                       f"{attack} at ε = {epsilon:g}"))
+                                       f"{attack} at ε = {radius(epsilon)}"))
     }  # fmt: skip
     clean = confusion(run, pair, "clean", "Clean images")
     if shown not in found:

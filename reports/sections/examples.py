@@ -9,6 +9,7 @@ from typing import Any
 from harness.results import keys
 from harness.results.run import Run
 from reports import stored
+from reports.formats import radius
 from reports.section import Section
 from reports.stored import Pair
 from reports.tiles import Tile, changed, drawn, limits
@@ -64,11 +65,11 @@ def gallery_of(run: Run, pair: Pair, attack: str, epsilons: Sequence[float]) -> 
         pixels = stored.example_images(run, pair, name)
         if pixels is None or pixels.shape != clean.shape:
             continue
-        words = f"under {attack} at ε = {epsilon:g}"
+        words = f"under {attack} at ε = {radius(epsilon)}"
         rows.append((epsilon, _tiles(run, pair, name, digits, words)))
         change = [
             Tile(changed(pixels[place], clean[place], epsilon),
-                 f"{_about(digit)}: its change by {attack} at ε = {epsilon:g}")
+                 f"{_about(digit)}: its change by {attack} at ε = {radius(epsilon)}")
             for place, digit in enumerate(digits)
         ]  # fmt: skip
     stored_at = {epsilon for epsilon, _ in rows}

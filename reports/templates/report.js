@@ -16,6 +16,8 @@ const epsilons = [...new Set([
   ...all(".gallery tr[data-step]").map((row) => row.dataset.step),
   ...matrices.flatMap((one) => one.epsilons),
 ])].sort((a, b) => a - b);
+/* Epsilons as they are read, where that is not as they are told apart: 8/255. */
+const written = JSON.parse(document.getElementById("content").dataset.written);
 const start = { model: "", eps: document.getElementById("content").dataset.epsilon };
 
 /* Of blocks that stand beside each other the one of the chosen model is shown, or else the first. */
@@ -54,7 +56,7 @@ function showCounts({ table, attack, epsilons: stored, counts, unanswered }, eps
       cell.style.setProperty("--share", (count / Math.max(sum, 1)).toFixed(3));
     });
   });
-  table.querySelector(".what").textContent = `${attack} at ε = ${epsilon}`;
+  table.querySelector(".what").textContent = `${attack} at ε = ${written[epsilon] ?? epsilon}`;
   table.querySelector(".accuracy").textContent = `${(100 * right / Math.max(total, 1)).toFixed(1)}\u202f%`;
   const missing = unanswered[place], images = missing === 1 ? "image" : "images";
   table.querySelector(".unanswered").textContent = missing ? `, ${missing} ${images} not answered and left out` : "";
@@ -68,8 +70,8 @@ function chosenInAddress() {
 
 function show() {
   const epsilon = epsilons[slider.value] ?? "";
-  slider.nextElementSibling.textContent = epsilon === "0" ? "0, clean" : epsilon;
-  slider.setAttribute("aria-valuetext", `epsilon ${epsilon}`);
+  slider.nextElementSibling.textContent = epsilon === "0" ? "0, clean" : written[epsilon] ?? epsilon;
+  slider.setAttribute("aria-valuetext", `epsilon ${written[epsilon] ?? epsilon}`);
   showModel(models.value);
   showEpsilon(epsilon);
 }

@@ -98,7 +98,14 @@ def own():
         for name in ("mlp", "b", "c", "d")
     ]  # fmt: skip
     run.notes = ["epsilon 8 is 8 times the range of the pixels", "bytes were divided by 255"]
-    run.records = [record.model_copy(update={"status": "measured"}) for record in run.records]
+    run.records = [
+        record.model_copy(update={
+            "status": "measured", "epsilon": 8 / 255 if record.epsilon == 0.1 else record.epsilon,
+        })
+        for record in run.records
+    ]  # fmt: skip
+    for key in list(run.arrays):
+        run.arrays[re.sub(r"@0\.1(?=/|$)", f"@{8 / 255:g}", key)] = run.arrays.pop(key)
     run.put(Record(model="mlp", backend="torch", check="saliency/strokes", status="skipped",
                    reason="the data has no strokes"))  # fmt: skip
     return run
@@ -217,6 +224,18 @@ def test_one_slider_shows_the_same_digits_at_the_chosen_epsilon(opened):
     assert page.locator("#choose output").inner_text() == "0.2"
     page.locator(SLIDER).press("Home")
     assert len(shown(page, "#examples table.gallery")) == len(after) - 1, "clean images stand once"
+
+
+def test_an_epsilon_of_eight_bits_reads_as_it_was_written(opened):
+    page = opened("own")
+    page.locator(SLIDER).press("Home")  # clean images, 8/255, 0.05, 0.2
+    page.locator(SLIDER).press("ArrowRight")
+    assert page.locator("#choose output").inner_text() == "8/255"
+    assert page.locator(SLIDER).get_attribute("aria-valuetext") == "epsilon 8/255"
+    assert shown(page, "#examples table.gallery")[2][0].startswith("ε\xa0=\xa08/255")
+    assert page.locator("th.at").first.text_content() == "ε\xa0=\xa08/255"
+    page.locator(SLIDER).press("ArrowRight")
+    assert page.locator("#choose output").inner_text() == "0.05"
 
 
 def test_confusion_matrices_follow_the_slider(opened):
