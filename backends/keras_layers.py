@@ -7,6 +7,7 @@ is built for inference can be saved, and loaded without the harness.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from backends.keras_narrow import is_narrow, narrow
 from harness.errors import BackendError
 from harness.protocol import (
     BN_EPSILON,
@@ -26,6 +28,7 @@ from harness.protocol import (
     Dropout,
     Flatten,
     FloatArray,
+    IntArray,
     MaxPool,
     MeanPool,
     Padding,
@@ -49,11 +52,14 @@ class Built:
         net: The network.
         named: Its layers with weights, by their neutral names.
         norms: Batch normalisations, by the names of the layers that they are folded into.
+        orders: Of dense layers that are given maps as they lie, channel last: which number of the
+            flattened maps, in the layout of the data, each of their inputs is.
     """
 
     net: keras.Model
     named: dict[str, Any]
     norms: dict[str, Any]
+    orders: dict[str, IntArray]
 
     def matrices(self) -> list[keras.Variable]:
         """Weights of two axes or more, from input to logits."""
@@ -90,6 +96,8 @@ class Built:
         found: dict[str, FloatArray] = {}
         for name, layer in self.named.items():
             weight, bias = (_numpy(part) for part in _parts(layer))
+            if name in self.orders:
+                weight[self.orders[name]] = weight.copy()
             weight = np.ascontiguousarray(_turned(weight))
             norm = self.norms.get(name)
             if norm is not None:
@@ -102,7 +110,8 @@ class Built:
         """Put other weights in their place."""
         for name, layer in self.named.items():
             weight, bias = _parts(layer)
-            weight.assign(_turned_back(weights[f"{name}.weight"]))
+            values = _turned_back(weights[f"{name}.weight"])
+            weight.assign(values[self.orders[name]] if name in self.orders else values)
             bias.assign(weights[f"{name}.bias"])
 
 
@@ -132,9 +141,8 @@ def built(architecture: Architecture, dtype: str = "float32", seed: int | None =
     value = entry
     if architecture.takes_maps:
         value = making.maps(entry)
-    return Built(
-        keras.Model(entry, making.sequence(architecture.placed, value)), making.named, making.norms
-    )
+    net = keras.Model(entry, making.sequence(architecture.placed, value))
+    return Built(net, making.named, making.norms, making.orders)
 
 
 class _Making:
@@ -142,10 +150,12 @@ class _Making:
 
     def __init__(self, last: bool, dtype: str, seed: int | None) -> None:
         self.last, self.dtype, self.seed = last, dtype, seed or 0
+        self.trained = seed is not None
         # By nothing, so that it only scales; Keras's own wherever nobody trains it.
         self.scale = keras.layers.BatchNormalization if seed is None else Scaled
         self.named: dict[str, Any] = {}
         self.norms: dict[str, Any] = {}
+        self.orders: dict[str, IntArray] = {}
 
     def maps(self, images: Any) -> Any:
         """Images (n, *shape) as maps that have the channel last."""
@@ -161,12 +171,15 @@ class _Making:
     def sequence(self, placed: Sequence[Placed], value: Any) -> Any:
         """What layers make of a value, one after another."""
         previous: Placed | None = None
-        for place in pooled_first(placed):
+        order = pooled_first(placed)
+        for place, follower in zip(order, [*order, None][1:], strict=True):
             if isinstance(place.layer, Residual):
                 parts = [self.sequence(p, value) for p in (place.branch, place.shortcut)]
                 value = keras.layers.Add(dtype=self.dtype)(parts)
             elif isinstance(place.layer, BatchNorm):
                 value = self._norm(place, previous, value)
+            elif isinstance(place.layer, Flatten):
+                value = self._flat(place, follower, value)
             else:
                 value = self._layer(place, value)
             previous = place
@@ -183,6 +196,18 @@ class _Making:
         )
         return norm(value)
 
+    def _flat(self, place: Placed, follower: Placed | None, value: Any) -> Any:
+        """Maps as vectors, in the layout of the data, or as they lie before a ``Dense``."""
+        channels, sides = place.before[0], place.before[1:]
+        if len(place.before) == 3 and not self.last and channels > 1 and max(sides) > 1:
+            if follower is not None and isinstance(follower.layer, Dense) and not self.trained:
+                # Its weights are put in the order of the maps once, not the maps for each image.
+                numbers = np.arange(math.prod(place.before)).reshape(place.before)
+                self.orders[follower.name] = numbers.transpose(1, 2, 0).ravel()
+            else:
+                value = keras.layers.Permute((3, 1, 2), dtype=self.dtype)(value)
+        return keras.layers.Flatten(data_format="channels_last", dtype=self.dtype)(value)
+
     def _layer(self, place: Placed, value: Any) -> Any:
         layer = place.layer
         if isinstance(layer, Dense):
@@ -197,6 +222,9 @@ class _Making:
                 padding="same" if padding == "same" else "valid", data_format="channels_last",
                 dtype=self.dtype,
             )  # fmt: skip
+            if is_narrow(place) and not self.trained:
+                # Of this object alone, so that a file has a layer of Keras's own.
+                made.convolution_op = narrow
         elif isinstance(layer, Scale):
             made = self.scale(epsilon=0.0, dtype=self.dtype)
         else:
@@ -212,11 +240,6 @@ class _Making:
         if isinstance(layer, Dropout):
             self.seed += 1
             return keras.layers.Dropout(layer.share, seed=self.seed - 1, dtype=dtype)(value)
-        if isinstance(layer, Flatten):
-            channels, sides = place.before[0], place.before[1:]
-            if len(place.before) == 3 and not self.last and channels > 1 and max(sides) > 1:
-                value = keras.layers.Permute((3, 1, 2), dtype=dtype)(value)
-            return keras.layers.Flatten(data_format="channels_last", dtype=dtype)(value)
         if isinstance(layer, MeanPool):
             return keras.layers.AveragePooling2D(
                 layer.size, layer.stride, data_format="channels_last", dtype=dtype

@@ -122,7 +122,8 @@ def accuracy_chart(
             look.dashes, look.marker,
         )  # fmt: skip
         for row in rows:
-            text = f"{look.label}, ε = {radius(row.epsilon)}: {percent(row.accuracy)} ({interval(row)})"
+            where = f"{look.label}, ε = {radius(row.epsilon)}"
+            text = f"{where}: {percent(row.accuracy)} ({interval(row)})"
             chart.spot(Spot(row.epsilon, row.accuracy, text))
     chance_level(chart, chance)
     return chart.markup(label)

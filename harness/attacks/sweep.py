@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
+from harness.maths.calls import in_calls
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import Place, copied, pieces, room_for, taken_home
 from harness.maths.portions import limit_of, portions
@@ -318,14 +319,17 @@ class Remembering:
 
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
-        logits = self._model.logits(x)
+        (logits,) = in_calls(self._model, lambda part: (self._model.logits(part),), x)
         self._forwards += _count(x)
         self._keep(x, logits)
         return logits
 
     def logits_and_gradient(self, x: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
         """See ``protocol.DifferentiableModel``."""
-        logits, gradient = differentiable(self._model).logits_and_gradient(x, y, objective)
+        model = differentiable(self._model)
+        logits, gradient = in_calls(
+            model, lambda part, true: model.logits_and_gradient(part, true, objective), x, y
+        )
         self._forwards += _count(x)
         self._backwards += _count(x)
         self._keep(x, logits)

@@ -38,7 +38,7 @@ class Place:
     @classmethod
     def of(cls, model: Model, array: Array) -> Place:
         """That of an array."""
-        return cls(model, _on_host(array))
+        return cls(model, on_host(array))
 
     @property
     def xp(self) -> ArrayNamespace:
@@ -115,7 +115,7 @@ def copied(place: Place, images: Array) -> Array:
 
 def taken_home(model: Model, images: Array, rows: IntArray) -> FloatArray:
     """Some of the images (n, *shape) on the host, (m, *shape): the others stay where they are."""
-    if _on_host(images):
+    if on_host(images):
         return np.asarray(model.numpy(images)[rows])
     some = model.xp.take(images, model.asarray(rows), axis=0)
     return np.array(model.numpy(some))
@@ -127,7 +127,7 @@ def pieces(model: Model, x: Array, other: Array) -> Iterator[tuple[ArrayNamespac
     Where both lie on the host these are views by NumPy, which takes less time to ask than the
     frameworks do, and small. On another device they are the batches as they are.
     """
-    if not (_on_host(x) and _on_host(other)):
+    if not (on_host(x) and on_host(other)):
         yield model.xp, x, other
         return
     x, other = model.numpy(x), model.numpy(other)
@@ -206,6 +206,7 @@ def _parts(images: FloatArray) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, len(images), size))
 
 
-def _on_host(array: Array) -> bool:
+def on_host(array: Array) -> bool:
+    """Whether an array lies where NumPy can read it."""
     ask = getattr(array, "__dlpack_device__", None)
     return ask is not None and int(ask()[0]) == HOST

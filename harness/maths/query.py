@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.adaptive import votes_of
+from harness.maths.calls import footprint_of, logits_in_calls
 from harness.maths.portions import limit_of, portions, whole
 from harness.protocol import Array, BoolArray, FloatArray, Images, IntArray, Model
 
@@ -23,8 +23,6 @@ MEMORY = 256 * 2**20
 """Bytes that one batch of images may take up, with all that an attack keeps beside it."""
 COPIES = 16
 """Arrays of the size of the batch that an attack keeps, at most."""
-FOOTPRINTS: WeakKeyDictionary[Model, dict[tuple[int, ...], int]] = WeakKeyDictionary()
-"""What is known of models that are still in use, by the shape of their images."""
 NOTHING_ANSWERED = "no image is answered: "
 NO_LABEL = -1
 """In place of the predicted label of an image that the model does not answer."""
@@ -90,26 +88,6 @@ def batch_size_for(model: Model, x: Images) -> int:
         image = COPIES * x.dtype.itemsize * max(1, math.prod(x.shape[1:]))
         size = max(1, min(BATCH, MEMORY // (image + footprint_of(model, x))))
     return size if known is None else min(size, known)
-
-
-def footprint_of(model: Model, x: Images) -> int:
-    """Bytes that the network takes up for each of these images; 0 where it cannot tell.
-
-    Two of them are tried, once for each shape of images.
-    """
-    if not len(x) or not hasattr(model, "footprint"):
-        return 0
-    shape = x.shape[1:]
-    try:
-        known = FOOTPRINTS.setdefault(model, {})
-    except TypeError:  # a user's own that cannot be a key
-        known = {}
-    if shape not in known:
-        try:
-            known[shape] = max(0, int(model.footprint(model.asarray(np.array(x[:2])))))
-        except Exception:  # what is wrong with the network, a measurement says
-            known[shape] = 0
-    return known[shape]
 
 
 def batches(count: int, size: int = BATCH) -> Iterator[slice]:
@@ -216,7 +194,7 @@ def finite_logits(model: Model, x: Array, known: FloatArray | None = None) -> Fl
     Raises:
         MeasurementError: One is NaN, infinite or no float, or there are fewer than two a row.
     """
-    values = model.numpy(model.logits(x)) if known is None else known
+    values = logits_in_calls(model, x) if known is None else known
     count = x.shape[0]
     if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
         what = ""

@@ -40,7 +40,8 @@ class Objective(Protocol):
 
     Each objective states its gradient with respect to the logits itself, so a backend only carries
     that back to the input. It is the same arithmetic in every framework, and the cancellation that
-    autodiff of a softmax suffers on confident examples can be avoided.
+    autodiff of a softmax suffers on confident examples can be avoided. What it says of an example
+    depends on that row alone, since a batch may be asked in several calls.
     """
 
     @property

@@ -13,7 +13,7 @@ SWEPT = ("attacks", "certified")
 EPSILON_KEYS = {"saliency": "epsilon", "minimal": "limit", "grid": "fgsm_epsilon"}
 """Where else than in sweeps an epsilon stands in a spec."""
 LEVELS = 255
-"""Steps of a pixel of eight bits, in which epsilons are thought of where they are no short number."""
+"""Steps of a pixel of eight bits, in which epsilons are told that are no short number."""
 SHORT = 6
 """Signs of an epsilon that is written as it is, such as ``0.0025``."""
 

@@ -189,8 +189,10 @@ def test_a_saved_network_is_loaded_without_the_harness(keras, tmp_path):
     """All layers are Keras's own, with a padding that only an operation has."""
     import keras as library
 
-    for trunk in ("residual", "padded max", "scaled"):
-        network = network_of(TRUNKS[trunk], "first")
+    for trunk, layout in (
+        ("residual", "first"), ("padded max", "first"), ("scaled", "first"), ("same", "grey"),
+    ):  # fmt: skip
+        network = network_of(TRUNKS[trunk], layout)
         model = keras.build(network)
         path = tmp_path / f"{trunk}.keras"
         model.net.save(path)
@@ -221,3 +223,39 @@ def test_initial_weights_fit_every_layer(keras):
     weights = initial_weights(network.architecture, 0)
     model = keras.build(Network(network.architecture, weights))
     assert same(model.weights(), weights)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5), (3, 1), (1, 1)])
+def test_a_convolution_of_grey_images_has_the_frameworks_gradients(keras, kernel):
+    import tensorflow as tf
+
+    from backends.keras_narrow import narrow
+
+    random = np.random.default_rng(0)
+    images, weights, flow = (
+        tf.constant(random.normal(size=shape))
+        for shape in ((2, 5, 6, 1), (*kernel, 1, 3), (2, 5, 6, 3))
+    )
+    found = []
+    for convolve in (narrow, lambda x, w: tf.nn.conv2d(x, w, 1, "SAME")):
+        with tf.GradientTape() as tape:
+            tape.watch([images, weights])
+            answer = convolve(images, weights)
+        found.append([answer, *tape.gradient(answer, [images, weights], flow)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_which_convolutions_are_computed_so(keras):
+    from backends.keras_narrow import is_narrow
+
+    def first(layer, layout="grey"):
+        return is_narrow(network_of((layer,), layout).architecture.placed[0])
+
+    assert first(Conv(2, (3, 3), padding=EVEN))
+    assert first(Conv(2, (1, 5), padding=((0, 0), (2, 2))))
+    assert not first(Conv(2, (3, 3)))
+    assert not first(Conv(2, (3, 3), (2, 2), EVEN))
+    assert not first(Conv(2, (2, 2), padding=((0, 1), (0, 1))))
+    assert not first(Conv(2, (3, 3), padding=EVEN), "first")
+    assert not first(MaxPool((3, 3), (1, 1), EVEN))
