@@ -59,7 +59,8 @@ def environment() -> jinja2.Environment:
         "percent": formats.percent, "interval": formats.interval, "threshold": formats.threshold,
         "number": formats.number, "radius": formats.radius, "words": formats.words,
         "points": formats.points, "code": formats.code, "few": formats.few,
-        "check_words": formats.check_words, "spread": formats.spread, "duration": formats.duration, "moment": formats.moment,
+        "check_words": formats.check_words, "spread": formats.spread,
+        "duration": formats.duration, "moment": formats.moment,
     }  # fmt: skip
     made.globals |= {
         "symbols": SYMBOLS, "nothing": formats.NOTHING, "anchor_of": failures.anchor_of,
