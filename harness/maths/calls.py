@@ -60,11 +60,13 @@ def in_calls(
         x: The model's own images, (n, *shape).
         others: What else it takes, n rows each.
     """
-    size = _at_once(model, x)
-    count = int(x.shape[0])
-    if count <= size:
+    # Foreign attacks may give a model what it happens to take.
+    shape = getattr(x, "shape", None)
+    count = int(shape[0]) if shape else 0
+    most = _at_once(model, x) if count > FEWEST else count
+    if count <= most:
         return ask(x, *others)
-    size = math.ceil(count / math.ceil(count / size))  # equal parts
+    size = math.ceil(count / math.ceil(count / most))  # equal parts
     found = [
         ask(*(array[start : start + size] for array in (x, *others)))
         for start in range(0, count, size)
@@ -80,9 +82,6 @@ def logits_in_calls(model: Model, x: Array) -> FloatArray:
 
 
 def _at_once(model: Model, x: Array) -> int:
-    """How many of the images are asked in one call."""
-    count = int(x.shape[0])
-    if count <= FEWEST or not on_host(x):
-        return count
-    each = footprint_of(model, x)
-    return max(FEWEST, CACHE // each) if each else count
+    """How many of the images (n, *shape) are asked in one call, at most."""
+    each = footprint_of(model, x) if on_host(x) else 0
+    return max(FEWEST, CACHE // each) if each else int(x.shape[0])
