@@ -114,7 +114,7 @@ def _options(spec: dict[str, Any]) -> str:
     told = [
         words(str(key)) if value is True else f"{words(str(key))} {_value(value)}"
         for key, value in spec.items()
-        if key not in UNTOLD and value not in (False, None)
+        if key not in UNTOLD and value not in (False, None, [], ())
     ]
     return ", ".join(told)
 

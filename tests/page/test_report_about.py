@@ -48,6 +48,17 @@ def test_the_card_tells_what_the_model_and_the_data_are():
     assert "mine.models:resnet" in html.partition("</header>")[0]
 
 
+def test_the_card_tells_the_layers_and_the_recipe_as_the_spec_has_them():
+    run = own(models=[MODEL])
+    run.spec["models"] = {"model": {
+        "architecture": "cnn", "channels": [16, 32], "dense": [], "batch_norm": True,
+        "dropout": 0.0, "training": {"recipe": "pgd-at", "adversary": {"epsilon": 8 / 255}},
+    }}  # fmt: skip
+    found = facts(page([Source(run)]))
+    assert found["layers"] == "channels 16 · 32, batch norm"
+    assert found["training"] == "recipe pgd-at, adversary at ε = 8/255"
+
+
 def test_what_is_not_told_is_not_on_the_card():
     bare = ModelInfo(model="model", backend="torch", fingerprint="f", parameters=0)
     assert facts(page([Source(own(models=[bare]))])) == {"parameters": "0"}
