@@ -1,8 +1,8 @@
 """Batches of a network on the host in several calls, each within the processor's cache.
 
 What a convolutional network computes of a thousand images takes hundreds of megabytes, each of
-which goes to memory and back. In parts that stay in the cache FGSM takes 0.7 of the time in
-PyTorch, and 0.9 in Keras. Attacks work on all images of a batch nonetheless, so that those that
+which goes to memory and back. In parts that stay in the cache FGSM takes 0.4 to 0.7 of the time
+in PyTorch, and 0.9 in Keras. Attacks work on all images of a batch nonetheless, so that those that
 are left, once others are misclassified, still fill a call.
 """
 
