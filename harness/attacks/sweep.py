@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
-from harness.maths.calls import in_calls
+from harness.maths.calls import count_of, in_calls
 from harness.maths.norms import NORMS, rounding, rounding_of_length
 from harness.maths.pieces import Place, copied, pieces, room_for, taken_home
 from harness.maths.portions import limit_of, portions
@@ -320,7 +320,7 @@ class Remembering:
     def logits(self, x: Array) -> Array:
         """See ``protocol.Model``."""
         (logits,) = in_calls(self._model, lambda part: (self._model.logits(part),), x)
-        self._forwards += _count(x)
+        self._forwards += count_of(x)
         self._keep(x, logits)
         return logits
 
@@ -330,8 +330,8 @@ class Remembering:
         logits, gradient = in_calls(
             model, lambda part, true: model.logits_and_gradient(part, true, objective), x, y
         )
-        self._forwards += _count(x)
-        self._backwards += _count(x)
+        self._forwards += count_of(x)
+        self._backwards += count_of(x)
         self._keep(x, logits)
         return logits, gradient
 
@@ -346,12 +346,6 @@ class Remembering:
             pairs = pieces(self._model, x, self._images)
             if all(bool(xp.all(given == image)) for xp, given, image in pairs):
                 self.clean = np.array(self._model.numpy(logits))  # an attack may write to its own
-
-
-def _count(x: Any) -> int:
-    """How many images a batch holds; foreign attacks may give a model what it happens to take."""
-    shape = getattr(x, "shape", None)
-    return int(shape[0]) if shape else 0
 
 
 def check_perturbation(

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from harness.maths.pieces import on_host
-from harness.protocol import Array, FloatArray, Images, Model
+from harness.protocol import Array, FloatArray, Images, Model, joined
 
 CACHE = 32 * 2**20
 """Bytes that a network may compute in one call, so that they stay in the cache."""
@@ -60,9 +61,7 @@ def in_calls(
         x: The model's own images, (n, *shape).
         others: What else it takes, n rows each.
     """
-    # Foreign attacks may give a model what it happens to take.
-    shape = getattr(x, "shape", None)
-    count = int(shape[0]) if shape else 0
+    count = count_of(x)
     most = _at_once(model, x) if count > FEWEST else count
     if count <= most:
         return ask(x, *others)
@@ -71,8 +70,13 @@ def in_calls(
         ask(*(array[start : start + size] for array in (x, *others)))
         for start in range(0, count, size)
     ]
-    join = model.xp.concat if hasattr(model.xp, "concat") else model.xp.concatenate
-    return tuple(join(each) for each in zip(*found, strict=True))
+    return tuple(joined(model.xp, each) for each in zip(*found, strict=True))
+
+
+def count_of(x: Any) -> int:
+    """How many images a batch holds; foreign attacks may give a model what it happens to take."""
+    shape = getattr(x, "shape", None)
+    return int(shape[0]) if shape else 0
 
 
 def logits_in_calls(model: Model, x: Array) -> FloatArray:

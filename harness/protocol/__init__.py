@@ -66,7 +66,7 @@ from harness.protocol.network import (
     maps_after,
     walk,
 )
-from harness.protocol.outputs import one_output, two_classes
+from harness.protocol.outputs import joined, one_output, two_classes
 
 __all__ = [
     "BN_EPSILON",
@@ -124,6 +124,7 @@ __all__ = [
     "fully_connected",
     "goals_of",
     "is_targeted",
+    "joined",
     "maps_after",
     "one_output",
     "pooled_first",

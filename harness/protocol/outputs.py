@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import MeasurementError
@@ -61,8 +61,13 @@ def two_classes(xp: ArrayNamespace, logits: Array) -> Array:
         logits = xp.reshape(logits, (-1, 1))
     if len(logits.shape) != 2 or logits.shape[1] != 1:
         return logits
-    join = xp.concat if hasattr(xp, "concat") else xp.concatenate  # NumPy before 2
-    return join([-xp.zeros_like(logits), logits], axis=1)
+    return joined(xp, [-xp.zeros_like(logits), logits], axis=1)
+
+
+def joined(xp: ArrayNamespace, arrays: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays one after another along an axis."""
+    join = xp.concat if hasattr(xp, "concat") else xp.concatenate  # NumPy before 2, and Keras
+    return join(arrays, axis=axis)
 
 
 def _named(outputs: Any) -> dict[str, Any]:
