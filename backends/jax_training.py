@@ -78,8 +78,12 @@ class Losses:
     kinds: frozenset[str]
 
     def step(self, held: dict[str, Tree], batch: Tree, rate: Array, key: Array) -> Any:
-        """What a step makes of all that learns, the loss before it, and how many were right."""
+        """What a step makes of all that learns, the loss before it, and how many were right.
+
+        The key is the training's; each step's own follows from its number.
+        """
         learning, fixed, statistics = held["learning"], held["fixed"], held["statistics"]
+        key = jax.random.fold_in(key, held["steps"]["steps"])
         steps = held["steps"]["steps"] + 1
         loss_of = partial(self._loss, fixed=fixed, statistics=statistics, batch=batch, key=key)
         found = jax.value_and_grad(self._penalised(loss_of), has_aux=True)
@@ -186,7 +190,7 @@ class JaxTrainer:
         self.architecture, self.optimizer, self.device = architecture, optimizer, device
         self._model = BuiltJaxModel(architecture, weights, how, device)
         self._plain = BuiltJaxModel(architecture, weights, how, device)
-        self._key = jax.random.key(seed, impl="threefry2x32")
+        self._key = jax.device_put(jax.random.key(seed, impl="threefry2x32"), device)
         self._stale = True
         self._held = self._placed(_at_first(architecture, weights))
 
@@ -202,9 +206,7 @@ class JaxTrainer:
         """See ``protocol.Trainer``."""
         kinds, given = _given(batch, self._model.bounds)
         step = stepping(self.architecture, self.optimizer, kinds)
-        key = jax.random.fold_in(self._key, int(self._held["steps"]["steps"]))
-        key = jax.device_put(key, self.device)
-        self._held, loss, right = step(self._held, given, np.float32(learning_rate), key)
+        self._held, loss, right = step(self._held, given, np.float32(learning_rate), self._key)
         self._changed()
         return Step(float(loss), int(right))
 

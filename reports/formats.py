@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.spec.units import written
+from harness.maths.norms import written
 
 NOTHING = "—"
 SPACE = "\u202f"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from harness.errors import MeasurementError, Unanswered
 from harness.maths.calls import count_of, in_calls
-from harness.maths.norms import NORMS, rounding, rounding_of_length
+from harness.maths.norms import NORMS, rounding, rounding_of_length, written
 from harness.maths.pieces import Place, copied, pieces, room_for, taken_home
 from harness.maths.portions import limit_of, portions
 from harness.maths.query import (
@@ -375,7 +375,7 @@ def check_perturbation(
     if distance > epsilon + rounding_of_length(norm, epsilon, model.bounds):
         raise MeasurementError(
             f"an adversarial image is {distance:.6g} from its original, outside the "
-            f"{measure.label} ball of radius {epsilon:g}"
+            f"{measure.label} ball of radius {written(epsilon)}"
         )
     if lowest < low - slack or highest > high + slack:
         raise MeasurementError(

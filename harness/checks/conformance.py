@@ -23,6 +23,7 @@ from harness.maths.adaptive import (
     stands_in,
 )
 from harness.maths.differences import NO_SLOPE, off_the_ties, slopes
+from harness.maths.norms import written
 from harness.maths.objectives import ClassLogit, CrossEntropy, LogOdds
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.query import correct_count
@@ -210,7 +211,7 @@ def check_parity(evidence: Evidence) -> None:
         counts = correct_count(mine.predictions, y), correct_count(other.predictions, y)
         if abs(counts[0] - counts[1]) > allowed:
             raise CheckFailed(
-                f"at epsilon {mine.epsilon:g} {counts[0]} of {len(y)} images are correct, "
+                f"at epsilon {written(mine.epsilon)} {counts[0]} of {len(y)} images are correct, "
                 f"but {counts[1]} with the same weights in NumPy"
             )
 

@@ -19,6 +19,7 @@ from harness.evaluation.given import check_outputs, model_from
 from harness.evaluation.named import layout_for
 from harness.evaluation.sources import data_from
 from harness.maths.around import Laid
+from harness.maths.norms import written
 from harness.maths.outputs import Outputs
 from harness.protocol import Attack, BoolArray, Bounds, IntArray
 
@@ -52,8 +53,8 @@ class Perturbed:
     def __repr__(self) -> str:
         shape = " × ".join(map(str, self.images.shape[1:]))
         return (
-            f"Perturbed({self.attack!r} at ε = {self.epsilon:g}: {len(self.labels)} images of "
-            f"{shape}, {int(self.successes.sum())} successes)"
+            f"Perturbed({self.attack!r} at ε = {written(self.epsilon)}: {len(self.labels)} "
+            f"images of {shape}, {int(self.successes.sum())} successes)"
         )
 
 

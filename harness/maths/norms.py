@@ -11,6 +11,10 @@ from harness.protocol import Array, ArrayNamespace, Bounds, FloatArray, NormName
 
 TOLERANCE = 1e-6
 """How far an image may lie outside ball or box, in pixel units: float32 rounding of x ± ε."""
+LEVELS = 255
+"""Steps of a pixel of eight bits, in which epsilons are told that are no short number."""
+SHORT = 6
+"""Signs of an epsilon that is written as it is, such as ``0.0025``."""
 
 
 class Norm(Protocol):
@@ -141,3 +145,12 @@ def rounding_of_length(norm: NormName, epsilon: float, bounds: Bounds) -> float:
     """How much longer than epsilon a perturbation may be by rounding."""
     # An L2 length sums the rounding of all pixels.
     return rounding(bounds) if norm == "linf" else epsilon * 1e-5 + 10 * rounding(bounds)
+
+
+def written(epsilon: float) -> str:
+    """An epsilon in pixel units, for reading: ``0.1``, or ``8/255`` in place of ``0.0313725``."""
+    plain = f"{epsilon:g}"
+    halves = round(2 * LEVELS * epsilon)
+    if len(plain) <= SHORT or f"{halves / (2 * LEVELS):g}" != plain:
+        return plain
+    return f"{halves / 2:g}/{LEVELS}"

@@ -8,11 +8,11 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, printable
+from harness.maths.norms import written
 from harness.protocol import NormName
 from harness.results.blocks import NORMS, Block, Line, blocks
 from harness.results.records import Record, bounds_told
 from harness.results.run import Run
-from harness.spec.units import written
 
 if TYPE_CHECKING:
     import pandas as pd

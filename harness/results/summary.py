@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import one_line
+from harness.maths.norms import written
 from harness.results.blocks import NORMS, Block, Line, blocks
 from harness.results.records import Record
 from harness.results.run import Run
-from harness.spec.units import written
 from harness.terminal import GAP, NARROW, plain
 
 SUCCESS = "  success"

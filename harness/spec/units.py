@@ -12,10 +12,6 @@ SWEPT = ("attacks", "certified")
 """The sections of a spec with sweeps."""
 EPSILON_KEYS = {"saliency": "epsilon", "minimal": "limit", "grid": "fgsm_epsilon"}
 """Where else than in sweeps an epsilon stands in a spec."""
-LEVELS = 255
-"""Steps of a pixel of eight bits, in which epsilons are told that are no short number."""
-SHORT = 6
-"""Signs of an epsilon that is written as it is, such as ``0.0025``."""
 
 
 def in_pixel_units(spec: dict[str, Any]) -> dict[str, Any]:
@@ -48,15 +44,6 @@ def in_pixel_units(spec: dict[str, Any]) -> dict[str, Any]:
                     expected[name] = _renamed(ranges, divided)
     _divide_tolerances(found, divided)
     return found
-
-
-def written(epsilon: float) -> str:
-    """An epsilon in pixel units, for reading: ``0.1``, or ``8/255`` in place of ``0.0313725``."""
-    plain = f"{epsilon:g}"
-    halves = round(2 * LEVELS * epsilon)
-    if len(plain) <= SHORT or f"{halves / (2 * LEVELS):g}" != plain:
-        return plain
-    return f"{halves / 2:g}/{LEVELS}"
 
 
 def _renamed(ranges: dict[Any, Any], divided: Callable[[Any], Any]) -> dict[Any, Any]:

@@ -10,6 +10,7 @@ from harness.checks.validity.panel import shortfall
 from harness.checks.validity.reported import Change, attacked_changes, counted_changes
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.adaptive import RANDOM_ON_PURPOSE, is_randomised
+from harness.maths.norms import written
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import BoolArray
 
@@ -44,7 +45,7 @@ def check_outside_box(evidence: Evidence) -> None:
     for outcome in evidence.outcomes():
         if not outcome.in_box:
             raise CheckFailed(
-                f"{outcome.attack} at epsilon {outcome.epsilon:g} returns pixels from "
+                f"{outcome.attack} at epsilon {written(outcome.epsilon)} returns pixels from "
                 f"{outcome.lowest:.6g} to {outcome.highest:.6g}, outside [{low:g}, {high:g}]",
                 "Clip the images to the bounds after each step.",
                 of="outside-box",
@@ -56,7 +57,7 @@ def check_outside_ball(evidence: Evidence) -> None:
     for outcome in evidence.outcomes():
         if not outcome.in_ball:
             raise CheckFailed(
-                f"{outcome.attack} at epsilon {outcome.epsilon:g} returns an image that is "
+                f"{outcome.attack} at epsilon {written(outcome.epsilon)} returns an image that is "
                 f"{outcome.distance:.6g} from its original",
                 "Project onto the ball after each step, and do not round the pixels afterwards.",
                 of="outside-ball",
@@ -150,7 +151,7 @@ def _require_no_rise(changes: list[Change]) -> None:
 
 def _helps(name: str, epsilon: float, count: int, total: int) -> CheckFailed:
     return CheckFailed(
-        f"{name} at epsilon {epsilon:g} corrects {count} of {total} misclassified images",
+        f"{name} at epsilon {written(epsilon)} corrects {count} of {total} misclassified images",
         "Give the attack the true labels, not the predicted ones, and climb the loss.",
         of="attack-helps",
     )
@@ -159,7 +160,7 @@ def _helps(name: str, epsilon: float, count: int, total: int) -> CheckFailed:
 def _raises(name: str, epsilon: float, before: BoolArray, after: BoolArray) -> CheckFailed:
     return CheckFailed(
         f"of {len(before)} images {before.sum()} are classified correctly, but {after.sum()} under "
-        f"{name} at epsilon {epsilon:g}",
+        f"{name} at epsilon {written(epsilon)}",
         "Check that the attack climbs the loss, and that the clean images are what the model was "
         "trained on.",
         of="raises-accuracy",

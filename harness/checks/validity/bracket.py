@@ -10,6 +10,7 @@ import numpy as np
 from harness.checks.validity.certificate import Certificate
 from harness.checks.validity.evidence import Evidence
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.norms import written
 from harness.maths.query import NO_LABEL
 from harness.protocol import FloatArray, IntArray, NormName
 
@@ -97,11 +98,12 @@ def _finding(certificate: Certificate, found: Found, images: IntArray) -> CheckF
     )
     by = "as it is it is misclassified already"
     if found.name:
-        by = f"{found.name} misclassifies it at epsilon {found.at[first]:g}"
+        by = f"{found.name} misclassifies it at epsilon {written(found.at[first])}"
     several = f", one of {len(images)} such images" if len(images) > 1 else ""
     return CheckFailed(
-        f"{certificate.name} certifies image {first} at epsilon {epsilon:g}, but {by}{several}: "
-        f"certified accuracy is {lower}, and {upper} are classified correctly there",
+        f"{certificate.name} certifies image {first} at epsilon {written(epsilon)}, "
+        f"but {by}{several}: certified accuracy is {lower}, and {upper} are classified "
+        "correctly there",
         "One of them is wrong: see whether the attack keeps to the ball, and whether the certifier "
         "is sound for each layer of this network.",
         of="certified-misclassified",

@@ -20,6 +20,7 @@ from harness.checks.validity.panel import WEAKER, chosen, shortfall
 from harness.checks.validity.worst_case import WorstCase, worst_cases
 from harness.errors import CheckFailed, NotApplicable
 from harness.maths.around import why_no_gradient
+from harness.maths.norms import written
 from harness.maths.statistics import exceeds, more_often
 from harness.protocol import GRADIENT, Attack
 
@@ -55,9 +56,9 @@ def check_black_box_stronger(evidence: Evidence) -> str:
     for case in _cases(evidence):
         if case.share(case.guided) > BLIND:
             said = (
-                f"at epsilon {case.epsilon:g} {case.guided.sum()} of {len(case.left)} images "
-                f"are correct under all attacks with gradients, but {case.left.sum()} under those "
-                f"without them too ({_credit(case, evidence.black_box)})"
+                f"at epsilon {written(case.epsilon)} {case.guided.sum()} of {len(case.left)} "
+                f"images are correct under all attacks with gradients, but {case.left.sum()} "
+                f"under those without them too ({_credit(case, evidence.black_box)})"
             )
             if _counts(evidence, case):
                 raise CheckFailed(
@@ -159,7 +160,7 @@ def _counts(evidence: Evidence, case: WorstCase) -> bool:
 
 def _fallen_short(evidence: Evidence, case: WorstCase) -> tuple[str, str]:
     """What is said of the best attack that falls short, and its name; nothing if none does."""
-    at, count = f"at epsilon {case.epsilon:g}", len(case.left)
+    at, count = f"at epsilon {written(case.epsilon)}", len(case.left)
     union = f"all attacks together {case.left.sum()} ({_credit(case)})"
     if case.best <= WEAKER:
         return "", ""
@@ -188,7 +189,8 @@ def _told_beside(case: WorstCase) -> str:
     correct, count = case.told[worst], len(case.left)
     if case.share(correct) <= WEAKER:
         return ""
-    said = f"at epsilon {case.epsilon:g} {worst} leaves {correct.sum()} of {count} images correct, "
+    at = f"at epsilon {written(case.epsilon)}"
+    said = f"{at} {worst} leaves {correct.sum()} of {count} images correct, "
     if worst != best and case.share(case.told[best]) <= WEAKER:
         return f"{said}{best} {case.told[best].sum()}: report the latter"
     return f"{said}all attacks together {case.left.sum()}: report these beside it"

@@ -8,6 +8,7 @@ from harness.checks.validity.evidence import Evidence
 from harness.checks.validity.lots import SHARES
 from harness.checks.validity.outcome import Outcome
 from harness.errors import CheckFailed, NotApplicable
+from harness.maths.norms import written
 from harness.maths.outputs import kind_of, looked_through
 from harness.maths.statistics import exceeds
 from harness.protocol import GRADIENT, FloatArray
@@ -26,7 +27,7 @@ def check_non_finite(evidence: Evidence) -> None:
             _require_valid(outcome)
         else:
             raise CheckFailed(
-                f"{outcome.attack} at epsilon {outcome.epsilon:g} returns NaN or infinity",
+                f"{outcome.attack} at epsilon {written(outcome.epsilon)} returns NaN or infinity",
                 "Look for a division by zero in the attack, as by the length of a gradient.",
                 of="non-finite",
             )
@@ -68,7 +69,7 @@ def check_vanishing_gradients(evidence: Evidence) -> None:
         still = int(np.sum(outcome.unchanged & right))
         if exceeds(still, count, FLAT, comparisons=3):
             raise CheckFailed(
-                f"{outcome.attack} at epsilon {outcome.epsilon:g} leaves {still} of {count} "
+                f"{outcome.attack} at epsilon {written(outcome.epsilon)} leaves {still} of {count} "
                 "correctly classified images exactly as they were",
                 "Let the attack climb a loss that does not saturate: the log-odds or the margin.",
                 of="vanishing-gradients",
@@ -92,7 +93,7 @@ def _require_valid(outcome: Outcome) -> None:
     if broken:
         raise CheckFailed(
             f"on {broken} of {len(outcome.valid)} images that {outcome.attack} made at epsilon "
-            f"{outcome.epsilon:g} the logits or the gradients are NaN or infinite",
+            f"{written(outcome.epsilon)} the logits or the gradients are NaN or infinite",
             "Look for an overflow, a division by zero or a root at zero in the model.",
             of="non-finite",
         )

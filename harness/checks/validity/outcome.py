@@ -10,7 +10,7 @@ from harness.attacks.sweep import require_images
 from harness.checks.check import BrokenError
 from harness.errors import MeasurementError, NotApplicable, one_line
 from harness.maths.adaptive import is_randomised
-from harness.maths.norms import NORMS, rounding, rounding_of_length
+from harness.maths.norms import NORMS, rounding, rounding_of_length, written
 from harness.maths.objectives import LogOdds
 from harness.maths.portions import whole
 from harness.maths.query import batch_size_for, batches, predictions_of, voted
@@ -114,7 +114,7 @@ def attacked(
             valid.append(finite)
     except Exception as error:
         raise BrokenError(
-            one_line(f"{attack.name} at epsilon {epsilon:g} breaks: {said(error)}")
+            one_line(f"{attack.name} at epsilon {written(epsilon)} breaks: {said(error)}")
         ) from error
     return _described(attack, epsilon, model.bounds, x, np.concatenate(images), labels, valid)
 

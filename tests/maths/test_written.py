@@ -1,10 +1,10 @@
-"""How epsilons are read and written."""
+"""How epsilons are written for people."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.spec.units import written
+from harness.maths.norms import written
 
 
 @pytest.mark.parametrize(
