@@ -143,7 +143,8 @@ def unknown(name: object, kind: str, known: Iterable[str]) -> str:
     there = list(known)
     close = closest(name, there)
     meant = f"; did you mean {close}?" if close else ""
-    return f"{name}: no such {kind}; the {kind}s are {', '.join(there)}{meant}"
+    said = "''" if name == "" else name  # as an unset variable of a shell is
+    return f"{said}: no such {kind}; the {kind}s are {', '.join(there)}{meant}"
 
 
 def closest(name: object, known: Iterable[str]) -> str:

@@ -157,7 +157,7 @@ def table_paths(name_or_path: str | None = None) -> list[Path]:
         by_name = [path for path in ours if path.stem == name_or_path]
         if by_name or folder.suffix == ".toml":
             return by_name or [folder]
-        if not folder.is_dir():
+        if not (name_or_path and folder.is_dir()):
             names = [path.stem for path in ours]
             raise SpecError(
                 f"{unknown(name_or_path, 'table', names)} (or give a .toml file, or a folder)"

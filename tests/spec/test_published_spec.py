@@ -149,6 +149,8 @@ def test_tables_are_named_or_in_a_file_or_in_a_folder(tmp_path):
     assert load_table(own).spec.home == tmp_path
     with pytest.raises(SpecError, match=r"traeds: no such table; .* did you mean trades\? \(or"):
         table_paths("traeds")
+    with pytest.raises(SpecError, match=r"^'': no such table; the tables are"):
+        table_paths("")
     with pytest.raises(SpecError, match=r"none\.toml: cannot be read"):
         load_table(tmp_path / "none.toml")
 
