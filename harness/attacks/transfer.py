@@ -29,6 +29,7 @@ from harness.protocol import (
     Model,
     NormName,
     Wrapping,
+    is_model,
 )
 
 REACH = 2.5
@@ -205,7 +206,7 @@ def _opened(source: Any, bounds: Bounds, home: Path | None) -> Model:
         if not path.exists():
             raise HarnessError(f"{path}: there is no such file")
         model = registry.backend_for(path).load(path, Wrapping(bounds))
-    elif isinstance(source, Model) and not isinstance(source, type):
+    elif is_model(source):
         model = source
     else:
         model = registry.backend_of(source).wrap(source, Wrapping(bounds))

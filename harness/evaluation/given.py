@@ -15,7 +15,7 @@ from harness.evaluation.wrapping import wrap
 from harness.maths.around import Limited
 from harness.maths.outputs import Outputs, declared, looked_through
 from harness.maths.query import answers_of, logits_of
-from harness.protocol import Images, IntArray, Model
+from harness.protocol import Images, IntArray, Model, is_model
 
 
 def model_from(
@@ -34,7 +34,7 @@ def model_from(
         HarnessError: What is said of the model has been said otherwise where it was wrapped, or the
             object is no network.
     """
-    if isinstance(model, Model) and not isinstance(model, type):
+    if is_model(model):
         if bounds is not None and bounds_from(bounds) != tuple(model.bounds):
             raise HarnessError(
                 f"bounds: the model was wrapped with {list(model.bounds)}; say them there"

@@ -27,7 +27,7 @@ from harness.maths.adaptive import (
 )
 from harness.maths.around import Laid, Limited, Preprocessed, innermost, why_no_gradient
 from harness.maths.outputs import Outputs, declared
-from harness.protocol import GRADIENT, UNIT, Bounds, Calls, Model, Wrapping
+from harness.protocol import GRADIENT, UNIT, Bounds, Calls, Model, Wrapping, is_model
 from harness.spec.own import BUILT
 
 
@@ -113,7 +113,7 @@ def wrap(
         )
     if isinstance(net, str | Path):
         model = _loaded(Path(net), how, outputs, backend)
-    elif isinstance(net, Model) and not isinstance(net, type):
+    elif is_model(net):
         model = net
         _require_unsaid(model, how)
     else:
@@ -203,7 +203,7 @@ def _stand_in(
         HarnessError: It is none, has other bounds, or gives no gradients.
     """
     try:
-        if isinstance(net, Model) and not isinstance(net, type):
+        if is_model(net):
             other = net
         else:
             other = wrap(

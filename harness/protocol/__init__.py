@@ -53,6 +53,7 @@ from harness.protocol.model import (
     Objective,
     Weights,
     differentiable,
+    is_model,
     require_classes,
     shown,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "fold_batch_norm",
     "fully_connected",
     "goals_of",
+    "is_model",
     "is_targeted",
     "joined",
     "maps_after",

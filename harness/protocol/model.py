@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,6 @@ class About:
     identity: str = ""
 
 
-@runtime_checkable
 class Model(Protocol):
     """A classifier in inference mode; a black box is one too.
 
@@ -127,6 +126,18 @@ def shown(kind: str, bounds: Bounds, capabilities: frozenset[Capability]) -> str
     low, high = bounds
     gradients = "with" if GRADIENT in capabilities else "without"
     return f"<{printable(kind)}, pixels in [{low:g}, {high:g}], {gradients} gradients>"
+
+
+MEMBERS = ("xp", "bounds", "capabilities", "asarray", "numpy", "logits")
+"""What every ``Model`` has."""
+
+
+def is_model(thing: object) -> TypeGuard[Model]:
+    """Whether an object has all that a ``Model`` has, be it handed on from another by ``getattr``.
+
+    From Python 3.12 on ``isinstance`` with a protocol does not see what is handed on.
+    """
+    return not isinstance(thing, type) and all(hasattr(thing, name) for name in MEMBERS)
 
 
 def differentiable(model: Model) -> DifferentiableModel:

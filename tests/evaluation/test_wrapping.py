@@ -12,7 +12,8 @@ from harness.maths.around import innermost, prepared, preprocessing_of, rewrappe
 from harness.maths.objectives import CrossEntropy
 from harness.maths.outputs import kind_of
 from harness.maths.query import batch_size_for, logits_of
-from harness.protocol import GRADIENT
+from harness.protocol import GRADIENT, Model, is_model
+from harness.protocol.model import MEMBERS
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.5, 0.25, 0.5)
 FIRST = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5) / 120
@@ -199,3 +200,27 @@ def test_what_a_wrapped_model_cannot_be_told_is_not_passed_over(said, words):
         harness.wrap(model, **said)
     wide = harness.wrap_function(lambda x: x.reshape(len(x), -1), bounds=(0, 255))
     assert harness.wrap(wide).bounds == harness.wrap(wide, (0, 255)).bounds == (0, 255)
+
+
+class Shy:
+    """A model that hands on what another has, but for its gradients, and what it lacks."""
+
+    def __init__(self, inner, lacks=""):
+        self._inner, self._lacks = inner, lacks
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name == self._lacks:
+            raise AttributeError(name)
+        return frozenset() if name == "capabilities" else getattr(self._inner, name)
+
+
+def test_a_model_is_one_by_all_that_it_has_be_it_handed_on():
+    # From Python 3.12 on isinstance does not see what __getattr__ hands on.
+    shy = Shy(Sums(0))
+    assert harness.wrap(shy) is shy
+    run = harness.evaluate(shy, (FIRST, Y), attacks=["noise"], epsilons=[0.1])
+    assert [record.status for record in run.records if record.check == "noise"] == ["measured"]
+    members = {name for name in vars(Model) if not name.startswith("_")}
+    assert set(MEMBERS) == members | set(Model.__annotations__)
+    assert not any(is_model(Shy(Sums(0), name)) for name in MEMBERS)
+    assert not is_model(Sums)

@@ -23,7 +23,7 @@ from harness.maths.query import (
     logits_of,
     predictions_of,
 )
-from harness.protocol import Calls, Model, Wrapping
+from harness.protocol import Calls, Wrapping, is_model
 from harness.registry import made_by
 
 X = np.arange(40, dtype=np.float32).reshape(10, 2, 2) / 40
@@ -126,7 +126,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_whatever_numpy_can_read_is_read(form):
     model = box(lambda x: FORMS[form](scores(x)))
-    assert isinstance(model, Model)
+    assert is_model(model)
     found = model.logits(model.asarray(X))
     assert found.shape == (10, 2)
     assert found.dtype in (np.float32, np.float64)

@@ -13,7 +13,7 @@ from backends.numpy_backend import NumpyBackend
 from harness import registry
 from harness.attacks.fgsm import FGSM
 from harness.maths.objectives import CrossEntropy, Divergence, LogOdds
-from harness.protocol import GRADIENT, Model, Network, Wrapping, fully_connected
+from harness.protocol import GRADIENT, Network, Wrapping, fully_connected, is_model
 from harness.results.records import Epoch
 from harness.training.loop import Trained
 from harness.training.store import read_model, write_model
@@ -21,7 +21,7 @@ from harness.training.store import read_model, write_model
 
 def test_a_built_model_keeps_to_the_protocol(backend, weights):
     model = backend.build(Network(NET, weights), Wrapping((-1.0, 2.0)))
-    assert isinstance(model, Model)
+    assert is_model(model)
     assert model.bounds == (-1.0, 2.0)
     assert model.capabilities == {GRADIENT}
     assert registry.backend(backend.name) is backend

@@ -20,11 +20,11 @@ from harness.protocol import (
     Batch,
     Dense,
     Dropout,
-    Model,
     Network,
     Optimizer,
     Wrapping,
     fully_connected,
+    is_model,
 )
 
 # Two pixels, two hidden units, two classes.
@@ -143,7 +143,7 @@ def test_neither_images_nor_weights_are_changed_by_being_asked():
 def test_the_backend_makes_models_of_the_protocol():
     backend = NumpyBackend()
     model = backend.build(Network(TINY, WEIGHTS), Wrapping((-1.0, 1.0)))
-    assert isinstance(model, Model)
+    assert is_model(model)
     assert model.bounds == (-1.0, 1.0)
     assert model.logits(np.zeros((1, 2), np.float32)).dtype == np.float32
     assert backend.versions() == {"numpy": np.__version__}

@@ -11,7 +11,7 @@ from harness.checks.conformance import check_logits_not_probabilities
 from harness.checks.validity import CHECKS, Evidence
 from harness.errors import CheckFailed, HarnessError, MeasurementError, NotApplicable
 from harness.maths.outputs import KINDS, Probabilities, declared, kind_of, no_logits, undeclared
-from harness.protocol import GRADIENT, Model
+from harness.protocol import GRADIENT, is_model
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = RANDOM.normal(size=(12, 5)).astype(np.float32) * 2
@@ -319,7 +319,7 @@ def test_a_declaration_takes_the_place_of_an_earlier_one():
     plain = Headed(softmax)
     once = declared(plain, "probabilities")
     assert isinstance(once, Probabilities)
-    assert isinstance(once, Model)
+    assert is_model(once)
     assert declared(once, "auto") is once
     assert declared(once, "probabilities") is once
     again = declared(once, "logits")
