@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-if "tensorflow" not in sys.modules and find_spec("triton"):
-    # PyTorch's builds for CUDA load it as soon as they train. Each of the two carries an LLVM, and
-    # loaded behind TensorFlow's, Triton's ends the process.
-    with suppress(Exception):
-        importlib.import_module("triton")
 
 import keras
 import tensorflow as tf

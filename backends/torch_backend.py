@@ -17,7 +17,9 @@ from backends.torch_loading import loaded
 from backends.torch_robust import RobustBatch, moved_weights
 from backends.torch_saving import saved
 from backends.torch_taken import device_named, wrapped
+from backends.torch_triton import why_no_triton
 from backends.torch_wrapped import TorchModel
+from harness.errors import BackendError
 from harness.protocol import (
     GRADIENT,
     UNIT,
@@ -177,6 +179,8 @@ class TorchBackend:
         self, network: Network, how: Wrapping, optimizer: Optimizer, seed: int
     ) -> TorchTrainer:
         """See ``protocol.Builder``."""
+        if reason := why_no_triton():
+            raise BackendError(reason)
         architecture = network.architecture
         net = Built(architecture, seed).to(device=device_named(how.device))
         model = BuiltTorchModel(net, how.bounds, architecture.channel_axis)

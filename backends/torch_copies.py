@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from backends.torch_triton import why_no_triton
 from backends.torch_wrapped import (
     COMPUTED_IN,
     TorchModel,
@@ -144,6 +145,8 @@ class TorchLearner:
     """See ``protocol.Learner``: Adam on the cross-entropy, in float32 at least."""
 
     def __init__(self, model: TorchModel, seed: int) -> None:
+        if reason := why_no_triton():
+            raise NotApplicable(reason)
         net = model.net
         if model.entry in (torch.float16, torch.bfloat16):
             net = net.float()

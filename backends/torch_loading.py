@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from backends.torch_taken import device_named, wrapped
+from backends.torch_triton import why_no_triton
 from backends.torch_wrapped import TorchModel
 from harness.errors import BackendError, gist
 from harness.protocol import Wrapping
@@ -79,6 +80,8 @@ def loaded(path: Path, how: Wrapping) -> TorchModel:
     if not program and "constants.pkl" not in entries:
         weights = f"holds weights, not a network: {ELSEWHERE}"
         raise BackendError(f"{path}: {weights if 'data.pkl' in entries else DAMAGED}")
+    if program and (reason := why_no_triton()):
+        raise BackendError(f"{path}: {reason}")
     try:
         with _quiet():
             if program:

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from backends.torch_layers import Built
+from backends.torch_triton import why_no_triton
+from harness.errors import BackendError
 from harness.protocol import Network
 
 
@@ -14,7 +16,12 @@ def saved(network: Network, path: Path) -> None:
     """Write a network as an exported program, ``.pt2``, in float32.
 
     It takes any number of images in the layout of the data.
+
+    Raises:
+        BackendError: Exporting would end the process.
     """
+    if reason := why_no_triton():
+        raise BackendError(reason)
     architecture = network.architecture.inference
     net = Built(architecture).eval().requires_grad_(False)
     net.set_weights(network.weights)

@@ -123,6 +123,7 @@ class BackendEntry:
         builds: Whether the harness builds and trains networks of its own in it.
         beside: Packages on top of these, whose networks it wraps, too.
         python: The least version of Python that its framework is made for.
+        ahead: Packages that the framework does not let load behind it, such as another's.
     """
 
     module: str
@@ -132,6 +133,7 @@ class BackendEntry:
     builds: bool = False
     beside: tuple[str, ...] = ()
     python: tuple[int, int] = (3, 10)
+    ahead: tuple[str, ...] = ()
 
 
 FOLDER = "/"
@@ -151,6 +153,8 @@ OWN = {
         ("tensorflow", "keras"),
         (".keras", FOLDER),
         builds=True,
+        # Of PyTorch: see backends/torch_triton.py.
+        ahead=("triton",),
     ),
     "jax": BackendEntry(
         "backends.jax_backend",
@@ -367,9 +371,18 @@ def made_by(model: Model) -> tuple[str, dict[str, str]]:
 
 def _factory(entry: BackendEntry | Factory) -> Factory:
     if isinstance(entry, BackendEntry):
+        _load_ahead(entry)
         found: Factory = getattr(importlib.import_module(entry.module), entry.factory)
         return found
     return entry
+
+
+def _load_ahead(entry: BackendEntry) -> None:
+    """Import what its framework does not let load behind it, unless that is there already."""
+    if not any(package in sys.modules for package in entry.needs):
+        for package in entry.ahead:
+            with suppress(Exception):  # lacking or broken, nobody will load it
+                importlib.import_module(package)
 
 
 def _package_of(thing: Any) -> str:

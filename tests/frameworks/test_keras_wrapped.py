@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from backends_at_hand import at_hand
@@ -411,17 +407,3 @@ def test_a_tensor_keeps_the_memory_that_it_lies_in():
     others = [next(at_a_line(np.full_like(X, 9.0))) for _ in range(5)]
     np.testing.assert_array_equal(model.numpy(tensor), X.astype(np.float32))
     assert len(others) == 5
-
-
-@pytest.mark.parametrize("content", ["", "raise OSError('no such library')"])
-def test_triton_is_loaded_before_tensorflow_which_it_does_not_survive(content, tmp_path):
-    at_hand("keras")
-    (tmp_path / "triton.py").write_text(
-        f"import sys\nprint('tensorflow' in sys.modules)\n{content}", encoding="utf-8"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", "import backends.keras_backend"], check=True, text=True,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-    )  # fmt: skip
-    assert done.stdout == "False\n"
