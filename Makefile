@@ -17,8 +17,10 @@ test: $(VENV)/.tox
 ## ci: all that must pass before a change lands, on small networks; two environments at a time
 ci: $(VENV)/.tox
 	$(BIN)/tox run -e lint
-	# The longest first, so that none of them is left alone at the end; models does mnist, too.
+	# The longest first, so that none of them is left alone at the end; models does mnist, too. base
+	# is tested with the newest Python at hand, as lowest is with the oldest.
 	HARNESS_TEST_PROCESSES=0 $(BIN)/tox run-parallel --parallel 2 --parallel-live --parallel-no-spinner \
+	    --override 'testenv:base.base_python=python3.13,python3.12,python3.11' \
 	    -e lowest,base,models,keras,jax,browser,peers,torch,docs,types,dist
 
 ## full: full trainings and measurements, and the times beside other libraries
