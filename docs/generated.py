@@ -13,7 +13,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -144,10 +144,15 @@ def _keys(part: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def _within(kind: Any, named: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
     """The parts in a type, and whether they are there by names."""
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+    if _is_part(kind):
         yield kind, named
     for inner in get_args(kind):
         yield from _within(inner, named or get_origin(kind) is dict)
+
+
+def _is_part(kind: Any) -> TypeGuard[type[BaseModel]]:
+    # To Python 3.10 list[str] is a class, too.
+    return get_origin(kind) is None and inspect.isclass(kind) and issubclass(kind, BaseModel)
 
 
 def spec_keys() -> str:
@@ -213,7 +218,7 @@ def kind_of(kind: Any) -> str:
         return "a table for each name"
     if origin is dict:
         return f"table: {kind_of(inner[0])} = {kind_of(inner[1])}"
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+    if _is_part(kind):
         return "a table of its own"
     return WORDS.get(kind, "any")
 
