@@ -151,7 +151,7 @@ def _within(kind: Any, named: bool = False) -> Iterator[tuple[type[BaseModel], b
 
 
 def _is_part(kind: Any) -> TypeGuard[type[BaseModel]]:
-    # To Python 3.10 list[str] is a class, too.
+    # Up to Python 3.10 list[str] is a class, too.
     return get_origin(kind) is None and inspect.isclass(kind) and issubclass(kind, BaseModel)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -31,7 +31,6 @@ HALVINGS = 10
 """Halvings of that gap, or of the whole range: the result is known to range / 1,024 or better."""
 
 
-@runtime_checkable
 class Searching(Protocol):
     """An attack that can be given a ball of its own for each image, as ``Iterated`` is."""
 
@@ -39,6 +38,11 @@ class Searching(Protocol):
         self, model: Model, x: Array, y: Array, radii: Array, *, index: IntArray
     ) -> BestSoFar:
         """Attack each image in its ball; radii have a shape that broadcasts over x."""
+
+
+def searches(attack: object) -> TypeGuard[Searching]:
+    """Whether an attack is ``Searching``, be it by what it hands on: see ``protocol.is_model``."""
+    return hasattr(attack, "within")
 
 
 @dataclass(frozen=True)

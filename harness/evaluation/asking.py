@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from harness.attacks.minimal import Searching, along_gradient, by_search
+from harness.attacks.minimal import along_gradient, by_search, searches
 from harness.attacks.sweep import Swept, swept
 from harness.certification import certify
 from harness.errors import NotApplicable, Unanswered
@@ -105,7 +105,7 @@ class Asking:
         """The smallest epsilons that misclassify each of some of the images."""
         _require(self.model, attack.requires, check)
         begin, x, y = time.perf_counter(), self.x[part], self.y[part]
-        if isinstance(attack, Searching):
+        if searches(attack):
             found = by_search(self.model, attack, x, y, settings.limit, first=part.start)
         else:
             found = along_gradient(self.model, x, y, settings.limit)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.attacks.minimal import Searching, along_gradient, by_search
+from harness.attacks.minimal import along_gradient, by_search, searches
 from harness.attacks.sweep import sweep
 from harness.errors import HarnessError, MeasurementError, gist, one_line, unknown
 from harness.maths.around import Around, why_no_gradient
@@ -358,7 +358,7 @@ class Live:
                 f"range of the pixels of {self.name}"
             )
         y = self._labels(labels, images)
-        if isinstance(chosen, Searching):
+        if searches(chosen):
             found = by_search(self.model, chosen, images, y, limit)
         else:
             found = along_gradient(self.model, images, y, limit)

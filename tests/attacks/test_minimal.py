@@ -5,7 +5,7 @@ import pytest
 from small_models import linear
 
 from harness.attacks import make_attack
-from harness.attacks.minimal import along_gradient, by_search
+from harness.attacks.minimal import along_gradient, by_search, searches
 from harness.protocol import GRADIENT
 
 # Logits (a, b) of a - b = 2p + 6q - 4 at pixels (p, q): a change of e in both moves it by 8e.
@@ -79,3 +79,20 @@ def test_a_direction_may_lead_back_but_the_first_error_counts():
 
     (found,) = along_gradient(Gap(), np.array([[0.2]]), np.array([0]), 0.8).epsilons
     assert found == pytest.approx(0.1, abs=0.8 / 1024 + 1e-9)
+
+
+class Around:
+    """An attack that hands on what another has."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_an_attack_searches_by_what_it_has_be_it_handed_on():
+    # From Python 3.12 on isinstance does not see what __getattr__ hands on.
+    assert searches(make_attack("pgd"))
+    assert searches(Around(make_attack("pgd")))
+    assert not searches(Around(make_attack("fgsm")))

@@ -49,7 +49,7 @@ def test_every_model_of_a_spec_is_a_table(generated):
     for module in pkgutil.iter_modules(harness.spec.__path__, "harness.spec."):
         __import__(module.name)
         for thing in vars(sys.modules[module.name]).values():
-            # To Python 3.10 list[str] is a class, too.
+            # Up to Python 3.10 list[str] is a class, too.
             is_class = isinstance(thing, type) and get_origin(thing) is None
             if is_class and issubclass(thing, BaseModel) and thing is not BaseModel:
                 assert thing in told or thing.__name__ in SHARED, thing
